@@ -1,0 +1,1 @@
+"""Compiles attention and tensor programs with symbolic shapes to PTX."""

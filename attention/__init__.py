@@ -1,0 +1,1 @@
+"""The attention engine: variants, KV formats, compiled operations and their plans."""

@@ -1,0 +1,1 @@
+"""Types, attributes and operations that programs are made of."""

@@ -1,0 +1,1 @@
+"""Devices, buffers, kernel artifacts and launches. Knows no dialect."""

@@ -1,0 +1,1 @@
+"""Schedule search: sampling language, traces, spaces, cost models, database and runners."""

@@ -1,0 +1,1 @@
+"""Passes within one level, and the analyses they rest on."""
