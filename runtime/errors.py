@@ -39,6 +39,10 @@ class DeviceError(TilewrightError):
     """A device is not available, or can't do what is asked of it."""
 
 
+class DeviceUnavailable(DeviceError):
+    """There is no such device here: no driver, no bindings to it, or no GPU."""
+
+
 class TargetError(DeviceError):
     """A kernel is made for a target that the device does not run."""
 

@@ -1,0 +1,274 @@
+"""
+The attention wrapper: plans batches for one attention kernel and runs it.
+
+It works from a kernel artifact alone, so a bundle runs with NumPy on the simulator, and with NumPy
+and the driver on a GPU. The kernel's parameters are found by name, as its contract gives them.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from threading import Lock
+from typing import Any, NamedTuple, cast
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from .array import HOST, ArrayView, empty_like, view_of
+from .artifact import KernelArtifact
+from .attention_plan import PlanArrays, plan_arrays
+from .buffer import Buffer
+from .contract import AttentionContract, KernelContract, PointerParam
+from .default_device import default_device, get_device
+from .device import Device, Workspace
+from .errors import ArgumentError, ContractError
+from .launch import Signature
+from .stream import stream_handle
+
+_INPUTS = ("q", "k_pages", "v_pages")
+_TABLES = (
+    "qo_indptr",
+    "kv_indptr",
+    "kv_indices",
+    "kv_last_page_len",
+    "tile_request",
+    "tile_row",
+)
+_OUTPUTS = ("out", "lse")
+_SCALE = "softmax_scale"
+
+
+class AttentionOp:
+    """
+    One attention kernel, ready to plan and run.
+
+    Raises ContractError for an artifact that is no attention kernel, or one with a parameter that
+    nobody would pass.
+    """
+
+    def __init__(self, artifact: KernelArtifact) -> None:
+        section = artifact.contract.attention
+        if section is None:
+            raise ContractError("attention", "the kernel is no attention kernel")
+        _check_params(artifact.contract, section)
+        self.artifact = artifact
+        self.section = section
+        self.signature = Signature(artifact.contract)
+
+    @property
+    def ptx(self) -> str:
+        """The kernel's PTX text."""
+        return self.artifact.ptx
+
+    @property
+    def contract(self) -> KernelContract:
+        """The kernel's contract."""
+        return self.artifact.contract
+
+    def save(self, directory: str | os.PathLike[str]) -> None:
+        """Writes the kernel as a bundle; raises BundleError."""
+        self.artifact.save(directory)
+
+    def plan(
+        self,
+        qo_indptr: object,
+        kv_indptr: object,
+        kv_indices: object,
+        kv_last_page_len: object,
+    ) -> "Plan":
+        """
+        Returns the plan of a batch of B requests; raises ArgumentError.
+
+        All are int32 in host memory: qo_indptr[B+1] (query rows), kv_indptr[B+1] (pages),
+        kv_indices[nnz] (page numbers), kv_last_page_len[B] (rows in the last page).
+        """
+        tables = (qo_indptr, kv_indptr, kv_indices, kv_last_page_len)
+        return Plan(self, plan_arrays(self.section, *tables))
+
+
+def load_bundle(directory: str | os.PathLike[str]) -> AttentionOp:
+    """Reads the attention kernel of a bundle; raises BundleError or ContractError."""
+    return AttentionOp(KernelArtifact.load(directory))
+
+
+def _check_params(contract: KernelContract, section: AttentionContract) -> None:
+    pointers = {param.name for param in contract.pointers}
+    required = {*_INPUTS, "out"}
+    for name in sorted(required - pointers):
+        raise ContractError("params", f"an attention kernel needs the pointer '{name}'")
+    known = {*_INPUTS, *_OUTPUTS, *_TABLES, *section.params}
+    for index, param in enumerate(contract.params):
+        passed = param.name in known or param.name == _SCALE
+        if isinstance(param, PointerParam):
+            passed = param.name in known
+        elif param.symbol is not None:
+            passed = True
+        if not passed:
+            raise ContractError(f"params[{index}].name", f"nothing provides '{param.name}'")
+
+
+def _device_of(views: Iterable[ArrayView]) -> Device:
+    """Returns the device on which one of the arrays lies, else the default one."""
+    for view in views:
+        if view.place != HOST:
+            return cast("Device", view.buffer.device) if view.buffer else get_device(view.place)
+    return default_device()
+
+
+class _Result(NamedTuple):
+    """One result: what the caller gets, and the view that is written."""
+
+    array: object
+    view: ArrayView
+
+
+class Plan:
+    """
+    What each CTA does for one batch; it is used for every layer of a model.
+
+    Its tables are put on a device once, at addresses that stay.
+    """
+
+    def __init__(self, op: AttentionOp, arrays: PlanArrays) -> None:
+        self.op = op
+        self.arrays = arrays
+        wanted = set(op.signature.pointers)
+        self._tables = {name: a for name, a in arrays.tables.items() if name in wanted}
+        self._workspaces: WeakKeyDictionary[Device, Workspace] = WeakKeyDictionary()
+        self._lock = Lock()
+
+    @property
+    def tiles(self) -> int:
+        """The number of work items for one KV head."""
+        return self.arrays.tiles
+
+    def upload(self, device: Device, stream: object = None) -> Workspace:
+        """
+        Puts the plan's tables on `device`, once; later calls return the same workspace.
+
+        `run` does it where it has not been done. Do it before a CUDA graph is captured.
+        """
+        with self._lock:
+            workspace = self._workspaces.get(device)
+            if workspace is None:
+                workspace = device.workspace(self._tables, stream)
+                self._workspaces[device] = workspace
+        return workspace
+
+    def run(
+        self,
+        q: object,
+        k_pages: object,
+        v_pages: object,
+        *,
+        out: object = None,
+        lse: object = None,
+        params: Mapping[str, object] | None = None,
+        softmax_scale: float | None = None,
+        device: Device | None = None,
+        stream: object = None,
+    ) -> tuple[Any, Any]:
+        """
+        Runs attention and returns (out, lse), arrays of the kind of `q`.
+
+        `q` is [n, Hq, D]; `k_pages` and `v_pages` are [pages, page_size, Hkv, D] (NHD) or
+        [pages, Hkv, page_size, D] (HND), in the kernel's dtype; bf16 is ml_dtypes' or uint16 bits.
+        `out` [n, Hq, D] and `lse` f32 [n, Hq], the natural logarithm, are written where given. A
+        row without KV gets out 0 and lse -inf. `params` holds the variant's parameters by name.
+        `device` is by default where `q` lies, else `default_device()`; `stream` is a CUDA stream.
+        Raises ArgumentError or TargetError before anything is launched.
+        """
+        handle = stream_handle(stream)
+        inputs = {"q": q, "k_pages": k_pages, "v_pages": v_pages}
+        pointers, scalars = self._split_params(params or {})
+        views = {name: view_of(a, name, handle) for name, a in (inputs | pointers).items()}
+        symbols = self.op.signature.bind(views | self._tables)
+        for view in views.values():
+            self.op.signature.check(view, symbols)
+        self._check_batch(views)
+        chosen = device or _device_of(views.values())
+        chosen.check_target(self.op.contract.target)
+        results = {
+            name: self._result(name, given, views["q"], symbols, chosen)
+            for name, given in {"out": out, "lse": lse}.items()
+            if name in self.op.signature.pointers
+        }
+        if softmax_scale is None:
+            softmax_scale = self.op.section.softmax_scale
+        scalars[_SCALE] = softmax_scale
+        if self.tiles:
+            self._launch(chosen, stream, views, results, scalars, symbols)
+        arrays = {name: result.array for name, result in results.items()}
+        return arrays["out"], arrays.get("lse")
+
+    def _split_params(
+        self, params: Mapping[str, object]
+    ) -> tuple[dict[str, object], dict[str, object]]:
+        """Returns the variant's parameters as arrays and scalars, by name."""
+        names = self.op.section.params
+        for name in params:
+            if name not in names:
+                expected = f"one of {', '.join(names)}" if names else "no parameters"
+                raise ArgumentError(name, f"{expected} of the variant", "an unknown name")
+        for name in names:
+            if name not in params:
+                raise ArgumentError(name, "a value for this parameter of the variant", "nothing")
+        pointers = {n: a for n, a in params.items() if n in self.op.signature.pointers}
+        return pointers, {n: a for n, a in params.items() if n not in pointers}
+
+    def _check_batch(self, views: Mapping[str, ArrayView]) -> None:
+        rows, expected = views["q"].shape[0], self.arrays.rows
+        if rows != expected:
+            raise ArgumentError("q", f"{expected} rows, the last entry of qo_indptr", str(rows))
+        pages, largest = views["k_pages"].shape[0], self.arrays.largest_page
+        if largest >= pages:
+            at = int(np.argmax(self.arrays.tables["kv_indices"] == largest))
+            below = f"page numbers below {pages}, the pages of k_pages"
+            raise ArgumentError("kv_indices", below, f"{largest} at [{at}]")
+
+    def _result(
+        self,
+        name: str,
+        given: object,
+        q: ArrayView,
+        symbols: Mapping[str, int],
+        device: Device,
+    ) -> _Result:
+        """Returns one result: the caller's own array, checked, or a new one of the kind of `q`."""
+        signature = self.op.signature
+        if given is not None:
+            view = view_of(given, name)
+            signature.check(view, symbols)
+            return _Result(given, view)
+        shape, dtype = signature.shape(name, symbols), signature.pointers[name][0].dtype
+        made = empty_like(q, shape, dtype, name)
+        if made is None:
+            buffer = device.empty(shape, dtype, name)
+            made = buffer, view_of(buffer, name)
+        return _Result(*made)
+
+    def _launch(
+        self,
+        device: Device,
+        stream: object,
+        views: Mapping[str, ArrayView],
+        results: Mapping[str, _Result],
+        scalars: Mapping[str, object],
+        symbols: Mapping[str, int],
+    ) -> None:
+        signature = self.op.signature
+        signature.check_ranges(symbols)
+        grid = signature.grid(symbols)
+        kernel = device.load(self.op.artifact)
+        buffers: dict[str, Buffer] = {n: device.adopt(v, stream) for n, v in views.items()}
+        for name, (_, view) in results.items():
+            copied = view.place == HOST
+            buffers[name] = (
+                device.empty(view.shape, view.dtype, name) if copied else device.adopt(view, stream)
+            )
+        workspace = self.upload(device, stream)
+        workspace.ready(stream)
+        buffers |= workspace.buffers
+        kernel.launch(grid, signature.arguments(buffers, scalars, symbols), stream)
+        for name, (_, view) in results.items():
+            if view.host is not None:
+                device.to_numpy(buffers[name], view.host, stream)

@@ -1,0 +1,57 @@
+"""
+Which device runs where none is named, and devices by name.
+
+`simulator` runs on any machine; `cuda:<ordinal>` is a GPU through the CUDA driver.
+"""
+
+import os
+import re
+from functools import lru_cache
+
+from .device import Device
+from .errors import DeviceError, DeviceUnavailable
+
+VARIABLE = "TILEWRIGHT_DEVICE"
+_NAME = re.compile(r"simulator|cuda(?::([0-9]{1,3}))?", re.ASCII)
+
+
+def default_device() -> Device:
+    """
+    Returns the device that runs where none is named.
+
+    That is the one in TILEWRIGHT_DEVICE (`simulator`, `cuda` or `cuda:<ordinal>`), else the first
+    GPU where a driver and a GPU are there, else the simulator. Raises DeviceError.
+    """
+    return get_device(os.environ.get(VARIABLE) or _best())
+
+
+def get_device(name: str) -> Device:
+    """Returns the device `name`, the same object each time; raises DeviceError."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        expected = "expected 'simulator', 'cuda' or 'cuda:<ordinal>'"
+        raise DeviceError(f"unknown device '{name}': {expected}")
+    return _simulator() if name == "simulator" else _cuda(int(match[1] or 0))
+
+
+@lru_cache(maxsize=1)
+def _best() -> str:
+    try:
+        return _cuda(0).name
+    except DeviceUnavailable:
+        return "simulator"
+
+
+# Each device is imported where it is opened, so that one works without what the other needs.
+@lru_cache(maxsize=1)
+def _simulator() -> Device:
+    from .simulator_device import SimulatorDevice
+
+    return SimulatorDevice()
+
+
+@lru_cache(maxsize=16)
+def _cuda(ordinal: int) -> Device:
+    from .cuda.device import CudaDevice
+
+    return CudaDevice(ordinal)

@@ -1,0 +1,143 @@
+"""The simulator as a device: PTX run on the CPU by NumPy, with bounds checks on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary, finalize
+
+import numpy as np
+import numpy.typing as npt
+
+from . import simulator
+from .array import HOST, ArrayView, view_of
+from .artifact import KernelArtifact
+from .buffer import NUMPY_DTYPES, Buffer
+from .contract import KernelContract
+from .device import Argument, Grid
+from .errors import ArgumentError, AssemblerError, KernelFault
+
+
+@dataclass(frozen=True)
+class SimulatorWorkspace:
+    """A plan's arrays, one allocation each, so that the bounds of each are checked."""
+
+    buffers: Mapping[str, Buffer]
+
+    def ready(self, stream: object = None) -> None:
+        """Does nothing: the simulator has one order of work."""
+
+
+class SimulatorKernel:
+    """A kernel loaded on the simulator."""
+
+    def __init__(self, device: "SimulatorDevice", contract: KernelContract, entry: Any) -> None:
+        self._device = device
+        self._contract = contract
+        self._entry = entry
+        self.report: object = None  # the simulator's report of the last launch
+
+    def launch(self, grid: Grid, args: Sequence[Argument], stream: object = None) -> None:
+        """Runs the whole grid before it returns; raises KernelFault for an illegal access."""
+        values = [self._device.raw(arg) if isinstance(arg, Buffer) else arg for arg in args]
+        try:
+            self.report = self._entry.launch(
+                grid=grid,
+                block=self._contract.block,
+                args=values,
+                shared_bytes=self._contract.dynamic_shared_bytes,
+            )
+        except simulator.SimulationError as error:
+            raise KernelFault(str(error), getattr(error, "finding", None)) from error
+
+
+class SimulatorDevice:
+    """
+    The simulator; it runs kernels for every target whose instructions it covers.
+
+    `checks` are those of the simulator: `none`, `default`, `all` or a set of names.
+    """
+
+    kind = "simulator"
+    name = "simulator"
+
+    def __init__(self, checks: Any = "default") -> None:
+        self._device: Any = simulator.Device(checks=checks)
+        self._kernels: WeakKeyDictionary[KernelArtifact, SimulatorKernel] = WeakKeyDictionary()
+
+    def check_target(self, target: str) -> None:
+        """Accepts every target; what is not covered is refused when the PTX is loaded."""
+
+    def raw(self, buffer: Buffer) -> Any:
+        """Returns the simulator's own buffer; raises ArgumentError for another device's."""
+        if buffer.device is not self:
+            raise ArgumentError(buffer.name, f"a buffer of '{self.name}'", _place(buffer))
+        return buffer.handle
+
+    def adopt(self, view: ArrayView, stream: object = None) -> Buffer:
+        """Returns a buffer with a copy of host memory, or the buffer itself."""
+        if view.buffer is not None:
+            self.raw(view.buffer)
+            return view.buffer
+        if view.place != HOST:
+            raise ArgumentError(view.name, f"host memory, for device '{self.name}'", view.place)
+        if view.dtype not in NUMPY_DTYPES or view.host is None:
+            got = view.dtype if view.dtype not in NUMPY_DTYPES else "other strides"
+            raise ArgumentError(view.name, "f16, bf16, f32 or i32, C-contiguous", got)
+        return self._hold(view.host, view.dtype, view.name)
+
+    def _hold(self, host: npt.NDArray[Any], dtype: str, name: str) -> Buffer:
+        if not host.size:
+            return self.empty(host.shape, dtype, name)
+        return self._own(self._device.array(host, name=name), host.shape, dtype, name)
+
+    def _own(self, raw: Any, shape: tuple[int, ...], dtype: str, name: str) -> Buffer:
+        buffer = Buffer(self, shape, dtype, raw.address, raw, name)
+        finalize(buffer, raw.free)
+        return buffer
+
+    def array(self, array: object, name: str = "") -> Buffer:
+        """Returns a buffer with a copy of a host array."""
+        return self.adopt(view_of(array, name))
+
+    def empty(self, shape: tuple[int, ...], dtype: str, name: str = "") -> Buffer:
+        """Returns a new buffer of undefined content."""
+        # An array without elements still gets an address of its own, of one element.
+        held = shape if 0 not in shape else (1,)
+        return self._own(self._device.empty(held, dtype, name=name), shape, dtype, name)
+
+    def workspace(
+        self, arrays: Mapping[str, npt.NDArray[np.int32]], stream: object = None
+    ) -> SimulatorWorkspace:
+        """Returns one named buffer for each of `arrays`."""
+        return SimulatorWorkspace(
+            {name: self._hold(array, "i32", name) for name, array in arrays.items()}
+        )
+
+    def load(self, artifact: KernelArtifact) -> SimulatorKernel:
+        """Returns the kernel; raises AssemblerError for PTX that the simulator does not cover."""
+        kernel = self._kernels.get(artifact)
+        if kernel is None:
+            contract = artifact.contract
+            try:
+                entry: Any = self._device.load(artifact.ptx)[contract.name]
+            except simulator.PTXError as error:
+                raise AssemblerError(f"simulator: {contract.name}: {error}") from error
+            kernel = self._kernels[artifact] = SimulatorKernel(self, contract, entry)
+        return kernel
+
+    def synchronize(self, stream: object = None) -> None:
+        """Does nothing: a launch is done when it returns."""
+
+    def to_numpy(
+        self, buffer: Buffer, out: npt.NDArray[Any] | None = None, stream: object = None
+    ) -> npt.NDArray[Any]:
+        """Returns a copy of the content."""
+        target = np.empty(buffer.shape, NUMPY_DTYPES[buffer.dtype]) if out is None else out
+        if target.size:
+            content: npt.NDArray[Any] = self.raw(buffer).numpy()
+            target[...] = content.view(target.dtype).reshape(target.shape)
+        return target
+
+
+def _place(buffer: Buffer) -> str:
+    return f"one of '{buffer.device.name}'"
