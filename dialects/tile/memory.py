@@ -1,0 +1,355 @@
+"""Ops that move tiles: rings in shared memory, asynchronous gathers, ldmatrix, stores."""
+
+from collections.abc import Sequence
+
+from xdsl.dialects.builtin import IndexType, UnitAttr, i1, i32, i64
+from xdsl.dialects.llvm import LLVMPointerType
+from xdsl.ir import Block, Region, SSAValue
+from xdsl.irdl import (
+    AttrSizedOperandSegments,
+    IRDLOperation,
+    irdl_op_definition,
+    operand_def,
+    opt_prop_def,
+    region_def,
+    result_def,
+    traits_def,
+    var_operand_def,
+    var_result_def,
+)
+from xdsl.traits import (
+    IsTerminator,
+    MemoryAllocEffect,
+    MemoryReadEffect,
+    MemoryWriteEffect,
+    NoMemoryEffect,
+)
+from xdsl.utils.exceptions import VerifyException
+
+from .types import FragmentLayout, FragmentType, InflightType, RingType, SharedType
+
+
+@irdl_op_definition
+class YieldOp(IRDLOperation):
+    """
+    Ends a region of a tile op with the values of one row or one element.
+
+    ```mlir
+    tile.yield %offset, %valid : i64, i1
+    ```
+    """
+
+    name = "tile.yield"
+
+    values = var_operand_def()
+
+    traits = traits_def(IsTerminator(), NoMemoryEffect())
+    assembly_format = "attr-dict ($values^ `:` type($values))?"
+
+    def __init__(self, *values: SSAValue):
+        super().__init__(operands=[values])
+
+
+def verify_rows_region(region: Region) -> None:
+    """Verifies a region that gives for a row of a tile its offset in elements and its validity."""
+    block = region.block
+    if tuple(block.arg_types) != (i32,):
+        raise VerifyException("expects a rows region with one argument, the row of the tile: i32")
+    terminator = block.last_op
+    if not isinstance(terminator, YieldOp) or tuple(terminator.operand_types) != (i64, i1):
+        raise VerifyException(
+            "expects its rows region to yield the offset of the row in elements and "
+            "whether the row is valid: i64, i1"
+        )
+
+
+@irdl_op_definition
+class AllocOp(IRDLOperation):
+    """
+    Allocates a ring of stages in shared memory.
+
+    ```mlir
+    %keys = tile.alloc : !tile.ring<2 x [64, 128], bf16, swizzle128>
+    ```
+    """
+
+    name = "tile.alloc"
+
+    ring = result_def(RingType)
+
+    traits = traits_def(MemoryAllocEffect())
+    assembly_format = "attr-dict `:` type($ring)"
+
+    def __init__(self, ring: RingType):
+        super().__init__(result_types=[ring])
+
+
+@irdl_op_definition
+class CopyAsyncOp(IRDLOperation):
+    """
+    Starts to gather rows from global memory into a stage of each ring.
+
+    The region gives for each row of the tile the offset of its first element, in elements, and
+    whether the row is valid; an invalid row is filled with zeros and not read. The sources share
+    the offsets. Where the predicate is false nothing is copied. Each source commits a group.
+
+    ```mlir
+    %k, %v = tile.copy_async %keys, %values into %k_ring, %v_ring[%stage] if %more rows {
+    ^bb0(%row: i32):
+      tile.yield %offset, %valid : i64, i1
+    } : !llvm.ptr<1>, !llvm.ptr<1> into !tile.ring<..>, !tile.ring<..>
+      -> !tile.inflight<..>, !tile.inflight<..>
+    ```
+    """
+
+    name = "tile.copy_async"
+
+    sources = var_operand_def(LLVMPointerType)
+    rings = var_operand_def(RingType)
+    stage = operand_def(i32)
+    predicate = operand_def(i1)
+    rows = region_def("single_block")
+    stages_in_flight = var_result_def(InflightType)
+
+    irdl_options = (AttrSizedOperandSegments(as_property=True),)
+    traits = traits_def(MemoryReadEffect(), MemoryWriteEffect())
+    assembly_format = (
+        "$sources `into` $rings `[` $stage `]` `if` $predicate `rows` $rows attr-dict `:` "
+        "type($sources) `into` type($rings) `->` type($stages_in_flight)"
+    )
+
+    def __init__(
+        self,
+        sources: Sequence[SSAValue],
+        rings: Sequence[SSAValue],
+        stage: SSAValue,
+        predicate: SSAValue,
+        rows: Region,
+    ):
+        results = [ring.type.inflight() for ring in rings if isinstance(ring.type, RingType)]
+        super().__init__(
+            operands=[sources, rings, stage, predicate], regions=[rows], result_types=[results]
+        )
+
+    def verify_(self) -> None:
+        rings = [ring.type for ring in self.rings]
+        if not rings or len(self.sources) != len(rings):
+            raise VerifyException(
+                f"expects a ring for each source, got {len(self.sources)} sources and "
+                f"{len(rings)} rings"
+            )
+        expected = [ring.inflight() for ring in rings if isinstance(ring, RingType)]
+        if expected != list(self.stages_in_flight.types):
+            raise VerifyException("expects a stage in flight of each ring as its results")
+        shapes = {(ring.rows, ring.columns) for ring in rings if isinstance(ring, RingType)}
+        if len(shapes) != 1:
+            raise VerifyException(f"expects rings of one shape, got {sorted(shapes)}")
+        verify_rows_region(self.rows)
+
+
+@irdl_op_definition
+class WaitOp(IRDLOperation):
+    """
+    Waits until a stage has landed and every thread of the CTA may read it.
+
+    ```mlir
+    %k = tile.wait %k_in_flight : !tile.inflight<..> -> !tile.shared<..>
+    ```
+    """
+
+    name = "tile.wait"
+
+    stage_in_flight = operand_def(InflightType)
+    stage = result_def(SharedType)
+
+    traits = traits_def(MemoryReadEffect(), MemoryWriteEffect())
+    assembly_format = "$stage_in_flight attr-dict `:` type($stage_in_flight) `->` type($stage)"
+
+    def __init__(self, stage_in_flight: SSAValue):
+        stage_type = stage_in_flight.type
+        if not isinstance(stage_type, InflightType):
+            raise VerifyException(f"expected a stage in flight, got {stage_type}")
+        super().__init__(operands=[stage_in_flight], result_types=[stage_type.landed()])
+
+    def verify_(self) -> None:
+        if not isinstance(kind := self.stage_in_flight.type, InflightType):
+            return
+        if kind.landed() != self.stage.type:
+            raise VerifyException(f"expects result type {kind.landed()}, got {self.stage.type}")
+
+
+@irdl_op_definition
+class DrainOp(IRDLOperation):
+    """
+    Ends stages in flight that nobody will read.
+
+    ```mlir
+    tile.drain %k, %v : !tile.inflight<..>, !tile.inflight<..>
+    ```
+    """
+
+    name = "tile.drain"
+
+    stages_in_flight = var_operand_def(InflightType)
+
+    traits = traits_def(MemoryReadEffect(), MemoryWriteEffect())
+    assembly_format = "$stages_in_flight attr-dict `:` type($stages_in_flight)"
+
+    def __init__(self, stages_in_flight: Sequence[SSAValue]):
+        super().__init__(operands=[stages_in_flight])
+
+
+@irdl_op_definition
+class BarrierOp(IRDLOperation):
+    """
+    Makes the shared memory that each thread of the CTA wrote visible to all of them.
+
+    ```mlir
+    tile.barrier
+    ```
+    """
+
+    name = "tile.barrier"
+
+    traits = traits_def(MemoryReadEffect(), MemoryWriteEffect())
+    assembly_format = "attr-dict"
+
+
+@irdl_op_definition
+class LdmatrixOp(IRDLOperation):
+    """
+    Loads a fragment for the tensor cores from a stage, at a row and a column of it.
+
+    An `mma_a` fragment [M, K] is read as the stage holds it. An `mma_b` fragment [K, N] is read
+    from a stage of [N, K] rows, or with `transpose` from one of [K, N] rows.
+    Source: PTX ISA, ldmatrix.
+
+    ```mlir
+    %b = tile.ldmatrix %k[%row, %column] : !tile.shared<..> -> !tile.frag<[16, 64], bf16, mma_b>
+    ```
+    """
+
+    name = "tile.ldmatrix"
+
+    stage = operand_def(SharedType)
+    row = operand_def(IndexType)
+    column = operand_def(IndexType)
+    transpose = opt_prop_def(UnitAttr)
+    fragment = result_def(FragmentType)
+
+    traits = traits_def(MemoryReadEffect())
+    assembly_format = (
+        "$stage `[` $row `,` $column `]` (`transpose` $transpose^)? attr-dict `:` "
+        "type($stage) `->` type($fragment)"
+    )
+
+    def __init__(
+        self,
+        stage: SSAValue,
+        row: SSAValue,
+        column: SSAValue,
+        fragment: FragmentType,
+        transpose: bool = False,
+    ):
+        super().__init__(
+            operands=[stage, row, column],
+            properties={"transpose": UnitAttr() if transpose else None},
+            result_types=[fragment],
+        )
+
+    def verify_(self) -> None:
+        stage, fragment = self.stage.type, self.fragment.type
+        if not isinstance(stage, SharedType):
+            return
+        if stage.element_type != fragment.element_type:
+            raise VerifyException(
+                f"expects element type {stage.element_type}, got {fragment.element_type}"
+            )
+        layout = fragment.layout.data
+        if layout not in (FragmentLayout.MMA_A, FragmentLayout.MMA_B):
+            raise VerifyException(f"expects a fragment of layout mma_a or mma_b, got {layout}")
+        if layout is FragmentLayout.MMA_A and self.transpose is not None:
+            raise VerifyException("expects no transposition for a fragment of layout mma_a")
+        rows, columns = fragment.extents
+        if layout is FragmentLayout.MMA_B and self.transpose is None:
+            rows, columns = columns, rows
+        if rows > stage.rows or columns > stage.columns:
+            raise VerifyException(
+                f"expects a fragment within the stage [{stage.rows}, {stage.columns}], "
+                f"got {rows} rows and {columns} columns"
+            )
+
+
+@irdl_op_definition
+class StoreFragmentOp(IRDLOperation):
+    """
+    Stores an accumulator, rounded to the ring's element type, into stage 0 of a ring.
+
+    ```mlir
+    tile.store_fragment %o into %ring : !tile.frag<[64, 128], f32, mma_c> into !tile.ring<..>
+    ```
+    """
+
+    name = "tile.store_fragment"
+
+    fragment = operand_def(FragmentType)
+    ring = operand_def(RingType)
+
+    traits = traits_def(MemoryWriteEffect())
+    assembly_format = "$fragment `into` $ring attr-dict `:` type($fragment) `into` type($ring)"
+
+    def __init__(self, fragment: SSAValue, ring: SSAValue):
+        super().__init__(operands=[fragment, ring])
+
+    def verify_(self) -> None:
+        fragment, ring = self.fragment.type, self.ring.type
+        if not isinstance(fragment, FragmentType) or not isinstance(ring, RingType):
+            return
+        if fragment.layout.data is not FragmentLayout.MMA_C:
+            raise VerifyException(f"expects layout mma_c, got {fragment.layout.data}")
+        if fragment.extents != (ring.rows, ring.columns):
+            raise VerifyException(
+                f"expects a fragment of the ring's shape [{ring.rows}, {ring.columns}], "
+                f"got {list(fragment.extents)}"
+            )
+
+
+@irdl_op_definition
+class StoreRowsOp(IRDLOperation):
+    """
+    Stores the valid rows of stage 0 of a ring, or of a row fragment, to global memory.
+
+    The region gives for each row of the tile its offset, in elements, and whether it is valid.
+
+    ```mlir
+    tile.store_rows %ring into %out rows {
+    ^bb0(%row: i32):
+      tile.yield %offset, %valid : i64, i1
+    } : !tile.ring<1 x [64, 128], bf16, swizzle128> into !llvm.ptr<1>
+    ```
+    """
+
+    name = "tile.store_rows"
+
+    tile = operand_def(RingType | FragmentType)
+    pointer = operand_def(LLVMPointerType)
+    rows = region_def("single_block")
+
+    traits = traits_def(MemoryReadEffect(), MemoryWriteEffect())
+    assembly_format = (
+        "$tile `into` $pointer `rows` $rows attr-dict `:` type($tile) `into` type($pointer)"
+    )
+
+    def __init__(self, tile: SSAValue, pointer: SSAValue, rows: Region):
+        super().__init__(operands=[tile, pointer], regions=[rows])
+
+    def verify_(self) -> None:
+        tile = self.tile.type
+        if isinstance(tile, FragmentType) and tile.layout.data is not FragmentLayout.ROW:
+            raise VerifyException(f"expects a fragment of layout row, got {tile.layout.data}")
+        verify_rows_region(self.rows)
+
+
+def rows_region() -> Region:
+    """Returns an empty rows region: one block with the row of the tile as its argument."""
+    return Region(Block(arg_types=[i32]))

@@ -1,0 +1,95 @@
+"""
+The order in which asynchronous copies land.
+
+Each copy commits one group for each of its results, and a wait names how many younger groups may
+still be under way. The analysis follows the stages in flight through loops and branches, so that
+this number is known without being written down, and a stage that is used twice, dropped, or
+reordered by a loop is an error.
+"""
+
+from xdsl.dialects import scf
+from xdsl.ir import Block, Operation, SSAValue
+from xdsl.utils.exceptions import VerifyException
+
+from .types import InflightType
+
+Queue = tuple[SSAValue, ...]
+
+
+def check_in_flight(kernel: Operation) -> None:
+    """Verifies that each stage in flight is waited for once, in an order that can be counted."""
+    pending_groups(kernel)
+
+
+def pending_groups(kernel: Operation) -> dict[Operation, int]:
+    """
+    Returns, for each `tile.wait` of a kernel, how many younger groups may stay in flight.
+
+    Raises `VerifyException` where the stages in flight cannot be followed.
+    """
+    pending: dict[Operation, int] = {}
+    for region in kernel.regions:
+        for block in region.blocks:
+            rest = _follow_block(block, (), pending)
+            if rest:
+                raise VerifyException(
+                    f"expects each stage in flight to be waited for, got {len(rest)} at the end"
+                )
+    return pending
+
+
+def _in_flight(values: tuple[SSAValue, ...]) -> Queue:
+    return tuple(value for value in values if isinstance(value.type, InflightType))
+
+
+def _follow_block(block: Block, queue: Queue, pending: dict[Operation, int]) -> Queue:
+    for op in block.ops:
+        queue = _follow_op(op, queue, pending)
+    return queue
+
+
+def _follow_op(op: Operation, queue: Queue, pending: dict[Operation, int]) -> Queue:
+    if isinstance(op, scf.ForOp):
+        return _follow_loop(op, queue, pending)
+    if isinstance(op, scf.IfOp):
+        return _follow_branches(op, queue, pending)
+    if isinstance(op, scf.YieldOp):
+        return queue
+    for operand in _in_flight(tuple(op.operands)):
+        if operand not in queue:
+            raise VerifyException(
+                f"'{op.name}' expects a stage that is in flight here, "
+                "got one that was waited for before, or that a loop does not pass on"
+            )
+        pending[op] = len(queue) - 1 - queue.index(operand)
+        queue = tuple(value for value in queue if value is not operand)
+    return queue + _in_flight(tuple(op.results))
+
+
+def _follow_loop(loop: scf.ForOp, queue: Queue, pending: dict[Operation, int]) -> Queue:
+    names = dict(zip(loop.iter_args, loop.body.block.args[1:], strict=True))
+    inside = tuple(names.get(value, value) for value in queue)
+    end = _follow_block(loop.body.block, inside, pending)
+    terminator = loop.body.block.last_op
+    yielded = dict(
+        zip(loop.body.block.args[1:], terminator.operands if terminator else (), strict=True)
+    )
+    _expect_same_order(loop, tuple(yielded.get(value, value) for value in inside), end)
+    results = dict(zip(loop.iter_args, loop.results, strict=True))
+    return tuple(results.get(value, value) for value in queue)
+
+
+def _follow_branches(branch: scf.IfOp, queue: Queue, pending: dict[Operation, int]) -> Queue:
+    for region in branch.regions:
+        if region.blocks:
+            _expect_same_order(branch, queue, _follow_block(region.block, queue, pending))
+    return queue
+
+
+def _expect_same_order(op: Operation, expected: Queue, got: Queue) -> None:
+    if expected != got:
+        raise VerifyException(
+            f"'{op.name}' expects the stages in flight at its end to be those that it passes on, "
+            f"oldest first: {len(expected)} expected, {len(got)} got"
+            + (" in another order" if len(expected) == len(got) else "")
+        )

@@ -1,0 +1,319 @@
+"""
+What a CTA holds: rings of stages in shared memory, stages, and fragments in registers.
+
+A fragment is a tile that the threads of a CTA hold together. Warp `w` of `W` owns the 16 rows
+`16*w .. 16*w + 15`; within a warp, lane `l` has group `g = l // 4` and place `t = l % 4`.
+
+| layout        | tile    | what one thread holds, in order                              |
+|---------------|---------|--------------------------------------------------------------|
+| `mma_c`       | [M, N]  | for each 8 columns `n`: (g, 8n+2t), (g, 8n+2t+1), (g+8, ..)  |
+| `mma_a`       | [M, K]  | for each 16 columns: 4 registers of two 16-bit elements      |
+| `mma_b`       | [K, N]  | for each 8 columns: 2 registers of two 16-bit elements       |
+| `row`         | [M]     | rows g and g+8, the same in the 4 lanes of a quad            |
+| `row_partial` | [M]     | as `row`, but each lane of a quad has the part of its columns |
+
+Source: PTX ISA, matrix fragments for mma.m16n8k16 with floating-point type.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from xdsl.dialects.builtin import ArrayAttr, BFloat16Type, Float16Type, IntAttr
+from xdsl.ir import Attribute, EnumAttribute, ParametrizedAttribute, TypeAttribute
+from xdsl.irdl import irdl_attr_definition
+from xdsl.parser import AttrParser
+from xdsl.printer import Printer
+from xdsl.utils.exceptions import VerifyException
+
+ROWS_PER_WARP = 16
+
+
+class FragmentLayout(StrEnum):
+    """How the elements of a fragment are spread over the threads of a CTA."""
+
+    MMA_A = "mma_a"
+    MMA_B = "mma_b"
+    MMA_C = "mma_c"
+    ROW = "row"
+    ROW_PARTIAL = "row_partial"
+
+
+class SharedLayout(StrEnum):
+    """
+    Where the elements of a shared-memory tile lie.
+
+    `swizzle128` exchanges the 16-byte chunks of each 128 bytes by `chunk ^ (row % 8)`;
+    `padded16` adds 16 bytes to each row. Both let ldmatrix read 8 rows without a bank conflict.
+    """
+
+    SWIZZLE_128 = "swizzle128"
+    PADDED_16 = "padded16"
+
+
+@irdl_attr_definition
+class FragmentLayoutAttr(EnumAttribute[FragmentLayout]):
+    """The layout of a fragment: `#tile<fragment_layout mma_c>`."""
+
+    name = "tile.fragment_layout"
+
+
+@irdl_attr_definition
+class SharedLayoutAttr(EnumAttribute[SharedLayout]):
+    """The layout of a shared-memory tile: `#tile<shared_layout swizzle128>`."""
+
+    name = "tile.shared_layout"
+
+
+class ReduceKind(StrEnum):
+    """What a row reduction computes."""
+
+    MAX = "max"
+    SUM = "sum"
+
+
+@irdl_attr_definition
+class ReduceKindAttr(EnumAttribute[ReduceKind]):
+    """The kind of a row reduction: `max` or `sum`."""
+
+    name = "tile.reduce_kind"
+
+
+def element_bytes(element_type: Attribute) -> int:
+    """Returns the size in bytes of an element of a shared-memory tile."""
+    if isinstance(element_type, Float16Type | BFloat16Type):
+        return 2
+    raise VerifyException(f"expected element type f16 or bf16, got {element_type}")
+
+
+def _parse_shape(parser: AttrParser) -> ArrayAttr[IntAttr]:
+    extents = parser.parse_comma_separated_list(parser.Delimiter.SQUARE, parser.parse_integer)
+    return ArrayAttr([IntAttr(extent) for extent in extents])
+
+
+def _print_shape(printer: Printer, shape: ArrayAttr[IntAttr]) -> None:
+    printer.print_string("[" + ", ".join(str(extent.data) for extent in shape) + "]")
+
+
+def _shape_attr(shape: Sequence[int] | ArrayAttr[IntAttr]) -> ArrayAttr[IntAttr]:
+    if isinstance(shape, ArrayAttr):
+        return shape
+    return ArrayAttr([IntAttr(extent) for extent in shape])
+
+
+class _SharedTile(ParametrizedAttribute, TypeAttribute):
+    """A two-dimensional tile in shared memory: its shape, elements and layout."""
+
+    shape: ArrayAttr[IntAttr]
+    element_type: Attribute
+    layout: SharedLayoutAttr
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return self.shape.data[0].data
+
+    @property
+    def columns(self) -> int:
+        """The number of elements of a row."""
+        return self.shape.data[1].data
+
+    @property
+    def row_bytes(self) -> int:
+        """The distance in bytes from one row to the next."""
+        payload = self.columns * element_bytes(self.element_type)
+        return payload + 16 if self.layout.data is SharedLayout.PADDED_16 else payload
+
+    @property
+    def stage_bytes(self) -> int:
+        """The size of one stage in bytes."""
+        return self.rows * self.row_bytes
+
+    @property
+    def chunks(self) -> int:
+        """The number of 16-byte chunks of a row."""
+        return self.columns * element_bytes(self.element_type) // 16
+
+    def verify(self) -> None:
+        if len(self.shape) != 2:
+            raise VerifyException(f"expected a shape of 2 extents, got {len(self.shape)}")
+        if self.rows < 1 or self.rows % 8:
+            raise VerifyException(f"expected a positive multiple of 8 rows, got {self.rows}")
+        payload = self.columns * element_bytes(self.element_type)
+        if payload < 16 or payload % 16:
+            raise VerifyException(f"expected rows of a multiple of 16 bytes, got {payload}")
+        if self.layout.data is SharedLayout.SWIZZLE_128 and payload % 128:
+            raise VerifyException(f"swizzle128 expects rows of 128 bytes, got {payload}")
+
+
+def _parse_shared(
+    parser: AttrParser,
+) -> tuple[ArrayAttr[IntAttr], Attribute, SharedLayoutAttr]:
+    shape = _parse_shape(parser)
+    parser.parse_punctuation(",")
+    element_type = parser.parse_type()
+    parser.parse_punctuation(",")
+    return shape, element_type, SharedLayoutAttr(parser.parse_str_enum(SharedLayout))
+
+
+def _print_shared(printer: Printer, tile: _SharedTile) -> None:
+    _print_shape(printer, tile.shape)
+    printer.print_string(", ")
+    printer.print_attribute(tile.element_type)
+    printer.print_string(f", {tile.layout.data}")
+
+
+@irdl_attr_definition
+class SharedType(_SharedTile):
+    """A stage of shared memory that may be read: `!tile.shared<[64, 128], bf16, swizzle128>`."""
+
+    name = "tile.shared"
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            return _parse_shared(parser)
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            _print_shared(printer, self)
+
+
+@irdl_attr_definition
+class InflightType(_SharedTile):
+    """
+    A stage whose data are still under way: `!tile.inflight<[64, 128], bf16, swizzle128>`.
+
+    A value of this type is linear: exactly one op waits for it.
+    """
+
+    name = "tile.inflight"
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            return _parse_shared(parser)
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            _print_shared(printer, self)
+
+    def landed(self) -> SharedType:
+        """Returns the type of the stage once its data have arrived."""
+        return SharedType(self.shape, self.element_type, self.layout)
+
+
+@irdl_attr_definition
+class RingType(_SharedTile):
+    """A ring of stages in shared memory: `!tile.ring<2 x [64, 128], bf16, swizzle128>`."""
+
+    name = "tile.ring"
+
+    stages: IntAttr
+
+    def __init__(
+        self,
+        stages: int,
+        shape: Sequence[int],
+        element_type: Attribute,
+        layout: SharedLayout,
+    ):
+        super().__init__(
+            _shape_attr(shape), element_type, SharedLayoutAttr(layout), IntAttr(stages)
+        )
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            stages = parser.parse_integer()
+            parser.parse_characters("x")
+            return *_parse_shared(parser), IntAttr(stages)
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string(f"{self.stages.data} x ")
+            _print_shared(printer, self)
+
+    def verify(self) -> None:
+        super().verify()
+        if self.stages.data < 1:
+            raise VerifyException(f"expected at least 1 stage, got {self.stages.data}")
+
+    def inflight(self) -> InflightType:
+        """Returns the type of a stage of this ring while its data are under way."""
+        return InflightType(self.shape, self.element_type, self.layout)
+
+    def landed(self) -> SharedType:
+        """Returns the type of a stage of this ring that may be read."""
+        return SharedType(self.shape, self.element_type, self.layout)
+
+
+_ROW_LAYOUTS = (FragmentLayout.ROW, FragmentLayout.ROW_PARTIAL)
+# The multiples that the extents of a fragment must have.
+_GRANULES = {
+    FragmentLayout.MMA_A: (ROWS_PER_WARP, 16),
+    FragmentLayout.MMA_B: (16, 16),
+    FragmentLayout.MMA_C: (ROWS_PER_WARP, 8),
+    FragmentLayout.ROW: (ROWS_PER_WARP,),
+    FragmentLayout.ROW_PARTIAL: (ROWS_PER_WARP,),
+}
+
+
+@irdl_attr_definition
+class FragmentType(ParametrizedAttribute, TypeAttribute):
+    """A tile in the registers of a CTA: `!tile.frag<[64, 128], f32, mma_c>`."""
+
+    name = "tile.frag"
+
+    shape: ArrayAttr[IntAttr]
+    element_type: Attribute
+    layout: FragmentLayoutAttr
+
+    def __init__(
+        self,
+        shape: Sequence[int] | ArrayAttr[IntAttr],
+        element_type: Attribute,
+        layout: FragmentLayout | FragmentLayoutAttr,
+    ):
+        if isinstance(layout, FragmentLayout):
+            layout = FragmentLayoutAttr(layout)
+        super().__init__(_shape_attr(shape), element_type, layout)
+
+    @property
+    def extents(self) -> tuple[int, ...]:
+        """The extents of the tile."""
+        return tuple(extent.data for extent in self.shape)
+
+    @property
+    def is_row(self) -> bool:
+        """Whether the fragment holds one value for each row."""
+        return self.layout.data in _ROW_LAYOUTS
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            shape = _parse_shape(parser)
+            parser.parse_punctuation(",")
+            element_type = parser.parse_type()
+            parser.parse_punctuation(",")
+            layout = FragmentLayoutAttr(parser.parse_str_enum(FragmentLayout))
+        return shape, element_type, layout
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            _print_shape(printer, self.shape)
+            printer.print_string(", ")
+            printer.print_attribute(self.element_type)
+            printer.print_string(f", {self.layout.data}")
+
+    def verify(self) -> None:
+        granules = _GRANULES[self.layout.data]
+        if len(self.shape) != len(granules):
+            raise VerifyException(
+                f"layout {self.layout.data} expects {len(granules)} extents, got {len(self.shape)}"
+            )
+        for axis, (extent, granule) in enumerate(zip(self.extents, granules, strict=True)):
+            if extent < granule or extent % granule:
+                raise VerifyException(
+                    f"layout {self.layout.data} expects axis {axis} to be a multiple of "
+                    f"{granule}, got {extent}"
+                )

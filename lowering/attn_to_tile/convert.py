@@ -1,0 +1,67 @@
+"""The pass from attention to tiles."""
+
+from dataclasses import dataclass, field
+
+from xdsl.context import Context
+from xdsl.dialects import func
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.passes import ModulePass
+from xdsl.rewriter import Rewriter
+from xdsl.traits import SymbolTable
+
+from ...dialects.attn import AttendOp, VariantOp
+from ...dialects.diagnostic import error_at
+from .geometry import geometry_of
+from .kernel import build_kernel
+
+
+@dataclass(frozen=True)
+class ConvertAttnToTilePass(ModulePass):
+    """
+    Turns each function that attends into a kernel that says what one CTA does.
+
+    The function holds one `attn.attend`, whose results it returns.
+    """
+
+    name = "convert-attn-to-tile"
+
+    target: str = field(default="sm_80", metadata={"doc": "the architecture: sm_80, sm_90, ..."})
+    warps: int = field(default=4, metadata={"doc": "warps of a CTA, 16 packed rows each"})
+    kv_tile: int = field(default=0, metadata={"doc": "keys of a tile; 0 chooses by head_dim"})
+    stages: int = field(default=2, metadata={"doc": "tiles of keys and values in shared memory"})
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        functions = [
+            function
+            for function in op.walk()
+            if isinstance(function, func.FuncOp)
+            and any(isinstance(inner, AttendOp) for inner in function.walk())
+        ]
+        for function in functions:
+            self._convert(op, function)
+        for variant in [found for found in op.walk() if isinstance(found, VariantOp)]:
+            Rewriter.erase_op(variant)
+
+    def _convert(self, module: ModuleOp, function: func.FuncOp) -> None:
+        attend = _only_attend(function)
+        variant = SymbolTable.lookup_symbol(module, attend.variant)
+        if not isinstance(variant, VariantOp):
+            raise error_at(attend, f"expects a variant, got {attend.variant}")
+        geometry = geometry_of(attend, self.target, self.warps, self.kv_tile, self.stages)
+        kernel = build_kernel(function.sym_name.data, variant, geometry, attend.location)
+        Rewriter.replace_op(function, kernel, [])
+
+
+def _only_attend(function: func.FuncOp) -> AttendOp:
+    ops = list(function.body.block.ops)
+    match ops:
+        case [AttendOp() as attend, func.ReturnOp() as end] if tuple(end.operands) == (
+            attend.out,
+            attend.lse,
+        ):
+            return attend
+        case _:
+            first = next(op for op in ops if isinstance(op, AttendOp))
+            raise error_at(
+                first, "expects to be alone in its function, which returns its two results"
+            )

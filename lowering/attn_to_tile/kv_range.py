@@ -1,0 +1,71 @@
+"""Which tiles of keys a CTA visits, and which of them need no mask."""
+
+from dataclasses import dataclass
+
+from xdsl.ir import SSAValue
+
+from ...transforms.kv_bounds import KvBounds, LinearBound
+from ..emitter import Emitter
+from .geometry import Geometry
+from .request import Request
+
+
+@dataclass(frozen=True)
+class KvRange:
+    """
+    Tile indices, i32: [begin, full_begin) masked, [full_begin, full_end) whole, rest masked.
+
+    `full_begin` and `full_end` are None where no tile is known to be whole; `full_begin` is
+    `begin` itself where no mask cuts keys off at the front.
+    """
+
+    begin: SSAValue
+    end: SSAValue
+    full_begin: SSAValue | None
+    full_end: SSAValue | None
+
+
+def emit_kv_range(emit: Emitter, request: Request, geometry: Geometry, bounds: KvBounds) -> KvRange:
+    """Appends the arithmetic that turns the bounds of a mask into tiles of keys."""
+    tile = geometry.kv_tile
+    first_row, last_row = request.first_row, emit.add(request.first_row, geometry.rows - 1)
+    last_row = emit.min(last_row, emit.sub(request.packed_rows, 1))
+    first = emit.add(request.position, emit.divu(first_row, geometry.group))
+    last = emit.add(request.position, emit.divu(last_row, geometry.group))
+
+    # The first and the past-the-end key that any query sees, and that every query sees.
+    some_begin, every_begin = emit.integer(0), emit.integer(0)
+    for bound in bounds.lower:
+        low, high = _extremes(emit, bound, first, last)
+        some_begin, every_begin = emit.max(some_begin, low), emit.max(every_begin, high)
+    some_end = every_end = request.kv_len
+    for bound in bounds.upper:
+        low, high = _extremes(emit, bound, first, last)
+        some_end = emit.min(some_end, emit.add(high, 1))
+        every_end = emit.min(every_end, emit.add(low, 1))
+
+    some_end = emit.max(some_end, 0)
+    begin = emit.divu(some_begin, tile)
+    end = emit.max(emit.divu(emit.add(some_end, tile - 1), tile), begin)
+    if not bounds.exact:
+        return KvRange(begin, end, None, None)
+    full_begin = begin
+    if bounds.lower:
+        full_begin = emit.min(emit.divu(emit.add(every_begin, tile - 1), tile), end)
+    full_end = emit.min(emit.divu(emit.max(every_end, 0), tile), end)
+    return KvRange(begin, end, full_begin, emit.max(full_end, full_begin))
+
+
+def _extremes(
+    emit: Emitter, bound: LinearBound, first: SSAValue, last: SSAValue
+) -> tuple[SSAValue, SSAValue]:
+    """Returns the least and the greatest value of a bound over the queries of a tile."""
+    if bound.slope == 0:
+        return emit.integer(bound.offset), emit.integer(bound.offset)
+    at_first, at_last = (_at(emit, bound, position) for position in (first, last))
+    return (at_first, at_last) if bound.slope > 0 else (at_last, at_first)
+
+
+def _at(emit: Emitter, bound: LinearBound, position: SSAValue) -> SSAValue:
+    scaled = emit.mul(position, bound.slope)
+    return emit.add(scaled, bound.offset)

@@ -1,0 +1,168 @@
+"""
+The online softmax: running maximum, sum and average of a row, renewed with each tile of keys.
+
+Source: Milakov and Gimelshein, "Online normalizer calculation for softmax", section 3; Dao,
+"FlashAttention-2", section 3.1: the sum of a row is combined across lanes only at the end.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from xdsl.dialects import arith
+from xdsl.dialects.builtin import f32
+from xdsl.ir import SSAValue
+
+from ...dialects.tile import (
+    FillOp,
+    FragmentLayout,
+    FragmentType,
+    MapOp,
+    QuadReduceOp,
+    ReduceKind,
+    RowReduceOp,
+    YieldOp,
+    map_region,
+)
+from ..emitter import Emitter
+from .geometry import Geometry
+from .scores import LN_2
+
+MINUS_INFINITY = float("-inf")
+
+
+@dataclass(frozen=True)
+class RowState:
+    """
+    The state of the rows of a tile: `out` [rows, head_dim], `maximum` and `total` [rows].
+
+    `maximum` is in the units of the scores, `total` is the part of the lane.
+    """
+
+    out: SSAValue
+    maximum: SSAValue
+    total: SSAValue
+
+    def values(self) -> tuple[SSAValue, SSAValue, SSAValue]:
+        """The state as loops carry it."""
+        return self.out, self.maximum, self.total
+
+
+def emit_map(
+    emit: Emitter,
+    inputs: Sequence[SSAValue],
+    outputs: Sequence[FragmentType],
+    body: Callable[..., Sequence[SSAValue]],
+) -> Sequence[SSAValue]:
+    """Appends a `tile.map` whose body takes one scalar an input and needs no coordinates."""
+    region = map_region(inputs, outputs[0])
+    with emit.into(region.block):
+        emit.append(YieldOp(*body(*region.block.args[: len(inputs)])))
+    return emit.append(MapOp(inputs, region, outputs)).results
+
+
+def row_type(geometry: Geometry, layout: FragmentLayout = FragmentLayout.ROW) -> FragmentType:
+    """Returns the type of one f32 a row."""
+    return FragmentType((geometry.rows,), f32, layout)
+
+
+def emit_initial_state(emit: Emitter, geometry: Geometry) -> RowState:
+    """Appends the state of rows that have seen no key."""
+    out = FragmentType((geometry.rows, geometry.head_dim), f32, FragmentLayout.MMA_C)
+    partial = row_type(geometry, FragmentLayout.ROW_PARTIAL)
+    zero = emit.float32(0.0)
+    return RowState(
+        out=emit.value(FillOp(zero, out)),
+        maximum=emit.value(FillOp(emit.float32(MINUS_INFINITY), row_type(geometry))),
+        total=emit.value(FillOp(zero, partial)),
+    )
+
+
+def emit_probabilities(
+    emit: Emitter,
+    geometry: Geometry,
+    scores: SSAValue,
+    state: RowState,
+    unit: SSAValue | None,
+    guarded: bool,
+) -> tuple[SSAValue, RowState]:
+    """
+    Appends the step of one tile: probabilities against the new maximum, and the rescaled state.
+
+    `unit` turns scores into log2 units. `guarded` steps may meet rows whose scores are all -inf.
+    """
+    row, partial = row_type(geometry), row_type(geometry, FragmentLayout.ROW_PARTIAL)
+    highest = emit.value(
+        QuadReduceOp(ReduceKind.MAX, emit.value(RowReduceOp(ReduceKind.MAX, scores)))
+    )
+
+    def renew(old: SSAValue, new: SSAValue) -> Sequence[SSAValue]:
+        maximum = emit.binary("maxf", old, new)
+        reference = maximum
+        if guarded:
+            nothing_seen = emit.value(arith.CmpfOp(maximum, emit.float32(MINUS_INFINITY), "oeq"))
+            reference = emit.select(nothing_seen, emit.float32(0.0), maximum)
+        if unit is not None:
+            reference = emit.binary("mulf", reference, unit)
+        shift = emit.value(arith.NegfOp(reference))
+        return maximum, shift, emit.exp2(_in_log2(emit, old, unit, shift))
+
+    maximum, shift, rescale = emit_map(emit, (state.maximum, highest), (row, row, row), renew)
+    scores_type = scores.type
+    if not isinstance(scores_type, FragmentType):
+        raise TypeError(f"scores are no fragment: {scores_type}")
+    (probabilities,) = emit_map(
+        emit,
+        (scores, shift),
+        (scores_type,),
+        lambda score, by: (emit.exp2(_in_log2(emit, score, unit, by)),),
+    )
+    tile_total = emit.value(RowReduceOp(ReduceKind.SUM, probabilities))
+    (total,) = emit_map(
+        emit,
+        (state.total, rescale, tile_total),
+        (partial,),
+        lambda old, factor, new: (emit.fma(old, factor, new),),
+    )
+    out_type = state.out.type
+    if not isinstance(out_type, FragmentType):
+        raise TypeError(f"the output is no fragment: {out_type}")
+    (out,) = emit_map(
+        emit,
+        (state.out, rescale),
+        (out_type,),
+        lambda old, factor: (emit.binary("mulf", old, factor),),
+    )
+    return probabilities, RowState(out, maximum, total)
+
+
+def _in_log2(emit: Emitter, score: SSAValue, unit: SSAValue | None, shift: SSAValue) -> SSAValue:
+    return emit.binary("addf", score, shift) if unit is None else emit.fma(score, unit, shift)
+
+
+def emit_result(
+    emit: Emitter, geometry: Geometry, state: RowState, unit: SSAValue | None
+) -> tuple[SSAValue, SSAValue]:
+    """Appends the division by the total, and the natural logarithm of the sum; returns both."""
+    row = row_type(geometry)
+    total = emit.value(QuadReduceOp(ReduceKind.SUM, state.total))
+
+    def finish(total: SSAValue, maximum: SSAValue) -> Sequence[SSAValue]:
+        zero, one = emit.float32(0.0), emit.float32(1.0)
+        nothing_seen = emit.value(arith.CmpfOp(total, zero, "oeq"))
+        factor = emit.select(nothing_seen, zero, emit.binary("divf", one, total))
+        scaled = maximum if unit is None else emit.binary("mulf", maximum, unit)
+        log2_sum = emit.binary("addf", scaled, emit.log2(total))
+        lse = emit.binary("mulf", log2_sum, emit.float32(LN_2))
+        return factor, emit.select(nothing_seen, emit.float32(MINUS_INFINITY), lse)
+
+    factor, lse = emit_map(emit, (total, state.maximum), (row, row), finish)
+    out_type = state.out.type
+    if not isinstance(out_type, FragmentType):
+        raise TypeError(f"the output is no fragment: {out_type}")
+    (out,) = emit_map(
+        emit,
+        (state.out, factor),
+        (out_type,),
+        lambda value, by: (emit.binary("mulf", value, by),),
+    )
+    return out, lse

@@ -1,0 +1,237 @@
+"""Appends ops to a block, so that a lowering reads as the program that it makes."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from xdsl.dialects import arith, math, scf
+from xdsl.dialects.builtin import (
+    DenseIntOrFPElementsAttr,
+    FloatAttr,
+    IndexType,
+    IntegerAttr,
+    IntegerType,
+    LocationAttr,
+    UnitAttr,
+    UnknownLoc,
+    VectorType,
+    f32,
+    i32,
+)
+from xdsl.dialects.utils import FastMathFlag
+from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
+
+INDEX = IndexType()
+UNROLL = "tilewright.unroll"
+
+Scalar = SSAValue | int
+
+_BINARY: dict[str, type[Operation]] = {
+    "add": arith.AddiOp,
+    "sub": arith.SubiOp,
+    "mul": arith.MuliOp,
+    "and": arith.AndIOp,
+    "or": arith.OrIOp,
+    "xor": arith.XOrIOp,
+    "shl": arith.ShLIOp,
+    "divu": arith.DivUIOp,
+    "remu": arith.RemUIOp,
+    "min": arith.MinSIOp,
+    "max": arith.MaxSIOp,
+    "addf": arith.AddfOp,
+    "subf": arith.SubfOp,
+    "mulf": arith.MulfOp,
+    "divf": arith.DivfOp,
+    "maxf": arith.MaxnumfOp,
+}
+_APPROXIMATE = arith.FastMathFlagsAttr([FastMathFlag.APPROX_FUNC])
+
+
+class Emitter:
+    """
+    Appends ops to the current block and gives each the location that is set.
+
+    Constants are kept at the head of the entry block, one op for each value.
+    """
+
+    def __init__(self, entry: Block, location: LocationAttr):
+        self.entry = entry
+        self.block = entry
+        self.location = location
+        self._constants: dict[Attribute, SSAValue] = {}
+        self._last_constant: Operation | None = None
+
+    def append(self, op: Operation) -> Operation:
+        """Appends an op to the current block."""
+        self.block.add_op(op)
+        if isinstance(op.location, UnknownLoc):
+            op.location = self.location
+        return op
+
+    def value(self, op: Operation) -> SSAValue:
+        """Appends an op and returns its only result."""
+        return self.append(op).results[0]
+
+    def constant(self, attribute: Attribute, kind: Attribute) -> SSAValue:
+        """Returns the constant of an attribute, made once for the whole kernel."""
+        if (known := self._constants.get(attribute)) is not None:
+            return known
+        op = arith.ConstantOp(attribute, kind)
+        op.location = self.location
+        if self._last_constant is not None:
+            self.entry.insert_ops_after([op], self._last_constant)
+        elif (first := self.entry.first_op) is not None:
+            self.entry.insert_ops_before([op], first)
+        else:
+            self.entry.add_op(op)
+        self._last_constant = op
+        self._constants[attribute] = op.result
+        return op.result
+
+    def integer(self, value: int, kind: IntegerType | IndexType = i32) -> SSAValue:
+        """Returns an integer constant."""
+        return self.constant(IntegerAttr(value, kind), kind)
+
+    def index(self, value: int) -> SSAValue:
+        """Returns a constant of type index."""
+        return self.integer(value, INDEX)
+
+    def constant_true(self) -> SSAValue:
+        """Returns the condition that always holds."""
+        return self.integer(1, IntegerType(1))
+
+    def float32(self, value: float) -> SSAValue:
+        """Returns an f32 constant."""
+        return self.constant(FloatAttr(value, f32), f32)
+
+    def dense(self, kind: VectorType, values: Sequence[int]) -> SSAValue:
+        """Returns a constant vector of integers."""
+        attribute = DenseIntOrFPElementsAttr.from_list(kind, list(values))
+        return self.constant(attribute, kind)
+
+    def binary(self, name: str, lhs: Scalar, rhs: Scalar) -> SSAValue:
+        """Appends `lhs name rhs`; an int takes the type of the other operand."""
+        left, right = self._same_type(lhs, rhs)
+        return self.value(_BINARY[name](left, right))  # pyright: ignore[reportCallIssue]
+
+    def _same_type(self, lhs: Scalar, rhs: Scalar) -> tuple[SSAValue, SSAValue]:
+        kind = next((side.type for side in (lhs, rhs) if isinstance(side, SSAValue)), i32)
+        integer = kind if isinstance(kind, IntegerType | IndexType) else i32
+        left = self.integer(lhs, integer) if isinstance(lhs, int) else lhs
+        right = self.integer(rhs, integer) if isinstance(rhs, int) else rhs
+        return left, right
+
+    def add(self, lhs: Scalar, rhs: Scalar) -> SSAValue:
+        """Appends an integer addition."""
+        return lhs if rhs == 0 and isinstance(lhs, SSAValue) else self.binary("add", lhs, rhs)
+
+    def sub(self, lhs: Scalar, rhs: Scalar) -> SSAValue:
+        """Appends an integer subtraction."""
+        return self.binary("sub", lhs, rhs)
+
+    def mul(self, lhs: Scalar, rhs: Scalar) -> SSAValue:
+        """Appends an integer multiplication."""
+        return lhs if rhs == 1 and isinstance(lhs, SSAValue) else self.binary("mul", lhs, rhs)
+
+    def divu(self, lhs: SSAValue, rhs: int) -> SSAValue:
+        """Appends a division of a number that is not negative, rounded down."""
+        return lhs if rhs == 1 else self.binary("divu", lhs, rhs)
+
+    def remu(self, lhs: SSAValue, rhs: int) -> SSAValue:
+        """Appends the remainder of a number that is not negative."""
+        return self.integer(0) if rhs == 1 else self.binary("remu", lhs, rhs)
+
+    def min(self, lhs: Scalar, rhs: Scalar) -> SSAValue:
+        """Appends a signed minimum."""
+        return self.binary("min", lhs, rhs)
+
+    def max(self, lhs: Scalar, rhs: Scalar) -> SSAValue:
+        """Appends a signed maximum."""
+        return self.binary("max", lhs, rhs)
+
+    def compare(self, predicate: str, lhs: Scalar, rhs: Scalar) -> SSAValue:
+        """Appends an integer comparison: "slt", "sle", "eq", ..."""
+        left, right = self._same_type(lhs, rhs)
+        return self.value(arith.CmpiOp(left, right, predicate))
+
+    def select(self, condition: SSAValue, yes: SSAValue, no: SSAValue) -> SSAValue:
+        """Appends a selection."""
+        return self.value(arith.SelectOp(condition, yes, no))
+
+    def exp2(self, value: SSAValue) -> SSAValue:
+        """Appends a power of two, within the approximation of the hardware."""
+        return self.value(math.Exp2Op(value, _APPROXIMATE))
+
+    def log2(self, value: SSAValue) -> SSAValue:
+        """Appends a logarithm of base 2, within the approximation of the hardware."""
+        return self.value(math.Log2Op(value, _APPROXIMATE))
+
+    def fma(self, a: SSAValue, b: SSAValue, c: SSAValue) -> SSAValue:
+        """Appends `a * b + c`, rounded once."""
+        return self.value(math.FmaOp(a, b, c))
+
+    def to_i64(self, value: SSAValue) -> SSAValue:
+        """Appends a sign extension to i64."""
+        return self.value(arith.ExtSIOp(value, IntegerType(64)))
+
+    def to_i32(self, value: SSAValue) -> SSAValue:
+        """Appends a cast of an index to i32."""
+        return self.value(arith.IndexCastOp(value, i32))
+
+    @contextmanager
+    def into(self, block: Block) -> Iterator[Block]:
+        """Appends to another block for a while."""
+        before, self.block = self.block, block
+        try:
+            yield block
+        finally:
+            self.block = before
+
+    def loop(
+        self,
+        bounds: tuple[SSAValue, SSAValue],
+        carried: Sequence[SSAValue],
+        body: Callable[[SSAValue, Sequence[SSAValue]], Sequence[SSAValue]],
+        *,
+        unroll: bool = False,
+    ) -> Sequence[SSAValue]:
+        """Appends a loop with step 1 and returns what it carries out."""
+        lower, upper = bounds
+        block = Block(arg_types=[lower.type, *(value.type for value in carried)])
+        with self.into(block):
+            results = body(block.args[0], block.args[1:])
+            self.append(scf.YieldOp(*results))
+        kind = lower.type
+        step = self.integer(1, kind if isinstance(kind, IntegerType | IndexType) else i32)
+        loop = scf.ForOp(lower, upper, step, carried, Region(block))
+        if unroll:
+            loop.attributes[UNROLL] = UnitAttr()
+        self.append(loop)
+        return loop.results
+
+    def unrolled(
+        self,
+        trips: int,
+        carried: Sequence[SSAValue],
+        body: Callable[[SSAValue, Sequence[SSAValue]], Sequence[SSAValue]],
+    ) -> Sequence[SSAValue]:
+        """Appends a loop of constant length that the printer unrolls."""
+        return self.loop((self.index(0), self.index(trips)), carried, body, unroll=True)
+
+    def when(self, condition: SSAValue, body: Callable[[], None]) -> None:
+        """Appends a branch that is taken where the condition holds."""
+        block = Block()
+        with self.into(block):
+            body()
+            self.append(scf.YieldOp())
+        self.append(scf.IfOp(condition, [], Region(block)))
+
+    def inline(self, region: Region, arguments: Sequence[SSAValue]) -> list[SSAValue]:
+        """Appends copies of a region's ops and returns what its terminator yields."""
+        values = dict(zip(region.block.args, arguments, strict=True))
+        terminator = region.block.last_op
+        for op in region.block.ops:
+            if op is terminator:
+                break
+            self.append(op.clone(values))  # clone records the new results in `values`
+        operands = terminator.operands if terminator is not None else ()
+        return [values.get(operand, operand) for operand in operands]

@@ -1,0 +1,154 @@
+"""A growing list of PTX instructions over virtual registers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .elements import CLASS_TYPE
+
+# An instruction is a template and the operands that it is filled with, in order.
+Instruction = tuple[str, tuple[str, ...]]
+
+MOVES = frozenset(
+    f"\tmov.{'pred' if kind == 'pred' else kind} %s, %s;" for kind in CLASS_TYPE.values()
+)
+_TEMPLATES: dict[tuple[str, int], str] = {}
+
+
+def template(mnemonic: str, operands: int) -> str:
+    """Returns the template of a plain instruction with that many operands."""
+    key = (mnemonic, operands)
+    text = _TEMPLATES.get(key)
+    if text is None:
+        text = f"\t{mnemonic} " + ", ".join(["%s"] * operands) + ";"
+        _TEMPLATES[key] = text
+    return text
+
+
+class Assembly:
+    """
+    Instructions in order, with the first definition and the last use of every register.
+
+    Registers are written once, but for those that carry values around a loop. `compute` prints
+    a pure instruction once in a scope and answers with the same register the next time.
+    """
+
+    def __init__(self) -> None:
+        # Instructions that hold for the whole kernel: parameters, special registers.
+        self.prelude: list[Instruction] = []
+        self.code: list[Instruction] = []
+        self.first: dict[str, int] = {}
+        self.last: dict[str, int] = {}
+        self.renamed: dict[str, str] = {}
+        self.counts: dict[str, int] = {cls: 0 for cls in CLASS_TYPE}
+        self.known: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {}
+        self._scope: list[tuple[str, tuple[str, ...]]] = []
+        self._labels = 0
+
+    def register(self, cls: str) -> str:
+        """Returns a new register of a class of `CLASS_TYPE`."""
+        number = self.counts[cls]
+        self.counts[cls] = number + 1
+        return f"%{cls}{number}"
+
+    def label(self) -> str:
+        """Returns a new label."""
+        self._labels += 1
+        return f"$L{self._labels}"
+
+    def emit(self, text: str, dests: tuple[str, ...], sources: tuple[str, ...]) -> None:
+        """Appends an instruction; the template takes the destinations before the sources."""
+        code = self.code
+        index = len(code)
+        code.append((text, dests + sources))
+        last = self.last
+        for register in sources:
+            last[register] = index
+        if dests:
+            first = self.first
+            for register in dests:
+                if register not in first:
+                    first[register] = index
+
+    def emit_guarded(self, text: str, guard: str | None, sources: tuple[str, ...]) -> None:
+        """Appends an instruction without destinations, executed where the guard holds."""
+        if guard is not None:
+            text = f"\t@%s {text[1:]}"
+            sources = (guard, *sources)
+        self.emit(text, (), sources)
+
+    def place(self, label: str) -> None:
+        """Appends a label."""
+        self.code.append((f"{label}:", ()))
+
+    def compute(self, mnemonic: str, cls: str, *sources: str) -> str:
+        """Returns the register of a pure instruction, which is printed once in a scope."""
+        key = (mnemonic, sources)
+        found = self.known.get(key)
+        if found is not None:
+            return found[0]
+        dest = self.register(cls)
+        self.emit(template(mnemonic, len(sources) + 1), (dest,), sources)
+        self.known[key] = (dest,)
+        self._scope.append(key)
+        return dest
+
+    def compute_many(
+        self, text: str, classes: tuple[str, ...], sources: tuple[str, ...]
+    ) -> tuple[str, ...]:
+        """Returns the registers of a pure instruction with several destinations."""
+        key = (text, sources)
+        found = self.known.get(key)
+        if found is None:
+            found = tuple(self.register(cls) for cls in classes)
+            self.emit(text, found, sources)
+            self.known[key] = found
+            self._scope.append(key)
+        return found
+
+    def at_entry(self, mnemonic: str, cls: str, source: str) -> str:
+        """Returns the register of an instruction that is printed at the kernel's entry."""
+        key = (mnemonic, (source,))
+        found = self.known.get(key)
+        if found is not None:
+            return found[0]
+        dest = self.register(cls)
+        self.prelude.append((template(mnemonic, 2), (dest, source)))
+        self.first[dest] = -1
+        self.known[key] = (dest,)
+        return dest
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Forgets, at its end, what was computed inside: a loop body or a branch."""
+        outer = self._scope
+        self._scope = []
+        yield
+        for key in self._scope:
+            del self.known[key]
+        self._scope = outer
+
+    def find(self, register: str) -> str:
+        """Returns the register that stands for a register after coalescing."""
+        renamed = self.renamed
+        while (other := renamed.get(register)) is not None:
+            register = other
+        return register
+
+    def lines(self) -> Iterator[str]:
+        """Yields the lines of the body: declarations, prelude and code."""
+        for cls, count in self.counts.items():
+            if count:
+                yield f"\t.reg .{CLASS_TYPE[cls]} %{cls}<{count}>;"
+        if not self.renamed:
+            for text, operands in (*self.prelude, *self.code):
+                yield text % operands
+            return
+        final = {register: self.find(register) for register in self.renamed}
+        rename = final.get
+        for text, operands in (*self.prelude, *self.code):
+            names = [rename(operand, operand) for operand in operands]
+            if text in MOVES and names[0] == names[1]:
+                continue
+            yield text % tuple(names)

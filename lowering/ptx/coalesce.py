@@ -1,0 +1,125 @@
+"""
+Gives one register to values that follow each other: an accumulator before and after `mma`.
+
+Registers are compared by their place in the text: `b` may take over the register of `a` if it is
+first written where `a` is last read or later. Control flow only goes forward, but for the back
+edge of a loop, at whose end everything that it reads from outside is still live.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .assembly import Assembly, template
+from .elements import CLASS_TYPE
+
+
+class Coalescer:
+    """Collects the pairs that would like to share a register, and joins them at a loop's end."""
+
+    def __init__(self, assembly: Assembly) -> None:
+        self.assembly = assembly
+        # (index of the instruction, its destination, the source that it would overwrite)
+        self.wishes: list[tuple[int, str, str]] = []
+
+    def wish(self, dests: Sequence[str], sources: Sequence[str]) -> None:
+        """Notes that the next instruction would like to write over its sources."""
+        index = len(self.assembly.code)
+        self.wishes.extend((index, dest, source) for dest, source in zip(dests, sources))
+
+    def _merge(self, kept: str, dropped: str) -> None:
+        first, last = self.assembly.first, self.assembly.last
+        self.assembly.renamed[dropped] = kept
+        first[kept] = min(first[kept], first[dropped])
+        last[kept] = max(last.get(kept, -1), last.get(dropped, -1))
+
+    def _grant(self, wishes: list[tuple[int, str, str]], start: int, carried: set[str]) -> None:
+        """Joins each destination with its source where nobody reads the source later."""
+        first, last, find = self.assembly.first, self.assembly.last, self.assembly.find
+        for index, dest, source in wishes:
+            kept, dropped = find(source), find(dest)
+            is_ours = first[kept] >= start or kept in carried
+            if is_ours and kept != dropped and last[kept] <= index <= first[dropped]:
+                self._merge(kept, dropped)
+
+    def end_of_kernel(self) -> None:
+        """Joins what is left outside of loops."""
+        self._grant(self.wishes, -1, set())
+        self.wishes = []
+
+    def end_of_loop(
+        self, start: int, mark: int, carried: Sequence[str], yielded: Sequence[str]
+    ) -> None:
+        """
+        Closes a loop body that begins at instruction `start` with its back-edge moves.
+
+        `carried[k]` holds what goes around the loop and is to become `yielded[k]`, a register
+        or an immediate; `mark` is the number of wishes before the loop.
+        """
+        assembly = self.assembly
+        first, last, find = assembly.first, assembly.last, assembly.find
+        end = len(assembly.code)
+        for register in yielded:
+            if register[0] == "%":
+                last[find(register)] = end
+        inside = self.wishes[mark:]
+        del self.wishes[mark:]
+        ours = set(carried)
+        self._grant(inside, start, ours)
+        moves: list[tuple[str, str]] = []
+        for register, value in zip(carried, yielded):
+            value = find(value)
+            if value == register:
+                continue
+            is_local = value[0] == "%" and value not in ours and first[value] >= start
+            if is_local and first[value] >= last.get(register, -1):
+                self._merge(register, value)
+            else:
+                moves.append((register, value))
+        self.move_in_parallel([(dest, find(source)) for dest, source in moves])
+        end = len(assembly.code)
+        for register, index in last.items():
+            if index >= start and register in first and first[register] < start:
+                last[register] = end
+
+    def end_of_branch(
+        self, start: int, results: Sequence[str], yielded: Sequence[str]
+    ) -> None:
+        """Closes a branch that begins at instruction `start` and sets the results of an if."""
+        assembly = self.assembly
+        moves: list[tuple[str, str]] = []
+        for result, value in zip(results, yielded):
+            value = assembly.find(value)
+            is_local = value[0] == "%" and assembly.first[value] >= start
+            if is_local and value not in results:
+                assembly.renamed[value] = result
+                begin = assembly.first[value]
+                assembly.first[result] = min(begin, assembly.first.get(result, begin))
+                assembly.last[result] = assembly.last.get(value, begin)
+            else:
+                moves.append((result, value))
+        for result, value in moves:
+            self.move(result, value)
+
+    def move(self, dest: str, source: str) -> None:
+        """Prints a copy of a register or immediate."""
+        kind = CLASS_TYPE[dest.rstrip("0123456789")[1:]]
+        if kind == "pred" and source[0] != "%":
+            self.assembly.emit(template("setp.ne.u32", 3), (dest,), (source, "0"))
+        else:
+            self.assembly.emit(template(f"mov.{kind}", 2), (dest,), (source,))
+
+    def move_in_parallel(self, moves: list[tuple[str, str]]) -> None:
+        """Prints copies as if all sources were read before any destination is written."""
+        while moves:
+            sources = {source for _, source in moves}
+            free = [move for move in moves if move[0] not in sources]
+            if not free:
+                dest, source = moves[0]
+                spare = self.assembly.register(dest.rstrip("0123456789")[1:])
+                self.move(spare, source)
+                moves[0] = (dest, spare)
+                continue
+            for dest, source in free:
+                self.move(dest, source)
+            moves = [move for move in moves if move not in free]

@@ -1,0 +1,188 @@
+"""
+What one scalar of the thread level is while PTX is printed.
+
+An element is a register, a constant, or a value that is not printed before it is needed. A vector
+is the list of its elements in row-major order.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from xdsl.dialects.builtin import (
+    BFloat16Type,
+    Float16Type,
+    Float32Type,
+    Float64Type,
+    IndexType,
+    IntegerType,
+    NoneAttr,
+    VectorType,
+)
+from xdsl.dialects.llvm import LLVMPointerType, LLVMStructType
+from xdsl.ir import Attribute
+
+
+class Half(NamedTuple):
+    """The lower (0) or upper (1) 16 bits of a 32-bit register."""
+
+    packed: str
+    upper: int
+
+
+class Sum(NamedTuple):
+    """A register plus a constant, modulo the width of the type."""
+
+    base: str
+    offset: int
+
+
+class Product(NamedTuple):
+    """A 32-bit product that its only use, an addition, turns into one `mad`."""
+
+    lhs: str
+    rhs: str
+
+
+class Address(NamedTuple):
+    """A pointer: a register or the name of a variable, plus a constant in bytes."""
+
+    base: str
+    offset: int
+
+
+Element = str | int | float | Half | Sum | Product | Address
+
+# The kind of a scalar type: how its values are held in registers. Integers of 8 and 16 bits are
+# held in 32-bit registers whose upper bits mean nothing. An index is a signed 32-bit integer.
+REGISTER_CLASS: dict[str, str] = {
+    "i1": "p",
+    "i8": "r",
+    "i16": "r",
+    "i32": "r",
+    "i64": "rd",
+    "f16": "h",
+    "bf16": "h",
+    "f32": "f",
+    "f64": "fd",
+    "ptr": "rd",
+    "ptr1": "rd",
+    "ptr3": "r",
+}
+BITS: dict[str, int] = {
+    "i1": 1,
+    "i8": 8,
+    "i16": 16,
+    "i32": 32,
+    "i64": 64,
+    "f16": 16,
+    "bf16": 16,
+    "f32": 32,
+    "f64": 64,
+    "ptr": 64,
+    "ptr1": 64,
+    "ptr3": 32,
+}
+# The PTX type of each register class (PTX ISA, "Types"): bit types hold integers and floats.
+CLASS_TYPE: dict[str, str] = {
+    "p": "pred",
+    "h": "b16",
+    "r": "b32",
+    "f": "b32",
+    "rd": "b64",
+    "fd": "b64",
+}
+SPACES: dict[str, str] = {"ptr": "", "ptr1": ".global", "ptr3": ".shared"}
+_FLOATS: dict[type[Attribute], str] = {
+    Float16Type: "f16",
+    BFloat16Type: "bf16",
+    Float32Type: "f32",
+    Float64Type: "f64",
+}
+
+
+def scalar_kind(type_: Attribute) -> str | None:
+    """Returns the kind of a scalar type, or None for a type that the thread level lacks."""
+    if isinstance(type_, IndexType):
+        return "i32"
+    if isinstance(type_, IntegerType):
+        name = f"i{type_.width.data}"
+        return name if name in BITS else None
+    if isinstance(type_, LLVMPointerType):
+        space = 0 if isinstance(type_.addr_space, NoneAttr) else type_.addr_space.data
+        return {0: "ptr", 1: "ptr1", 3: "ptr3"}.get(space)
+    return _FLOATS.get(type(type_))
+
+
+def element_kind(type_: Attribute) -> str | None:
+    """Returns the kind of the elements of a scalar or vector type."""
+    if isinstance(type_, VectorType):
+        return scalar_kind(type_.element_type)
+    return scalar_kind(type_)
+
+
+def element_count(type_: Attribute) -> int:
+    """Returns how many elements a value of the type has; a struct has those of its members."""
+    if isinstance(type_, VectorType):
+        count = 1
+        for extent in type_.get_shape():
+            count *= extent
+        return count
+    if isinstance(type_, LLVMStructType):
+        return sum(element_count(member) for member in type_.types)
+    return 1
+
+
+def wrap(value: int, bits: int) -> int:
+    """Returns the signed integer of `bits` bits that equals `value` modulo 2**bits."""
+    if bits == 1:
+        return value & 1
+    half = 1 << (bits - 1)
+    return ((value + half) & ((1 << bits) - 1)) - half
+
+
+def unsigned(value: int, bits: int) -> int:
+    """Returns the unsigned integer of `bits` bits that equals `value` modulo 2**bits."""
+    return value & ((1 << bits) - 1)
+
+
+def float_bits(value: float, kind: str) -> int:
+    """Returns the bits of the value nearest to `value` in a floating-point kind."""
+    if kind == "f64":
+        return struct.unpack("<Q", struct.pack("<d", value))[0]
+    if kind == "f16":
+        try:
+            return struct.unpack("<H", struct.pack("<e", value))[0]
+        except OverflowError:
+            return 0xFC00 if value < 0 else 0x7C00
+    try:
+        bits = struct.unpack("<I", struct.pack("<f", value))[0]
+    except OverflowError:
+        bits = 0xFF800000 if value < 0 else 0x7F800000
+    if kind == "f32":
+        return bits
+    if value != value:
+        return 0x7FC0
+    return (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+
+
+def bits_float(bits: int, kind: str) -> float:
+    """Returns the value of the bits of a floating-point kind."""
+    if kind == "f64":
+        return struct.unpack("<d", struct.pack("<Q", bits))[0]
+    if kind == "f16":
+        return struct.unpack("<e", struct.pack("<H", bits))[0]
+    return struct.unpack("<f", struct.pack("<I", bits << 16 if kind == "bf16" else bits))[0]
+
+
+def literal(value: int | float, kind: str) -> str:
+    """Returns the immediate of a constant (PTX ISA, "Constants")."""
+    if isinstance(value, int):
+        return str(value)
+    bits = float_bits(value, kind)
+    if kind == "f32":
+        return f"0f{bits:08X}"
+    if kind == "f64":
+        return f"0d{bits:016X}"
+    return f"0x{bits:04X}"

@@ -1,0 +1,262 @@
+"""Products, element maps, reductions and conversions of fragments, for one thread."""
+
+from collections.abc import Mapping, Sequence
+
+from xdsl.dialects import arith, llvm, vector
+from xdsl.dialects.builtin import (
+    BFloat16Type,
+    DenseArrayBase,
+    Float16Type,
+    IntegerType,
+    VectorType,
+    f32,
+    i32,
+    i64,
+)
+from xdsl.ir import Attribute, Operation, SSAValue
+
+from ...dialects import nvvm, tile
+from ...dialects.diagnostic import error_at
+from ...dialects.tile import FragmentType, ReduceKind
+from .fragments import (
+    broadcast,
+    extract,
+    insert,
+    shape_of,
+    shuffle,
+    spread_rows,
+    vector_of,
+    zeros,
+)
+from .rules import Rule
+from .thread import Thread, copy_with
+
+FULL_WARP = -1
+_REDUCTIONS = {ReduceKind.MAX: "maxf", ReduceKind.SUM: "addf"}
+
+
+def lower_fill(thread: Thread, op: tile.FillOp) -> None:
+    """A fragment of one scalar is that scalar, broadcast."""
+    kind = vector_of(op.fragment.type)
+    thread.set(op.fragment, broadcast(thread.emit, thread[op.value], kind.get_shape()))
+
+
+def lower_extract(thread: Thread, op: tile.ExtractOp) -> None:
+    """A step of 16 columns is two neighbours of the vector's first axis."""
+    emit, source = thread.emit, thread[op.fragment]
+    first = emit.mul(thread[op.step], 2)
+    columns = zeros(emit, VectorType(i32, (2, 2)))
+    for half in range(2):
+        part = extract(emit, source, emit.add(first, half))
+        columns = insert(emit, part, columns, half)
+    thread.set(op.columns, columns)
+
+
+def lower_mma(thread: Thread, op: tile.MmaOp) -> None:
+    """One mma.sync for each 8 columns of the accumulator."""
+    emit = thread.emit
+    a, b, c = thread[op.a], thread[op.b], thread[op.c]
+    element = _element(op.a)
+    # A's registers in the order of the instruction: rows g, g+8 of the columns 0-7, then 8-15.
+    a_registers = [
+        _operand(thread, extract(emit, a, k, row), element) for k in range(2) for row in range(2)
+    ]
+
+    def step(n: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        (accumulator,) = carried
+        b_pair = extract(emit, b, n)
+        b_registers = [_operand(thread, extract(emit, b_pair, k), element) for k in range(2)]
+        quarter = extract(emit, accumulator, n)
+        c_registers = [extract(emit, quarter, e) for e in range(4)]
+        product = emit.value(
+            nvvm.MmaSyncOp(a_registers, b_registers, c_registers, (16, 8, 16), _mma_type(element))
+        )
+        for e in range(4):
+            quarter = insert(emit, member(thread, product, e, f32), quarter, e)
+        return (insert(emit, quarter, accumulator, n),)
+
+    (result,) = emit.unrolled(shape_of(c)[0], (c,), step)
+    thread.set(op.d, result)
+
+
+def _element(value: SSAValue) -> Attribute:
+    kind = value.type
+    if not isinstance(kind, FragmentType):
+        raise TypeError(f"expected a fragment, got {kind}")
+    return kind.element_type
+
+
+def _mma_type(element: Attribute) -> nvvm.MMAType:
+    return nvvm.MMAType.BF16 if isinstance(element, BFloat16Type) else nvvm.MMAType.F16
+
+
+def _operand(thread: Thread, register: SSAValue, element: Attribute) -> SSAValue:
+    """nvvm.mma.sync takes bf16 pairs as i32, f16 pairs as vectors."""
+    if isinstance(element, BFloat16Type):
+        return register
+    return thread.emit.value(llvm.BitcastOp(register, VectorType(Float16Type(), (2,))))
+
+
+def member(thread: Thread, struct: SSAValue, index: int, kind: Attribute) -> SSAValue:
+    """Appends the extraction of a member of a struct."""
+    position = DenseArrayBase.from_list(i64, [index])
+    return thread.emit.value(llvm.ExtractValueOp(position, struct, kind))
+
+
+def lower_map(thread: Thread, op: tile.MapOp) -> None:
+    """The region for all of a thread's elements at once, or for one after the other."""
+    operations = [inner for inner in op.body.block.ops if not isinstance(inner, tile.YieldOp)]
+    uses_coordinates = any(argument.uses for argument in op.body.block.args[len(op.inputs) :])
+    if uses_coordinates or any(_needs_scalars(inner) for inner in operations):
+        _map_each_element(thread, op)
+    else:
+        _map_whole_vector(thread, op)
+
+
+def _needs_scalars(op: Operation) -> bool:
+    """Whether an op of an element region has no form on vectors here."""
+    if op.regions or op.dialect_name() not in ("arith", "math"):
+        raise error_at(op, "expects an op of arith or math on scalars in a region of elements")
+    return isinstance(op, arith.CmpiOp | arith.CmpfOp | arith.SelectOp)
+
+
+def _map_whole_vector(thread: Thread, op: tile.MapOp) -> None:
+    emit, shape = thread.emit, _shape_of_results(op)
+    values: dict[SSAValue, SSAValue] = {}
+    for argument, operand in zip(op.body.block.args, op.inputs, strict=False):
+        values[argument] = spread_rows(emit, thread[operand], shape)
+    for inner in op.body.block.ops:
+        operands = [_known(thread, values, operand) for operand in inner.operands]
+        if isinstance(inner, tile.YieldOp):
+            for result, value in zip(op.outputs, operands, strict=True):
+                thread.set(result, broadcast(emit, value, shape))
+            return
+        vectors = [broadcast(emit, operand, shape) for operand in operands]
+        on_vectors = bool(operands) and any(shape_of(operand) for operand in operands)
+        copy = copy_with(inner, vectors if on_vectors else operands, shape if on_vectors else ())
+        values[inner.results[0]] = emit.value(copy)
+
+
+def _map_each_element(thread: Thread, op: tile.MapOp) -> None:
+    emit, shape = thread.emit, _shape_of_results(op)
+    inputs = [thread[operand] for operand in op.inputs]
+    output_types = [output for output in op.outputs.types if isinstance(output, FragmentType)]
+    initial = [broadcast(emit, _zero(thread, kind), shape) for kind in output_types]
+
+    def each(position: Sequence[SSAValue], carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        element = position[-1]
+        row_half = element if len(shape) == 1 else emit.divu(element, 2)
+        arguments = [
+            extract(emit, value, *(position if shape_of(value) == shape else (row_half,)))
+            for value in inputs
+        ]
+        arguments += _coordinates(thread, op, position, row_half)
+        results = thread.inline(op.body, arguments)
+        return [
+            insert(emit, result, into, *position)
+            for result, into in zip(results, carried, strict=True)
+        ]
+
+    if len(shape) == 1:
+        results = emit.unrolled(shape[0], initial, lambda e, carried: each((e,), carried))
+    else:
+        results = emit.unrolled(
+            shape[0],
+            initial,
+            lambda n, outer: emit.unrolled(shape[1], outer, lambda e, inner: each((n, e), inner)),
+        )
+    thread.values.update(zip(op.outputs, results, strict=True))
+
+
+def _zero(thread: Thread, fragment: FragmentType) -> SSAValue:
+    if isinstance(kind := fragment.element_type, IntegerType):
+        return thread.emit.integer(0, kind)
+    return thread.emit.float32(0.0)
+
+
+def _coordinates(
+    thread: Thread, op: tile.MapOp, position: Sequence[SSAValue], row_half: SSAValue
+) -> Sequence[SSAValue]:
+    """Returns the row and, of an accumulator, the column of an element of this thread."""
+    emit, lanes = thread.emit, thread.lanes
+    row, *column = op.body.block.args[len(op.inputs) :]
+    coordinates = [emit.integer(0)] * (1 + len(column))
+    if row.uses:
+        coordinates[0] = emit.add(lanes.row, emit.mul(emit.to_i32(row_half), 8))
+    if column and column[0].uses:
+        block, element = (emit.to_i32(axis) for axis in position)
+        in_block = emit.add(emit.mul(block, 8), emit.remu(element, 2))
+        coordinates[1] = emit.add(lanes.column, in_block)
+    return coordinates
+
+
+def _shape_of_results(op: tile.MapOp) -> tuple[int, ...]:
+    output = op.outputs[0].type
+    if not isinstance(output, FragmentType):
+        raise TypeError(f"expected a fragment, got {output}")
+    return vector_of(output).get_shape()
+
+
+def _known(thread: Thread, values: Mapping[SSAValue, SSAValue], value: SSAValue) -> SSAValue:
+    known = values.get(value)
+    return thread[value] if known is None else known
+
+
+def lower_row_reduce(thread: Thread, op: tile.RowReduceOp) -> None:
+    """Folds the vector's first axis, then the two columns of each row."""
+    emit, source = thread.emit, thread[op.fragment]
+    combine = _REDUCTIONS[op.kind.data]
+
+    def step(n: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        return (emit.binary(combine, carried[0], extract(emit, source, n)),)
+
+    first = extract(emit, source, 0)
+    bounds = emit.index(1), emit.index(shape_of(source)[0])
+    (folded,) = emit.loop(bounds, (first,), step, unroll=True)
+    left, right = shuffle(emit, folded, (0, 2)), shuffle(emit, folded, (1, 3))
+    thread.set(op.rows, emit.binary(combine, left, right))
+
+
+def lower_quad_reduce(thread: Thread, op: tile.QuadReduceOp) -> None:
+    """Two butterfly shuffles within the 4 lanes that share a row."""
+    emit, rows = thread.emit, thread[op.partial]
+    combine = _REDUCTIONS[op.kind.data]
+    for row in range(2):
+        value = extract(emit, rows, row)
+        for distance in (1, 2):
+            other = emit.value(
+                nvvm.ShflSyncOp(
+                    nvvm.ShflKind.BFLY,
+                    emit.integer(FULL_WARP),
+                    value,
+                    emit.integer(distance),
+                    emit.integer(31),
+                )
+            )
+            value = emit.binary(combine, value, other)
+        rows = insert(emit, value, rows, row)
+    thread.set(op.rows, rows)
+
+
+def lower_convert_layout(thread: Thread, op: tile.ConvertLayoutOp) -> None:
+    """Rounds to 16 bits; neighbours of a row share a register."""
+    thread.set(op.result, pack(thread, thread[op.source], op.result.type.element_type))
+
+
+def pack(thread: Thread, accumulator: SSAValue, element: Attribute) -> SSAValue:
+    """Appends the rounding of an accumulator to pairs of 16 bits: `vector<N/8 x 2 x i32>`."""
+    emit, shape = thread.emit, shape_of(accumulator)
+    rounded = emit.value(arith.TruncFOp(accumulator, VectorType(element, shape)))
+    pairs = VectorType(i32, (shape[0], 2))
+    return emit.value(vector.BitcastOp(rounded, pairs))
+
+
+COMPUTE_RULES: Mapping[type[Operation], Rule] = {
+    tile.ConvertLayoutOp: lower_convert_layout,
+    tile.ExtractOp: lower_extract,
+    tile.FillOp: lower_fill,
+    tile.MapOp: lower_map,
+    tile.MmaOp: lower_mma,
+    tile.QuadReduceOp: lower_quad_reduce,
+    tile.RowReduceOp: lower_row_reduce,
+}

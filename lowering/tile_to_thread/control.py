@@ -1,0 +1,78 @@
+"""Loops, branches and the ops that a thread does as they stand."""
+
+from collections.abc import Mapping, Sequence
+
+from xdsl.dialects import scf
+from xdsl.ir import Block, Operation, Region, SSAValue
+
+from ...dialects import tile
+from ...dialects.diagnostic import error_at
+from .compute import COMPUTE_RULES
+from .memory import MEMORY_RULES
+from .rules import Rule
+from .thread import Thread, copy_with
+
+RULES: Mapping[type[Operation], Rule] = {**MEMORY_RULES, **COMPUTE_RULES}
+
+# The dialects whose ops on scalars mean the same for a CTA and for its threads.
+_SCALAR_DIALECTS = ("arith", "math", "llvm", "gpu")
+
+
+def lower_block(thread: Thread, block: Block) -> Sequence[SSAValue]:
+    """Appends what a block does; returns what its terminator passes on."""
+    for op in block.ops:
+        thread.emit.location = op.location
+        if isinstance(op, scf.YieldOp | tile.ReturnOp):
+            return [thread[operand] for operand in op.operands]
+        lower_op(thread, op)
+    return ()
+
+
+def lower_op(thread: Thread, op: Operation) -> None:
+    """Appends what one op does."""
+    if (rule := RULES.get(type(op))) is not None:
+        rule(thread, op)
+    elif isinstance(op, scf.ForOp):
+        _lower_for(thread, op)
+    elif isinstance(op, scf.IfOp):
+        _lower_if(thread, op)
+    elif op.dialect_name() in _SCALAR_DIALECTS and not op.regions:
+        copy = copy_with(op, [thread[operand] for operand in op.operands])
+        thread.emit.append(copy)
+        thread.values.update(zip(op.results, copy.results, strict=True))
+    else:
+        raise error_at(op, "has no meaning for one thread")
+
+
+def _lower_for(thread: Thread, loop: scf.ForOp) -> None:
+    emit, source = thread.emit, loop.body.block
+    lower, upper, step = thread[loop.lb], thread[loop.ub], thread[loop.step]
+    carried = [thread[value] for value in loop.iter_args]
+    block = Block(arg_types=[lower.type, *(value.type for value in carried)])
+    thread.values.update(zip(source.args, block.args, strict=True))
+    with emit.into(block):
+        emit.append(scf.YieldOp(*lower_block(thread, source)))
+    emit.location = loop.location
+    copy = scf.ForOp(lower, upper, step, carried, Region(block))
+    copy.attributes = dict(loop.attributes)
+    emit.append(copy)
+    thread.values.update(zip(loop.results, copy.results, strict=True))
+
+
+def _lower_if(thread: Thread, branch: scf.IfOp) -> None:
+    emit = thread.emit
+    regions: list[Region] = []
+    types: list[SSAValue] = []
+    for region in branch.regions:
+        if not region.blocks:
+            regions.append(Region())
+            continue
+        block = Block()
+        with emit.into(block):
+            types = list(lower_block(thread, region.block))
+            emit.append(scf.YieldOp(*types))
+        regions.append(Region(block))
+    emit.location = branch.location
+    copy = scf.IfOp(thread[branch.cond], [value.type for value in types], *regions)
+    emit.append(copy)
+    thread.values.update(zip(branch.results, copy.results, strict=True))

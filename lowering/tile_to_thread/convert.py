@@ -1,0 +1,89 @@
+"""The pass from tiles to threads."""
+
+from dataclasses import dataclass
+
+from xdsl.context import Context
+from xdsl.dialects import gpu, llvm
+from xdsl.dialects.builtin import (
+    ArrayAttr,
+    DenseArrayBase,
+    IntegerAttr,
+    ModuleOp,
+    StringAttr,
+    UnitAttr,
+    i8,
+    i32,
+    i64,
+)
+from xdsl.ir import Block, Region
+from xdsl.passes import ModulePass
+from xdsl.rewriter import Rewriter
+
+from ...dialects.tile import KernelOp, pending_groups
+from ..emitter import Emitter
+from .control import lower_block
+from .lanes import SHARED_SPACE, Lanes, pointer_type
+from .thread import SHARED_ALIGNMENT, Thread
+
+SHARED_SYMBOL = "smem"
+# What the contract of a kernel takes from its function.
+SHARED_BYTES = "tilewright.shared_bytes"
+GRID = "tilewright.grid"
+PARAM_NAMES = "tilewright.param_names"
+
+
+@dataclass(frozen=True)
+class ConvertTileToThreadPass(ModulePass):
+    """Turns each kernel on tiles into a GPU module whose function says what one thread does."""
+
+    name = "convert-tile-to-thread"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        kernels = [kernel for kernel in op.body.block.ops if isinstance(kernel, KernelOp)]
+        for kernel in kernels:
+            Rewriter.replace_op(kernel, _gpu_module(kernel), [])
+        if kernels:
+            op.attributes["gpu.container_module"] = UnitAttr()
+
+
+def _gpu_module(kernel: KernelOp) -> gpu.ModuleOp:
+    block = Block()
+    shared = llvm.GlobalOp(
+        llvm.LLVMArrayType(0, i8),
+        SHARED_SYMBOL,
+        "external",
+        addr_space=SHARED_SPACE,
+        alignment=SHARED_ALIGNMENT,
+        body=Region(),
+    )
+    block.add_ops([shared, _gpu_function(kernel)])
+    module = gpu.ModuleOp(kernel.sym_name, Region(block))
+    module.location = kernel.location
+    return module
+
+
+def _gpu_function(kernel: KernelOp) -> gpu.FuncOp:
+    types = kernel.function_type.inputs.data
+    block = Block(arg_types=types)
+    for source, argument in zip(kernel.body.block.args, block.args, strict=True):
+        argument.name_hint = source.name_hint
+    emit = Emitter(block, kernel.location)
+    shared = emit.value(llvm.AddressOfOp(SHARED_SYMBOL, pointer_type(SHARED_SPACE)))
+    lanes = Lanes(emit, kernel.threads)
+    thread = Thread(emit, lanes, shared, pending_groups(kernel))
+    thread.values.update(zip(kernel.body.block.args, block.args, strict=True))
+    lower_block(thread, kernel.body.block)
+    emit.append(gpu.ReturnOp([]))
+    function = gpu.FuncOp(
+        kernel.sym_name.data,
+        (types, ()),
+        Region(block),
+        kernel=True,
+        known_block_size=(kernel.threads, 1, 1),
+    )
+    function.location = kernel.location
+    function.attributes["known_block_size"] = DenseArrayBase.from_list(i32, [kernel.threads, 1, 1])
+    function.attributes[SHARED_BYTES] = IntegerAttr(thread.shared_bytes, i64)
+    function.attributes[GRID] = ArrayAttr([StringAttr(str(axis.data)) for axis in kernel.grid])
+    function.attributes[PARAM_NAMES] = kernel.param_names
+    return function

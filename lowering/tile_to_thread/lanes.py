@@ -1,0 +1,117 @@
+"""Where a thread stands in its CTA, and the shared-memory offsets that follow from that."""
+
+from dataclasses import dataclass, field
+
+from xdsl.dialects import gpu, llvm
+from xdsl.dialects.builtin import IntAttr, i8
+from xdsl.ir import Attribute, SSAValue
+
+from ...dialects.tile import ROWS_PER_WARP, WARP_SIZE, SharedLayout
+from ...dialects.tile.types import InflightType, RingType, SharedType
+from ..emitter import Emitter
+
+SharedTile = RingType | SharedType | InflightType
+SHARED_SPACE = 3
+CHUNK_BYTES = 16
+
+
+@dataclass
+class Lanes:
+    """
+    The coordinates of a thread, i32, and offsets that many ops share.
+
+    All are appended to the entry block, so that they are known everywhere and computed once.
+    """
+
+    emit: Emitter
+    threads: int
+    _offsets: dict[tuple[str, int, SharedLayout], SSAValue] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        emit = self.emit
+        dimension = gpu.DimensionAttr(gpu.DimensionEnum.X)
+        self.thread = emit.to_i32(emit.value(gpu.ThreadIdOp(dimension)))
+        self.lane = emit.remu(self.thread, WARP_SIZE)
+        self.warp_row = emit.mul(emit.divu(self.thread, WARP_SIZE), ROWS_PER_WARP)
+        self.group = emit.divu(self.lane, 4)
+        self.place = emit.remu(self.lane, 4)
+        self.row = emit.add(self.warp_row, self.group)
+        self.column = emit.mul(self.place, 2)
+
+    def offset(self, pattern: str, tile: SharedTile) -> SSAValue:
+        """
+        Returns the byte offset of a thread in a tile for one of the access patterns.
+
+        `operand_a` and `operand_b`, `operand_b_transposed`: the row of an 8x8 matrix whose
+        address the lane gives to ldmatrix. `accumulator`: the first two elements of mma_c.
+        Source: PTX ISA, ldmatrix.
+        """
+        key = (pattern, tile.row_bytes, tile.layout.data)
+        if key not in self._offsets:
+            with self.emit.into(self.emit.entry):
+                self._offsets[key] = self._offset(pattern, tile)
+        return self._offsets[key]
+
+    def _offset(self, pattern: str, tile: SharedTile) -> SSAValue:
+        emit = self.emit
+        match pattern:
+            case "operand_a":
+                row = emit.add(self.warp_row, emit.remu(self.lane, 16))
+                return chunk_offset(emit, tile, row, emit.divu(self.lane, 16))
+            case "operand_b_transposed":
+                row = emit.remu(self.lane, 16)
+                return chunk_offset(emit, tile, row, emit.divu(self.lane, 16))
+            case "operand_b":
+                half = emit.mul(emit.divu(self.lane, 16), 8)
+                row = emit.add(half, emit.remu(self.lane, 8))
+                chunk = emit.remu(emit.divu(self.lane, 8), 2)
+                return chunk_offset(emit, tile, row, chunk)
+            case "accumulator":
+                chunk = chunk_offset(emit, tile, self.row, emit.integer(0))
+                return emit.add(chunk, emit.mul(self.place, 4))
+            case _:
+                raise ValueError(f"unknown access pattern {pattern}")
+
+
+def chunk_offset(emit: Emitter, tile: SharedTile, row: SSAValue, chunk: SSAValue) -> SSAValue:
+    """Appends the byte offset of a 16-byte chunk of a row, in the tile's layout."""
+    if tile.layout.data is SharedLayout.SWIZZLE_128:
+        chunk = emit.binary("xor", chunk, emit.remu(row, 8))
+    return emit.add(emit.mul(row, tile.row_bytes), emit.mul(chunk, CHUNK_BYTES))
+
+
+def step_columns(
+    emit: Emitter, tile: SharedTile, offset: SSAValue, column_bytes: SSAValue
+) -> tuple[SSAValue, SSAValue]:
+    """
+    Returns the offset of a thread some columns further, as a variable and a constant part.
+
+    Within 128 bytes of a swizzled row a step of whole chunks is an exclusive or, beyond an
+    addition: the exclusive or with `row % 8` touches only the three low bits of the chunk.
+    """
+    if tile.layout.data is not SharedLayout.SWIZZLE_128:
+        return offset, column_bytes
+    low = emit.binary("and", column_bytes, 127)
+    high = emit.sub(column_bytes, low)
+    return emit.binary("xor", offset, low), high
+
+
+def pointer_type(space: int) -> llvm.LLVMPointerType:
+    """Returns the type of an address in a space: global 1, shared 3."""
+    return llvm.LLVMPointerType(IntAttr(space))
+
+
+def address(emit: Emitter, base: SSAValue, offset: SSAValue | int) -> SSAValue:
+    """Appends the address some bytes behind another, in the same space."""
+    kind = base.type
+    if not isinstance(kind, llvm.LLVMPointerType):
+        raise TypeError(f"expected an address, got {kind}")
+    return emit.value(llvm.GEPOp.from_mixed_indices(base, [offset], i8, kind))
+
+
+def load_element(
+    emit: Emitter, pointer: SSAValue, index: SSAValue, element_type: Attribute
+) -> SSAValue:
+    """Appends the load of `pointer[index]` for elements of 4 bytes."""
+    offset = emit.mul(emit.to_i64(index), 4)
+    return emit.value(llvm.LoadOp(address(emit, pointer, offset), element_type))

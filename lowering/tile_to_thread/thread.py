@@ -1,0 +1,92 @@
+"""What the lowering of a kernel knows at each op: values, lanes, shared memory."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from xdsl.dialects import arith
+from xdsl.dialects.builtin import IntegerAttr, VectorType
+from xdsl.ir import Operation, Region, SSAValue
+
+from ...dialects.diagnostic import error_at
+from ...dialects.tile import LoadOp, YieldOp
+from ..emitter import Emitter
+from .lanes import Lanes, address, load_element
+
+# Rings begin where every layout of shared memory may begin.
+SHARED_ALIGNMENT = 1024
+
+
+@dataclass
+class Thread:
+    """
+    The thread-level kernel while it is written.
+
+    `values` maps each value of the tile level to the value of one thread; `pending` tells for each
+    wait how many younger groups may stay in flight.
+    """
+
+    emit: Emitter
+    lanes: Lanes
+    shared: SSAValue
+    pending: Mapping[Operation, int]
+    values: dict[SSAValue, SSAValue] = field(default_factory=dict[SSAValue, SSAValue])
+    shared_bytes: int = 0
+
+    def __getitem__(self, value: SSAValue) -> SSAValue:
+        return self.values[value]
+
+    def set(self, value: SSAValue, lowered: SSAValue) -> None:
+        """Records what a value of the tile level became."""
+        self.values[value] = lowered
+
+    def allocate(self, size: int) -> SSAValue:
+        """Returns the address of `size` more bytes of shared memory."""
+        start = -(-self.shared_bytes // SHARED_ALIGNMENT) * SHARED_ALIGNMENT
+        self.shared_bytes = start + size
+        return address(self.emit, self.shared, start)
+
+    def is_true(self, condition: SSAValue) -> bool:
+        """Whether a condition of the tile level is the constant true."""
+        owner = condition.owner
+        if not isinstance(owner, arith.ConstantOp):
+            return False
+        return isinstance(owner.value, IntegerAttr) and owner.value.value.data != 0
+
+    def inline(self, region: Region, arguments: Sequence[SSAValue]) -> list[SSAValue]:
+        """Appends a region of scalars for these arguments and returns what it yields."""
+        values = dict(zip(region.block.args, arguments, strict=True))
+        for op in region.block.ops:
+            operands = [self._in_region(values, operand) for operand in op.operands]
+            if isinstance(op, YieldOp):
+                return operands
+            if isinstance(op, LoadOp):
+                values[op.value] = load_element(self.emit, *operands, op.value.type)
+            else:
+                self._copy_op(op, operands, values)
+        raise error_at(region.block.parent_op() or next(iter(region.block.ops)), "expects a yield")
+
+    def _in_region(self, values: Mapping[SSAValue, SSAValue], value: SSAValue) -> SSAValue:
+        known = values.get(value)
+        return self.values[value] if known is None else known
+
+    def _copy_op(
+        self, op: Operation, operands: Sequence[SSAValue], values: dict[SSAValue, SSAValue]
+    ) -> None:
+        if op.regions:
+            raise error_at(op, "expects ops on scalars, without regions, in a region of rows")
+        copy = copy_with(op, operands)
+        self.emit.append(copy)
+        values.update(zip(op.results, copy.results, strict=True))
+
+
+def copy_with(op: Operation, operands: Sequence[SSAValue], shape: Sequence[int] = ()) -> Operation:
+    """Returns a copy of an op without regions, with other operands, on vectors of a shape."""
+    types = [result.type for result in op.results]
+    copy = type(op).create(
+        operands=operands,
+        result_types=[VectorType(kind, shape) for kind in types] if shape else types,
+        properties=dict(op.properties),
+        attributes=dict(op.attributes),
+    )
+    copy.location = op.location
+    return copy
