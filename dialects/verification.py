@@ -1,0 +1,109 @@
+"""Verification of a module that names the op at fault and its place."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from xdsl.dialects.builtin import ModuleOp, UnregisteredOp
+from xdsl.ir import Block, Operation, Region, SSAValue
+from xdsl.irdl.dominance import DominanceInfo
+from xdsl.utils.exceptions import VerifyException
+
+from .diagnostic import DiagnosticError, Note, error_at, nearest_location
+
+
+def verify_module(module: Operation) -> None:
+    """
+    Verifies a module, inner ops before the ops around them.
+
+    Checks every op's own constraints, and that each value is defined before it is used (MLIR
+    language reference, "SSA dominance"), which xDSL does not check. Raises `DiagnosticError` for
+    the first op that does not verify.
+    """
+    for op in module.walk(region_first=True):
+        try:
+            _verify_op(op)
+        except VerifyException as err:
+            raise error_at(op, _in_one_line(str(err))) from None
+    _verify_dominance(module)
+
+
+def _verify_op(op: Operation) -> None:
+    try:
+        op.verify(verify_nested_ops=False)
+        for region in op.regions:
+            for block in region.blocks:
+                if block.first_op is None:
+                    block.verify()
+    except VerifyException:
+        raise
+    except Exception as err:
+        # xDSL prints the module while it handles a VerifyException, which can fail in its turn.
+        cause = err.__context__
+        while cause is not None and not isinstance(cause, VerifyException):
+            cause = cause.__context__
+        raise cause or VerifyException(f"cannot be verified: {_in_one_line(str(err))}") from None
+
+
+def _in_one_line(message: str) -> str:
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return " ".join(lines).removeprefix("Operation does not verify: ")
+
+
+@dataclass
+class _Order:
+    """Where ops stand in their block, and which blocks dominate which."""
+
+    position: dict[Operation, int]
+    _dominance: dict[Region, DominanceInfo] = field(default_factory=dict[Region, DominanceInfo])
+
+    def dominates(self, definition: Block, use: Block) -> bool:
+        region = definition.parent
+        if region is None:
+            return True
+        info = self._dominance.get(region)
+        if info is None:
+            info = self._dominance[region] = DominanceInfo(region)
+        entry = region.blocks.first
+        reachable = entry is not None and info.dominates(entry, use)
+        return not reachable or info.dominates(definition, use)
+
+
+def _verify_dominance(module: Operation) -> None:
+    order = _Order({op: index for index, op in enumerate(module.walk())})
+    for op in order.position:
+        for index, operand in enumerate(op.operands):
+            if not _is_defined_before(operand, op, order):
+                raise _dominance_error(op, index, operand)
+
+
+def _is_defined_before(value: SSAValue, user: Operation, order: _Order) -> bool:
+    owner = value.owner
+    home = owner if isinstance(owner, Block) else owner.parent
+    if home is None or home.parent is None:
+        return False
+    for ancestor in _with_ancestors(user):
+        block = ancestor.parent
+        if block is None or block.parent is not home.parent:
+            continue
+        if isinstance(home.parent.parent, ModuleOp | UnregisteredOp):
+            return True
+        if block is not home:
+            return order.dominates(home, block)
+        return isinstance(owner, Block) or order.position[owner] < order.position[ancestor]
+    return False
+
+
+def _with_ancestors(op: Operation) -> Iterator[Operation]:
+    around: Operation | None = op
+    while around is not None:
+        yield around
+        around = around.parent_op()
+
+
+def _dominance_error(op: Operation, index: int, operand: SSAValue) -> DiagnosticError:
+    name = f" (%{operand.name_hint})" if operand.name_hint else ""
+    owner = operand.owner
+    note: tuple[Note, ...] = ()
+    if isinstance(owner, Operation):
+        note = (Note("operand defined here", nearest_location(owner)),)
+    return error_at(op, f"expects operand #{index}{name} to be defined before its use", note)
