@@ -149,9 +149,11 @@ def _table(value: object, path: str, read: Reader[T]) -> dict[str, T]:
     return {name: read(item, f"{path}.{name}") for name, item in items.items()}
 
 
-def _peek(value: object, name: str) -> object:
-    """Returns the field `name` of what may be an object, None where there is none."""
-    return cast("dict[str, object]", value).get(name) if isinstance(value, dict) else None
+def _peek(value: object, name: str, default: object = None) -> object:
+    """Returns the field `name` of what may be an object, `default` where there is none."""
+    return (
+        cast("dict[str, object]", value).get(name, default) if isinstance(value, dict) else default
+    )
 
 
 def _param(value: object, path: str) -> Param:
@@ -206,8 +208,8 @@ def _attention(value: object, path: str) -> AttentionContract:
 
 
 def _contract(value: object) -> KernelContract:
-    version = _peek(value, "version")
-    if version is not None and (version != VERSION or isinstance(version, bool)):
+    version = _peek(value, "version", VERSION)
+    if version != VERSION or isinstance(version, bool):
         raise ContractError("version", f"expected {VERSION}, got {version!r}")
     names = ("name", "target", "params", "grid", "block", "shared_bytes", "symbols")
     more = ("compile_key", "resources", "attention")

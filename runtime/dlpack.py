@@ -127,9 +127,8 @@ def from_dlpack(array: Any, name: str, stream: int | None = None) -> Tensor:
         except TypeError:  # producers older than DLPack 1.0 don't know the parameter
             capsule = array.__dlpack__(**options)
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
-        got = (
-            f"a refusal of its __dlpack__: {str(error).splitlines()[0] if str(error) else error!r}"
-        )
+        first = (str(error) or repr(error)).partition("\n")[0]
+        got = f"a refusal of its __dlpack__: {first}"
         raise ArgumentError(name, "an array that exports DLPack", got) from None
     return _consume(capsule, name)
 

@@ -11,6 +11,7 @@ from .device import Argument, Device, Grid
 from .errors import ArgumentError
 
 _INTEGERS = {"i32": (-(2**31), 2**31 - 1), "i64": (-(2**63), 2**63 - 1)}
+_LARGEST_F32 = (2 - 2**-23) * 2.0**127
 # CUDA Programming Guide, Compute Capabilities: the largest grid in x, y and z.
 _LARGEST_GRID = (2**31 - 1, 65535, 65535)
 
@@ -129,7 +130,10 @@ def _float(param: ScalarParam, value: object) -> float:
     convert = getattr(value, "__float__", None)
     if convert is None or isinstance(value, bool):
         raise ArgumentError(param.name, "a number of type f32", repr(value))
-    return float(convert())
+    number = float(convert())
+    if _LARGEST_F32 < abs(number) < float("inf"):
+        raise ArgumentError(param.name, "a number of type f32", repr(number))
+    return number
 
 
 def run_kernel(

@@ -1,0 +1,46 @@
+"""The primary context of one GPU, current around every call of the driver."""
+
+from typing import Any
+
+from ..errors import CudaError
+from .driver import Driver
+
+
+class Context:
+    """
+    The primary context of the GPU `ordinal`, shared with other libraries of the process.
+
+    Another context that the calling thread has made current is put back after each call.
+    """
+
+    def __init__(self, driver: Driver, ordinal: int) -> None:
+        self._driver = driver
+        self.bindings = driver.bindings
+        self.device: Any = driver.call("cuDeviceGet", ordinal)
+        self._context: Any = driver.call("cuDevicePrimaryCtxRetain", self.device)
+
+    def call(self, function: str, *args: object) -> Any:
+        """Calls the driver with this context current; raises CudaError."""
+        current = self._driver.call("cuCtxGetCurrent")
+        if int(current) == int(self._context):
+            return self._driver.call(function, *args)
+        self._driver.call("cuCtxPushCurrent", self._context)
+        try:
+            return self._driver.call(function, *args)
+        finally:
+            self._driver.call("cuCtxPopCurrent")
+
+    def succeeds(self, function: str, *args: object) -> bool:
+        """Says whether a call gives CUDA_SUCCESS rather than CUDA_ERROR_NOT_READY."""
+        try:
+            self.call(function, *args)
+        except CudaError as error:
+            if error.code == "CUDA_ERROR_NOT_READY":
+                return False
+            raise
+        return True
+
+    def attribute(self, name: str) -> int:
+        """Returns a device attribute by the last part of its name, such as `WARP_SIZE`."""
+        key = getattr(self.bindings.CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{name}")
+        return int(self._driver.call("cuDeviceGetAttribute", key, self.device))

@@ -1,0 +1,139 @@
+"""A GPU as a device."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+
+from ..array import HOST, ArrayView, view_of
+from ..artifact import KernelArtifact
+from ..buffer import NUMPY_DTYPES, Buffer
+from ..cache import default_cache
+from ..contract import DTYPE_BYTES
+from ..device import check_capability
+from ..errors import ArgumentError, DeviceUnavailable
+from ..ptxas import Ptxas, find_ptxas
+from ..stream import stream_handle
+from .context import Context
+from .driver import Driver, load_driver
+from .event import CudaEvent
+from .memory import Allocation, CudaWorkspace
+from .module import CudaKernel, load_kernel
+
+
+class CudaDevice:
+    """
+    The GPU `ordinal`, through its primary context.
+
+    `model` is the GPU's name, `capability` its compute capability. PTX is assembled by `ptxas`
+    where one is given or found, else by the driver. Raises DeviceUnavailable.
+    """
+
+    kind = "cuda"
+
+    def __init__(
+        self, ordinal: int = 0, driver: Driver | None = None, ptxas: Ptxas | None = None
+    ) -> None:
+        self._driver = driver or load_driver()
+        count = int(self._driver.call("cuDeviceGetCount"))
+        if ordinal >= count:
+            raise DeviceUnavailable(f"no GPU 'cuda:{ordinal}': the driver sees {count}")
+        self.name = f"cuda:{ordinal}"
+        self._context = Context(self._driver, ordinal)
+        name: bytes = self._driver.call("cuDeviceGetName", 256, self._context.device)
+        self.model = name.partition(b"\0")[0].decode(errors="replace")
+        capability = ("COMPUTE_CAPABILITY_MAJOR", "COMPUTE_CAPABILITY_MINOR")
+        major, minor = (self._context.attribute(part) for part in capability)
+        self.capability = (major, minor)
+        self.multiprocessors = self._context.attribute("MULTIPROCESSOR_COUNT")
+        self._ptxas = ptxas if driver else ptxas or find_ptxas()
+        self._kernels: WeakKeyDictionary[KernelArtifact, CudaKernel] = WeakKeyDictionary()
+
+    def check_target(self, target: str) -> None:
+        """Raises TargetError for a kernel that this GPU does not run."""
+        check_capability(target, self.capability, self.name)
+
+    def adopt(self, view: ArrayView, stream: object = None) -> Buffer:
+        """Returns a buffer on memory of this GPU as it is, or on a copy of host memory."""
+        if view.place == HOST:
+            return self._copy_in(view, stream_handle(stream) or 0)
+        if view.place != self.name:
+            expected = f"memory of '{self.name}' or of the host"
+            raise ArgumentError(view.name, expected, view.place)
+        if view.buffer is not None:
+            return view.buffer
+        if view.dtype not in DTYPE_BYTES or not view.contiguous:
+            got = "other strides" if view.dtype in DTYPE_BYTES else view.dtype
+            raise ArgumentError(view.name, "f16, bf16, f32 or i32, C-contiguous", got)
+        if view.ready_on is not None and view.ready_on != (stream_handle(stream) or 0):
+            self.event(view.ready_on).wait(stream)
+        handle = (view.source, view.owner)
+        return Buffer(self, view.shape, view.dtype, view.address, handle, view.name)
+
+    def _copy_in(self, view: ArrayView, stream: int) -> Buffer:
+        if view.host is None or view.dtype not in NUMPY_DTYPES:
+            got = view.dtype if view.dtype not in NUMPY_DTYPES else "other strides"
+            raise ArgumentError(view.name, "f16, bf16, f32 or i32, C-contiguous", got)
+        host = np.ascontiguousarray(view.host)
+        buffer = self.empty(view.shape, view.dtype, view.name)
+        if host.nbytes:
+            source = host.ctypes.data
+            self._context.call("cuMemcpyHtoDAsync", buffer.address, source, host.nbytes, stream)
+            # Page-locked sources are read after the call returns: wait, the caller may reuse them.
+            self._context.call("cuStreamSynchronize", stream)
+        return buffer
+
+    def array(self, array: object, name: str = "") -> Buffer:
+        """Returns a buffer on a CUDA array as it is, or on a copy of a host array."""
+        return self.adopt(view_of(array, name))
+
+    def empty(self, shape: tuple[int, ...], dtype: str, name: str = "") -> Buffer:
+        """Returns a new buffer of undefined content, aligned to 256 B."""
+        allocation = Allocation(self._context, math.prod(shape) * DTYPE_BYTES[dtype])
+        return Buffer(self, shape, dtype, allocation.address, allocation, name)
+
+    def workspace(
+        self, arrays: Mapping[str, npt.NDArray[np.int32]], stream: object = None
+    ) -> CudaWorkspace:
+        """Returns the arrays in one allocation, on its way by one asynchronous copy."""
+        return CudaWorkspace(self, self._context, arrays, stream_handle(stream) or 0)
+
+    def load(self, artifact: KernelArtifact) -> CudaKernel:
+        """Returns the kernel, loaded once; raises TargetError, AssemblerError or CudaError."""
+        kernel = self._kernels.get(artifact)
+        if kernel is None:
+            self.check_target(artifact.contract.target)
+            kernel = load_kernel(
+                self._context, artifact, self.capability, self._ptxas, default_cache()
+            )
+            self._kernels[artifact] = kernel
+        return kernel
+
+    def event(self, stream: object = None) -> CudaEvent:
+        """Returns an event recorded on `stream`, for timing and for order between streams."""
+        return CudaEvent(self._context, stream_handle(stream) or 0)
+
+    def synchronize(self, stream: object = None) -> None:
+        """Waits for all work of the GPU, or for `stream`; raises CudaError for a fault."""
+        handle = stream_handle(stream)
+        if handle is None:
+            self._context.call("cuCtxSynchronize")
+        else:
+            self._context.call("cuStreamSynchronize", handle)
+
+    def to_numpy(
+        self, buffer: Buffer, out: npt.NDArray[Any] | None = None, stream: object = None
+    ) -> npt.NDArray[Any]:
+        """Returns the content after the work of `stream`, without one after all work."""
+        target = np.empty(buffer.shape, NUMPY_DTYPES[buffer.dtype]) if out is None else out
+        if not target.nbytes:
+            return target
+        self.synchronize(stream)
+        handle = stream_handle(stream) or 0
+        arguments = (target.ctypes.data, buffer.address, buffer.nbytes, handle)
+        self._context.call("cuMemcpyDtoHAsync", *arguments)
+        self._context.call("cuStreamSynchronize", handle)
+        return target

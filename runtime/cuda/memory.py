@@ -1,0 +1,99 @@
+"""Memory of a GPU: allocations, page-locked host memory, and the workspace of a plan."""
+
+import ctypes
+import math
+from collections.abc import Mapping
+from typing import Any
+from weakref import finalize
+
+import numpy as np
+import numpy.typing as npt
+
+from ..buffer import Buffer, Memory
+from ..errors import DeviceError
+from ..stream import stream_handle
+from .context import Context
+
+_ALIGNMENT = 256  # cuMemAlloc aligns to it at least
+
+
+class Allocation:
+    """Device memory of `nbytes`; it is freed when nothing refers to it any more."""
+
+    def __init__(self, context: Context, nbytes: int) -> None:
+        self.address = int(context.call("cuMemAlloc", max(nbytes, _ALIGNMENT)))
+        finalize(self, release, context, "cuMemFree", self.address)
+
+
+def release(context: Context, function: str, handle: Any) -> None:
+    """Gives a handle back by a call of `function`; a failure is not reported."""
+    # A finalizer has nobody to report to; after a fault every call of the context fails.
+    try:
+        context.call(function, handle)
+    except DeviceError:
+        pass
+
+
+class CudaWorkspace:
+    """
+    A plan's arrays in one allocation at a fixed address, filled by one asynchronous copy.
+
+    The copy comes from page-locked memory, which lives as long as the workspace.
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        context: Context,
+        arrays: Mapping[str, npt.NDArray[np.int32]],
+        stream: int,
+    ) -> None:
+        offsets: dict[str, int] = {}
+        size = 0
+        for name, array in arrays.items():
+            offsets[name] = size
+            size += math.ceil(array.nbytes / _ALIGNMENT) * _ALIGNMENT
+        self._context = context
+        self._allocation = Allocation(context, size)
+        self._event: Any = context.call("cuEventCreate", _event_flags(context))
+        finalize(self, release, context, "cuEventDestroy", self._event)
+        self._uploaded_on = stream
+        self._done = not size
+        address = self._allocation.address
+        self.buffers: dict[str, Buffer] = {
+            name: Buffer(
+                memory, array.shape, "i32", address + offsets[name], self._allocation, name
+            )
+            for name, array in arrays.items()
+        }
+        if size:
+            self._copy(arrays, offsets, size)
+
+    def _copy(
+        self, arrays: Mapping[str, npt.NDArray[np.int32]], offsets: Mapping[str, int], size: int
+    ) -> None:
+        context, stream = self._context, self._uploaded_on
+        pinned = int(context.call("cuMemAllocHost", size))
+        finalize(self, release, context, "cuMemFreeHost", pinned)
+        # Finalizers run last in, first out: the copy has ended before its source is freed.
+        finalize(self, release, context, "cuEventSynchronize", self._event)
+        host = np.ctypeslib.as_array((ctypes.c_int32 * (size // 4)).from_address(pinned))
+        for name, array in arrays.items():
+            start = offsets[name] // 4
+            host[start : start + array.size] = array
+        context.call("cuMemcpyHtoDAsync", self._allocation.address, pinned, size, stream)
+        context.call("cuEventRecord", self._event, stream)
+
+    def ready(self, stream: object = None) -> None:
+        """Makes the work that follows on `stream` wait for the copy."""
+        handle = stream_handle(stream) or 0
+        if self._done or handle == self._uploaded_on:
+            return
+        if self._context.succeeds("cuEventQuery", self._event):
+            self._done = True
+            return
+        self._context.call("cuStreamWaitEvent", handle, self._event, 0)
+
+
+def _event_flags(context: Context) -> int:
+    return int(context.bindings.CUevent_flags.CU_EVENT_DISABLE_TIMING)
