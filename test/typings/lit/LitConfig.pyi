@@ -1,0 +1,4 @@
+class LitConfig:
+    isWindows: bool
+    noExecute: bool
+    params: dict[str, str]

@@ -1,0 +1,6 @@
+from ..LitConfig import LitConfig
+from ..Test import Result, Test
+
+class ShTest:
+    def __init__(self, execute_external: bool = ...) -> None: ...
+    def execute(self, test: Test, litConfig: LitConfig) -> Result: ...
