@@ -6,11 +6,18 @@ from xdsl.ir import Dialect
 from xdsl.passes import ModulePass
 from xdsl.universe import Universe
 
+from .dialects.attn import Attn
 from .dialects.nvvm import NVVM
+from .dialects.sym import Sym
+from .dialects.tile import Tile
+from .lowering.attn_to_tile.convert import ConvertAttnToTilePass
+from .lowering.tile_to_thread.convert import ConvertTileToThreadPass
 
-DIALECTS: tuple[Dialect, ...] = (NVVM,)
+# From the highest level to the lowest.
+DIALECTS: tuple[Dialect, ...] = (Sym, Attn, Tile, NVVM)
 
-PASSES: tuple[type[ModulePass], ...] = ()
+# In the order in which a pipeline runs them.
+PASSES: tuple[type[ModulePass], ...] = (ConvertAttnToTilePass, ConvertTileToThreadPass)
 
 
 def _dialect_factory(dialect: Dialect) -> Callable[[], Dialect]:
