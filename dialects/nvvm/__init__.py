@@ -33,7 +33,7 @@ from .attributes import (
     VoteSyncKindAttr,
 )
 from .matrix import MMA_FORMS, LdMatrixOp, MMAForm, MmaSyncOp, StMatrixOp
-from .special_registers import SPECIAL_REGISTER_OPS, SpecialRegisterOp
+from .special_registers import CLOCKS, SPECIAL_REGISTER_OPS, SpecialRegisterOp
 from .warp import (
     BarrierArriveOp,
     BarrierOp,
@@ -85,6 +85,7 @@ NVVM = Dialect(
 )
 
 __all__ = [
+    "CLOCKS",
     "MMA_FORMS",
     "NVVM",
     "SPECIAL_REGISTER_OPS",

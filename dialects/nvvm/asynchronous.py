@@ -68,7 +68,7 @@ class CpAsyncOp(IRDLOperation):
         for name, pointer, space in (("dst", self.dst, 3), ("src", self.src, 1)):
             if cast(LLVMPointerType, pointer.type).addr_space != IntAttr(space):
                 raise VerifyException(f"expects {name} in memory space {space}, got {pointer.type}")
-        size = cast(IntegerAttr, self.size).value.data
+        size = self.size.value.data
         if size not in (4, 8, 16):
             raise VerifyException(f"expects a size of 4, 8 or 16 bytes, got {size}")
         modifier = self.modifier.data
@@ -116,6 +116,6 @@ class CpAsyncWaitGroupOp(IRDLOperation):
         super().__init__(properties={"n": IntegerAttr(n, i32)})
 
     def verify_(self) -> None:
-        n = cast(IntegerAttr, self.n).value.data
+        n = self.n.value.data
         if n < 0:
             raise VerifyException(f"expects n of at least 0, got {n}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import auto
 from typing import cast
 
 from xdsl.dialects.builtin import IntAttr
@@ -80,34 +79,34 @@ class ShflKind(StrEnum):
 class VoteSyncKind(StrEnum):
     """What `vote.sync` computes from the predicates of a warp."""
 
-    ANY = auto()
-    ALL = auto()
-    BALLOT = auto()
-    UNI = auto()
+    ANY = "any"
+    ALL = "all"
+    BALLOT = "ballot"
+    UNI = "uni"
 
 
 class ReductionKind(StrEnum):
     """The reductions of `redux.sync`."""
 
-    ADD = auto()
-    AND = auto()
-    MAX = auto()
-    MIN = auto()
-    OR = auto()
-    UMAX = auto()
-    UMIN = auto()
-    XOR = auto()
-    FMIN = auto()
-    FMAX = auto()
+    ADD = "add"
+    AND = "and"
+    MAX = "max"
+    MIN = "min"
+    OR = "or"
+    UMAX = "umax"
+    UMIN = "umin"
+    XOR = "xor"
+    FMIN = "fmin"
+    FMAX = "fmax"
 
 
 class MemScope(StrEnum):
     """The threads to which a memory barrier makes writes visible."""
 
-    CTA = auto()
-    CLUSTER = auto()
-    GPU = auto()
-    SYS = auto()
+    CTA = "cta"
+    CLUSTER = "cluster"
+    GPU = "gpu"
+    SYS = "sys"
 
 
 class PrefetchCacheLevel(StrEnum):

@@ -103,7 +103,7 @@ class LdMatrixOp(IRDLOperation):
         )
 
     def verify_(self) -> None:
-        count = cast(IntegerAttr, self.num).value.data
+        count = self.num.value.data
         _verify_matrices(self.ptr, self.shape, self.eltType, count)
         expected = i32 if count == 1 else LLVMStructType.from_type_list([i32] * count)
         if self.res.type != expected:
@@ -234,7 +234,9 @@ class MmaSyncOp(IRDLOperation):
                 "layoutB": MMALayoutAttr(MMALayout.COL.value),
                 "multiplicandAPtxType": MMATypeAttr(element.value),
                 "multiplicandBPtxType": MMATypeAttr(element.value),
-                "intOverflowBehavior": overflow and MMAIntOverflowAttr(overflow.value),
+                "intOverflowBehavior": (
+                    None if overflow is None else MMAIntOverflowAttr(overflow.value)
+                ),
             },
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
 from .elements import CLASS_TYPE
@@ -120,7 +120,7 @@ class Assembly:
         return dest
 
     @contextmanager
-    def scope(self) -> Iterator[None]:
+    def scope(self) -> Generator[None]:
         """Forgets, at its end, what was computed inside: a loop body or a branch."""
         outer = self._scope
         self._scope = []

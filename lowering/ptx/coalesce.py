@@ -82,9 +82,7 @@ class Coalescer:
             if index >= start and register in first and first[register] < start:
                 last[register] = end
 
-    def end_of_branch(
-        self, start: int, results: Sequence[str], yielded: Sequence[str]
-    ) -> None:
+    def end_of_branch(self, start: int, results: Sequence[str], yielded: Sequence[str]) -> None:
         """Closes a branch that begins at instruction `start` and sets the results of an if."""
         assembly = self.assembly
         moves: list[tuple[str, str]] = []
@@ -95,7 +93,9 @@ class Coalescer:
                 assembly.renamed[value] = result
                 begin = assembly.first[value]
                 assembly.first[result] = min(begin, assembly.first.get(result, begin))
-                assembly.last[result] = assembly.last.get(value, begin)
+                assembly.last[result] = max(
+                    assembly.last.get(value, begin), assembly.last.get(result, begin)
+                )
             else:
                 moves.append((result, value))
         for result, value in moves:

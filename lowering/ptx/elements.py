@@ -8,7 +8,7 @@ is the list of its elements in row-major order.
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from xdsl.dialects.builtin import (
     BFloat16Type,
@@ -102,23 +102,26 @@ _FLOATS: dict[type[Attribute], str] = {
 }
 
 
+_INTEGERS = {1: "i1", 8: "i8", 16: "i16", 32: "i32", 64: "i64"}
+
+
 def scalar_kind(type_: Attribute) -> str | None:
     """Returns the kind of a scalar type, or None for a type that the thread level lacks."""
     if isinstance(type_, IndexType):
         return "i32"
     if isinstance(type_, IntegerType):
-        name = f"i{type_.width.data}"
-        return name if name in BITS else None
+        return _INTEGERS.get(cast(IntegerType, type_).width.data)
     if isinstance(type_, LLVMPointerType):
-        space = 0 if isinstance(type_.addr_space, NoneAttr) else type_.addr_space.data
-        return {0: "ptr", 1: "ptr1", 3: "ptr3"}.get(space)
+        space = type_.addr_space
+        number = 0 if isinstance(space, NoneAttr) else space.data
+        return {0: "ptr", 1: "ptr1", 3: "ptr3"}.get(number)
     return _FLOATS.get(type(type_))
 
 
 def element_kind(type_: Attribute) -> str | None:
     """Returns the kind of the elements of a scalar or vector type."""
     if isinstance(type_, VectorType):
-        return scalar_kind(type_.element_type)
+        return scalar_kind(cast(VectorType, type_).element_type)
     return scalar_kind(type_)
 
 
@@ -126,7 +129,7 @@ def element_count(type_: Attribute) -> int:
     """Returns how many elements a value of the type has; a struct has those of its members."""
     if isinstance(type_, VectorType):
         count = 1
-        for extent in type_.get_shape():
+        for extent in cast(VectorType, type_).get_shape():
             count *= extent
         return count
     if isinstance(type_, LLVMStructType):

@@ -1,0 +1,253 @@
+"""
+Rules for floating-point arithmetic and functions.
+
+Without `contract`, sums and products carry `.rn`, so that ptxas does not fuse them. bf16 (and
+f16 where PTX has no instruction) is computed in f32 and rounded once more, which for `+ - * /`
+and square roots gives the correctly rounded result, since f32 has more than twice the digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from xdsl.dialects.arith import FastMathFlagsAttr
+from xdsl.ir import Operation
+
+from ...dialects.diagnostic import error_at
+from .elements import REGISTER_CLASS, Element
+from .kernel import KernelPrinter, Rule, Step, kind_of
+
+Function = Callable[[KernelPrinter, str, tuple[str, ...]], str]
+
+
+def flags_of(op: Operation) -> frozenset[str]:
+    """Returns the fast-math flags of an op by their short names."""
+    attribute = op.properties.get("fastmath")
+    if not isinstance(attribute, FastMathFlagsAttr):
+        return frozenset()
+    return frozenset(flag.value for flag in attribute.data)
+
+
+def narrowed(p: KernelPrinter, register: str, kind: str) -> Element:
+    """Returns an f32 register rounded to f16 or bf16."""
+    return p.compute(f"cvt.rn.{kind}.f32", "h", register)
+
+
+def widened(p: KernelPrinter, element: Element, kind: str) -> str:
+    """Returns an f16 or bf16 element as an operand of f32."""
+    if kind == "bf16":
+        return p.widened(element, kind)
+    if isinstance(element, int | float):
+        return p.operand(float(element), "f32")
+    return p.compute("cvt.f32.f16", "f", p.operand(element, kind))
+
+
+def _print(p: KernelPrinter, mnemonic: str, kind: str, sources: tuple[str, ...]) -> str:
+    dest = p.register(REGISTER_CLASS[kind])
+    p.emit(_template(mnemonic, len(sources)), (dest,), sources)
+    return dest
+
+
+_TEMPLATES: dict[tuple[str, int], str] = {}
+
+
+def _template(mnemonic: str, sources: int) -> str:
+    key = (mnemonic, sources)
+    if key not in _TEMPLATES:
+        _TEMPLATES[key] = f"\t{mnemonic} " + ", ".join(["%s"] * (sources + 1)) + ";"
+    return _TEMPLATES[key]
+
+
+def _arithmetic(name: str, flags: frozenset[str], kind: str) -> str | None:
+    """Returns the mnemonic of a sum, difference or product."""
+    rounding = "" if "contract" in flags else ".rn"
+    return None if kind == "bf16" else f"{name}{rounding}.{kind}"
+
+
+def _quotient(flags: frozenset[str], kind: str) -> str | None:
+    if kind == "f32":
+        return "div.full.f32" if flags & {"afn", "arcp"} else "div.rn.f32"
+    return "div.rn.f64" if kind == "f64" else None
+
+
+def _extremum(name: str, nan: bool, flags: frozenset[str], kind: str) -> str | None:
+    if kind == "f64":
+        return f"{name}.f64" if not nan or "nnan" in flags else None
+    return f"{name}{'.NaN' if nan else ''}.{kind}"
+
+
+def _fused(flags: frozenset[str], kind: str) -> str | None:
+    return f"fma.rn.{kind}"
+
+
+def _sign(name: str, flags: frozenset[str], kind: str) -> str | None:
+    return f"{name}.{kind}"
+
+
+def _root(flags: frozenset[str], kind: str) -> str | None:
+    if kind == "f32":
+        return "sqrt.approx.f32" if "afn" in flags else "sqrt.rn.f32"
+    return "sqrt.rn.f64" if kind == "f64" else None
+
+
+def _approximate(mnemonic: str, flags: frozenset[str], kind: str) -> str | None:
+    """Returns an instruction that stands only for the approximate function of f32."""
+    return mnemonic if kind == "f32" and "afn" in flags else None
+
+
+def _always(mnemonic: str, flags: frozenset[str], kind: str) -> str | None:
+    """Returns an instruction that stands for the function of f32 with any flags."""
+    return mnemonic if kind == "f32" else None
+
+
+def _rounding(mode: str, flags: frozenset[str], kind: str) -> str | None:
+    return f"cvt.{mode}.{kind}.{kind}" if kind != "bf16" else None
+
+
+Chooser = Callable[[frozenset[str], str], str | None]
+
+# Op to the choice of its instruction by fast-math flags and kind. For 16-bit kinds that the
+# choice declines, the op is computed in f32. Errors from PTX ISA, "Floating Point Instructions":
+# ex2.approx 2^-22.5 relative, lg2.approx 2^-22 absolute near 1, sin/cos.approx 2^-20.5 absolute,
+# tanh.approx 2^-11 relative, rsqrt.approx 2^-22.9 relative, div.full 2 ulp, sqrt.approx 2^-23.
+INSTRUCTIONS: dict[str, Chooser] = {
+    "arith.addf": partial(_arithmetic, "add"),
+    "arith.subf": partial(_arithmetic, "sub"),
+    "arith.mulf": partial(_arithmetic, "mul"),
+    "arith.divf": _quotient,
+    "arith.negf": partial(_sign, "neg"),
+    "arith.maximumf": partial(_extremum, "max", True),
+    "arith.minimumf": partial(_extremum, "min", True),
+    "arith.maxnumf": partial(_extremum, "max", False),
+    "arith.minnumf": partial(_extremum, "min", False),
+    "math.fma": _fused,
+    "vector.fma": _fused,
+    "math.absf": partial(_sign, "abs"),
+    "math.sqrt": _root,
+    "math.rsqrt": partial(_approximate, "rsqrt.approx.f32"),
+    "math.exp2": partial(_always, "ex2.approx.f32"),
+    "math.log2": partial(_approximate, "lg2.approx.f32"),
+    "math.sin": partial(_approximate, "sin.approx.f32"),
+    "math.cos": partial(_approximate, "cos.approx.f32"),
+    "math.tanh": partial(_approximate, "tanh.approx.f32"),
+    "math.floor": partial(_rounding, "rmi"),
+    "math.ceil": partial(_rounding, "rpi"),
+    "math.trunc": partial(_rounding, "rzi"),
+    "math.roundeven": partial(_rounding, "rni"),
+    "math.copysign": lambda flags, kind: f"copysign.{kind}" if kind[0] == "f" else None,
+}
+_REVERSED = frozenset({"math.copysign"})
+
+
+class _Choice:
+    """The instruction chosen for one op, and whether 16-bit operands are widened for it."""
+
+    def __init__(self, op: Operation) -> None:
+        self.kind = kind_of(op, op.operands[0])
+        chooser, flags = INSTRUCTIONS[op.name], flags_of(op)
+        self.mnemonic = chooser(flags, self.kind)
+        self.widens = self.mnemonic is None and self.kind in ("f16", "bf16")
+        if self.widens:
+            self.mnemonic = chooser(flags, "f32")
+        if self.mnemonic is None:
+            hint = "" if "afn" in flags else " without fastmath<afn>; expand-math gives it more"
+            raise error_at(op, f"on {self.kind} has no PTX instruction{hint}")
+        width = "f32" if self.widens else self.kind
+        self.template = _template(self.mnemonic, len(op.operands))
+        self.cls = REGISTER_CLASS[width]
+        self.reverses = op.name in _REVERSED
+        # x * 1, x / 1 are x.
+        self.unit = 1.0 if op.name in ("arith.mulf", "arith.divf") else None
+
+
+def _elementwise(p: KernelPrinter, step: Step) -> None:
+    choice: _Choice | None = step.memo
+    if choice is None:
+        step.memo = choice = _Choice(step.op)
+    columns = [p.values[arg] for arg in step.args]
+    if choice.reverses:
+        columns.reverse()
+    kind, template, cls = choice.kind, choice.template, choice.cls
+    results: list[Element] = []
+    for row in zip(*columns):
+        if choice.unit is not None and row[1] == choice.unit:
+            results.append(row[0])
+        elif choice.widens:
+            dest = p.register("f")
+            p.emit(template, (dest,), tuple([widened(p, e, kind) for e in row]))
+            results.append(narrowed(p, dest, kind))
+        else:
+            dest = p.register(cls)
+            sources = [e if type(e) is str else p.operand(e, kind) for e in row]
+            p.emit(template, (dest,), tuple(sources))
+            results.append(dest)
+    p.values[step.outs[0]] = results
+
+
+def _exp(p: KernelPrinter, step: Step) -> None:
+    """Prints `exp` as a power of two, `log` and `powf` from `lg2`: with `afn` only."""
+    op = step.op
+    if step.memo is None:
+        step.memo = kind_of(op, op.operands[0])
+        if "afn" not in flags_of(op) or step.memo not in ("f32", "f16", "bf16"):
+            raise error_at(
+                op,
+                f"on {step.memo} has no PTX instruction without fastmath<afn>;"
+                " expand-math gives it more",
+            )
+    kind: str = step.memo
+    columns = [p.values[arg] for arg in step.args]
+    results: list[Element] = []
+    for row in zip(*columns):
+        sources = tuple(p.operand(e, kind) if kind == "f32" else widened(p, e, kind) for e in row)
+        value = _APPROXIMATIONS[op.name](p, "f32", sources)
+        results.append(value if kind == "f32" else narrowed(p, value, kind))
+    p.values[step.outs[0]] = results
+
+
+_LOG2_E = "0f3FB8AA3B"
+_LN_2 = "0f3F317218"
+_LOG10_2 = "0f3E9A209B"
+
+
+def _exp_approx(p: KernelPrinter, kind: str, sources: tuple[str, ...]) -> str:
+    scaled = _print(p, "mul.f32", kind, (sources[0], _LOG2_E))
+    return _print(p, "ex2.approx.f32", kind, (scaled,))
+
+
+def _log_approx(factor: str, p: KernelPrinter, kind: str, sources: tuple[str, ...]) -> str:
+    return _print(p, "mul.f32", kind, (_print(p, "lg2.approx.f32", kind, sources), factor))
+
+
+def _power_approx(p: KernelPrinter, kind: str, sources: tuple[str, ...]) -> str:
+    log = _print(p, "lg2.approx.f32", kind, sources[:1])
+    return _print(p, "ex2.approx.f32", kind, (_print(p, "mul.f32", kind, (log, sources[1])),))
+
+
+_APPROXIMATIONS: dict[str, Function] = {
+    "math.exp": _exp_approx,
+    "math.log": partial(_log_approx, _LN_2),
+    "math.log10": partial(_log_approx, _LOG10_2),
+    "math.powf": _power_approx,
+}
+
+
+def _one_result(mnemonic: str, p: KernelPrinter, step: Step) -> None:
+    operand = p.operand(p.element(step, 0), "f32")
+    p.values[step.outs[0]] = [_print(p, mnemonic, "f32", (operand,))]
+
+
+def _ex2(p: KernelPrinter, step: Step) -> None:
+    if step.memo is None:
+        flush = getattr(step.op.properties.get("ftz"), "value", None)
+        step.memo = "ex2.approx.ftz.f32" if flush is not None and flush.data else "ex2.approx.f32"
+    _one_result(step.memo, p, step)
+
+
+RULES: dict[str, Rule] = {
+    **{name: _elementwise for name in INSTRUCTIONS},
+    **{name: _exp for name in _APPROXIMATIONS},
+    "nvvm.rcp.approx.ftz.f": partial(_one_result, "rcp.approx.ftz.f32"),
+    "nvvm.ex2": _ex2,
+}

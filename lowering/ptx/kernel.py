@@ -1,0 +1,127 @@
+"""Prints one kernel: walks its regions, unrolling loops and vectors, rule by rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from xdsl.dialects.builtin import CallSiteLoc, FileLineColLoc, FusedLoc, NameLoc
+from xdsl.ir import Attribute, Block, Operation, SSAValue
+
+from ...dialects.diagnostic import error_at
+from .coalesce import Coalescer
+from .elements import Element, element_kind
+from .operands import Operands
+
+Rule = Callable[["KernelPrinter", "Step"], None]
+Place = tuple[str, int, int]
+
+
+class Step:
+    """One op, decoded once however often unrolling prints it."""
+
+    __slots__ = ("args", "memo", "op", "outs", "place", "rule")
+
+    def __init__(self, op: Operation, rule: Rule) -> None:
+        self.op = op
+        self.rule = rule
+        self.args = tuple(id(value) for value in op.operands)
+        self.outs = tuple(id(value) for value in op.results)
+        self.place = innermost_place(op.location)
+        # Whatever the rule wants to know again the next time.
+        self.memo: Any = None
+
+
+def innermost_place(location: Attribute) -> Place | None:
+    """Returns (file, line, column) of a location; of several places the innermost."""
+    if isinstance(location, FileLineColLoc):
+        return location.filename.data, location.line.data, location.column.data
+    if isinstance(location, NameLoc):
+        return innermost_place(location.location)
+    if isinstance(location, CallSiteLoc):
+        return innermost_place(location.callee)
+    if isinstance(location, FusedLoc):
+        places = (innermost_place(part) for part in getattr(location.locations, "data", ()))
+        return next((place for place in places if place is not None), None)
+    return None
+
+
+class KernelPrinter(Operands):
+    """
+    The state of printing one kernel.
+
+    `values` maps an SSA value to its elements in row-major order; a struct's members follow each
+    other. `files` numbers the source files of `.loc` lines, from 1.
+    """
+
+    def __init__(
+        self,
+        rules: Mapping[str, Rule],
+        files: dict[str, int],
+        target: str,
+        block_size: Sequence[int],
+    ) -> None:
+        super().__init__()
+        self.rules = rules
+        self.files = files
+        self.target = target
+        self.block_size = tuple(block_size)
+        self.values: dict[int, list[Element]] = {}
+        self.coalescer = Coalescer(self)
+        # While a branch-free `if` is printed: the register that guards its side effects.
+        self.guard: str | None = None
+        self._decoded: dict[int, list[Step]] = {}
+        self._place: Place | None = None
+
+    def steps(self, block: Block) -> list[Step]:
+        """Returns the decoded ops of a block, the terminator last."""
+        steps = self._decoded.get(id(block))
+        if steps is None:
+            steps = [Step(op, self._rule(op)) for op in block.ops]
+            self._decoded[id(block)] = steps
+        return steps
+
+    def _rule(self, op: Operation) -> Rule:
+        rule = self.rules.get(op.name)
+        if rule is None:
+            raise error_at(op, "has no rule that prints it as PTX")
+        return rule
+
+    def run(self, block: Block) -> Step:
+        """Prints a block and returns its terminator, which is left to the caller."""
+        steps = self.steps(block)
+        for step in steps[:-1]:
+            if step.place is not None and step.place != self._place:
+                self._move_to(step.place)
+            step.rule(self, step)
+        return steps[-1]
+
+    def _move_to(self, place: Place) -> None:
+        self._place = place
+        file, line, column = place
+        number = self.files.setdefault(file, len(self.files) + 1)
+        self.code.append((f"\t.loc {number} {line} {column}", ()))
+
+    def lost_place(self) -> None:
+        """Forgets the place after a label, so that the next op prints its own."""
+        self._place = None
+
+    def elements(self, step: Step, index: int) -> list[Element]:
+        """Returns the elements of an operand."""
+        return self.values[step.args[index]]
+
+    def element(self, step: Step, index: int) -> Element:
+        """Returns the one element of a scalar operand."""
+        return self.values[step.args[index]][0]
+
+    def bind(self, value: SSAValue, elements: list[Element]) -> None:
+        """Gives a value its elements."""
+        self.values[id(value)] = elements
+
+
+def kind_of(op: Operation, value: SSAValue) -> str:
+    """Returns the kind of a value's elements; refuses types that the thread level lacks."""
+    kind = element_kind(value.type)
+    if kind is None:
+        raise error_at(op, f"has a value of type {value.type}, which PTX cannot hold")
+    return kind

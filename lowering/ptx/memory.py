@@ -1,0 +1,261 @@
+"""Rules for pointers, loads, stores and asynchronous copies."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from xdsl.dialects import llvm
+from xdsl.dialects.builtin import IntegerAttr
+from xdsl.ir import Attribute, Operation, SSAValue
+
+from ...dialects import nvvm
+from ...dialects.diagnostic import error_at
+from .elements import (
+    BITS,
+    REGISTER_CLASS,
+    SPACES,
+    Address,
+    Element,
+    Half,
+    Sum,
+    element_count,
+    element_kind,
+    wrap,
+)
+from .integer import add, multiply
+from .kernel import KernelPrinter, Rule, Step, kind_of
+
+_DYNAMIC = -(1 << 31)
+
+
+def address_of(p: KernelPrinter, step: Step, index: int) -> Address:
+    """Returns a pointer operand as base and offset."""
+    element = p.element(step, index)
+    if not isinstance(element, Address):
+        raise error_at(step.op, "expects a pointer made by llvm.getelementptr or a parameter")
+    return element
+
+
+def bracketed(address: Address) -> tuple[str, tuple[str, ...]]:
+    """Returns the template and the sources of a memory operand."""
+    if address.offset == 0:
+        return "[%s]", (address.base,)
+    return f"[%s{address.offset:+d}]", (address.base,)
+
+
+def _address_of_global(p: KernelPrinter, step: Step) -> None:
+    op = step.op
+    if isinstance(op, llvm.AddressOfOp):
+        p.values[step.outs[0]] = [Address(op.global_name.string_value(), 0)]
+
+
+def _size_of(op: Operation, type_: Attribute) -> int:
+    if isinstance(type_, llvm.LLVMArrayType):
+        return type_.size.data * _size_of(op, type_.type)
+    kind = element_kind(type_)
+    if kind is None:
+        raise error_at(op, f"steps over elements of type {type_}, whose size is not known")
+    return element_count(type_) * ((BITS[kind] + 7) // 8)
+
+
+def _getelementptr(p: KernelPrinter, step: Step) -> None:
+    op = step.op
+    if not isinstance(op, llvm.GEPOp):
+        raise error_at(op, "expects llvm.getelementptr")
+    if step.memo is None:
+        indices = op.rawConstantIndices.get_values()
+        if len(indices) != 1:
+            raise error_at(op, f"expects one index, got {len(indices)}")
+        kind = kind_of(op, op.ptr)
+        index_kind = kind_of(op, op.ssa_indices[0]) if op.ssa_indices else "i32"
+        step.memo = (kind, index_kind, _size_of(op, op.elem_type), indices[0])
+    kind, index_kind, size, constant = step.memo
+    address = address_of(p, step, 0)
+    if constant != _DYNAMIC:
+        result = Address(address.base, address.offset + constant * size)
+    else:
+        result = offset_by(p, kind, address, index_kind, p.element(step, 1), size)
+    p.values[step.outs[0]] = [result]
+
+
+def offset_by(
+    p: KernelPrinter, kind: str, address: Address, index_kind: str, index: Element, size: int
+) -> Address:
+    """Returns an address moved by an index times a size in bytes."""
+    word = "i64" if BITS[kind] == 64 else "i32"
+    if isinstance(index, int):
+        return Address(address.base, address.offset + index * size)
+    if word == "i64" and index_kind != "i64":
+        scaled = _wide_offset(p, index, size)
+    else:
+        if word != index_kind and index_kind == "i64":
+            index = p.compute("cvt.u32.u64", "r", p.operand(index, "i64"))
+        scaled = multiply(p, word, index, size)
+    offset = address.offset
+    if isinstance(scaled, Sum):
+        scaled, offset = scaled.base, offset + scaled.offset
+    base = p.operand(add(p, word, p.base(address, kind), scaled), word)
+    return Address(base, wrap(offset, BITS[kind]))
+
+
+def _wide_offset(p: KernelPrinter, index: Element, size: int) -> Element:
+    """Returns a 32-bit index times a size as a 64-bit number; the index may be negative."""
+    constant = 0
+    if isinstance(index, Sum) and p.bounds_of(index) is not None:
+        constant = index.offset * size
+        index = index.base
+    register = p.operand(index, "i32")
+    if size == 1:
+        wide = p.compute("cvt.s64.s32", "rd", register)
+    else:
+        wide = p.compute("mul.wide.s32", "rd", register, str(size))
+    return Sum(wide, constant) if constant else wide
+
+
+class Access(NamedTuple):
+    """How a value is moved: chunks of (first element, registers, mnemonic suffix, bytes)."""
+
+    kind: str
+    # Elements that share a register, 2 for packed 16-bit pairs.
+    packed: int
+    chunks: tuple[tuple[int, int, str], ...]
+    bytes_per_register: int
+
+
+def plan_access(op: Operation, value: SSAValue, alignment: int | None) -> Access:
+    """Splits the access of a value into the widest aligned pieces of up to 16 bytes."""
+    kind = kind_of(op, value)
+    count = element_count(value.type)
+    size = max(BITS[kind], 8) // 8
+    if kind == "i1" and count > 1:
+        raise error_at(op, "expects a scalar where it moves i1")
+    total = 1 << (count * size - 1).bit_length()
+    align = min(alignment or total, 16)
+    packed = 2 if size == 2 and kind != "i16" and count % 2 == 0 and align >= 4 else 1
+    registers, width = count // packed, size * packed
+    chunks: list[tuple[int, int, str]] = []
+    begin = 0
+    while begin < registers:
+        length = 4 if width < 8 else 2
+        while length > 1:
+            fits = begin + length <= registers and (begin * width) % (length * width) == 0
+            if fits and length * width <= align:
+                break
+            length //= 2
+        suffix = f".v{length}" if length > 1 else ""
+        chunks.append((begin, length, f"{suffix}.b{8 * width}"))
+        begin += length
+    if align < width:
+        raise error_at(op, f"expects an alignment of at least {width} bytes, got {align}")
+    return Access(kind, packed, tuple(chunks), width)
+
+
+def _alignment(op: Operation) -> int | None:
+    attribute = op.properties.get("alignment")
+    return attribute.value.data if isinstance(attribute, IntegerAttr) else None
+
+
+def _check_plain(op: Operation) -> None:
+    ordering = op.properties.get("ordering")
+    if isinstance(ordering, IntegerAttr) and ordering.value.data:
+        raise error_at(op, "expects a plain access, got an atomic ordering")
+
+
+def _braced(count: int) -> str:
+    return "{" + ", ".join(["%s"] * count) + "}" if count > 1 else "%s"
+
+
+def _load(p: KernelPrinter, step: Step) -> None:
+    op = step.op
+    if step.memo is None:
+        _check_plain(op)
+        space = SPACES[kind_of(op, op.operands[0])]
+        step.memo = (space, plan_access(op, op.results[0], _alignment(op)))
+    space, access = step.memo
+    address = address_of(p, step, 0)
+    kind = access.kind
+    cls = "r" if access.packed == 2 else REGISTER_CLASS["i8" if kind == "i1" else kind]
+    registers: list[str] = []
+    for begin, length, suffix in access.chunks:
+        where, sources = bracketed(
+            Address(address.base, address.offset + begin * access.bytes_per_register)
+        )
+        dests = tuple(p.register(cls) for _ in range(length))
+        suffix = suffix.replace(".b8", ".u8").replace(".b16", ".u16") if cls == "r" else suffix
+        p.emit(f"\tld{space}{suffix} {_braced(length)}, {where};", dests, sources)
+        registers += dests
+    p.values[step.outs[0]] = _loaded(p, kind, access.packed, registers)
+
+
+def _loaded(p: KernelPrinter, kind: str, packed: int, registers: list[str]) -> list[Element]:
+    if packed == 2:
+        return [Half(register, upper) for register in registers for upper in (0, 1)]
+    if kind == "i1":
+        return [p.compute("setp.ne.s32", "p", register, "0") for register in registers]
+    return [p.wrapped(register, kind) for register in registers]
+
+
+def _store(p: KernelPrinter, step: Step) -> None:
+    op = step.op
+    if step.memo is None:
+        _check_plain(op)
+        volatile = ".volatile" if "volatile_" in op.properties else ""
+        space = volatile + SPACES[kind_of(op, op.operands[1])]
+        step.memo = (space, plan_access(op, op.operands[0], _alignment(op)))
+    space, access = step.memo
+    elements = p.elements(step, 0)
+    address = address_of(p, step, 1)
+    kind = access.kind
+    if access.packed == 2:
+        registers = [p.pack(a, b, kind) for a, b in zip(elements[::2], elements[1::2])]
+    elif kind == "i1":
+        registers = [p.compute("selp.b32", "r", "1", "0", p.operand(elements[0], kind))]
+    else:
+        registers = [p.register_of(element, kind) for element in elements]
+    is_word = registers[0].startswith("%r")
+    for begin, length, suffix in access.chunks:
+        where, sources = bracketed(
+            Address(address.base, address.offset + begin * access.bytes_per_register)
+        )
+        suffix = suffix.replace(".b8", ".u8").replace(".b16", ".u16") if is_word else suffix
+        text = f"\tst{space}{suffix} {where}, {_braced(length)};"
+        p.emit_guarded(text, p.guard, (*sources, *registers[begin : begin + length]))
+
+
+def _cp_async(p: KernelPrinter, step: Step) -> None:
+    op = step.op
+    if not isinstance(op, nvvm.CpAsyncOp):
+        raise error_at(op, "expects nvvm.cp.async.shared.global")
+    if step.memo is None:
+        size = op.size.value.data
+        step.memo = (f"\tcp.async.{op.modifier.data.value}.shared.global", size)
+    mnemonic, size = step.memo
+    to, to_sources = bracketed(address_of(p, step, 0))
+    source, from_sources = bracketed(address_of(p, step, 1))
+    sources = (*to_sources, *from_sources)
+    text = f"{mnemonic} {to}, {source}, {size}"
+    if len(step.args) == 3:
+        text += ", %s"
+        sources += (p.operand(p.element(step, 2), "i32"),)
+    p.emit_guarded(text + ";", p.guard, sources)
+
+
+def _prefetch(p: KernelPrinter, step: Step) -> None:
+    op = step.op
+    if not isinstance(op, nvvm.PrefetchOp):
+        raise error_at(op, "expects nvvm.prefetch")
+    space = SPACES[kind_of(op, op.addr)]
+    if space == ".shared":
+        raise error_at(op, "expects a pointer into global memory")
+    where, sources = bracketed(address_of(p, step, 0))
+    p.emit_guarded(f"\tprefetch{space}.{op.cacheLevel.data.value} {where};", p.guard, sources)
+
+
+RULES: dict[str, Rule] = {
+    "llvm.mlir.addressof": _address_of_global,
+    "llvm.getelementptr": _getelementptr,
+    "llvm.load": _load,
+    "llvm.store": _store,
+    "nvvm.cp.async.shared.global": _cp_async,
+    "nvvm.prefetch": _prefetch,
+}

@@ -1,0 +1,335 @@
+"""Rules for thread indices, warp exchanges, barriers, tensor cores and inline assembly."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+
+from xdsl.dialects import gpu, llvm
+from xdsl.dialects.builtin import VectorType, f16, i32
+from xdsl.ir import Operation
+
+from ...dialects import nvvm
+from ...dialects.diagnostic import error_at
+from .elements import BITS, REGISTER_CLASS, Element, Half, element_kind
+from .kernel import KernelPrinter, Rule, Step, kind_of
+from .memory import address_of, bracketed
+
+_F16X2 = VectorType(f16, [2])
+# Bounds that hold for every launch (PTX ISA, "Special Registers"; CUDA C++ Programming Guide,
+# "Technical Specifications per Compute Capability").
+_LIMITS: dict[str, int] = {
+    "tid.x": 1023,
+    "tid.y": 1023,
+    "tid.z": 63,
+    "ntid.x": 1024,
+    "ntid.y": 1024,
+    "ntid.z": 64,
+    "ctaid.x": (1 << 31) - 2,
+    "ctaid.y": 65534,
+    "ctaid.z": 65534,
+    "nctaid.x": (1 << 31) - 1,
+    "nctaid.y": 65535,
+    "nctaid.z": 65535,
+    "laneid": 31,
+    "warpsize": 32,
+}
+_GPU_REGISTERS = {
+    "gpu.thread_id": "tid",
+    "gpu.block_id": "ctaid",
+    "gpu.block_dim": "ntid",
+    "gpu.grid_dim": "nctaid",
+}
+
+
+def special_register(p: KernelPrinter, name: str) -> Element:
+    """Returns the register or constant that holds a special register of 32 bits."""
+    limit = _LIMITS.get(name)
+    root, _, axis = name.partition(".")
+    if p.block_size and root in ("tid", "ntid"):
+        extent = p.block_size["xyz".index(axis)]
+        if root == "ntid":
+            return extent
+        limit = extent - 1
+    if limit == 0:
+        return 0
+    register = p.at_entry("mov.u32", "r", f"%{name}")
+    if limit is not None:
+        p.bounds[register] = (0, limit)
+    return register
+
+
+def _gpu_index(p: KernelPrinter, step: Step) -> None:
+    if step.memo is None:
+        dimension = step.op.properties["dimension"]
+        if not isinstance(dimension, gpu.DimensionAttr):
+            raise error_at(step.op, "expects a dimension")
+        step.memo = f"{_GPU_REGISTERS[step.op.name]}.{dimension.data.value}"
+    p.values[step.outs[0]] = [special_register(p, step.memo)]
+
+
+def _lane_id(p: KernelPrinter, step: Step) -> None:
+    p.values[step.outs[0]] = [special_register(p, "laneid")]
+
+
+def _read_register(p: KernelPrinter, step: Step) -> None:
+    op = step.op
+    name = op.name.removeprefix("nvvm.read.ptx.sreg.")
+    text = name.replace(".", "_") if name.startswith("lanemask") else name
+    if name == "dynamic.smem.size":
+        text = "dynamic_smem_size"
+    if name in nvvm.CLOCKS:
+        bits = BITS[kind_of(op, op.results[0])]
+        register = p.register("rd" if bits == 64 else "r")
+        p.emit(f"\tmov.u{bits} %s, %s;", (register,), (f"%{text}",))
+        p.values[step.outs[0]] = [register]
+        return
+    p.values[step.outs[0]] = [
+        special_register(p, text if text in _LIMITS or "." not in text else text)
+    ]
+
+
+def _barrier(p: KernelPrinter, step: Step) -> None:
+    p.emit("\tbar.sync 0;", (), ())
+
+
+def _named_barrier(p: KernelPrinter, step: Step) -> None:
+    op = step.op
+    if not isinstance(op, nvvm.BarrierOp | nvvm.BarrierArriveOp):
+        raise error_at(op, "expects nvvm.barrier")
+    number = "0" if op.barrierId is None else p.operand(p.element(step, 0), "i32")
+    action = "arrive" if isinstance(op, nvvm.BarrierArriveOp) else "sync"
+    mnemonic = f"bar.{action}" if op.aligned.value.data else f"barrier.{action}"
+    sources = (number,)
+    if op.numberOfThreads is not None:
+        sources += (p.operand(p.element(step, len(step.args) - 1), "i32"),)
+    p.emit(f"\t{mnemonic} " + ", ".join(["%s"] * len(sources)) + ";", (), sources)
+
+
+def _plain(text: str, p: KernelPrinter, step: Step) -> None:
+    p.emit(text, (), ())
+
+
+def _wait_group(p: KernelPrinter, step: Step) -> None:
+    if isinstance(step.op, nvvm.CpAsyncWaitGroupOp):
+        p.emit(f"\tcp.async.wait_group {step.op.n.value.data};", (), ())
+
+
+def _sync_warp(p: KernelPrinter, step: Step) -> None:
+    p.emit("\tbar.warp.sync %s;", (), (p.operand(p.element(step, 0), "i32"),))
+
+
+_FENCES = {"cta": "\tmembar.cta;", "gpu": "\tmembar.gl;", "sys": "\tmembar.sys;"}
+
+
+def _memory_barrier(p: KernelPrinter, step: Step) -> None:
+    if isinstance(step.op, nvvm.MemoryBarrierOp):
+        scope = step.op.scope.data
+        if scope not in _FENCES:
+            raise error_at(step.op, f"expects scope {', '.join(_FENCES)}, got {scope}")
+        p.emit(_FENCES[scope], (), ())
+
+
+def _shuffle(p: KernelPrinter, step: Step) -> None:
+    op = step.op
+    if not isinstance(op, nvvm.ShflSyncOp):
+        raise error_at(op, "expects nvvm.shfl.sync")
+    kind = kind_of(op, op.val)
+    value = p.register_of(p.element(step, 1), kind)
+    mask, offset, clamp = (p.operand(p.element(step, index), "i32") for index in (0, 2, 3))
+    dest = p.register(REGISTER_CLASS[kind])
+    mnemonic = f"\tshfl.sync.{op.kind.data.value}.b32"
+    sources = (value, offset, clamp, mask)
+    if op.return_value_and_is_valid is None:
+        p.emit(f"{mnemonic} %s, %s, %s, %s, %s;", (dest,), sources)
+        p.values[step.outs[0]] = [dest]
+        return
+    valid = p.register("p")
+    p.emit(f"{mnemonic} %s|%s, %s, %s, %s, %s;", (dest, valid), sources)
+    p.values[step.outs[0]] = [dest, valid]
+
+
+def _vote(p: KernelPrinter, step: Step) -> None:
+    op = step.op
+    if not isinstance(op, nvvm.VoteSyncOp):
+        raise error_at(op, "expects nvvm.vote.sync")
+    kind = op.kind.data.value
+    is_ballot = kind == "ballot"
+    predicate = p.register_of(p.element(step, 1), "i1")
+    mask = p.operand(p.element(step, 0), "i32")
+    dest = p.register("r" if is_ballot else "p")
+    suffix = "b32" if is_ballot else "pred"
+    p.emit(f"\tvote.sync.{kind}.{suffix} %s, %s, %s;", (dest,), (predicate, mask))
+    p.values[step.outs[0]] = [dest]
+
+
+_REDUX = {"umax": "max.u32", "umin": "min.u32", "max": "max.s32", "min": "min.s32"}
+
+
+def _redux(p: KernelPrinter, step: Step) -> None:
+    op = step.op
+    if not isinstance(op, nvvm.ReduxSyncOp):
+        raise error_at(op, "expects nvvm.redux.sync")
+    kind = op.kind.data.value
+    if kind_of(op, op.val) == "f32":
+        raise error_at(op, f"of kind {kind} needs sm_100a, got {p.target}")
+    suffix = _REDUX.get(kind, "add.s32" if kind == "add" else f"{kind}.b32")
+    sources = (p.register_of(p.element(step, 0), "i32"), p.operand(p.element(step, 1), "i32"))
+    dest = p.register("r")
+    p.emit(f"\tredux.sync.{suffix} %s, %s, %s;", (dest,), sources)
+    p.values[step.outs[0]] = [dest]
+
+
+def _matrix_mnemonic(op: nvvm.LdMatrixOp | nvvm.StMatrixOp, count: int) -> str:
+    name = "ldmatrix" if isinstance(op, nvvm.LdMatrixOp) else "stmatrix"
+    transposed = ".trans" if op.layout.data == "col" else ""
+    return f"\t{name}.sync.aligned.m8n8.x{count}{transposed}.shared.b16"
+
+
+def _braces(count: int) -> str:
+    return "{" + ", ".join(["%s"] * count) + "}"
+
+
+def _ldmatrix(p: KernelPrinter, step: Step) -> None:
+    op = step.op
+    if step.memo is None:
+        if not isinstance(op, nvvm.LdMatrixOp):
+            raise error_at(op, "expects nvvm.ldmatrix")
+        count = op.num.value.data
+        step.memo = (f"{_matrix_mnemonic(op, count)} {_braces(count)}", count)
+    text, count = step.memo
+    where, sources = bracketed(address_of(p, step, 0))
+    dests = tuple([p.register("r") for _ in range(count)])
+    p.emit(f"{text}, {where};", dests, sources)
+    p.values[step.outs[0]] = list(dests)
+
+
+def _stmatrix(p: KernelPrinter, step: Step) -> None:
+    op = step.op
+    if not isinstance(op, nvvm.StMatrixOp):
+        raise error_at(op, "expects nvvm.stmatrix")
+    if not p.target.startswith("sm_9"):
+        raise error_at(op, f"needs sm_90, got {p.target}")
+    count = len(op.sources)
+    where, sources = bracketed(address_of(p, step, 0))
+    values = tuple(p.register_of(p.element(step, 1 + i), "i32") for i in range(count))
+    p.emit(f"{_matrix_mnemonic(op, count)} {where}, {_braces(count)};", (), (*sources, *values))
+
+
+class _Mma:
+    """The instruction of one mma.sync and where its operands stand."""
+
+    def __init__(self, op: Operation) -> None:
+        if not isinstance(op, nvvm.MmaSyncOp):
+            raise error_at(op, "expects nvvm.mma.sync")
+        element = op.element_type()
+        accumulator = op.operandC[0].type
+        accumulates = "f16" if accumulator == _F16X2 else "s32" if accumulator == i32 else "f32"
+        a, b, c = len(op.operandA), len(op.operandB), len(op.operandC)
+        saturates = op.intOverflowBehavior is not None and op.intOverflowBehavior.data
+        suffix = ".satfinite" if saturates == "satfinite" else ""
+        shape = "m{}n{}k{}".format(*op.shape.extents)
+        self.text = (
+            f"\tmma.sync.aligned.{shape}.row.col{suffix}"
+            f".{accumulates}.{element}.{element}.{accumulates}"
+            f" {_braces(c)}, {_braces(a)}, {_braces(b)}, {_braces(c)};"
+        )
+        self.kinds = tuple(element_kind(value.type) for value in op.operands)
+        self.first_c = a + b
+        self.packs_result = accumulator == _F16X2
+        self.cls = "f" if accumulates == "f32" else "r"
+
+
+def _mma(p: KernelPrinter, step: Step) -> None:
+    form: _Mma | None = step.memo
+    if form is None:
+        step.memo = form = _Mma(step.op)
+    values = p.values
+    sources: list[str] = []
+    for arg, kind in zip(step.args, form.kinds):
+        elements = values[arg]
+        element = elements[0]
+        if len(elements) == 2:
+            sources.append(p.pack(element, elements[1], "f16"))
+        elif type(element) is str:
+            sources.append(element)
+        else:
+            sources.append(p.register_of(element, kind or "i32"))
+    accumulators = sources[form.first_c :]
+    dests = tuple([p.register(form.cls) for _ in accumulators])
+    p.coalescer.wish(dests, accumulators)
+    p.emit(form.text, dests, tuple(sources))
+    if form.packs_result:
+        values[step.outs[0]] = [Half(dest, upper) for dest in dests for upper in (0, 1)]
+    else:
+        values[step.outs[0]] = list(dests)
+
+
+_CONSTRAINT_KINDS = {"r": "i32", "l": "i64", "f": "f32", "d": "f64", "h": "i16", "n": "i32"}
+
+
+def _inline_asm(p: KernelPrinter, step: Step) -> None:
+    """Prints inline assembly as it stands; its operands take the places `$0`, `$1`, ..."""
+    op = step.op
+    if not isinstance(op, llvm.InlineAsmOp):
+        raise error_at(op, "expects llvm.inline_asm")
+    constraints = [c for c in op.constraints.data.split(",") if c and c[0] != "~"]
+    outputs = [c for c in constraints if c[0] == "="]
+    inputs = constraints[len(outputs) :]
+    if len(inputs) != len(step.args):
+        raise error_at(op, f"expects {len(inputs)} inputs by its constraints, got {len(step.args)}")
+    dests: list[str] = []
+    for constraint in outputs:
+        if constraint[1:] not in ("r", "l", "f", "d"):
+            raise error_at(op, f"expects outputs =r, =l, =f or =d, got {constraint}")
+        dests.append(p.register(REGISTER_CLASS[_CONSTRAINT_KINDS[constraint[1:]]]))
+    sources: list[str] = []
+    for index, constraint in enumerate(inputs):
+        value, element = op.operands_[index], p.element(step, index)
+        if constraint.isdigit() and int(constraint) < len(dests):
+            p.coalescer.move(dests[int(constraint)], p.register_of(element, kind_of(op, value)))
+        elif constraint not in ("r", "l", "f", "d", "n"):
+            raise error_at(op, f"expects inputs r, l, f, d, n or tied, got {constraint}")
+        sources.append(p.operand(element, kind_of(op, value)))
+    names = [*dests, *sources]
+    order: list[str] = []
+
+    def place(match: re.Match[str]) -> str:
+        if match[0] in ("$$", "%"):
+            return "$" if match[0] == "$$" else "%%"
+        number = int(match[1] or match[2])
+        if number >= len(names):
+            raise error_at(op, f"names operand ${number}, but has {len(names)} operands")
+        order.append(names[number])
+        return "%s"
+
+    text = re.sub(r"\$\$|\$(\d+)|\$\{(\d+)(?::\w+)?\}|%", place, op.asm_string.data)
+    index = len(p.code)
+    p.code.append((f"\t{text}", tuple(order)))
+    for register in dests:
+        p.first.setdefault(register, index)
+    for register in sources:
+        p.last[register] = index
+    if step.outs:
+        p.values[step.outs[0]] = list(dests)
+
+
+RULES: dict[str, Rule] = {
+    **{name: _gpu_index for name in _GPU_REGISTERS},
+    "gpu.lane_id": _lane_id,
+    "gpu.barrier": _barrier,
+    "nvvm.barrier": _named_barrier,
+    "nvvm.barrier.arrive": _named_barrier,
+    "nvvm.bar.warp.sync": _sync_warp,
+    "nvvm.memory.barrier": _memory_barrier,
+    "nvvm.cp.async.commit.group": partial(_plain, "\tcp.async.commit_group;"),
+    "nvvm.cp.async.wait.group": _wait_group,
+    "nvvm.shfl.sync": _shuffle,
+    "nvvm.vote.sync": _vote,
+    "nvvm.redux.sync": _redux,
+    "nvvm.ldmatrix": _ldmatrix,
+    "nvvm.stmatrix": _stmatrix,
+    "nvvm.mma.sync": _mma,
+    "llvm.inline_asm": _inline_asm,
+    **{op.name: _read_register for op in nvvm.SPECIAL_REGISTER_OPS.values()},
+}
