@@ -6,7 +6,6 @@ nothing of how a GPU computes it. Extents are symbolic integers.
 """
 
 from collections.abc import Sequence
-from enum import StrEnum
 
 from xdsl.dialects.builtin import (
     ArrayAttr,
@@ -20,11 +19,11 @@ from xdsl.dialects.builtin import (
     i1,
     i32,
 )
+from xdsl.dialects.utils import EnumAttribute
 from xdsl.ir import (
     Attribute,
     Block,
     Dialect,
-    EnumAttribute,
     ParametrizedAttribute,
     Region,
     SSAValue,
@@ -54,6 +53,7 @@ from xdsl.traits import (
     SymbolTable,
 )
 from xdsl.utils.exceptions import VerifyException
+from xdsl.utils.str_enum import StrEnum
 
 from .sym import ExpressionAttr, parse_extent, print_extent
 

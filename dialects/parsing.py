@@ -98,6 +98,11 @@ def _diagnostic_of(err: ParseError, places: SourcePlaces, start: int) -> Diagnos
             Note(message or (err.ref_text or "see here").rstrip(":"), places.at(span.start))
             for span, message in err.refs
         ]
+        # xDSL blames the end of the region for a branch to a block that is not there.
+        if err.msg.startswith("region ends with missing block"):
+            span = err.refs[0][0]
+            message = f"branches to block {span.text}, which is not defined"
+            return DiagnosticError(message, None, places.at(span.start))
     message = _REWORDED.get(err.msg, " ".join(err.msg.split())).rstrip(".")
     if message.startswith("in "):
         got = f"'{err.span.text}'" if err.span.text.strip() else "end of file"

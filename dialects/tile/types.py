@@ -16,14 +16,15 @@ Source: PTX ISA, matrix fragments for mma.m16n8k16 with floating-point type.
 """
 
 from collections.abc import Sequence
-from enum import StrEnum
 
 from xdsl.dialects.builtin import ArrayAttr, BFloat16Type, Float16Type, IntAttr
-from xdsl.ir import Attribute, EnumAttribute, ParametrizedAttribute, TypeAttribute
+from xdsl.dialects.utils import EnumAttribute
+from xdsl.ir import Attribute, ParametrizedAttribute, TypeAttribute
 from xdsl.irdl import irdl_attr_definition
 from xdsl.parser import AttrParser
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import VerifyException
+from xdsl.utils.str_enum import StrEnum
 
 ROWS_PER_WARP = 16
 
