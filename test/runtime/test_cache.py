@@ -93,7 +93,7 @@ def test_leftovers_of_killed_writers_are_removed_in_time(tmp_path: Path) -> None
     old, fresh = folder / "x.1-a.tmp", folder / "x.2-b.tmp"
     for leftover in (old, fresh):
         leftover.write_bytes(b"half an ent")
-    os.utime(old, (time.time() - 7200,) * 2)
+    os.utime(old, (time.time() - 7200, time.time() - 7200))
     _entry(tmp_path)
     assert [leftover.exists() for leftover in (old, fresh)] == [False, True]
 

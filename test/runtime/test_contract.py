@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -116,13 +116,17 @@ def test_a_wrong_field_is_named_with_its_path(
     assert str(caught.value) == f"kernel contract: {message}"
 
 
-def _fields(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+def _fields(value: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
     """Returns the paths of the fields whose absence is a mistake."""
     if isinstance(value, list):
-        return [f for i, item in enumerate(value) for f in _fields(item, (*path, i))]
+        items = enumerate(cast("list[object]", value))
+        return [field for i, item in items for field in _fields(item, (*path, i))]
     if not isinstance(value, dict) or path in (("symbols",), ("compile_key",)):
         return []
-    return [f for key in value for f in [(*path, key), *_fields(value[key], (*path, key))]]
+    found: list[tuple[str | int, ...]] = []
+    for key, item in cast("dict[str, object]", value).items():
+        found += [(*path, key), *_fields(item, (*path, key))]
+    return found
 
 
 def test_every_missing_field_is_refused() -> None:
