@@ -1,1 +1,106 @@
-"""The attention engine: variants, KV formats, compiled operations and their plans."""
+"""
+The attention engine: variants, KV formats, compiled operations and their plans.
+
+```python
+op = attention.compile(variant=attention.causal(), kv=attention.PagedKV(page_size=16),
+                       num_qo_heads=32, num_kv_heads=8, head_dim=128, dtype="bf16")
+plan = op.plan(qo_indptr, kv_indptr, kv_indices, kv_last_page_len)
+out, lse = plan.run(q, k_pages, v_pages)
+```
+"""
+
+import math
+
+from ..runtime.attention import AttentionOp, Plan
+from ..runtime.attention import load_bundle as load
+from .cached import cached_attention
+from .expression import Value, VariantError
+from .functions import (
+    exp,
+    exp2,
+    floor,
+    log,
+    log2,
+    maximum,
+    minimum,
+    rsqrt,
+    sigmoid,
+    sqrt,
+    tanh,
+    where,
+)
+from .spec import AttentionSpec, PagedKV
+from .variants import Variant, alibi, as_variant, causal, full, sliding_window, soft_cap
+
+__all__ = [
+    "AttentionOp",
+    "AttentionSpec",
+    "PagedKV",
+    "Plan",
+    "Value",
+    "Variant",
+    "VariantError",
+    "alibi",
+    "causal",
+    "compile",
+    "exp",
+    "exp2",
+    "floor",
+    "full",
+    "load",
+    "log",
+    "log2",
+    "maximum",
+    "minimum",
+    "rsqrt",
+    "sigmoid",
+    "sliding_window",
+    "soft_cap",
+    "sqrt",
+    "tanh",
+    "where",
+]
+
+
+def compile(
+    *,
+    num_qo_heads: int,
+    num_kv_heads: int,
+    head_dim: int,
+    kv: PagedKV,
+    variant: object = None,
+    dtype: str = "bf16",
+    target: str = "sm_80",
+    softmax_scale: float | None = None,
+    stages: int = 2,
+) -> AttentionOp:
+    """
+    Returns the attention operation of a variant, compiled or from the cache.
+
+    `variant` is a `Variant`, or a Python function with FlexAttention's signature: a score_mod
+    of five parameters or a mask_mod of four. None sees every key. `softmax_scale` is by default
+    `head_dim ** -0.5`. `dtype` is "bf16" or "f16". Lengths, page tables and the size of the batch
+    are run-time values: one compilation serves them all.
+
+    Raises `VariantError` for a function that cannot be traced, `ArgumentError` for numbers that no
+    kernel can have, `DiagnosticError` for what the target cannot do.
+    """
+    spec = AttentionSpec(
+        num_qo_heads=num_qo_heads,
+        num_kv_heads=num_kv_heads,
+        head_dim=head_dim,
+        page_size=kv.page_size,
+        layout=kv.layout,
+        dtype=dtype,
+        target=target,
+        softmax_scale=_scale(softmax_scale, head_dim),
+        stages=stages,
+    )
+    return AttentionOp(cached_attention(spec, as_variant(variant).traced))
+
+
+def _scale(softmax_scale: float | None, head_dim: int) -> float:
+    if softmax_scale is not None:
+        return softmax_scale
+    # A head_dim that is none is refused with the other numbers.
+    return 1.0 / math.sqrt(head_dim) if head_dim > 0 else 1.0

@@ -1,7 +1,8 @@
 """Appends ops to a block, so that a lowering reads as the program that it makes."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from typing import Any, TypeAlias
 
 from xdsl.dialects import arith, math, scf
 from xdsl.dialects.builtin import (
@@ -19,11 +20,13 @@ from xdsl.dialects.builtin import (
 )
 from xdsl.dialects.utils import FastMathFlag
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
+from xdsl.utils.hints import isa
 
 INDEX = IndexType()
 UNROLL = "tilewright.unroll"
 
 Scalar = SSAValue | int
+ConstantAttr: TypeAlias = "IntegerAttr[Any] | FloatAttr[Any] | DenseIntOrFPElementsAttr[Any]"
 
 _BINARY: dict[str, type[Operation]] = {
     "add": arith.AddiOp,
@@ -71,11 +74,11 @@ class Emitter:
         """Appends an op and returns its only result."""
         return self.append(op).results[0]
 
-    def constant(self, attribute: Attribute, kind: Attribute) -> SSAValue:
+    def constant(self, attribute: ConstantAttr) -> SSAValue:
         """Returns the constant of an attribute, made once for the whole kernel."""
         if (known := self._constants.get(attribute)) is not None:
             return known
-        op = arith.ConstantOp(attribute, kind)
+        op = arith.ConstantOp(attribute)
         op.location = self.location
         if self._last_constant is not None:
             self.entry.insert_ops_after([op], self._last_constant)
@@ -87,9 +90,11 @@ class Emitter:
         self._constants[attribute] = op.result
         return op.result
 
-    def integer(self, value: int, kind: IntegerType | IndexType = i32) -> SSAValue:
+    def integer(self, value: int, kind: Attribute = i32) -> SSAValue:
         """Returns an integer constant."""
-        return self.constant(IntegerAttr(value, kind), kind)
+        if isa(kind, IntegerType) or isinstance(kind, IndexType):
+            return self.constant(IntegerAttr(value, kind))
+        raise TypeError(f"expected an integer type, got {kind}")
 
     def index(self, value: int) -> SSAValue:
         """Returns a constant of type index."""
@@ -101,12 +106,11 @@ class Emitter:
 
     def float32(self, value: float) -> SSAValue:
         """Returns an f32 constant."""
-        return self.constant(FloatAttr(value, f32), f32)
+        return self.constant(FloatAttr(value, f32))
 
-    def dense(self, kind: VectorType, values: Sequence[int]) -> SSAValue:
+    def dense(self, kind: VectorType[Any], values: Sequence[int]) -> SSAValue:
         """Returns a constant vector of integers."""
-        attribute = DenseIntOrFPElementsAttr.from_list(kind, list(values))
-        return self.constant(attribute, kind)
+        return self.constant(DenseIntOrFPElementsAttr.from_list(kind, values))
 
     def binary(self, name: str, lhs: Scalar, rhs: Scalar) -> SSAValue:
         """Appends `lhs name rhs`; an int takes the type of the other operand."""
@@ -115,9 +119,8 @@ class Emitter:
 
     def _same_type(self, lhs: Scalar, rhs: Scalar) -> tuple[SSAValue, SSAValue]:
         kind = next((side.type for side in (lhs, rhs) if isinstance(side, SSAValue)), i32)
-        integer = kind if isinstance(kind, IntegerType | IndexType) else i32
-        left = self.integer(lhs, integer) if isinstance(lhs, int) else lhs
-        right = self.integer(rhs, integer) if isinstance(rhs, int) else rhs
+        left = self.integer(lhs, kind) if isinstance(lhs, int) else lhs
+        right = self.integer(rhs, kind) if isinstance(rhs, int) else rhs
         return left, right
 
     def add(self, lhs: Scalar, rhs: Scalar) -> SSAValue:
@@ -178,7 +181,7 @@ class Emitter:
         return self.value(arith.IndexCastOp(value, i32))
 
     @contextmanager
-    def into(self, block: Block) -> Iterator[Block]:
+    def into(self, block: Block) -> Generator[Block]:
         """Appends to another block for a while."""
         before, self.block = self.block, block
         try:
@@ -200,8 +203,7 @@ class Emitter:
         with self.into(block):
             results = body(block.args[0], block.args[1:])
             self.append(scf.YieldOp(*results))
-        kind = lower.type
-        step = self.integer(1, kind if isinstance(kind, IntegerType | IndexType) else i32)
+        step = self.integer(1, lower.type)
         loop = scf.ForOp(lower, upper, step, carried, Region(block))
         if unroll:
             loop.attributes[UNROLL] = UnitAttr()
@@ -227,7 +229,8 @@ class Emitter:
 
     def inline(self, region: Region, arguments: Sequence[SSAValue]) -> list[SSAValue]:
         """Appends copies of a region's ops and returns what its terminator yields."""
-        values = dict(zip(region.block.args, arguments, strict=True))
+        values: dict[SSAValue, SSAValue] = {}
+        values.update(zip(region.block.args, arguments, strict=True))
         terminator = region.block.last_op
         for op in region.block.ops:
             if op is terminator:

@@ -70,7 +70,7 @@ def kv_bounds(mask: Region | None) -> KvBounds:
         return KvBounds()
     block = mask.block
     _, _, q_idx, kv_idx = block.args
-    positions = {q_idx: _Linear(1, 0, 0), kv_idx: _Linear(0, 1, 0)}
+    positions: dict[SSAValue, _Linear] = {q_idx: _Linear(1, 0, 0), kv_idx: _Linear(0, 1, 0)}
     terminator = block.last_op
     return _bounds_of(terminator.operands[0], positions) if terminator else _UNKNOWN
 

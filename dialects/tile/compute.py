@@ -182,7 +182,7 @@ class MapOp(IRDLOperation):
         super().__init__(operands=[inputs], regions=[body], result_types=[outputs])
 
     def verify_(self) -> None:
-        outputs = [output for output in self.outputs.types if isinstance(output, FragmentType)]
+        outputs = [output.type for output in self.outputs]
         if len({(output.extents, output.layout.data) for output in outputs}) != 1:
             raise VerifyException("expects results of one shape and layout")
         inputs = [kind for kind in self.inputs.types if isinstance(kind, FragmentType)]

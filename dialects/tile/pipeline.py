@@ -71,9 +71,9 @@ def _follow_loop(loop: scf.ForOp, queue: Queue, pending: dict[Operation, int]) -
     inside = tuple(names.get(value, value) for value in queue)
     end = _follow_block(loop.body.block, inside, pending)
     terminator = loop.body.block.last_op
-    yielded = dict(
-        zip(loop.body.block.args[1:], terminator.operands if terminator else (), strict=True)
-    )
+    operands = terminator.operands if terminator else ()
+    yielded: dict[SSAValue, SSAValue] = {}
+    yielded.update(zip(loop.body.block.args[1:], operands, strict=True))
     _expect_same_order(loop, tuple(yielded.get(value, value) for value in inside), end)
     results = dict(zip(loop.iter_args, loop.results, strict=True))
     return tuple(results.get(value, value) for value in queue)

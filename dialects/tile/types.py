@@ -200,7 +200,7 @@ class InflightType(_SharedTile):
 
     def landed(self) -> SharedType:
         """Returns the type of the stage once its data have arrived."""
-        return SharedType(self.shape, self.element_type, self.layout)
+        return SharedType.new((self.shape, self.element_type, self.layout))
 
 
 @irdl_attr_definition
@@ -241,11 +241,11 @@ class RingType(_SharedTile):
 
     def inflight(self) -> InflightType:
         """Returns the type of a stage of this ring while its data are under way."""
-        return InflightType(self.shape, self.element_type, self.layout)
+        return InflightType.new((self.shape, self.element_type, self.layout))
 
     def landed(self) -> SharedType:
         """Returns the type of a stage of this ring that may be read."""
-        return SharedType(self.shape, self.element_type, self.layout)
+        return SharedType.new((self.shape, self.element_type, self.layout))
 
 
 _ROW_LAYOUTS = (FragmentLayout.ROW, FragmentLayout.ROW_PARTIAL)

@@ -110,29 +110,31 @@ def emit_probabilities(
     scores_type = scores.type
     if not isinstance(scores_type, FragmentType):
         raise TypeError(f"scores are no fragment: {scores_type}")
-    (probabilities,) = emit_map(
-        emit,
-        (scores, shift),
-        (scores_type,),
-        lambda score, by: (emit.exp2(_in_log2(emit, score, unit, by)),),
-    )
+
+    def probability(score: SSAValue, shift: SSAValue) -> Sequence[SSAValue]:
+        return (emit.exp2(_in_log2(emit, score, unit, shift)),)
+
+    (probabilities,) = emit_map(emit, (scores, shift), (scores_type,), probability)
     tile_total = emit.value(RowReduceOp(ReduceKind.SUM, probabilities))
-    (total,) = emit_map(
-        emit,
-        (state.total, rescale, tile_total),
-        (partial,),
-        lambda old, factor, new: (emit.fma(old, factor, new),),
-    )
-    out_type = state.out.type
-    if not isinstance(out_type, FragmentType):
-        raise TypeError(f"the output is no fragment: {out_type}")
-    (out,) = emit_map(
-        emit,
-        (state.out, rescale),
-        (out_type,),
-        lambda old, factor: (emit.binary("mulf", old, factor),),
-    )
+
+    def add_tile(old: SSAValue, factor: SSAValue, new: SSAValue) -> Sequence[SSAValue]:
+        return (emit.fma(old, factor, new),)
+
+    (total,) = emit_map(emit, (state.total, rescale, tile_total), (partial,), add_tile)
+    out = _scale_rows(emit, state.out, rescale)
     return probabilities, RowState(out, maximum, total)
+
+
+def _scale_rows(emit: Emitter, fragment: SSAValue, factors: SSAValue) -> SSAValue:
+    kind = fragment.type
+    if not isinstance(kind, FragmentType):
+        raise TypeError(f"expected a fragment, got {kind}")
+
+    def scale(element: SSAValue, factor: SSAValue) -> Sequence[SSAValue]:
+        return (emit.binary("mulf", element, factor),)
+
+    (scaled,) = emit_map(emit, (fragment, factors), (kind,), scale)
+    return scaled
 
 
 def _in_log2(emit: Emitter, score: SSAValue, unit: SSAValue | None, shift: SSAValue) -> SSAValue:
@@ -156,13 +158,4 @@ def emit_result(
         return factor, emit.select(nothing_seen, emit.float32(MINUS_INFINITY), lse)
 
     factor, lse = emit_map(emit, (total, state.maximum), (row, row), finish)
-    out_type = state.out.type
-    if not isinstance(out_type, FragmentType):
-        raise TypeError(f"the output is no fragment: {out_type}")
-    (out,) = emit_map(
-        emit,
-        (state.out, factor),
-        (out_type,),
-        lambda value, by: (emit.binary("mulf", value, by),),
-    )
-    return out, lse
+    return _scale_rows(emit, state.out, factor), lse

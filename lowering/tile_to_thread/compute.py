@@ -14,6 +14,7 @@ from xdsl.dialects.builtin import (
     i64,
 )
 from xdsl.ir import Attribute, Operation, SSAValue
+from xdsl.utils.hints import isa
 
 from ...dialects import nvvm, tile
 from ...dialects.diagnostic import error_at
@@ -140,8 +141,7 @@ def _map_whole_vector(thread: Thread, op: tile.MapOp) -> None:
 def _map_each_element(thread: Thread, op: tile.MapOp) -> None:
     emit, shape = thread.emit, _shape_of_results(op)
     inputs = [thread[operand] for operand in op.inputs]
-    output_types = [output for output in op.outputs.types if isinstance(output, FragmentType)]
-    initial = [broadcast(emit, _zero(thread, kind), shape) for kind in output_types]
+    initial = [broadcast(emit, _zero(thread, output.type), shape) for output in op.outputs]
 
     def each(position: Sequence[SSAValue], carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
         element = position[-1]
@@ -169,8 +169,8 @@ def _map_each_element(thread: Thread, op: tile.MapOp) -> None:
 
 
 def _zero(thread: Thread, fragment: FragmentType) -> SSAValue:
-    if isinstance(kind := fragment.element_type, IntegerType):
-        return thread.emit.integer(0, kind)
+    if isa(element := fragment.element_type, IntegerType):
+        return thread.emit.integer(0, element)
     return thread.emit.float32(0.0)
 
 
@@ -191,10 +191,7 @@ def _coordinates(
 
 
 def _shape_of_results(op: tile.MapOp) -> tuple[int, ...]:
-    output = op.outputs[0].type
-    if not isinstance(output, FragmentType):
-        raise TypeError(f"expected a fragment, got {output}")
-    return vector_of(output).get_shape()
+    return vector_of(op.outputs[0].type).get_shape()
 
 
 def _known(thread: Thread, values: Mapping[SSAValue, SSAValue], value: SSAValue) -> SSAValue:

@@ -73,6 +73,7 @@ def _lower_if(thread: Thread, branch: scf.IfOp) -> None:
             emit.append(scf.YieldOp(*types))
         regions.append(Region(block))
     emit.location = branch.location
-    copy = scf.IfOp(thread[branch.cond], [value.type for value in types], *regions)
+    yes, no = regions
+    copy = scf.IfOp(thread[branch.cond], [value.type for value in types], yes, no)
     emit.append(copy)
     thread.values.update(zip(branch.results, copy.results, strict=True))

@@ -57,9 +57,10 @@ def _gpu_module(kernel: KernelOp) -> gpu.ModuleOp:
         body=Region(),
     )
     block.add_ops([shared, _gpu_function(kernel)])
-    module = gpu.ModuleOp(kernel.sym_name, Region(block))
-    module.location = kernel.location
-    return module
+    # Made by hand: the constructor takes a reference where upstream has a name.
+    return gpu.ModuleOp.create(
+        properties={"sym_name": kernel.sym_name}, regions=[Region(block)], location=kernel.location
+    )
 
 
 def _gpu_function(kernel: KernelOp) -> gpu.FuncOp:

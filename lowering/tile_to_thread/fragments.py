@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from xdsl.dialects import vector
 from xdsl.dialects.builtin import DenseArrayBase, VectorType, i32, i64
 from xdsl.ir import Attribute, SSAValue
+from xdsl.utils.hints import isa
 
 from ...dialects.tile import FragmentLayout, FragmentType
 from ..emitter import Emitter
@@ -41,7 +42,7 @@ def shape_of(value: SSAValue) -> tuple[int, ...]:
 def element_of(value: SSAValue) -> Attribute:
     """Returns the element type of a vector, or the type of a scalar."""
     kind = value.type
-    return kind.element_type if isinstance(kind, VectorType) else kind
+    return kind.get_element_type() if isa(kind, VectorType) else kind
 
 
 def extract(emit: Emitter, source: SSAValue, *positions: SSAValue | int) -> SSAValue:
@@ -74,7 +75,7 @@ def shuffle(emit: Emitter, source: SSAValue, mask: Sequence[int]) -> SSAValue:
 
 def spread_rows(emit: Emitter, rows: SSAValue, shape: Sequence[int]) -> SSAValue:
     """Appends the spread of one value a row over the elements of an accumulator."""
-    if len(shape) == 1:
+    if shape_of(rows) == tuple(shape):
         return rows
     return broadcast(emit, shuffle(emit, rows, (0, 0, 1, 1)), shape)
 

@@ -25,7 +25,9 @@ class Lanes:
 
     emit: Emitter
     threads: int
-    _offsets: dict[tuple[str, int, SharedLayout], SSAValue] = field(default_factory=dict)
+    _offsets: dict[tuple[str, int, SharedLayout], SSAValue] = field(
+        default_factory=dict[tuple[str, int, SharedLayout], SSAValue]
+    )
 
     def __post_init__(self) -> None:
         emit = self.emit

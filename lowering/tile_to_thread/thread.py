@@ -54,13 +54,14 @@ class Thread:
 
     def inline(self, region: Region, arguments: Sequence[SSAValue]) -> list[SSAValue]:
         """Appends a region of scalars for these arguments and returns what it yields."""
-        values = dict(zip(region.block.args, arguments, strict=True))
+        values: dict[SSAValue, SSAValue] = {}
+        values.update(zip(region.block.args, arguments, strict=True))
         for op in region.block.ops:
             operands = [self._in_region(values, operand) for operand in op.operands]
             if isinstance(op, YieldOp):
                 return operands
             if isinstance(op, LoadOp):
-                values[op.value] = load_element(self.emit, *operands, op.value.type)
+                values[op.value] = load_element(self.emit, operands[0], operands[1], op.value.type)
             else:
                 self._copy_op(op, operands, values)
         raise error_at(region.block.parent_op() or next(iter(region.block.ops)), "expects a yield")

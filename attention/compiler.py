@@ -1,0 +1,168 @@
+"""Compiles attention down to PTX, and writes the contract of the kernel."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from xdsl.context import Context
+from xdsl.dialects import gpu
+from xdsl.dialects.builtin import ArrayAttr, DenseArrayBase, IntegerAttr, ModuleOp, StringAttr
+from xdsl.ir import Operation
+from xdsl.utils.hints import isa
+
+from ..dialects.diagnostic import DiagnosticError
+from ..dialects.verification import verify_module
+from ..lowering.pipeline import attention_to_thread
+from ..lowering.ptx import print_ptx
+from ..lowering.tile_to_thread.convert import GRID, SHARED_BYTES
+from ..runtime.artifact import KernelArtifact
+from ..runtime.contract import (
+    AttentionContract,
+    KernelContract,
+    Param,
+    PointerParam,
+    ScalarParam,
+    SymbolRange,
+)
+from .module import attention_module
+from .spec import AttentionSpec
+from .variants import TracedVariant
+
+SYMBOLS = ("n", "pages", "batch", "nnz", "tiles")
+
+
+@dataclass
+class Levels:
+    """
+    A kernel at every level, and the CPU seconds that each step took.
+
+    `texts` maps the level's name to its text; it is filled only where texts are wanted.
+    """
+
+    texts: dict[str, str] = field(default_factory=dict[str, str])
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
+
+
+def compile_attention(
+    spec: AttentionSpec, variant: TracedVariant, levels: Levels | None = None
+) -> KernelArtifact:
+    """
+    Returns the kernel of a variant of attention; raises `DiagnosticError`.
+
+    With `levels` the text of each level is kept beside the time of each step.
+    """
+    clock = Clock(levels)
+    module = attention_module(spec, variant)
+    clock.lap("attn", module)
+    return lower_attention(module, spec, clock)
+
+
+class Clock:
+    """Notes the CPU time of each step, and the text of its result where levels are kept."""
+
+    def __init__(self, levels: Levels | None):
+        self.levels = levels
+        self.start = time.process_time()
+
+    def lap(self, level: str, result: ModuleOp | str) -> None:
+        """Ends a step."""
+        if self.levels is None:
+            return
+        self.levels.seconds[level] = time.process_time() - self.start
+        self.levels.texts[level] = str(result)
+        self.start = time.process_time()
+
+
+def lower_attention(
+    module: ModuleOp, spec: AttentionSpec, clock: Clock | None = None
+) -> KernelArtifact:
+    """Lowers a module that holds one attention function, level by level."""
+    clock = clock or Clock(None)
+    verify_module(module)
+    context = Context()
+    passes = attention_to_thread(spec.target, spec.warps, spec.kv_tile, spec.stages)
+    for level, step in zip(("tile", "thread"), passes, strict=True):
+        step.apply(context, module)
+        clock.lap(level, module)
+    function = _kernel_function(module)
+    text = print_ptx(module, spec.target)
+    clock.lap("ptx", text)
+    return KernelArtifact(text, kernel_contract(spec, function))
+
+
+def _kernel_function(module: ModuleOp) -> gpu.FuncOp:
+    functions = [op for op in module.walk() if isinstance(op, gpu.FuncOp)]
+    if len(functions) != 1:
+        raise DiagnosticError(f"expected one kernel, got {len(functions)}")
+    return functions[0]
+
+
+def kernel_contract(spec: AttentionSpec, function: gpu.FuncOp) -> KernelContract:
+    """Returns the contract of an attention kernel, from its function and what it was made for."""
+    block = function.attributes["gpu.known_block_size"]
+    if not isinstance(block, DenseArrayBase):
+        raise TypeError(f"expected the block size of a kernel, got {block}")
+    threads, *_ = (int(extent) for extent in block.iter_values())
+    x, y, z = _texts(function, GRID)
+    shared_bytes = function.attributes[SHARED_BYTES]
+    if not isinstance(shared_bytes, IntegerAttr):
+        raise TypeError(f"expected the bytes of shared memory, got {shared_bytes}")
+    return KernelContract(
+        name=function.sym_name.data,
+        target=spec.target,
+        params=_params(spec),
+        grid=(x, y, z),
+        block=(threads, 1, 1),
+        dynamic_shared_bytes=shared_bytes.value.data,
+        symbols={name: SymbolRange(0) for name in SYMBOLS},
+        compile_key=spec.kernel_numbers,
+        attention=_section(spec, threads),
+    )
+
+
+def _texts(op: Operation, name: str) -> list[str]:
+    attribute = op.attributes[name]
+    if not isa(attribute, ArrayAttr[StringAttr]):
+        raise TypeError(f"expected an array of texts in {name}, got {attribute}")
+    return [text.data for text in attribute]
+
+
+def _section(spec: AttentionSpec, threads: int) -> AttentionContract:
+    return AttentionContract(
+        num_qo_heads=spec.num_qo_heads,
+        num_kv_heads=spec.num_kv_heads,
+        head_dim=spec.head_dim,
+        page_size=spec.page_size,
+        layout=spec.layout,
+        dtype=spec.dtype,
+        tile_rows=threads // 2,
+        softmax_scale=spec.softmax_scale,
+    )
+
+
+def _params(spec: AttentionSpec) -> tuple[Param, ...]:
+    heads, kv_heads = str(spec.num_qo_heads), str(spec.num_kv_heads)
+    head_dim, page_size = str(spec.head_dim), str(spec.page_size)
+    page: Mapping[str, tuple[str, ...]] = {
+        "NHD": (page_size, kv_heads, head_dim),
+        "HND": (kv_heads, page_size, head_dim),
+    }
+    pages = ("pages", *page[spec.layout])
+
+    def table(name: str, extent: str) -> PointerParam:
+        return PointerParam(name, "i32", (extent,), alignment=4)
+
+    return (
+        PointerParam("q", spec.dtype, ("n", heads, head_dim)),
+        PointerParam("k_pages", spec.dtype, pages),
+        PointerParam("v_pages", spec.dtype, pages),
+        table("qo_indptr", "batch + 1"),
+        table("kv_indptr", "batch + 1"),
+        table("kv_indices", "nnz"),
+        table("kv_last_page_len", "batch"),
+        table("tile_request", "tiles"),
+        table("tile_row", "tiles"),
+        PointerParam("out", spec.dtype, ("n", heads, head_dim), "write"),
+        PointerParam("lse", "f32", ("n", heads), "write", alignment=4),
+        ScalarParam("softmax_scale", "f32"),
+    )

@@ -1,0 +1,19 @@
+"""The ways from a level to the thread level, as flat lists of passes."""
+
+from xdsl.passes import ModulePass
+
+from .attn_to_tile import ConvertAttnToTilePass
+from .tile_to_thread import ConvertTileToThreadPass
+
+
+def attention_to_thread(
+    target: str, warps: int = 4, kv_tile: int = 0, stages: int = 2
+) -> tuple[ModulePass, ...]:
+    """Returns the passes from attention to one thread, for a target."""
+    return (
+        # attn: what is computed, on which keys
+        ConvertAttnToTilePass(target=target, warps=warps, kv_tile=kv_tile, stages=stages),
+        # tile: what one CTA does
+        ConvertTileToThreadPass(),
+        # thread: what one thread does; from here PTX is printed
+    )
