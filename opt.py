@@ -298,11 +298,13 @@ def _chunks(text: str, *, split: bool) -> Iterator[tuple[str, int]]:
         start = separator.end() if separator else end
 
 
-def main(args: Sequence[str] | None = None) -> int:
+def main(
+    args: Sequence[str] | None = None, tool: type[TilewrightOptMain] = TilewrightOptMain
+) -> int:
     """Runs the tool on a command line, by default that of the process; returns the exit code."""
     colored = Diagnostic.colored
     try:
-        code = TilewrightOptMain("Runs passes over MLIR.", args).execute()
+        code = tool("Runs passes over MLIR.", args).execute()
         sys.stdout.flush()
         return code
     except (PipelineSpecError, InputError) as err:
