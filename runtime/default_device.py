@@ -22,7 +22,7 @@ def default_device() -> Device:
     That is the one in TILEWRIGHT_DEVICE (`simulator`, `cuda` or `cuda:<ordinal>`), else the first
     GPU where a driver and a GPU are there, else the simulator. Raises DeviceError.
     """
-    return get_device(os.environ.get(VARIABLE) or _best())
+    return get_device(os.environ.get(VARIABLE) or best_device())
 
 
 def get_device(name: str) -> Device:
@@ -31,27 +31,30 @@ def get_device(name: str) -> Device:
     if match is None:
         expected = "expected 'simulator', 'cuda' or 'cuda:<ordinal>'"
         raise DeviceError(f"unknown device '{name}': {expected}")
-    return _simulator() if name == "simulator" else _cuda(int(match[1] or 0))
+    return simulator_device() if name == "simulator" else cuda_device(int(match[1] or 0))
 
 
 @lru_cache(maxsize=1)
-def _best() -> str:
+def best_device() -> str:
+    """Returns the name of the first GPU, or `simulator` where there is none."""
     try:
-        return _cuda(0).name
+        return cuda_device(0).name
     except DeviceUnavailable:
         return "simulator"
 
 
 # Each device is imported where it is opened, so that one works without what the other needs.
 @lru_cache(maxsize=1)
-def _simulator() -> Device:
+def simulator_device() -> Device:
+    """Returns the simulator with its default checks."""
     from .simulator_device import SimulatorDevice
 
     return SimulatorDevice()
 
 
 @lru_cache(maxsize=16)
-def _cuda(ordinal: int) -> Device:
+def cuda_device(ordinal: int) -> Device:
+    """Returns a GPU; raises DeviceUnavailable."""
     from .cuda.device import CudaDevice
 
     return CudaDevice(ordinal)

@@ -14,7 +14,7 @@ from .artifact import KernelArtifact
 from .buffer import NUMPY_DTYPES, Buffer
 from .contract import KernelContract
 from .device import Argument, Grid
-from .errors import ArgumentError, AssemblerError, KernelFault
+from .errors import ArgumentError, AssemblerError, DeviceError, KernelFault
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,9 @@ class SimulatorKernel:
                 shared_bytes=self._contract.dynamic_shared_bytes,
             )
         except simulator.SimulationError as error:
-            raise KernelFault(str(error), getattr(error, "finding", None)) from error
+            raise KernelFault(" ".join(str(error).split()), error.finding) from error
+        except simulator.LaunchError as error:
+            raise DeviceError(f"simulator: {error}") from error
 
 
 class SimulatorDevice:

@@ -16,7 +16,7 @@ from tilewright.test.runtime.cuda.fake_driver import FakeBindings
 @pytest.fixture(autouse=True)
 def _no_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("TILEWRIGHT_DEVICE", raising=False)
-    caches = (module._simulator, module._cuda, module._best)
+    caches = (module.simulator_device, module.cuda_device, module.best_device)
     for cache in caches:
         cache.cache_clear()
     yield
@@ -93,7 +93,7 @@ def test_without_the_bindings_the_extra_is_named() -> None:
 
 def test_a_driver_library_that_is_missing_is_said_in_one_line() -> None:
     class Missing(FakeBindings):
-        def cuInit(self, _flags: int) -> tuple[int]:
+        def cuInit(self, flags: int) -> tuple[int]:
             raise RuntimeError("libcuda.so can't be found\nmore")
 
     with pytest.raises(DeviceUnavailable) as caught:

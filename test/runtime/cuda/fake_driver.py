@@ -214,6 +214,38 @@ def _new_event(fake: FakeBindings, _flags: int) -> tuple[int, int]:
     return 0, 6000 + fake.events
 
 
+def _elapsed(_fake: FakeBindings, start: int, stop: int) -> tuple[int, float]:
+    return 0, float(stop - start)
+
+
+def _current(fake: FakeBindings) -> tuple[int, int]:
+    return 0, fake.contexts[-1] if fake.contexts else 0
+
+
+def _device(_fake: FakeBindings, ordinal: int) -> tuple[int, int]:
+    return 0, ordinal
+
+
+def _count(fake: FakeBindings) -> tuple[int, int]:
+    return 0, fake.gpus
+
+
+def _model(_fake: FakeBindings, _size: int, _device: int) -> tuple[int, bytes]:
+    return 0, b"Fake GPU\0\0\0"
+
+
+def _retain(_fake: FakeBindings, device: int) -> tuple[int, int]:
+    return 0, 3000 + device
+
+
+def _load_binary(_fake: FakeBindings, _image: bytes) -> tuple[int, int]:
+    return 0, 4001
+
+
+def _function_attribute(fake: FakeBindings, key: int, _function: int) -> tuple[int, int]:
+    return 0, fake.function_attributes[int(key)]
+
+
 def _nothing(_fake: FakeBindings, *_args: Any) -> tuple[int]:
     return (0,)
 
@@ -221,12 +253,12 @@ def _nothing(_fake: FakeBindings, *_args: Any) -> tuple[int]:
 _FUNCTIONS: dict[str, Callable[..., tuple[Any, ...]]] = {
     "cuGetErrorName": _name,
     "cuGetErrorString": _string,
-    "cuDeviceGetCount": lambda fake: (0, fake.gpus),
-    "cuDeviceGet": lambda _fake, ordinal: (0, ordinal),
-    "cuDeviceGetName": lambda _fake, _size, _device: (0, b"Fake GPU\0\0\0"),
+    "cuDeviceGetCount": _count,
+    "cuDeviceGet": _device,
+    "cuDeviceGetName": _model,
     "cuDeviceGetAttribute": _attribute,
-    "cuDevicePrimaryCtxRetain": lambda _fake, device: (0, 3000 + device),
-    "cuCtxGetCurrent": lambda fake: (0, fake.contexts[-1] if fake.contexts else 0),
+    "cuDevicePrimaryCtxRetain": _retain,
+    "cuCtxGetCurrent": _current,
     "cuCtxPushCurrent": _push,
     "cuCtxPopCurrent": _pop,
     "cuCtxSynchronize": _nothing,
@@ -237,10 +269,10 @@ _FUNCTIONS: dict[str, Callable[..., tuple[Any, ...]]] = {
     "cuMemcpyHtoDAsync": _copy,
     "cuMemcpyDtoHAsync": _copy,
     "cuModuleLoadDataEx": _load,
-    "cuModuleLoadData": lambda _fake, _image: (0, 4001),
+    "cuModuleLoadData": _load_binary,
     "cuModuleUnload": _nothing,
     "cuModuleGetFunction": _function,
-    "cuFuncGetAttribute": lambda fake, key, _f: (0, fake.function_attributes[int(key)]),
+    "cuFuncGetAttribute": _function_attribute,
     "cuFuncSetAttribute": _nothing,
     "cuLaunchKernel": _launch,
     "cuStreamSynchronize": _nothing,
@@ -250,5 +282,5 @@ _FUNCTIONS: dict[str, Callable[..., tuple[Any, ...]]] = {
     "cuEventRecord": _nothing,
     "cuEventSynchronize": _nothing,
     "cuEventQuery": _nothing,
-    "cuEventElapsedTime": lambda _fake, start, stop: (0, float(stop - start)),
+    "cuEventElapsedTime": _elapsed,
 }
