@@ -164,7 +164,7 @@ class Plan:
         lse: object = None,
         params: Mapping[str, object] | None = None,
         softmax_scale: float | None = None,
-        device: Device | None = None,
+        device: Device | str | None = None,
         stream: object = None,
     ) -> tuple[Any, Any]:
         """
@@ -174,8 +174,8 @@ class Plan:
         [pages, Hkv, page_size, D] (HND), in the kernel's dtype; bf16 is ml_dtypes' or uint16 bits.
         `out` [n, Hq, D] and `lse` f32 [n, Hq], the natural logarithm, are written where given. A
         row without KV gets out 0 and lse -inf. `params` holds the variant's parameters by name.
-        `device` is by default where `q` lies, else `default_device()`; `stream` is a CUDA stream.
-        Raises ArgumentError or TargetError before anything is launched.
+        `device`, also by name, is by default where the arrays lie, else `default_device()`.
+        `stream` is a CUDA stream. Raises ArgumentError or TargetError before anything is launched.
         """
         handle = stream_handle(stream)
         inputs = {"q": q, "k_pages": k_pages, "v_pages": v_pages}
@@ -185,12 +185,14 @@ class Plan:
         for view in views.values():
             self.op.signature.check(view, symbols)
         self._check_batch(views)
-        chosen = device or _device_of(views.values())
+        named = get_device(device) if isinstance(device, str) else device
+        chosen = named or _device_of(views.values())
         chosen.check_target(self.op.contract.target)
+        given = {"out": out, "lse": lse}
         results = {
-            name: self._result(name, given, views["q"], symbols, chosen)
-            for name, given in {"out": out, "lse": lse}.items()
-            if name in self.op.signature.pointers
+            name: self._result(name, array, views["q"], symbols, chosen)
+            for name, array in given.items()
+            if array is not None or name in self.op.signature.pointers
         }
         if softmax_scale is None:
             softmax_scale = self.op.section.softmax_scale
@@ -235,6 +237,8 @@ class Plan:
     ) -> _Result:
         """Returns one result: the caller's own array, checked, or a new one of the kind of `q`."""
         signature = self.op.signature
+        if name not in signature.pointers:
+            raise ArgumentError(name, "nothing, the kernel has no such result", "an array")
         if given is not None:
             view = view_of(given, name)
             signature.check(view, symbols)

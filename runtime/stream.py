@@ -27,4 +27,5 @@ def stream_handle(stream: object) -> int | None:
 
 
 def _second(answer: object) -> object:
-    return cast("tuple[object, object]", answer)[1] if isinstance(answer, tuple) else None
+    parts = cast("tuple[object, ...]", answer) if isinstance(answer, tuple) else ()
+    return parts[1] if len(parts) == 2 else None

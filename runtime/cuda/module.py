@@ -28,7 +28,8 @@ class CudaKernel:
     """
     A kernel loaded on a GPU.
 
-    `resources` are what the driver reports of it, `log` the assembler's own text.
+    `resources` are what the driver reports of it, with all local memory counted as spilled bytes;
+    `log` is the text of the driver's assembler.
     """
 
     def __init__(self, context: Context, module: Any, contract: KernelContract, log: str) -> None:

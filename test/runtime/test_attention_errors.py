@@ -9,7 +9,13 @@ import pytest
 
 from tilewright.runtime.attention import AttentionOp
 from tilewright.runtime.contract import PointerParam, ScalarParam, SymbolRange
-from tilewright.runtime.errors import ArgumentError, ContractError, TargetError, TilewrightError
+from tilewright.runtime.errors import (
+    ArgumentError,
+    ContractError,
+    DeviceError,
+    TargetError,
+    TilewrightError,
+)
 from tilewright.test.runtime.attention_case import (
     Geometry,
     artifact_of,
@@ -276,6 +282,21 @@ def test_a_symbol_outside_its_range_is_refused() -> None:
     with pytest.raises(ArgumentError, match=r"'n': expected a value in \[0, 2\], got 3"):
         plan.run(*batch.arrays, device=device)
     assert device.launches == []
+
+
+def test_a_result_that_the_kernel_lacks_is_refused() -> None:
+    contract = contract_of(GEOMETRY)
+    params = tuple(param for param in contract.params if param.name != "lse")
+    batch, device = batch_of(GEOMETRY, [3], [7]), FakeDevice(attend_tiles)
+    plan = AttentionOp(artifact_of(replace(contract, params=params))).plan(*batch.tables)
+    with pytest.raises(ArgumentError, match="'lse': expected nothing, the kernel has no such"):
+        plan.run(*batch.arrays, lse=np.zeros((3, 4), np.float32), device=device)
+
+
+def test_an_unknown_device_is_refused() -> None:
+    batch = batch_of(GEOMETRY, [3], [7])
+    with pytest.raises(DeviceError, match="unknown device 'gpu'"):
+        op_of(GEOMETRY).plan(*batch.tables).run(*batch.arrays, device="gpu")
 
 
 def test_a_missing_parameter_of_the_variant_is_refused() -> None:
