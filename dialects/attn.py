@@ -26,6 +26,7 @@ from xdsl.ir import (
     Dialect,
     ParametrizedAttribute,
     Region,
+    SpacedOpaqueSyntaxAttribute,
     SSAValue,
     TypeAttribute,
 )
@@ -66,7 +67,7 @@ class PageLayout(StrEnum):
 
 
 @irdl_attr_definition
-class PageLayoutAttr(EnumAttribute[PageLayout]):
+class PageLayoutAttr(EnumAttribute[PageLayout], SpacedOpaqueSyntaxAttribute):
     """The order of the axes of a page: `NHD` or `HND`."""
 
     name = "attn.page_layout"

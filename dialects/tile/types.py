@@ -19,7 +19,12 @@ from collections.abc import Sequence
 
 from xdsl.dialects.builtin import ArrayAttr, BFloat16Type, Float16Type, IntAttr
 from xdsl.dialects.utils import EnumAttribute
-from xdsl.ir import Attribute, ParametrizedAttribute, TypeAttribute
+from xdsl.ir import (
+    Attribute,
+    ParametrizedAttribute,
+    SpacedOpaqueSyntaxAttribute,
+    TypeAttribute,
+)
 from xdsl.irdl import irdl_attr_definition
 from xdsl.parser import AttrParser
 from xdsl.printer import Printer
@@ -52,14 +57,14 @@ class SharedLayout(StrEnum):
 
 
 @irdl_attr_definition
-class FragmentLayoutAttr(EnumAttribute[FragmentLayout]):
+class FragmentLayoutAttr(EnumAttribute[FragmentLayout], SpacedOpaqueSyntaxAttribute):
     """The layout of a fragment: `#tile<fragment_layout mma_c>`."""
 
     name = "tile.fragment_layout"
 
 
 @irdl_attr_definition
-class SharedLayoutAttr(EnumAttribute[SharedLayout]):
+class SharedLayoutAttr(EnumAttribute[SharedLayout], SpacedOpaqueSyntaxAttribute):
     """The layout of a shared-memory tile: `#tile<shared_layout swizzle128>`."""
 
     name = "tile.shared_layout"
@@ -73,7 +78,7 @@ class ReduceKind(StrEnum):
 
 
 @irdl_attr_definition
-class ReduceKindAttr(EnumAttribute[ReduceKind]):
+class ReduceKindAttr(EnumAttribute[ReduceKind], SpacedOpaqueSyntaxAttribute):
     """The kind of a row reduction: `max` or `sum`."""
 
     name = "tile.reduce_kind"
