@@ -1,0 +1,90 @@
+"""
+Measures how long a kernel takes to compile, level by level, in CPU time.
+
+    python docs/benchmarks/compile_latency/measure.py [--runs 20]
+
+The kernel is the demo's: causal attention, 32 query heads, 8 key heads, head_dim 128, bf16. The
+budget is 150 ms from the op to PTX in a warm process, and 2 ms for a hit in the cache.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+
+import tilewright.attention as attention
+from tilewright.attention.compiler import Levels, compile_attention
+from tilewright.attention.spec import AttentionSpec
+from tilewright.runtime.ptxas import find_ptxas
+
+BUDGET_MS, HIT_BUDGET_MS = 150.0, 2.0
+
+
+def _spec(head_dim: int) -> AttentionSpec:
+    return AttentionSpec(
+        num_qo_heads=32,
+        num_kv_heads=8,
+        head_dim=head_dim,
+        page_size=16,
+        layout="NHD",
+        dtype="bf16",
+        target="sm_80",
+        softmax_scale=head_dim**-0.5,
+    )
+
+
+def _levels(head_dim: int, runs: int) -> dict[str, float]:
+    variant = attention.causal().traced
+    compile_attention(_spec(head_dim), variant)
+    samples: list[dict[str, float]] = []
+    for _ in range(runs):
+        levels = Levels()
+        compile_attention(_spec(head_dim), variant, levels)
+        samples.append(levels.seconds)
+    return {level: statistics.median(s[level] for s in samples) * 1e3 for level in samples[0]}
+
+
+def _compile() -> attention.AttentionOp:
+    return attention.compile(
+        variant=attention.causal(),
+        kv=attention.PagedKV(page_size=16),
+        num_qo_heads=32,
+        num_kv_heads=8,
+        head_dim=128,
+    )
+
+
+def _hit_ms(runs: int) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TILEWRIGHT_CACHE_DIR"] = folder
+        _compile()
+        samples: list[float] = []
+        for _ in range(runs):
+            start = time.process_time()
+            _compile()
+            samples.append(time.process_time() - start)
+    return statistics.median(samples) * 1e3
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=20)
+    runs = parser.parse_args().runs
+    ptxas = find_ptxas()
+    for head_dim in (64, 128, 256):
+        milliseconds = _levels(head_dim, runs)
+        total = sum(milliseconds.values())
+        steps = ", ".join(f"{level} {value:.1f}" for level, value in milliseconds.items())
+        print(f"head_dim {head_dim}: {total:.1f} ms ({steps}), {total / BUDGET_MS:.2f} of the budget")
+        if ptxas is not None:
+            ptx = compile_attention(_spec(head_dim), attention.causal().traced).ptx
+            found = ptxas.assemble(ptx, "sm_80").resources["attend"]
+            print(f"  ptxas: {found.registers} registers, {found.spilled_bytes} bytes spilled")
+    hit = _hit_ms(runs)
+    print(f"from the cache: {hit:.3f} ms, {hit / HIT_BUDGET_MS:.2f} of the budget")
+
+
+if __name__ == "__main__":
+    main()
