@@ -28,7 +28,8 @@ from .module import attention_module
 from .spec import AttentionSpec
 from .variants import TracedVariant
 
-SYMBOLS = ("n", "pages", "batch", "nnz", "tiles")
+# Kernels count the rows of an array, one for each head, in 32 bits.
+LARGEST_ROWS = 2**31 - 1
 
 
 @dataclass
@@ -114,10 +115,20 @@ def kernel_contract(spec: AttentionSpec, function: gpu.FuncOp) -> KernelContract
         grid=(x, y, z),
         block=(threads, 1, 1),
         dynamic_shared_bytes=shared_bytes.value.data,
-        symbols={name: SymbolRange(0) for name in SYMBOLS},
+        symbols=_symbols(spec),
         compile_key=spec.kernel_numbers,
         attention=_section(spec, threads),
     )
+
+
+def _symbols(spec: AttentionSpec) -> Mapping[str, SymbolRange]:
+    return {
+        "n": SymbolRange(0, LARGEST_ROWS // spec.num_qo_heads),
+        "pages": SymbolRange(0, LARGEST_ROWS // (spec.page_size * spec.num_kv_heads)),
+        "batch": SymbolRange(0),
+        "nnz": SymbolRange(0),
+        "tiles": SymbolRange(0),
+    }
 
 
 def _texts(op: Operation, name: str) -> list[str]:

@@ -39,10 +39,10 @@ class SourceLine:
 
 
 def user_line() -> SourceLine:
-    """Returns the line outside this package that is being run."""
+    """Returns the line of the variant's function that is being run."""
     frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
-    package = __name__.rpartition(".")[0]
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(package):
+    own = (__name__, __name__.rpartition(".")[0] + ".functions")
+    while frame.f_back is not None and frame.f_globals.get("__name__") in own:
         frame = frame.f_back
     return SourceLine(frame.f_code.co_filename, frame.f_lineno)
 

@@ -139,8 +139,7 @@ def _gather(array: Array, pages: npt.NDArray[np.int32], layout: str) -> Float64:
     chosen: Array = array[pages]
     if layout == "HND":
         chosen = chosen.transpose(0, 2, 1, 3)
-    tokens: Float64 = chosen.astype(np.float64).reshape(-1, *chosen.shape[2:])
-    return tokens
+    return np.concatenate([page.astype(np.float64) for page in chosen])
 
 
 def _attend_one(

@@ -99,7 +99,7 @@ def _location(place: SourceLine | None) -> LocationAttr:
 
 
 def _place_of(variant: TracedVariant) -> LocationAttr:
-    root = variant.score or variant.mask
+    root = variant.mask if variant.score is None else variant.score
     return _location(root.place if root is not None else None)
 
 

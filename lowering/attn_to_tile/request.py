@@ -1,4 +1,9 @@
-"""The request that a CTA works for: its rows, its pages, and where they lie in memory."""
+"""
+The request that a CTA works for: its rows, its pages, and where they lie in memory.
+
+Rows of an array are counted in 32 bits, one for each head; the contract bounds the arrays so that
+the count fits. Only the offset of a row's elements takes 64 bits.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -97,8 +102,8 @@ def query_rows(emit: Emitter, request: Request, geometry: Geometry, elements: in
         query_row = emit.add(request.query_begin, emit.divu(packed, geometry.group))
         first_head = emit.mul(request.kv_head, geometry.group)
         head = emit.add(first_head, emit.remu(packed, geometry.group))
-        row_of_heads = emit.mul(emit.to_i64(query_row), geometry.qo_heads)
-        return emit.mul(emit.add(row_of_heads, emit.to_i64(head)), elements), valid
+        array_row = emit.add(emit.mul(query_row, geometry.qo_heads), head)
+        return emit.mul(emit.to_i64(array_row), elements), valid
 
     return _rows(emit, place)
 
@@ -115,13 +120,13 @@ def kv_rows(
         valid = emit.compare("slt", key, request.kv_len)
         key = emit.min(key, emit.sub(request.kv_len, 1))
         entry = emit.add(request.page_begin, emit.divu(key, page_size))
-        page = emit.to_i64(emit.value(LoadOp(params.kv_indices, entry, i32)))
+        page = emit.value(LoadOp(params.kv_indices, entry, i32))
         token = emit.remu(key, page_size)
         if head_major:
             in_page = emit.add(emit.mul(request.kv_head, page_size), token)
         else:
             in_page = emit.add(emit.mul(token, heads), request.kv_head)
-        page_rows = emit.mul(page, page_size * heads)
-        return emit.mul(emit.add(page_rows, emit.to_i64(in_page)), head_dim), valid
+        array_row = emit.add(emit.mul(page, page_size * heads), in_page)
+        return emit.mul(emit.to_i64(array_row), head_dim), valid
 
     return _rows(emit, place)

@@ -8,7 +8,8 @@ from xdsl.dialects.builtin import VectorType, i32, i64
 from xdsl.ir import Block, Operation, Region, SSAValue
 
 from ...dialects import nvvm, tile
-from ...dialects.tile import FragmentLayout, FragmentType, RingType, SharedType
+from ...dialects.diagnostic import error_at
+from ...dialects.tile import FragmentLayout, FragmentType, RingType, SharedLayout, SharedType
 from ..emitter import Emitter
 from .compute import member, pack
 from .fragments import extract, insert, shape_of, vector_of, zeros
@@ -40,46 +41,47 @@ def lower_alloc(thread: Thread, op: tile.AllocOp) -> None:
 
 
 @dataclass(frozen=True)
-class Passes:
+class Share:
     """
-    How the threads of a CTA share the 16-byte chunks of a tile, pass after pass.
+    Which 16-byte chunks of a tile a thread copies: rows and columns in even steps.
 
-    `row` and `chunk` give a thread's place in a pass; `partial` tells that some threads have
-    nothing to do in the last pass.
+    A thread begins at `row` and `chunk`, and takes `row_steps` rows that lie `rows_apart`, of each
+    `column_steps` chunks that lie `chunks_apart`. Steps of whole swizzle periods keep the places of
+    all of them at constant distances. `partial` tells that some rows lie behind the tile's end.
     """
 
-    count: int
+    row: SSAValue
+    chunk: SSAValue
+    row_steps: int
+    rows_apart: int
+    column_steps: int
+    chunks_apart: int
     partial: bool
-    row: Callable[[SSAValue], SSAValue]
-    chunk: Callable[[SSAValue], SSAValue]
 
 
-def passes_over(thread: Thread, ring: RingType) -> Passes:
-    """Returns the passes in which a CTA copies one stage of a ring."""
-    emit, threads, chunks = thread.emit, thread.lanes.threads, ring.chunks
-    total = ring.rows * chunks
-    count = -(-total // threads)
-    thread_index = thread.lanes.thread
-    if threads % chunks == 0:
-        rows_per_pass = threads // chunks
-        with emit.into(emit.entry):
-            first_row = emit.divu(thread_index, chunks)
-            chunk = emit.remu(thread_index, chunks)
-        return Passes(
-            count,
-            total % threads != 0,
-            row=lambda index: emit.add(first_row, emit.mul(index, rows_per_pass)),
-            chunk=lambda _: chunk,
+def share_of(thread: Thread, op: Operation, ring: RingType) -> Share:
+    """Returns the share of a thread of one stage of a ring."""
+    emit, threads = thread.emit, thread.lanes.threads
+    # As many neighbours on a row as rows in steps of the swizzle's period of 8 allow.
+    across = max(n for n in range(1, ring.chunks + 1) if ring.chunks % n == threads % (8 * n) == 0)
+    if ring.layout.data is SharedLayout.SWIZZLE_128 and across % 8:
+        raise error_at(
+            op,
+            "expects an even number of warps where a copied tile is swizzled, got "
+            f"{threads // tile.WARP_SIZE}",
         )
-
-    def flat(index: SSAValue) -> SSAValue:
-        return emit.add(thread_index, emit.mul(index, threads))
-
-    return Passes(
-        count,
-        total % threads != 0,
-        row=lambda index: emit.divu(flat(index), chunks),
-        chunk=lambda index: emit.remu(flat(index), chunks),
+    rows_apart = threads // across
+    with emit.into(emit.entry):
+        row = emit.divu(thread.lanes.thread, across)
+        chunk = emit.remu(thread.lanes.thread, across)
+    return Share(
+        row,
+        chunk,
+        row_steps=-(-ring.rows // rows_apart),
+        rows_apart=rows_apart,
+        column_steps=ring.chunks // across,
+        chunks_apart=across,
+        partial=ring.rows % rows_apart != 0,
     )
 
 
@@ -116,56 +118,88 @@ def _copy_sources(
     thread: Thread, op: tile.CopyAsyncOp, ring: RingType, stages: Sequence[SSAValue]
 ) -> None:
     """The places of the rows are found once, then each source is copied by them."""
-    emit, passes = thread.emit, passes_over(thread, ring)
-    offsets_type, sizes_type = VectorType(i64, (passes.count,)), VectorType(i32, (passes.count,))
+    emit, share = thread.emit, share_of(thread, op, ring)
 
-    def find(index: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
-        step = emit.to_i32(index)
-        row, chunk = passes.row(step), passes.chunk(step)
-        offset, valid = thread.inline(op.rows, (row,))
-        in_row = emit.to_i64(emit.mul(chunk, CHUNK_BYTES))
-        offset = emit.add(emit.mul(offset, ELEMENT_BYTES), in_row)
+    def find(step: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        row = _row_at(emit, share, step)
+        start, valid = _start_of_row(thread, op.rows, share, row)
         size = emit.select(valid, emit.integer(CHUNK_BYTES), emit.integer(0))
-        offsets, sizes = carried
-        return insert(emit, offset, offsets, index), insert(emit, size, sizes, index)
+        starts, sizes = carried
+        return insert(emit, start, starts, step), insert(emit, size, sizes, step)
 
-    initial = zeros(emit, offsets_type), zeros(emit, sizes_type)
-    offsets, sizes = emit.unrolled(passes.count, initial, find)
+    kinds = (VectorType(i64, (share.row_steps,)), VectorType(i32, (share.row_steps,)))
+    starts, sizes = emit.unrolled(share.row_steps, [zeros(emit, kind) for kind in kinds], find)
     for source, stage in zip(op.sources, stages, strict=True):
-        pointer = thread[source]
 
-        def copy(
-            index: SSAValue,
-            _: Sequence[SSAValue],
-            pointer: SSAValue = pointer,
-            stage: SSAValue = stage,
-        ) -> Sequence[SSAValue]:
-            step = emit.to_i32(index)
-            row, chunk = passes.row(step), passes.chunk(step)
-            target = address(emit, stage, chunk_offset(emit, ring, row, chunk))
-            start = address(emit, pointer, extract(emit, offsets, index))
-            size = extract(emit, sizes, index)
+        def copy(step: SSAValue, pointer: SSAValue, target: SSAValue) -> None:
+            size = extract(emit, sizes, step)
+            start = address(emit, pointer, extract(emit, starts, step))
+            each_chunk(
+                emit,
+                share,
+                lambda distance: emit.append(
+                    nvvm.CpAsyncOp(
+                        address(emit, target, distance),
+                        address(emit, start, distance),
+                        CHUNK_BYTES,
+                        nvvm.LoadCacheModifier.CG,
+                        size,
+                    )
+                ),
+            )
 
-            def issue() -> None:
-                emit.append(
-                    nvvm.CpAsyncOp(target, start, CHUNK_BYTES, nvvm.LoadCacheModifier.CG, size)
-                )
-
-            _within(emit, passes, row, ring, issue)
-            return ()
-
-        emit.unrolled(passes.count, (), copy)
+        _each_row(thread, share, ring, thread[source], stage, copy)
         emit.append(nvvm.CpAsyncCommitGroupOp())
 
 
-def _within(
-    emit: Emitter, passes: Passes, row: SSAValue, ring: RingType, body: Callable[[], None]
+def _row_at(emit: Emitter, share: Share, step: SSAValue) -> SSAValue:
+    return emit.add(share.row, emit.mul(emit.to_i32(step), share.rows_apart))
+
+
+def _start_of_row(
+    thread: Thread, rows: Region, share: Share, row: SSAValue
+) -> tuple[SSAValue, SSAValue]:
+    """Returns the byte offset of a thread's first chunk of a row, i64, and the row's validity."""
+    emit = thread.emit
+    offset, valid = thread.inline(rows, (row,))
+    in_row = emit.to_i64(emit.mul(share.chunk, CHUNK_BYTES))
+    return emit.add(emit.mul(offset, ELEMENT_BYTES), in_row), valid
+
+
+def _each_row(
+    thread: Thread,
+    share: Share,
+    ring: RingType,
+    pointer: SSAValue,
+    stage: SSAValue,
+    body: Callable[[SSAValue, SSAValue, SSAValue], None],
 ) -> None:
-    """Appends the body, for threads that have a row of the tile in this pass."""
-    if passes.partial:
-        emit.when(emit.compare("slt", row, ring.rows), body)
-    else:
-        body()
+    """Appends the body for each row of a share: step, pointer, address in shared memory."""
+    emit = thread.emit
+    with emit.into(emit.entry):
+        first = chunk_offset(emit, ring, share.row, share.chunk)
+
+    def step(index: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        distance = emit.mul(emit.to_i32(index), share.rows_apart * ring.row_bytes)
+        place = address(emit, address(emit, stage, first), distance)
+        if share.partial:
+            within = emit.compare("slt", _row_at(emit, share, index), ring.rows)
+            emit.when(within, lambda: body(index, pointer, place))
+        else:
+            body(index, pointer, place)
+        return ()
+
+    emit.unrolled(share.row_steps, (), step)
+
+
+def each_chunk(emit: Emitter, share: Share, body: Callable[[SSAValue], object]) -> None:
+    """Appends the body for each chunk of a row of a share: its distance in bytes."""
+
+    def step(index: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        body(emit.mul(emit.to_i32(index), share.chunks_apart * CHUNK_BYTES))
+        return ()
+
+    emit.unrolled(share.column_steps, (), step)
 
 
 def lower_wait(thread: Thread, op: tile.WaitOp) -> None:
@@ -256,30 +290,21 @@ def lower_store_rows(thread: Thread, op: tile.StoreRowsOp) -> None:
 
 
 def _store_ring(thread: Thread, op: tile.StoreRowsOp, ring: RingType) -> None:
-    emit, passes = thread.emit, passes_over(thread, ring)
-    source, target = thread[op.tile], thread[op.pointer]
+    emit, share = thread.emit, share_of(thread, op, ring)
     four_registers = VectorType(i32, (4,))
 
-    def step(index: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
-        number = emit.to_i32(index)
-        row, chunk = passes.row(number), passes.chunk(number)
+    def store(step: SSAValue, pointer: SSAValue, source: SSAValue) -> None:
+        start, valid = _start_of_row(thread, op.rows, share, _row_at(emit, share, step))
+        target = address(emit, pointer, start)
 
-        def store() -> None:
-            offset, valid = thread.inline(op.rows, (row,))
-            in_row = emit.to_i64(emit.mul(chunk, CHUNK_BYTES))
-            offset = emit.add(emit.mul(offset, ELEMENT_BYTES), in_row)
+        def move(distance: SSAValue) -> None:
+            place = address(emit, source, distance)
+            loaded = emit.value(llvm.LoadOp(place, four_registers, CHUNK_BYTES))
+            emit.append(llvm.StoreOp(loaded, address(emit, target, distance), CHUNK_BYTES))
 
-            def move() -> None:
-                start = address(emit, source, chunk_offset(emit, ring, row, chunk))
-                loaded = emit.value(llvm.LoadOp(start, four_registers, CHUNK_BYTES))
-                emit.append(llvm.StoreOp(loaded, address(emit, target, offset), CHUNK_BYTES))
+        emit.when(valid, lambda: each_chunk(emit, share, move))
 
-            emit.when(valid, move)
-
-        _within(emit, passes, row, ring, store)
-        return ()
-
-    emit.unrolled(passes.count, (), step)
+    _each_row(thread, share, ring, thread[op.pointer], thread[op.tile], store)
 
 
 def _store_row_fragment(thread: Thread, op: tile.StoreRowsOp) -> None:
