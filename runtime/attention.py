@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from .array import HOST, ArrayView, empty_like, view_of
+from .array import HOST, ArrayView, empty_like, show_shape, view_of
 from .artifact import KernelArtifact
 from .attention_plan import PlanArrays, plan_arrays
 from .buffer import Buffer
@@ -100,6 +100,9 @@ def _check_params(contract: KernelContract, section: AttentionContract) -> None:
         passed = param.name in known or param.name == _SCALE
         if isinstance(param, PointerParam):
             passed = param.name in known
+            if param.name in _TABLES and (param.dtype, len(param.shape)) != ("i32", 1):
+                path = f"params[{index}]"
+                raise ContractError(path, f"'{param.name}' must be i32 with one dimension")
         elif param.symbol is not None:
             passed = True
         if not passed:
@@ -133,6 +136,11 @@ class Plan:
         self.arrays = arrays
         wanted = set(op.signature.pointers)
         self._tables = {name: a for name, a in arrays.tables.items() if name in wanted}
+        self._symbols = op.signature.bind(self._tables)
+        for name, table in self._tables.items():
+            expected = op.signature.shape(name, self._symbols)
+            if table.shape != expected:
+                raise ArgumentError(name, f"shape {show_shape(expected)}", show_shape(table.shape))
         self._workspaces: WeakKeyDictionary[Device, Workspace] = WeakKeyDictionary()
         self._lock = Lock()
 
@@ -181,7 +189,7 @@ class Plan:
         inputs = {"q": q, "k_pages": k_pages, "v_pages": v_pages}
         pointers, scalars = self._split_params(params or {})
         views = {name: view_of(a, name, handle) for name, a in (inputs | pointers).items()}
-        symbols = self.op.signature.bind(views | self._tables)
+        symbols = self._symbols | self.op.signature.bind(views)
         for view in views.values():
             self.op.signature.check(view, symbols)
         self._check_batch(views)

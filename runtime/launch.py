@@ -31,6 +31,13 @@ class Signature:
     def __init__(self, contract: KernelContract) -> None:
         self.contract = contract
         self.pointers = {param.name: (param, param.extents) for param in contract.pointers}
+        self._described = {param.name: show_shape(param.shape) for param in contract.pointers}
+        self._binders = [
+            (name, index, len(extents), extent.name)
+            for name, (_, extents) in self.pointers.items()
+            for index, extent in enumerate(extents)
+            if extent.name
+        ]
         self._grid = tuple(PointerParam("grid", "i32", contract.grid).extents)
 
     def bind(self, arrays: Mapping[str, Shaped]) -> dict[str, int]:
@@ -41,13 +48,10 @@ class Signature:
         parameters; the others are checked by `check`.
         """
         symbols: dict[str, int] = {}
-        for name, (_, extents) in self.pointers.items():
+        for name, index, rank, symbol in self._binders:
             array = arrays.get(name)
-            if array is None or len(array.shape) != len(extents):
-                continue
-            for extent, size in zip(extents, array.shape, strict=True):
-                if extent.name:
-                    symbols.setdefault(extent.name, size)
+            if array is not None and len(array.shape) == rank:
+                symbols.setdefault(symbol, array.shape[index])
         return symbols
 
     def shape(self, name: str, symbols: Mapping[str, int]) -> tuple[int, ...]:
@@ -57,7 +61,7 @@ class Signature:
     def check(self, view: ArrayView, symbols: Mapping[str, int]) -> None:
         """Checks a caller's array against its parameter; raises ArgumentError."""
         param, extents = self.pointers[view.name]
-        described = show_shape(param.shape)
+        described = self._described[view.name]
         if len(view.shape) != len(extents):
             got = f"{len(view.shape)} {show_shape(view.shape)}"
             raise ArgumentError(view.name, f"{len(extents)} dimensions {described}", got)

@@ -284,6 +284,25 @@ def test_a_symbol_outside_its_range_is_refused() -> None:
     assert device.launches == []
 
 
+@pytest.mark.parametrize(("dtype", "shape"), [("f32", ("tiles",)), ("i32", ("tiles", "2"))])
+def test_a_table_of_another_form_is_refused(dtype: str, shape: tuple[str, ...]) -> None:
+    contract = contract_of(GEOMETRY)
+    params = list(contract.params)
+    params[8] = PointerParam("tile_row", dtype, shape)
+    with pytest.raises(ContractError, match=r"params\[8\]: 'tile_row' must be i32 with one"):
+        AttentionOp(artifact_of(replace(contract, params=tuple(params))))
+
+
+def test_a_table_of_another_size_than_the_kernel_has_is_refused() -> None:
+    contract = contract_of(GEOMETRY)
+    params = list(contract.params)
+    params[3] = PointerParam("qo_indptr", "i32", ("batch",), alignment=4)
+    params[6] = PointerParam("kv_last_page_len", "i32", ("batch",), alignment=4)
+    op = AttentionOp(artifact_of(replace(contract, params=tuple(params))))
+    with pytest.raises(ArgumentError, match=r"'kv_indptr': expected shape \(4,\), got \(3,\)"):
+        op.plan(*batch_of(GEOMETRY, [2, 1], [7, 5]).tables)
+
+
 def test_a_result_that_the_kernel_lacks_is_refused() -> None:
     contract = contract_of(GEOMETRY)
     params = tuple(param for param in contract.params if param.name != "lse")
