@@ -12,6 +12,7 @@ from .elements import (
     Element,
     Half,
     Sum,
+    WideProduct,
     bits_float,
     float_bits,
     unsigned,
@@ -36,12 +37,7 @@ def extend_signed(p: KernelPrinter, source: str, to: str, element: Element) -> E
     if isinstance(element, Sum) and p.bounds_of(element) is not None:
         wide = extend_signed(p, source, to, element.base)
         return Sum(p.operand(wide, "i64"), element.offset)
-    word = p.operand(signed(p, element, source), "i32")
-    result = p.compute("cvt.s64.s32", "rd", word)
-    bounds = p.bounds_of(element)
-    if bounds is not None:
-        p.bounds[result] = bounds
-    return result
+    return WideProduct(p.register_of(signed(p, element, source), "i32"), 1)
 
 
 def extend_unsigned(p: KernelPrinter, source: str, to: str, element: Element) -> Element:

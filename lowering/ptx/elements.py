@@ -45,6 +45,13 @@ class Product(NamedTuple):
     rhs: str
 
 
+class WideProduct(NamedTuple):
+    """A 32-bit register, extended by its sign to 64 bits, times a constant of 32 bits."""
+
+    register: str
+    factor: int
+
+
 class Address(NamedTuple):
     """A pointer: a register or the name of a variable, plus a constant in bytes."""
 
@@ -52,7 +59,7 @@ class Address(NamedTuple):
     offset: int
 
 
-Element = str | int | float | Half | Sum | Product | Address
+Element = str | int | float | Half | Sum | Product | WideProduct | Address
 
 # The kind of a scalar type: how its values are held in registers. Integers of 8 and 16 bits are
 # held in 32-bit registers whose upper bits mean nothing. An index is a signed 32-bit integer.

@@ -9,7 +9,7 @@ from xdsl.dialects import arith
 from xdsl.ir import Operation
 
 from ...dialects.diagnostic import error_at
-from .elements import BITS, Element, Product, Sum, unsigned, wrap
+from .elements import BITS, Element, Product, Sum, WideProduct, unsigned, wrap
 from .kernel import KernelPrinter, Rule, Step, kind_of
 
 Binary = Callable[[KernelPrinter, str, Element, Element], Element]
@@ -69,6 +69,10 @@ def add(p: KernelPrinter, kind: str, lhs: Element, rhs: Element) -> Element:
     for product, other in ((lhs, rhs), (rhs, lhs)):
         if isinstance(product, Product):
             return p.compute("mad.lo.s32", "r", product.lhs, product.rhs, p.operand(other, kind))
+    for product, other in ((lhs, rhs), (rhs, lhs)):
+        if isinstance(product, WideProduct) and product.factor != 1:
+            addend = p.register_of(other, kind)
+            return p.compute("mad.wide.s32", "rd", product.register, str(product.factor), addend)
     result = _plain(p, f"add.s{_word(kind)}", kind, lhs, rhs)
     a, b = p.bounds_of(lhs), p.bounds_of(rhs)
     if a is not None and b is not None:
@@ -116,6 +120,8 @@ def multiply(p: KernelPrinter, kind: str, lhs: Element, rhs: Element) -> Element
             return wrap(lhs * rhs, BITS[kind])
         if rhs in (0, 1):
             return lhs if rhs else 0
+        if isinstance(lhs, WideProduct) and abs(lhs.factor * rhs) < 1 << 31:
+            return WideProduct(lhs.register, lhs.factor * rhs)
         shift = power_of_two(rhs)
         if shift is not None:
             return shift_left(p, kind, lhs, shift)
@@ -137,6 +143,8 @@ def shift_left(p: KernelPrinter, kind: str, lhs: Element, rhs: Element) -> Eleme
             return wrap(lhs << unsigned(rhs, 6), BITS[kind])
         if rhs == 0:
             return lhs
+        if isinstance(lhs, WideProduct) and abs(lhs.factor << unsigned(rhs, 6)) < 1 << 31:
+            return WideProduct(lhs.register, lhs.factor << rhs)
         if isinstance(lhs, Sum):
             return add_constant(p, kind, shift_left(p, kind, lhs.base, rhs), lhs.offset << rhs)
     amount = p.operand(zero_extended(p, rhs, kind), kind)

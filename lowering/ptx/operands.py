@@ -12,6 +12,7 @@ from .elements import (
     Half,
     Product,
     Sum,
+    WideProduct,
     bits_float,
     float_bits,
     literal,
@@ -46,6 +47,8 @@ class Operands(Assembly):
             return self.materialise_sum(element, kind)
         if isinstance(element, Product):
             return self.compute("mul.lo.s32", "r", element.lhs, element.rhs)
+        if isinstance(element, WideProduct):
+            return self.materialise_wide(element)
         if isinstance(element, Half):
             pair = self.compute_many(_UNPACK, ("h", "h"), (element.packed,))
             return pair[element.upper]
@@ -63,6 +66,17 @@ class Operands(Assembly):
             self.note_bounds(
                 register, (bounds[0] + element.offset, bounds[1] + element.offset), bits
             )
+        return register
+
+    def materialise_wide(self, element: WideProduct) -> str:
+        """Returns the 64-bit register of an extended register times a constant."""
+        if element.factor == 1:
+            register = self.compute("cvt.s64.s32", "rd", element.register)
+        else:
+            factor = str(element.factor)
+            register = self.compute("mul.wide.s32", "rd", element.register, factor)
+        if (bounds := self.bounds_of(element)) is not None:
+            self.bounds[register] = bounds
         return register
 
     def register_of(self, element: Element, kind: str) -> str:
@@ -136,6 +150,12 @@ class Operands(Assembly):
             return self.bounds.get(element)
         if isinstance(element, int):
             return element, element
+        if isinstance(element, WideProduct):
+            low, high = self.bounds.get(element.register, (None, None))
+            if low is None or high is None:
+                return None
+            ends = (low * element.factor, high * element.factor)
+            return min(ends), max(ends)
         if isinstance(element, Sum):
             bounds = self.bounds.get(element.base)
             if bounds is not None:

@@ -11,7 +11,7 @@ from ...dialects.tile.types import InflightType, RingType, SharedType
 from ..emitter import Emitter
 
 SharedTile = RingType | SharedType | InflightType
-SHARED_SPACE = 3
+GLOBAL_SPACE, SHARED_SPACE = 1, 3
 CHUNK_BYTES = 16
 
 
@@ -114,6 +114,8 @@ def address(emit: Emitter, base: SSAValue, offset: SSAValue | int) -> SSAValue:
 def load_element(
     emit: Emitter, pointer: SSAValue, index: SSAValue, element_type: Attribute
 ) -> SSAValue:
-    """Appends the load of `pointer[index]` for elements of 4 bytes."""
-    offset = emit.mul(emit.to_i64(index), 4)
-    return emit.value(llvm.LoadOp(address(emit, pointer, offset), element_type))
+    """Appends the load of `pointer[index]`."""
+    place = llvm.GEPOp.from_mixed_indices(
+        pointer, [index], element_type, pointer_type(GLOBAL_SPACE)
+    )
+    return emit.value(llvm.LoadOp(emit.value(place), element_type))
