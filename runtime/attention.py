@@ -196,12 +196,7 @@ class Plan:
         named = get_device(device) if isinstance(device, str) else device
         chosen = named or _device_of(views.values())
         chosen.check_target(self.op.contract.target)
-        given = {"out": out, "lse": lse}
-        results = {
-            name: self._result(name, array, views["q"], symbols, chosen)
-            for name, array in given.items()
-            if array is not None or name in self.op.signature.pointers
-        }
+        results = self._results({"out": out, "lse": lse}, views["q"], symbols, chosen)
         if softmax_scale is None:
             softmax_scale = self.op.section.softmax_scale
         scalars[_SCALE] = softmax_scale
@@ -234,6 +229,19 @@ class Plan:
             at = int(np.argmax(self.arrays.tables["kv_indices"] == largest))
             below = f"page numbers below {pages}, the pages of k_pages"
             raise ArgumentError("kv_indices", below, f"{largest} at [{at}]")
+
+    def _results(
+        self,
+        given: Mapping[str, object],
+        q: ArrayView,
+        symbols: Mapping[str, int],
+        device: Device,
+    ) -> dict[str, _Result]:
+        return {
+            name: self._result(name, array, q, symbols, device)
+            for name, array in given.items()
+            if array is not None or name in self.op.signature.pointers
+        }
 
     def _result(
         self,

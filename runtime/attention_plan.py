@@ -64,13 +64,8 @@ def plan_arrays(
     _check_sizes(qo, kv, indices, last)
     pages = np.diff(kv)
     _check_last_page(last, pages, section.page_size)
-    lowest, largest = (int(indices.min()), int(indices.max())) if indices.size else (0, -1)
-    if lowest < 0:
-        at = int(np.argmax(indices < 0))
-        raise ArgumentError("kv_indices", "page numbers of at least 0", _entry(indices, at))
-    kv_len = np.where(pages > 0, (pages.astype(np.int64) - 1) * section.page_size + last, 0)
-    if kv_len.size and int(kv_len.max()) > _LARGEST:
-        raise ArgumentError("kv_indptr", f"at most {_LARGEST} KV rows a request", "more")
+    largest = _largest_page(indices)
+    kv_len = _kv_lengths(section, pages, last)
     tile_request, tile_row = _tiles(section, np.diff(qo).astype(np.int64), kv_len)
     tables = {
         "qo_indptr": qo,
@@ -81,6 +76,24 @@ def plan_arrays(
         "tile_row": tile_row,
     }
     return PlanArrays(tables, int(qo[-1]), largest)
+
+
+def _largest_page(indices: Int32Array) -> int:
+    if not indices.size:
+        return -1
+    if int(indices.min()) < 0:
+        at = int(np.argmax(indices < 0))
+        raise ArgumentError("kv_indices", "page numbers of at least 0", _entry(indices, at))
+    return int(indices.max())
+
+
+def _kv_lengths(
+    section: AttentionContract, pages: Int32Array, last: Int32Array
+) -> npt.NDArray[np.int64]:
+    lengths = np.where(pages > 0, (pages.astype(np.int64) - 1) * section.page_size + last, 0)
+    if lengths.size and int(lengths.max()) > _LARGEST:
+        raise ArgumentError("kv_indptr", f"at most {_LARGEST} KV rows a request", "more")
+    return lengths
 
 
 def _entry(values: Int32Array, index: int) -> str:

@@ -64,6 +64,7 @@ class Producer:
         device: tuple[int, int] = (1, 0),
         address: int | None = None,
         major: int = 1,
+        byte_offset: int = 0,
     ) -> None:
         self.memory = memory
         self.deleted = 0
@@ -83,6 +84,7 @@ class Producer:
             "lanes": 1,
             "shape": ctypes.addressof(self._shape),
             "strides": ctypes.addressof(self._strides) if strides else None,
+            "byte_offset": byte_offset,
             "deleter": self._deleter,
         }
         if versioned:

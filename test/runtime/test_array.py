@@ -115,6 +115,16 @@ def test_an_empty_capsule_without_an_address_is_an_empty_array() -> None:
     assert view.host.shape == (0, 4)
 
 
+def test_the_byte_offset_of_a_capsule_counts() -> None:
+    memory = np.zeros((4,), np.float32)
+    address = memory.ctypes.data
+    view = view_of(Producer(memory, "f32", address=address - 64, byte_offset=64), "q")
+    assert view.address == address
+    assert view.host is not None
+    view.host[2] = 3
+    assert memory[2] == 3
+
+
 def test_cuda_dlpack_is_described_by_address_and_told_the_stream() -> None:
     producer = Producer(random_bits((2, 4)), "bf16", device=(2, 3), address=0x7F0000001000)
     view = view_of(producer, "q", stream=77)

@@ -165,10 +165,6 @@ def _pages(call: Call) -> None:
     call.v_pages = call.v_pages[:-1]
 
 
-def _few(call: Call) -> None:
-    call.k_pages, call.v_pages = call.k_pages[:4], call.v_pages[:4]
-
-
 def _rows(call: Call) -> None:
     call.q = np.concatenate([call.q, call.q])
 
@@ -231,7 +227,6 @@ def _stream(call: Call) -> None:
         (_heads, "'k_pages': expected shape (7, 3, 2, 16) = (pages, 3, 2, 16), got (7, 3, 1, 16)"),
         (_hnd, "'v_pages': expected shape (7, 3, 2, 16) = (pages, 3, 2, 16), got (7, 2, 3, 16)"),
         (_pages, "'v_pages': expected shape (7, 3, 2, 16) = (pages, 3, 2, 16), got (6, 3, 2, 16)"),
-        (_few, "'kv_indices': expected page numbers below 4, the pages of k_pages, got {} at [{}]"),
         (_rows, "'q': expected 3 rows, the last entry of qo_indptr, got 6"),
         (_strided, "'q': expected a C-contiguous array, got other strides"),
         (_gpu, "'k_pages': expected host memory, got cuda:0"),
@@ -256,10 +251,23 @@ def test_a_wrong_argument_is_refused_before_a_launch(
     plan = op_of(GEOMETRY).plan(*batch.tables)
     with pytest.raises(ArgumentError) as caught:
         plan.run(call.q, call.k_pages, call.v_pages, device=device, **call.options)
-    largest = int(batch.kv_indices.max())
-    expected = message.format(largest, batch.kv_indices.tolist().index(largest))
-    assert str(caught.value) == f"argument {expected}"
+    assert str(caught.value) == f"argument {message}"
     assert device.launches == []
+
+
+def test_a_page_beyond_the_cache_is_refused_before_a_launch() -> None:
+    batch, device = batch_of(GEOMETRY, [2, 1], [7, 5]), FakeDevice(attend_tiles)
+    plan = op_of(GEOMETRY).plan(*batch.tables)
+    largest = int(batch.kv_indices.max())
+    at = batch.kv_indices.tolist().index(largest)
+    plan.run(batch.q, batch.k_pages[: largest + 1], batch.v_pages[: largest + 1], device=device)
+    with pytest.raises(ArgumentError) as caught:
+        plan.run(batch.q, batch.k_pages[:largest], batch.v_pages[:largest], device=device)
+    assert str(caught.value) == (
+        f"argument 'kv_indices': expected page numbers below {largest}, the pages of k_pages, "
+        f"got {largest} at [{at}]"
+    )
+    assert len(device.launches) == 1
 
 
 def test_a_kernel_of_another_target_is_refused_before_a_launch() -> None:

@@ -1,5 +1,6 @@
 """Launching by contract: binding of symbols, order of arguments, grids."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,13 @@ def test_a_wrong_argument_is_named(change: dict[str, object], message: str) -> N
         run_kernel(device, artifact_of(AXPY), args)
     assert str(caught.value).startswith(f"argument {message}")
     assert device.launches == []
+
+
+def test_a_symbol_outside_its_range_is_refused() -> None:
+    contract = replace(AXPY, symbols={"n": SymbolRange(1, 16)})
+    args = {"x": np.zeros(17, np.float32), "y": np.zeros(18, np.float32), "a": 1.0}
+    with pytest.raises(ArgumentError, match=r"'n': expected a value in \[1, 16\], got 17"):
+        run_kernel(FakeDevice(_axpy), artifact_of(contract), args)
 
 
 def test_a_missing_argument_is_named() -> None:

@@ -241,6 +241,20 @@ def test_host_arrays_round_trip(dtype: str) -> None:
     np.testing.assert_array_equal(_open(FakeBindings()).array(array).numpy(), array)
 
 
+def test_copies_have_ended_when_they_return() -> None:
+    bindings = FakeBindings()
+    buffer = _open(bindings).array(np.zeros(8, np.float32))
+    buffer.numpy()
+    moves = ("cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync", "cuStreamSynchronize", "cuCtxSynchronize")
+    assert bindings.names(*moves) == [
+        "cuMemcpyHtoDAsync",
+        "cuStreamSynchronize",
+        "cuCtxSynchronize",
+        "cuMemcpyDtoHAsync",
+        "cuStreamSynchronize",
+    ]
+
+
 def test_memory_is_freed_with_its_buffer() -> None:
     bindings = FakeBindings()
     buffer = _open(bindings).array(np.zeros(1000, np.float32))
