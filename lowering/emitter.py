@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from xdsl.dialects import arith, math, scf
 from xdsl.dialects.builtin import (
@@ -21,6 +22,9 @@ from xdsl.dialects.builtin import (
 from xdsl.dialects.utils import FastMathFlag
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.utils.hints import isa
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 INDEX = IndexType()
 UNROLL = "tilewright.unroll"
@@ -47,6 +51,14 @@ _BINARY: dict[str, type[Operation]] = {
     "maxf": arith.MaxnumfOp,
 }
 _APPROXIMATE = arith.FastMathFlagsAttr([FastMathFlag.APPROX_FUNC])
+
+
+def name_fields(record: "DataclassInstance") -> None:
+    """Names each value of a dataclass by its field, for who reads the program."""
+    for entry in fields(record):
+        value = getattr(record, entry.name)
+        if isinstance(value, SSAValue) and not isinstance(value.owner, arith.ConstantOp):
+            value.name_hint = value.name_hint or entry.name
 
 
 class Emitter:

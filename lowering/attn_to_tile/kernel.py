@@ -34,7 +34,7 @@ from ...dialects.tile import (
     WaitOp,
 )
 from ...transforms.kv_bounds import kv_bounds
-from ..emitter import Emitter
+from ..emitter import Emitter, name_fields
 from .geometry import Geometry
 from .kv_range import KvRange, emit_kv_range
 from .request import Params, Request, emit_request, kv_rows, query_rows
@@ -92,9 +92,12 @@ class AttentionKernel:
         first_key = emit.mul(tile, geometry.kv_tile)
         scores = change_scores(emit, self.scores, products, first_key, masked)
         guarded = masked or self.scores.can_be_minus_infinity
+        scores.name_hint = "scores"
         probabilities, state = emit_probabilities(
             emit, geometry, scores, state, self.scores.unit, guarded
         )
+        probabilities.name_hint = "probabilities"
+        name_fields(state)
         values = emit.value(WaitOp(in_flight[1]))
         out = self.add_weighted_values(probabilities, values, state.out)
         return RowState(out, state.maximum, state.total), (*in_flight[2:], *ahead)
@@ -175,6 +178,8 @@ def build_kernel(
     query_ring = emit.value(AllocOp(geometry.query_ring))
     keys, values = (emit.value(AllocOp(geometry.kv_ring)) for _ in range(2))
     kernel = AttentionKernel(emit, geometry, params, request, scores, keys, values)
+    for record in (tiles, scores, kernel):
+        name_fields(record)
 
     # Start all copies, then take the queries as soon as they are there.
     query_copy = _copy_query(kernel, query_ring)

@@ -13,7 +13,7 @@ from xdsl.ir import Region, SSAValue
 
 from ...dialects.attn import PageLayout
 from ...dialects.tile import BlockIndexOp, LoadOp, YieldOp, rows_region
-from ..emitter import Emitter
+from ..emitter import Emitter, name_fields
 from .geometry import Geometry
 
 
@@ -73,7 +73,7 @@ def emit_request(emit: Emitter, params: Params, geometry: Geometry) -> Request:
     full_pages = emit.mul(emit.sub(pages, 1), geometry.page_size)
     has_pages = emit.compare("sgt", pages, 0)
     kv_len = emit.select(has_pages, emit.add(full_pages, last_page_len), emit.integer(0))
-    return Request(
+    found = Request(
         index=request,
         kv_head=kv_head,
         first_row=first_row,
@@ -83,6 +83,8 @@ def emit_request(emit: Emitter, params: Params, geometry: Geometry) -> Request:
         kv_len=kv_len,
         position=emit.sub(kv_len, query_len),
     )
+    name_fields(found)
+    return found
 
 
 def _rows(emit: Emitter, body: Callable[[SSAValue], tuple[SSAValue, SSAValue]]) -> Region:

@@ -38,6 +38,7 @@ class Thread:
     def set(self, value: SSAValue, lowered: SSAValue) -> None:
         """Records what a value of the tile level became."""
         self.values[value] = lowered
+        lowered.name_hint = lowered.name_hint or value.name_hint
 
     def allocate(self, size: int) -> SSAValue:
         """Returns the address of `size` more bytes of shared memory."""
