@@ -9,6 +9,7 @@ import pytest
 from xdsl.dialects.builtin import IntegerAttr, StringAttr, f16, f32, i32
 from xdsl.ir import Dialect
 from xdsl.irdl import AnyAttr, AnyOf, AttrConstraint, BaseAttr, EqAttrConstraint, VarConstraint
+from xdsl.passes import ModulePass
 
 from tilewright.registry import DIALECTS, PASSES
 

@@ -1,0 +1,64 @@
+# Each target makes the virtual environment that it needs, in this folder, from nothing but Python.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+COMMA := ,
+# With an NVIDIA driver on the machine, tests and demo run on the GPU too.
+CUDA := $(if $(shell command -v nvidia-smi 2>/dev/null),$(COMMA)cuda)
+DEMO_EXTRAS ?= cli$(CUDA)
+TEST_EXTRAS ?= dev$(CUDA)
+# Tests run in this many processes.
+JOBS ?= 2
+DEMO_ARGS ?=
+
+# $(call step,name,command) runs a command and says how long it took.
+define step
+	@echo "== $(1)"; start=$$(date +%s); $(2); code=$$?; \
+	echo "== $(1): $$(($$(date +%s) - start)) s"; exit $$code
+endef
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-lit-slow reference format check clean
+
+help: ## Say what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## Compile and run the demonstration
+	@$(BIN)/tilewright demo $(DEMO_ARGS)
+
+test: $(VENV)/.test ## Run every check: ruff, pyright, lit, pytest
+	$(call step,ruff check,$(BIN)/ruff check .)
+	$(call step,ruff format,$(BIN)/ruff format --check .)
+	$(call step,pyright,$(BIN)/pyright --pythonpath $(BIN)/python)
+	$(call step,lit,$(BIN)/lit -s -j $(JOBS) test)
+	$(call step,pytest,$(BIN)/pytest -q -n $(JOBS))
+
+test-lit-slow: $(VENV)/.test ## Run the lit tests with one process for each command
+	$(call step,lit with processes,TILEWRIGHT_LIT=subprocess $(BIN)/lit -s -j $(JOBS) test)
+
+reference: $(VENV)/.test ## Write the reference pages from the docstrings
+	@$(BIN)/python docs/reference/generate.py
+
+format: $(VENV)/.test ## Format the code and sort its imports
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+check: $(VENV)/.test ## Run ruff and pyright alone
+	$(call step,ruff check,$(BIN)/ruff check .)
+	$(call step,ruff format,$(BIN)/ruff format --check .)
+	$(call step,pyright,$(BIN)/pyright --pythonpath $(BIN)/python)
+
+clean: ## Remove what was made
+	rm -rf $(VENV) build dist
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "expected Python 3.11 or newer, got %d.%d; set PYTHON=..." % v[:2])'
+	$(call step,virtual environment,$(PYTHON) -m venv $(VENV))
+
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	$(call step,install $(DEMO_EXTRAS),$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[$(DEMO_EXTRAS)]')
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	$(call step,install $(TEST_EXTRAS),$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[$(TEST_EXTRAS)]')
+	@touch $@
