@@ -17,6 +17,7 @@ from xdsl.dialects.builtin import (
     UnknownLoc,
     VectorType,
     f32,
+    i1,
     i32,
 )
 from xdsl.dialects.utils import FastMathFlag
@@ -51,6 +52,16 @@ _BINARY: dict[str, type[Operation]] = {
     "maxf": arith.MaxnumfOp,
 }
 _APPROXIMATE = arith.FastMathFlagsAttr([FastMathFlag.APPROX_FUNC])
+
+
+def _constant_name(attribute: ConstantAttr) -> str:
+    if not isa(attribute, IntegerAttr):
+        return "cst"
+    value, kind = attribute.value.data, attribute.type
+    if kind == i1:
+        return "true" if value else "false"
+    digits = str(value) if value >= 0 else f"m{-value}"
+    return f"c{digits}" if isinstance(kind, IndexType) else f"c{digits}_{kind}"
 
 
 def name_fields(record: "DataclassInstance") -> None:
@@ -92,6 +103,7 @@ class Emitter:
             return known
         op = arith.ConstantOp(attribute)
         op.location = self.location
+        op.result.name_hint = _constant_name(attribute)
         if self._last_constant is not None:
             self.entry.insert_ops_after([op], self._last_constant)
         elif (first := self.entry.first_op) is not None:

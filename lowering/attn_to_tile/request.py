@@ -64,6 +64,7 @@ def emit_request(emit: Emitter, params: Params, geometry: Geometry) -> Request:
 
     request = load(params.tile_request, tile)
     first_row = load(params.tile_row, tile)
+    request.name_hint = "request"
     after = emit.add(request, 1)
     query_begin = load(params.qo_indptr, request)
     query_len = emit.sub(load(params.qo_indptr, after), query_begin)

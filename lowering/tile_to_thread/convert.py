@@ -70,6 +70,7 @@ def _gpu_function(kernel: KernelOp) -> gpu.FuncOp:
         argument.name_hint = source.name_hint
     emit = Emitter(block, kernel.location)
     shared = emit.value(llvm.AddressOfOp(SHARED_SYMBOL, pointer_type(SHARED_SPACE)))
+    shared.name_hint = SHARED_SYMBOL
     lanes = Lanes(emit, kernel.threads)
     thread = Thread(emit, lanes, shared, pending_groups(kernel))
     thread.values.update(zip(kernel.body.block.args, block.args, strict=True))

@@ -39,6 +39,8 @@ class Lanes:
         self.place = emit.remu(self.lane, 4)
         self.row = emit.add(self.warp_row, self.group)
         self.column = emit.mul(self.place, 2)
+        for name in ("thread", "lane", "warp_row", "group", "place", "row", "column"):
+            getattr(self, name).name_hint = name
 
     def offset(self, pattern: str, tile: SharedTile) -> SSAValue:
         """

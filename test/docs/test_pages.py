@@ -1,0 +1,66 @@
+"""The pages of the documentation say what the compiler does."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tilewright.attention import causal
+from tilewright.attention.compiler import Levels, compile_attention
+from tilewright.attention.spec import AttentionSpec
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+
+
+def blocks(page: Path, language: str) -> list[tuple[str, str]]:
+    """Returns the code blocks of a page in a language: their attributes and their text."""
+    found = BLOCK.findall(page.read_text())
+    return [(attributes.strip(), text) for name, attributes, text in found if name == language]
+
+
+@pytest.fixture(scope="module")
+def levels() -> dict[str, str]:
+    spec = AttentionSpec(
+        num_qo_heads=32,
+        num_kv_heads=8,
+        head_dim=128,
+        page_size=16,
+        layout="NHD",
+        dtype="bf16",
+        target="sm_80",
+        softmax_scale=128**-0.5,
+    )
+    kept = Levels()
+    compile_attention(spec, causal().traced, kept)
+    return kept.texts
+
+
+def pattern_of(line: str) -> str:
+    return r"[^\n]*".join(re.escape(part) for part in line.strip().split("..."))
+
+
+def test_levels_page_quotes_lines_in_order(levels: dict[str, str]) -> None:
+    quoted = blocks(DOCS / "levels.md", "mlir") + blocks(DOCS / "levels.md", "ptx")
+    assert quoted
+    for attributes, text in quoted:
+        level = attributes.removeprefix("level=")
+        pattern = r".*?".join(pattern_of(line) for line in text.splitlines())
+        assert re.search(pattern, levels[level], re.DOTALL), f"level {level}:\n{text}"
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("tutorials/*.md")), ids=lambda page: page.stem)
+def test_tutorial_runs(page: Path) -> None:
+    names: dict[str, object] = {"__name__": "tutorial"}
+    for number, (_, text) in enumerate(blocks(page, "python")):
+        exec(compile(text, f"{page.name}, block {number + 1}", "exec"), names)
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))], ids=str
+)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in LINK.findall(page.read_text()):
+        assert (page.parent / target).exists(), f"{page}: {target}"
