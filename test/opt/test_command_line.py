@@ -1,5 +1,6 @@
 """Files, streams and exit codes of `tilewright-opt`, and xDSL's own tools with our plug-in."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -94,7 +95,7 @@ def test_tool_reads_standard_input():
 
 def test_reader_that_leaves_early_sees_no_traceback():
     many = "".join(f"func.func @f{i}() {{\n  func.return\n}}\n" for i in range(2000))
-    pipe = f"{_bin('tilewright-opt')} | head -n 1"
+    pipe = f"{shlex.quote(_bin('tilewright-opt'))} | head -n 1"
     done = subprocess.run(pipe, shell=True, input=many, capture_output=True, text=True, check=True)
     assert done.stderr == ""
 
