@@ -8,6 +8,10 @@ from importlib.util import find_spec
 from typing import Any
 
 
+def _is_number(cell: str) -> bool:
+    return cell.replace(".", "", 1).isdigit()
+
+
 class Report:
     """
     Collects a command's results; prints them as they come, or all as JSON at the end.
@@ -25,12 +29,13 @@ class Report:
             print(text, flush=True)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Prints a table for people: the first column left, the others right."""
+        """Prints a table for people: columns of numbers to the right, others to the left."""
         widths = [max(len(row[i]) for row in (columns, *rows)) for i in range(len(columns))]
+        numeric = [all(_is_number(row[i]) for row in rows) for i in range(len(columns))]
         for row in (columns, *rows):
             cells = [
-                cell.ljust(width) if i == 0 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+                cell.rjust(width) if right else cell.ljust(width)
+                for cell, width, right in zip(row, widths, numeric, strict=True)
             ]
             self.line("  " + "   ".join(cells).rstrip())
 
