@@ -28,6 +28,13 @@ def _filecheck(args: list[str]) -> int | None:
     return filecheck.main.main(["filecheck", *args])
 
 
+def _tilewright(args: list[str]) -> int:
+    # Only tests of the command pay for loading it.
+    from tilewright import cli
+
+    return cli.main(args)
+
+
 def _cat(args: list[str]) -> None:
     for name in args:
         print(Path(name).read_text(), end="")
@@ -37,6 +44,7 @@ TOOLS: Mapping[str, Tool] = {
     "cat": _cat,
     "echo": lambda args: print(*args),
     "filecheck": _filecheck,
+    "tilewright": _tilewright,
     "tilewright-opt": opt.main,
 }
 
