@@ -16,14 +16,16 @@ def verify_module(module: Operation) -> None:
     Verifies a module, inner ops before the ops around them.
 
     Checks every op's own constraints, and that each value is defined before it is used (MLIR
-    language reference, "SSA dominance"), which xDSL does not check. Raises `DiagnosticError` for
-    the first op that does not verify.
+    language reference, "SSA dominance"), which xDSL does not check. A verifier that knows better
+    which op is at fault raises `error_at` for that op. Raises `DiagnosticError` for the first op
+    that does not verify.
     """
     for op in module.walk(region_first=True):
         try:
             _verify_op(op)
         except VerifyException as err:
-            raise error_at(op, _in_one_line(str(err))) from None
+            message = _in_one_line(str(err)).removeprefix(f"Operation {op.name} ")
+            raise error_at(op, message) from None
     _verify_dominance(module)
 
 
@@ -34,7 +36,7 @@ def _verify_op(op: Operation) -> None:
             for block in region.blocks:
                 if block.first_op is None:
                     block.verify()
-    except VerifyException:
+    except (VerifyException, DiagnosticError):
         raise
     except Exception as err:
         # xDSL prints the module while it handles a VerifyException, which can fail in its turn.
