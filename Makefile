@@ -18,7 +18,9 @@ define step
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-lit-slow reference format check clean
+.PHONY: help demo test check ruff pyright lit pytest test-lit-slow reference format clean
+# The steps of `make test` run one after the other; with `make -k test` a failure stops none.
+.NOTPARALLEL:
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,11 +28,21 @@ help: ## Say what there is to make
 demo: $(VENV)/.demo ## Compile and run the demonstration
 	@$(BIN)/tilewright demo $(DEMO_ARGS)
 
-test: $(VENV)/.test ## Run every check: ruff, pyright, lit, pytest
+test: ruff pyright lit pytest ## Run every check: ruff, pyright, lit, pytest
+
+check: ruff pyright ## Run ruff and pyright alone
+
+ruff: $(VENV)/.test
 	$(call step,ruff check,$(BIN)/ruff check .)
 	$(call step,ruff format,$(BIN)/ruff format --check .)
+
+pyright: $(VENV)/.test
 	$(call step,pyright,$(BIN)/pyright --pythonpath $(BIN)/python)
+
+lit: $(VENV)/.test
 	$(call step,lit,$(BIN)/lit -s -j $(JOBS) test)
+
+pytest: $(VENV)/.test
 	$(call step,pytest,$(BIN)/pytest -q -n $(JOBS))
 
 test-lit-slow: $(VENV)/.test ## Run the lit tests with one process for each command
@@ -42,11 +54,6 @@ reference: $(VENV)/.test ## Write the reference pages from the docstrings
 format: $(VENV)/.test ## Format the code and sort its imports
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
-
-check: $(VENV)/.test ## Run ruff and pyright alone
-	$(call step,ruff check,$(BIN)/ruff check .)
-	$(call step,ruff format,$(BIN)/ruff format --check .)
-	$(call step,pyright,$(BIN)/pyright --pythonpath $(BIN)/python)
 
 clean: ## Remove what was made
 	rm -rf $(VENV) build dist
