@@ -2,7 +2,8 @@
 
 from xdsl.ir import Dialect
 
-from .attributes import ExpressionAttr, parse_extent, print_extent
+from .attributes import ExpressionAttr, RangesAttr, parse_extent, print_extent
+from .bounds import Interval, interval
 from .expression import (
     Expression,
     ceildiv,
@@ -15,23 +16,38 @@ from .expression import (
 )
 from .parsing import ExpressionSyntaxError, parse_expression
 from .polynomial import ExpressionError
+from .proof import Answer, prove_divisible, prove_eq, prove_le, prove_lt, prove_nonnegative
+from .ranges import Range, Ranges
+from .simplify import simplify
 
-Sym = Dialect("sym", [], [ExpressionAttr])
+Sym = Dialect("sym", [], [ExpressionAttr, RangesAttr])
 
 __all__ = [
+    "Answer",
     "Expression",
     "ExpressionAttr",
     "ExpressionError",
     "ExpressionSyntaxError",
+    "Interval",
+    "Range",
+    "Ranges",
+    "RangesAttr",
     "Sym",
     "ceildiv",
     "constant",
     "floordiv",
+    "interval",
     "maximum",
     "minimum",
     "mod",
     "parse_expression",
     "parse_extent",
     "print_extent",
+    "prove_divisible",
+    "prove_eq",
+    "prove_le",
+    "prove_lt",
+    "prove_nonnegative",
+    "simplify",
     "symbol",
 ]

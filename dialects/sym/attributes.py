@@ -15,8 +15,9 @@ from xdsl.printer import Printer
 
 from .expression import RESERVED, Expression
 from .parsing import MAX_DIGITS, read_expression
+from .ranges import Ranges, read_ranges
 
-_TOKEN = re.compile(r"[A-Za-z_][A-Za-z0-9_$.]*|[0-9]+|\S|\Z")
+_TOKEN = re.compile(r"[A-Za-z_][A-Za-z0-9_$.]*|[0-9]+|\.\.\.|\S|\Z")
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
@@ -100,3 +101,23 @@ class ExpressionAttr(Data[Expression]):
     def print_parameter(self, printer: Printer) -> None:
         with printer.in_angle_brackets():
             print_extent(printer, self.data)
+
+
+@irdl_attr_definition
+class RangesAttr(Data[Ranges]):
+    """
+    The ranges of symbols: `#sym.ranges<n in [1, 8192], n mod 16 == 0, m in [0, ...]>`.
+
+    A function carries them for the symbols of its types.
+    """
+
+    name = "sym.ranges"
+
+    @classmethod
+    def parse_parameter(cls, parser: AttrParser) -> Ranges:
+        with parser.in_angle_brackets():
+            return read_ranges(_ParserSource(parser))
+
+    def print_parameter(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string(str(self.data))

@@ -209,7 +209,8 @@ def expression_of(atom: Atom) -> Expression:
     return Expression({(atom,): 1})
 
 
-def _as_expression(value: Expression | int) -> Expression:
+def as_expression(value: Expression | int) -> Expression:
+    """Returns `value`, an integer as a constant."""
     return value if isinstance(value, Expression) else constant(value)
 
 
@@ -220,12 +221,12 @@ def ceildiv(numerator: Expression | int, divisor: Expression | int) -> Expressio
 
 def mod(numerator: Expression | int, divisor: Expression | int) -> Expression:
     """Returns the remainder, from 0 to `divisor - 1`; raises ExpressionError as `floordiv`."""
-    return numerator - _as_expression(divisor) * floordiv(numerator, divisor)
+    return numerator - as_expression(divisor) * floordiv(numerator, divisor)
 
 
 def floordiv(numerator: Expression | int, divisor: Expression | int) -> Expression:
     """Returns the quotient rounded down; raises ExpressionError for a divisor that is below 1."""
-    rest, by = _as_expression(numerator), _as_expression(divisor)
+    rest, by = as_expression(numerator), as_expression(divisor)
     if (value := by.constant_value) is not None and value < 1:
         raise ExpressionError(f"expected a positive divisor, got {value}")
     whole = _ZERO
@@ -323,12 +324,12 @@ def _is_negative(numerator: Expression, divisor: Expression) -> bool:
 
 def minimum(*arguments: Expression | int) -> Expression:
     """Returns the least of one or more expressions."""
-    return _extremum("min", [_as_expression(argument) for argument in arguments])
+    return _extremum("min", [as_expression(argument) for argument in arguments])
 
 
 def maximum(*arguments: Expression | int) -> Expression:
     """Returns the greatest of one or more expressions."""
-    return _extremum("max", [_as_expression(argument) for argument in arguments])
+    return _extremum("max", [as_expression(argument) for argument in arguments])
 
 
 def _extremum(kind: Kind, arguments: list[Expression]) -> Expression:
@@ -418,7 +419,7 @@ def _substitute(
     def image(atom: Atom) -> Expression:
         if atom not in known:
             if isinstance(atom, Symbol):
-                known[atom] = _as_expression(symbols.get(atom.name, expression_of(atom)))
+                known[atom] = as_expression(symbols.get(atom.name, expression_of(atom)))
             else:
                 parts = [_substitute(part, symbols, known) for part in atom.parts]
                 known[atom] = rebuild(atom, parts)

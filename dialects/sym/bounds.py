@@ -1,0 +1,231 @@
+"""
+The least and the greatest value of an expression, as far as a short search finds them.
+
+The search eliminates one atom after the other from `factor*atom + rest`. A symbol is replaced by
+its bound, `min` and `max` by each argument, a quotient `q = a floordiv d` by its own bounds or by
+
+    (a - d + 1) / d  <=  q  <=  a / d
+
+so that what `q` has in common with the rest cancels (`n - 16*(n floordiv 16)` is at most 15). The
+best of all bounds stands. Bounds are integers: each step rounds towards the values.
+"""
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import product
+from typing import NamedTuple
+
+from .expression import Atom, Expression, Extremum, Quotient, Symbol, ceildiv, expression_of
+from .polynomial import ExpressionError
+from .ranges import Ranges
+
+MAX_STEPS = 400  # eliminations for one question, about 10 ms
+MAX_NESTING = 48  # eliminations inside one another, before they exhaust the Python stack
+
+
+class Interval(NamedTuple):
+    """The integers from `lower` to `upper`; None is no bound."""
+
+    lower: int | None
+    upper: int | None
+
+
+@lru_cache(maxsize=8192)
+def interval(value: Expression, ranges: Ranges) -> Interval:
+    """Returns bounds of `value` that hold wherever its symbols are in `ranges`."""
+    scaled = scaling(ranges)
+    search = _Search(scaled)
+    value = scaled.apply(value)
+    return Interval(search.lower(value), search.upper(value))
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """
+    Symbols as multiples of others: with `n mod 16 == 0`, `n` is 16 times the symbol `n/16`.
+
+    `bounds` are the bounds of the symbols that take the place of those of the ranges; those of a
+    symbol name only symbols of a lower `rank`.
+    """
+
+    images: dict[str, Expression]
+    bounds: dict[str, tuple[Expression | None, Expression | None]]
+    rank: dict[str, int]
+
+    def apply(self, value: Expression) -> Expression:
+        """Returns `value` over the new symbols; what is over them already stays."""
+        try:
+            return value.substitute(self.images)
+        except ExpressionError:
+            return value  # without a value or too large: its symbols stay, without bounds
+
+
+@lru_cache(maxsize=256)
+def scaling(ranges: Ranges) -> Scaling:
+    """Returns the multiples that are known from `ranges`."""
+    scaled = Scaling({}, {}, {})
+    for rank, name in enumerate(ranges, start=1):
+        lower, upper, multiple = ranges[name].lower, ranges[name].upper, ranges[name].multiple
+        bounds = (
+            None if lower is None else ceildiv(scaled.apply(lower), multiple),
+            None if upper is None else scaled.apply(upper) // multiple,
+        )
+        if multiple != 1:
+            # No symbol of a user has a name like this one.
+            quotient = Symbol(f"{name}/{multiple}")
+            scaled.images[name] = multiple * expression_of(quotient)
+            name = quotient.name
+        scaled.bounds[name], scaled.rank[name] = bounds, rank
+    return scaled
+
+
+def _rank(scaled: Scaling, value: Expression) -> int:
+    return max((scaled.rank.get(name, 0) for name in value.symbols()), default=0)
+
+
+@dataclass
+class _Search:
+    """The search for one question; at its limits it gives up and finds no bound."""
+
+    scaled: Scaling
+    known: dict[Expression, int | None] = field(default_factory=dict[Expression, int | None])
+    steps: int = 0
+    nesting: int = 0
+
+    def upper(self, value: Expression) -> int | None:
+        bound = self.lower(-value)
+        return None if bound is None else -bound
+
+    def lower(self, value: Expression) -> int | None:
+        """Returns an integer that no value is below."""
+        constant = value.constant_term
+        if not (scale := value.content):
+            return constant
+        shape = (value - constant).divide_exactly(scale)
+        if shape not in self.known:
+            if self.steps >= MAX_STEPS or self.nesting >= MAX_NESTING:
+                return None
+            self.steps += 1
+            self.nesting += 1
+            try:
+                self.known[shape] = self._eliminate(shape)
+            except ExpressionError:
+                self.known[shape] = None  # the polynomials became too large
+            self.nesting -= 1
+        bound = self.known[shape]
+        return None if bound is None else bound * scale + constant
+
+    def _eliminate(self, value: Expression) -> int | None:
+        atom = max(value.variables(), key=self._order)
+        factor, rest = value.split(atom)
+        if (twin := _twin(atom)) and twin in value.variables():
+            # max(a, b) + min(a, b) = a + b
+            other = sum(atom.parts, -expression_of(twin))
+            return self.lower(factor * other + rest)
+        sign = self._sign(factor)
+        if sign == 0:
+            return self._lower_of_product(factor, atom, rest)
+        if isinstance(atom, Extremum):
+            bounds = [self.lower(factor * option + rest) for option in atom.arguments]
+            return _least(bounds) if (sign > 0) == (atom.kind == "min") else _greatest(bounds)
+        bounds = [self._lower_by_interval(factor, sign, atom, rest)]
+        if isinstance(atom, Quotient):
+            bounds.append(self._lower_by_numerator(factor, atom, rest))
+            bounds.append(self._lower_by_divisor(factor, sign, atom, rest))
+        return _greatest(bounds)
+
+    def _order(self, atom: Atom) -> tuple[object, ...]:
+        # A bound names symbols of lower rank and an operand is less deep, so the search ends.
+        rank = _rank(self.scaled, expression_of(atom))
+        return isinstance(atom, Extremum), rank, atom.depth, atom.key
+
+    def _sign(self, factor: Expression) -> int:
+        lower, upper = self.lower(factor), self.upper(factor)
+        if lower is not None and lower >= 0:
+            return 1
+        return -1 if upper is not None and upper <= 0 else 0
+
+    def _lower_by_interval(
+        self, factor: Expression, sign: int, atom: Symbol | Quotient, rest: Expression
+    ) -> int | None:
+        bound: Expression | int | None
+        if isinstance(atom, Symbol):
+            bounds = self.scaled.bounds.get(atom.name, (None, None))
+            bound = bounds[0] if sign > 0 else bounds[1]
+        else:
+            bound = self._quotient_interval(atom)[0 if sign > 0 else 1]
+        return None if bound is None else self.lower(factor * bound + rest)
+
+    def _lower_by_numerator(
+        self, factor: Expression, atom: Quotient, rest: Expression
+    ) -> int | None:
+        by = atom.divisor
+        value = by.constant_value
+        # Where the divisor is a symbol, the factor has to contain it.
+        share = factor if value is not None else factor // by
+        if value is None and share * by != factor:
+            return None
+        if not (sign := self._sign(share)):
+            return None
+        numerator = atom.numerator - by + 1 if sign > 0 else atom.numerator
+        if value is None:
+            return self.lower(share * numerator + rest)
+        bound = self.lower(share * numerator + value * rest)
+        return None if bound is None else -(-bound // value)
+
+    def _lower_by_divisor(
+        self, factor: Expression, sign: int, atom: Quotient, rest: Expression
+    ) -> int | None:
+        """Bounds the quotient by that of the same numerator and the best constant divisor."""
+        if atom.divisor.constant_value is not None:
+            return None
+        least, greatest = self._interval(atom.divisor)
+        divisor = greatest if sign * self._sign(atom.numerator) > 0 else max(1, least or 1)
+        if divisor is None or divisor < 1 or not self._sign(atom.numerator):
+            return None
+        return self.lower(factor * (atom.numerator // divisor) + rest)
+
+    def _lower_of_product(self, factor: Expression, atom: Atom, rest: Expression) -> int | None:
+        least = self.lower(rest)
+        sides = [self._interval(factor), self._atom_interval(atom)]
+        if least is None or None in sides[0] or None in sides[1]:
+            return None
+        return least + min(a * b for a, b in product(*sides) if a is not None and b is not None)
+
+    def _interval(self, value: Expression) -> Interval:
+        return Interval(self.lower(value), self.upper(value))
+
+    def _atom_interval(self, atom: Atom) -> Interval:
+        if isinstance(atom, Quotient):
+            return self._quotient_interval(atom)
+        return self._interval(expression_of(atom))
+
+    def _quotient_interval(self, atom: Quotient) -> Interval:
+        lower, upper = self._interval(atom.numerator)
+        least, greatest = self._interval(atom.divisor)
+        least = max(1, least or 1)  # a quotient by less has no value
+        if greatest is not None and greatest < least:
+            return Interval(None, None)
+        if lower is not None:
+            divisor = greatest if lower >= 0 else least
+            lower = 0 if divisor is None else lower // divisor
+        if upper is not None:
+            divisor = least if upper >= 0 else greatest
+            upper = -1 if divisor is None else upper // divisor
+        return Interval(lower, upper)
+
+
+def _twin(atom: Atom) -> Extremum | None:
+    """Returns the max of the two arguments of a min, and the other way round."""
+    if isinstance(atom, Extremum) and len(atom.arguments) == 2:
+        return Extremum("min" if atom.kind == "max" else "max", atom.arguments)
+    return None
+
+
+def _least(bounds: list[int | None]) -> int | None:
+    present = [bound for bound in bounds if bound is not None]
+    return min(present) if len(present) == len(bounds) else None
+
+
+def _greatest(bounds: list[int | None]) -> int | None:
+    return max((bound for bound in bounds if bound is not None), default=None)
