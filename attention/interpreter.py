@@ -156,9 +156,9 @@ def _attend_one(
     first = len(keys) - len(query)
     arguments: dict[str, Array] = {
         "b": np.asarray(request),
-        "h": np.arange(heads).reshape(-1, 1, 1),
-        "q_idx": (first + np.arange(len(query))).reshape(1, -1, 1),
-        "kv_idx": np.arange(len(keys)).reshape(1, 1, -1),
+        "h": np.arange(heads)[:, None, None],
+        "q_idx": (first + np.arange(len(query)))[None, :, None],
+        "kv_idx": np.arange(len(keys))[None, None, :],
     }
     if variant.score is not None:
         changed = evaluate(variant.score, {"score": scores, **arguments})
