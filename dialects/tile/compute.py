@@ -21,6 +21,21 @@ from xdsl.utils.exceptions import VerifyException
 from .memory import YieldOp
 from .types import FragmentLayout, FragmentType, ReduceKind, ReduceKindAttr
 
+# The layouts whose elements ops take one by one; the others hold pairs for the tensor cores.
+_ELEMENT_LAYOUTS = (FragmentLayout.MMA_C, FragmentLayout.ROW, FragmentLayout.ROW_PARTIAL)
+
+
+def _verify_element_layout(fragment: FragmentType) -> None:
+    if fragment.layout.data not in _ELEMENT_LAYOUTS:
+        raise VerifyException(
+            f"expects fragments of layout mma_c, row or row_partial, got {fragment}"
+        )
+
+
+def _verify_f32(fragment: FragmentType) -> None:
+    if not isinstance(fragment.element_type, Float32Type):
+        raise VerifyException(f"expects elements of f32, got {fragment.element_type}")
+
 
 @irdl_op_definition
 class FillOp(IRDLOperation):
@@ -48,6 +63,7 @@ class FillOp(IRDLOperation):
             raise VerifyException(
                 f"expects a scalar of type {self.fragment.type.element_type}, got {self.value.type}"
             )
+        _verify_element_layout(self.fragment.type)
 
 
 @irdl_op_definition
@@ -186,6 +202,8 @@ class MapOp(IRDLOperation):
         if len({(output.extents, output.layout.data) for output in outputs}) != 1:
             raise VerifyException("expects results of one shape and layout")
         inputs = [kind for kind in self.inputs.types if isinstance(kind, FragmentType)]
+        for kind in (*inputs, *outputs):
+            _verify_element_layout(kind)
         for kind in inputs:
             if kind.extents != outputs[0].extents[: len(kind.extents)]:
                 raise VerifyException(
@@ -247,6 +265,7 @@ class RowReduceOp(IRDLOperation):
         expected = _rows_of(self.fragment, FragmentLayout.ROW_PARTIAL)
         if self.rows.type != expected:
             raise VerifyException(f"expects result type {expected}, got {self.rows.type}")
+        _verify_f32(expected)
 
 
 @irdl_op_definition
@@ -286,6 +305,7 @@ class QuadReduceOp(IRDLOperation):
         expected = _rows_of(self.partial, FragmentLayout.ROW)
         if self.rows.type != expected:
             raise VerifyException(f"expects result type {expected}, got {self.rows.type}")
+        _verify_f32(expected)
 
 
 def _rows_of(fragment: SSAValue, layout: FragmentLayout) -> FragmentType:
@@ -335,3 +355,4 @@ class ConvertLayoutOp(IRDLOperation):
             )
         if not isinstance(result.element_type, Float16Type | BFloat16Type):
             raise VerifyException(f"expects a result of f16 or bf16, got {result.element_type}")
+        _verify_f32(source)

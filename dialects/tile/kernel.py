@@ -8,6 +8,7 @@ from xdsl.dialects.builtin import (
     IntegerAttr,
     StringAttr,
     SymbolNameConstraint,
+    f32,
     i32,
 )
 from xdsl.dialects.llvm import LLVMPointerType
@@ -193,6 +194,10 @@ class LoadOp(IRDLOperation):
 
     def __init__(self, pointer: SSAValue, index: SSAValue, element_type: Attribute):
         super().__init__(operands=[pointer, index], result_types=[element_type])
+
+    def verify_(self) -> None:
+        if self.value.type not in (f32, i32):
+            raise VerifyException(f"expects a value of f32 or i32, got {self.value.type}")
 
 
 @irdl_op_definition

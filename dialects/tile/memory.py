@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from xdsl.dialects.builtin import IndexType, UnitAttr, i1, i32, i64
+from xdsl.dialects.builtin import Float32Type, IndexType, UnitAttr, f32, i1, i32, i64
 from xdsl.dialects.llvm import LLVMPointerType
 from xdsl.ir import Block, Region, SSAValue
 from xdsl.irdl import (
@@ -307,6 +307,8 @@ class StoreFragmentOp(IRDLOperation):
             return
         if fragment.layout.data is not FragmentLayout.MMA_C:
             raise VerifyException(f"expects layout mma_c, got {fragment.layout.data}")
+        if not isinstance(fragment.element_type, Float32Type):
+            raise VerifyException(f"expects elements of f32, got {fragment.element_type}")
         if fragment.extents != (ring.rows, ring.columns):
             raise VerifyException(
                 f"expects a fragment of the ring's shape [{ring.rows}, {ring.columns}], "
@@ -345,8 +347,13 @@ class StoreRowsOp(IRDLOperation):
 
     def verify_(self) -> None:
         tile = self.tile.type
-        if isinstance(tile, FragmentType) and tile.layout.data is not FragmentLayout.ROW:
-            raise VerifyException(f"expects a fragment of layout row, got {tile.layout.data}")
+        if isinstance(tile, FragmentType):
+            if tile.layout.data is not FragmentLayout.ROW:
+                raise VerifyException(f"expects a fragment of layout row, got {tile.layout.data}")
+            if tile.element_type not in (f32, i32):
+                raise VerifyException(
+                    f"expects a row fragment of f32 or i32, got {tile.element_type}"
+                )
         verify_rows_region(self.rows)
 
 

@@ -9,8 +9,8 @@ reordered by a loop is an error.
 
 from xdsl.dialects import scf
 from xdsl.ir import Block, Operation, SSAValue
-from xdsl.utils.exceptions import VerifyException
 
+from ..diagnostic import error_at
 from .types import InflightType
 
 Queue = tuple[SSAValue, ...]
@@ -25,15 +25,18 @@ def pending_groups(kernel: Operation) -> dict[Operation, int]:
     """
     Returns, for each `tile.wait` of a kernel, how many younger groups may stay in flight.
 
-    Raises `VerifyException` where the stages in flight cannot be followed.
+    Raises `DiagnosticError` where the stages in flight cannot be followed.
     """
     pending: dict[Operation, int] = {}
     for region in kernel.regions:
         for block in region.blocks:
             rest = _follow_block(block, (), pending)
             if rest:
-                raise VerifyException(
-                    f"expects each stage in flight to be waited for, got {len(rest)} at the end"
+                maker = rest[0].owner
+                op = maker if isinstance(maker, Operation) else kernel
+                dropped = sum(value.owner is maker for value in rest)
+                raise error_at(
+                    op, f"expects its stages in flight to be waited for, got {dropped} dropped"
                 )
     return pending
 
@@ -57,9 +60,10 @@ def _follow_op(op: Operation, queue: Queue, pending: dict[Operation, int]) -> Qu
         return queue
     for operand in _in_flight(tuple(op.operands)):
         if operand not in queue:
-            raise VerifyException(
-                f"'{op.name}' expects a stage that is in flight here, "
-                "got one that was waited for before, or that a loop does not pass on"
+            raise error_at(
+                op,
+                "expects a stage that is in flight here, "
+                "got one that was waited for before, or that a loop does not pass on",
             )
         pending[op] = len(queue) - 1 - queue.index(operand)
         queue = tuple(value for value in queue if value is not operand)
@@ -88,8 +92,9 @@ def _follow_branches(branch: scf.IfOp, queue: Queue, pending: dict[Operation, in
 
 def _expect_same_order(op: Operation, expected: Queue, got: Queue) -> None:
     if expected != got:
-        raise VerifyException(
-            f"'{op.name}' expects the stages in flight at its end to be those that it passes on, "
-            f"oldest first: {len(expected)} expected, {len(got)} got"
-            + (" in another order" if len(expected) == len(got) else "")
+        order = " in another order" if len(expected) == len(got) else ""
+        raise error_at(
+            op,
+            "expects the stages in flight at its end to be those that it passes on, oldest first: "
+            f"{len(expected)} expected, {len(got)} got{order}",
         )

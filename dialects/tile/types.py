@@ -16,6 +16,7 @@ Source: PTX ISA, matrix fragments for mma.m16n8k16 with floating-point type.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from xdsl.dialects.builtin import ArrayAttr, BFloat16Type, Float16Type, IntAttr
 from xdsl.dialects.utils import EnumAttribute
@@ -106,6 +107,8 @@ def _shape_attr(shape: Sequence[int] | ArrayAttr[IntAttr]) -> ArrayAttr[IntAttr]
     return ArrayAttr([IntAttr(extent) for extent in shape])
 
 
+# Only the fields of data classes take part in comparisons.
+@dataclass(frozen=True, init=False)
 class _SharedTile(ParametrizedAttribute, TypeAttribute):
     """A two-dimensional tile in shared memory: its shape, elements and layout."""
 

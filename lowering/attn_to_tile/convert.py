@@ -53,14 +53,13 @@ class ConvertAttnToTilePass(ModulePass):
 
 
 def _only_attend(function: func.FuncOp) -> AttendOp:
-    ops = list(function.body.block.ops)
-    match ops:
+    match list(function.body.walk()):
         case [AttendOp() as attend, func.ReturnOp() as end] if tuple(end.operands) == (
             attend.out,
             attend.lse,
         ):
             return attend
-        case _:
+        case ops:
             first = next(op for op in ops if isinstance(op, AttendOp))
             raise error_at(
                 first, "expects to be alone in its function, which returns its two results"

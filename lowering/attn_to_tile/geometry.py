@@ -124,11 +124,12 @@ def _constant(op: AttendOp, kind: RaggedType | PagedType, axis: int, name: str) 
 def _check_target(op: AttendOp, geometry: Geometry, target: str) -> None:
     if (limit := SHARED_BYTES.get(target)) is None:
         raise error_at(op, f"expects a target among {', '.join(SHARED_BYTES)}, got {target}")
-    if geometry.kv_tile % 16 or geometry.stages < 2 or not 1 <= geometry.warps <= 16:
+    whole_steps = geometry.kv_tile >= 16 and geometry.kv_tile % 16 == 0
+    if not whole_steps or geometry.stages < 2 or not 1 <= geometry.warps <= 16:
         raise error_at(
             op,
-            "expects a key tile of a multiple of 16, at least 2 stages and 1 to 16 warps, got "
-            f"{geometry.kv_tile}, {geometry.stages} and {geometry.warps}",
+            "expects a key tile of a positive multiple of 16, at least 2 stages and 1 to 16 warps, "
+            f"got {geometry.kv_tile}, {geometry.stages} and {geometry.warps}",
         )
     if geometry.shared_bytes > limit:
         raise error_at(
