@@ -5,18 +5,22 @@ The driver of xDSL with the dialects and passes of tilewright and the manners of
 """
 
 import argparse
+import inspect
 import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import cast
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
+from xdsl.utils.arg_spec import parse_spec
 from xdsl.utils.diagnostic import Diagnostic
 from xdsl.utils.exceptions import ArgSpecParseError, DiagnosticException
+from xdsl.utils.target import Target
 from xdsl.xdsl_opt_main import VersionAction, xDSLOptMain
 
 from .dialects.diagnostic import DiagnosticError, Note, collect_findings
@@ -24,9 +28,9 @@ from .dialects.parsing import parse_module
 from .dialects.verification import verify_module
 from .driver.expectations import find_expectations, unmet
 from .driver.inspection import IRDumps, StepTimes
-from .driver.pipeline_spec import PipelineSpecError, parse_pipeline_spec
+from .driver.pipeline_spec import PipelineSpecError, instantiate, parse_pipeline_spec
 from .driver.report import reports_of
-from .registry import DIALECTS, PASSES
+from .registry import DIALECTS, PASSES, UNIVERSE
 
 PROGRAM = "tilewright-opt"
 SUCCESS, REFUSED, INTERNAL_ERROR = 0, 1, 2
@@ -37,7 +41,7 @@ _SEPARATOR = re.compile(r"^[ \t]*// -----[ \t]*\r?$", re.MULTILINE)
 _VALUES = (
     ("-p --passes", "PIPELINE", "the passes, such as 'a,b{option=1 other=x,y}'"),
     ("-o --output-file", "FILE", "where to write; standard output if left out or -"),
-    ("-t --target", "TARGET", "what to print: mlir, or another target of xDSL"),
+    ("-t --target", "TARGET", "what to print: mlir, ptx, or another of xDSL's targets"),
 )
 # Options that may be given more than once.
 _LISTS = (
@@ -88,18 +92,21 @@ class TilewrightOptMain(xDSLOptMain):
 
     version_format = f"{PROGRAM} {_own_version()} built from xdsl {{xdsl_version}}"
 
+    # A source tree that is not installed has no entry point, hence `UNIVERSE` beside what is found.
+
     def register_all_dialects(self) -> None:
         super().register_all_dialects()
-        # A source tree that is not installed has no entry point.
-        for dialect in DIALECTS:
-            if dialect.name not in self.ctx.registered_dialect_names:
-                self.ctx.register_dialect(dialect.name, lambda dialect=dialect: dialect)
+        for name, factory in UNIVERSE.all_dialects.items():
+            if name not in self.ctx.registered_dialect_names:
+                self.ctx.register_dialect(name, factory)
 
     def register_all_passes(self) -> None:
         super().register_all_passes()
-        for module_pass in PASSES:
-            if module_pass.name not in self.available_passes:
-                self.register_pass(module_pass.name, lambda cls=module_pass: cls)
+        self.available_passes |= UNIVERSE.all_passes
+
+    def register_all_targets(self) -> None:
+        super().register_all_targets()
+        self.available_targets |= UNIVERSE.all_targets
 
     def register_all_frontends(self) -> None:
         """Registers none: the input is always MLIR."""
@@ -127,6 +134,10 @@ class TilewrightOptMain(xDSLOptMain):
         """Parses the pipeline; raises `PipelineSpecError`."""
         own = [module_pass.name for module_pass in PASSES]
         self.passes = parse_pipeline_spec(self.args.passes, self.available_passes, own)
+        target = parse_spec(self.args.target)
+        factory = self.available_targets[target.name]
+        if not inspect.signature(factory).parameters:
+            instantiate(cast(Callable[[], type[Target]], factory)(), target, "target")
         self.times = StepTimes()
         self.sources: dict[str, str] = {}
         self.dumps = self._ir_dumps()
@@ -239,6 +250,8 @@ class TilewrightOptMain(xDSLOptMain):
         with self.times.step("(print)"):
             try:
                 return self.output_resulting_program(module)
+            except DiagnosticError:
+                raise
             except DiagnosticException as err:
                 raise DiagnosticError(
                     f"target '{args.target}': {err}", None, module.location

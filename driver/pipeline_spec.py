@@ -3,13 +3,14 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import get_type_hints
+from typing import TypeVar, get_type_hints
 
 from xdsl.passes import ModulePass
-from xdsl.utils.arg_spec import ArgSpec, ParameterListType, parse_pipeline
+from xdsl.utils.arg_spec import ArgSpec, ArgSpecConvertible, ParameterListType, parse_pipeline
 from xdsl.utils.exceptions import ArgSpecParseError
 from xdsl.utils.hints import isa, type_repr
 
+_T = TypeVar("_T", bound=ArgSpecConvertible)
 PassFactories = Mapping[str, Callable[[], type[ModulePass]]]
 
 
@@ -32,7 +33,7 @@ def parse_pipeline_spec(
     for pass_spec in specs:
         if pass_spec.name not in available:
             raise PipelineSpecError(_unknown_pass(pass_spec.name, available, own))
-    return tuple(_instantiate(available[s.name](), s.normalize_parameter_names()) for s in specs)
+    return tuple(instantiate(available[s.name](), s, "pass") for s in specs)
 
 
 def _syntax_error(spec: str, err: ArgSpecParseError) -> str:
@@ -53,34 +54,37 @@ def _unknown_pass(name: str, available: PassFactories, own: Sequence[str]) -> st
     return f"there is no pass '{name}'; there are {there_are}{more} (--show-passes)"
 
 
-def _instantiate(cls: type[ModulePass], spec: ArgSpec) -> ModulePass:
-    fields = {f.name: f for f in dataclasses.fields(cls) if f.init and f.name != "name"}
+def instantiate(cls: type[_T], spec: ArgSpec, kind: str) -> _T:
+    """Returns the pass or target (`kind`) with the options of a spec, or `PipelineSpecError`."""
+    what = f"{kind} '{cls.name}'"
+    spec = spec.normalize_parameter_names()
+    fields = [f.name for f in dataclasses.fields(cls) if f.init and f.name != "name"]
     for option in spec.parameters:
         if option not in fields:
-            raise PipelineSpecError(_unknown_option(cls.name, option, list(fields)))
+            raise PipelineSpecError(_unknown_option(what, option, fields))
     for option in cls.required_fields():
         if option not in spec.parameters:
-            raise PipelineSpecError(f"pass '{cls.name}' needs option '{_dashed(option)}'")
+            raise PipelineSpecError(f"{what} needs option '{_dashed(option)}'")
     types = get_type_hints(cls)
     for option, value in spec.parameters.items():
         if not _fits(value, types[option]):
             raise PipelineSpecError(
-                f"option '{_dashed(option)}' of pass '{cls.name}' expects "
+                f"option '{_dashed(option)}' of {what} expects "
                 f"{type_repr(types[option])}, got {_shown(value)}"
             )
     try:
-        return cls.from_pass_spec(spec)
+        return cls.from_spec(spec)
     except ValueError as err:
-        raise PipelineSpecError(f"pass '{cls.name}': {err}") from None
+        raise PipelineSpecError(f"{what}: {err}") from None
 
 
-def _unknown_option(pass_name: str, option: str, options: Sequence[str]) -> str:
+def _unknown_option(what: str, option: str, options: Sequence[str]) -> str:
     if not options:
-        return f"pass '{pass_name}' has no options, got '{_dashed(option)}'"
+        return f"{what} has no options, got '{_dashed(option)}'"
     nearest = get_close_matches(option, options, n=1)
     listed = nearest + [other for other in options if other not in nearest]
     there_are = ", ".join(map(_dashed, listed))
-    return f"pass '{pass_name}' has no option '{_dashed(option)}'; it has {there_are}"
+    return f"{what} has no option '{_dashed(option)}'; it has {there_are}"
 
 
 def _fits(value: ParameterListType, expected: type) -> bool:

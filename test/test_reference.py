@@ -9,9 +9,9 @@ import pytest
 from xdsl.dialects.builtin import IntegerAttr, StringAttr, f16, f32, i32
 from xdsl.ir import Dialect
 from xdsl.irdl import AnyAttr, AnyOf, AttrConstraint, BaseAttr, EqAttrConstraint, VarConstraint
-from xdsl.passes import ModulePass
+from xdsl.utils.arg_spec import ArgSpecConvertible
 
-from tilewright.registry import DIALECTS, PASSES
+from tilewright.registry import DIALECTS, PASSES, TARGETS
 
 SCRIPT = Path(__file__).parent.parent / "docs" / "reference" / "generate.py"
 
@@ -47,9 +47,9 @@ def test_every_op_and_attribute_has_a_docstring(dialect: Dialect):
     assert not [entry.name for entry in documented if not entry.__dict__.get("__doc__")]
 
 
-@pytest.mark.parametrize("module_pass", PASSES, ids=lambda module_pass: module_pass.name)
-def test_every_option_of_a_pass_says_what_it_means(module_pass: type[ModulePass]):
-    undocumented = [f.name for f in fields(module_pass) if not f.metadata.get("doc")]
+@pytest.mark.parametrize("registered", [*PASSES, *TARGETS], ids=lambda cls: cls.name)
+def test_every_option_says_what_it_means(registered: type[ArgSpecConvertible]):
+    undocumented = [f.name for f in fields(registered) if not f.metadata.get("doc")]
     assert not undocumented
 
 

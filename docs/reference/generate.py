@@ -1,5 +1,5 @@
 """
-Writes the reference pages of the dialects and passes from the registry.
+Writes the reference pages of the dialects, passes and targets from the registry.
 
     python docs/reference/generate.py [--check]
 
@@ -9,8 +9,9 @@ With `--check` nothing is written; the exit code is 1 if a page is not up to dat
 import inspect
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
+from typing import get_type_hints
 
 from xdsl.dialects.builtin import ArrayOfConstraint
 from xdsl.dialects.utils import EnumAttribute
@@ -37,9 +38,10 @@ from xdsl.irdl import (
     VarConstraint,
     VariadicDef,
 )
-from xdsl.passes import ModulePass, get_pass_option_infos
+from xdsl.utils.arg_spec import ArgSpecConvertible
+from xdsl.utils.hints import type_repr
 
-from tilewright.registry import DIALECTS, PASSES
+from tilewright.registry import DIALECTS, PASSES, TARGETS
 
 FOLDER = Path(__file__).parent
 GENERATED = "<!-- Written by docs/reference/generate.py; change the docstrings instead. -->"
@@ -168,32 +170,35 @@ def dialect_page(dialect: Dialect) -> str:
     return _joined(lines)
 
 
-def _pass_section(module_pass: type[ModulePass]) -> Iterator[str]:
-    yield f"## `{module_pass.name}`"
+def _option_rows(cls: type[ArgSpecConvertible]) -> Iterator[tuple[str, ...]]:
+    types = get_type_hints(cls)
+    for option in fields(cls):
+        default = "required" if option.default is MISSING else _code(str(option.default).lower())
+        name, kind = option.name.replace("_", "-"), type_repr(types[option.name])
+        yield _code(name), _code(kind), default, option.metadata.get("doc", "")
+
+
+def _section(cls: type[ArgSpecConvertible]) -> Iterator[str]:
+    yield f"## `{cls.name}`"
     yield ""
-    yield inspect.getdoc(module_pass) or ""
+    yield inspect.getdoc(cls) or ""
     yield ""
-    documented = {field.name: field.metadata.get("doc", "") for field in fields(module_pass)}
-    options = get_pass_option_infos(module_pass)
-    yield from _table(
-        ("option", "type", "default", "meaning"),
-        (
-            (
-                _code(option.name.replace("_", "-")),
-                _code(option.expected_type),
-                _code(option.default_value) if option.default_value is not None else "required",
-                documented[option.name],
-            )
-            for option in options
-        ),
-    )
+    yield from _table(("option", "type", "default", "meaning"), _option_rows(cls))
+
+
+def _page(title: str, classes: Iterable[type[ArgSpecConvertible]]) -> str:
+    lines = [GENERATED, "", f"# {title}", ""]
+    return _joined([*lines, *(line for cls in classes for line in _section(cls))])
 
 
 def passes_page() -> str:
     """Returns the page of all passes, in the order in which a pipeline runs them."""
-    lines = [GENERATED, "", "# Passes", ""]
-    lines += [line for module_pass in PASSES for line in _pass_section(module_pass)]
-    return _joined(lines)
+    return _page("Passes", PASSES)
+
+
+def targets_page() -> str:
+    """Returns the page of all targets of `tilewright-opt -t`."""
+    return _page("Targets", TARGETS)
 
 
 def _summary(documented: object) -> str:
@@ -208,6 +213,8 @@ def index_page() -> str:
         lines.append(f"- [`{dialect.name}`](dialects/{dialect.name}.md): {summary}")
     lines += ["", "## [Passes](passes.md)", ""]
     lines += [f"- [`{p.name}`](passes.md#{p.name}): {_summary(p)}" for p in PASSES]
+    lines += ["", "## [Targets](targets.md)", ""]
+    lines += [f"- [`{t.name}`](targets.md#{t.name}): {_summary(t)}" for t in TARGETS]
     return _joined(lines)
 
 
@@ -221,6 +228,7 @@ def _joined(lines: list[str]) -> str:
 def pages() -> dict[str, str]:
     """Returns all pages by their path in this folder."""
     by_path = {"README.md": index_page(), "passes.md": passes_page()}
+    by_path["targets.md"] = targets_page()
     by_path |= {f"dialects/{dialect.name}.md": dialect_page(dialect) for dialect in DIALECTS}
     return by_path
 
