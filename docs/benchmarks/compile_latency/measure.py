@@ -77,7 +77,8 @@ def main() -> None:
         milliseconds = _levels(head_dim, runs)
         total = sum(milliseconds.values())
         steps = ", ".join(f"{level} {value:.1f}" for level, value in milliseconds.items())
-        print(f"head_dim {head_dim}: {total:.1f} ms ({steps}), {total / BUDGET_MS:.2f} of the budget")
+        share = total / BUDGET_MS
+        print(f"head_dim {head_dim}: {total:.1f} ms ({steps}), {share:.2f} of the budget")
         if ptxas is not None:
             ptx = compile_attention(_spec(head_dim), attention.causal().traced).ptx
             found = ptxas.assemble(ptx, "sm_80").resources["attend"]
