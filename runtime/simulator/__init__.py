@@ -1,0 +1,27 @@
+"""
+Runs PTX on the CPU with NumPy, instruction for instruction, and checks what it does.
+
+    device = Device()
+    kernel = device.load(ptx_text)["saxpy"]
+    report = kernel.launch(grid=(8,), block=(128,), args=[1024, 2.0, x, y])
+
+Parses what nvcc, LLVM and Triton print (PTX ISA 7.0 to 9.x); refuses at load what it doesn't
+cover. Needs NumPy alone.
+"""
+
+from .device import Buffer, Device, Kernel, Module
+from .errors import Finding, LaunchError, PTXError, SimulationError
+from .launch import Profile, Report
+
+__all__ = [
+    "Buffer",
+    "Device",
+    "Finding",
+    "Kernel",
+    "LaunchError",
+    "Module",
+    "PTXError",
+    "Profile",
+    "Report",
+    "SimulationError",
+]

@@ -1,0 +1,201 @@
+"""Checks addresses and turns them into indices of NumPy views."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .memory import Allocation, Window
+from .types import Array, Lanes
+
+if TYPE_CHECKING:
+    from .codegen import Site
+    from .machine import Group
+
+_MASK64 = (1 << 64) - 1
+
+
+class Hit:
+    """The allocation that an instruction accessed last, ready for the next access."""
+
+    __slots__ = ("allocation", "delta", "limit", "low", "shift", "view")
+
+    def __init__(self, allocation: Allocation, site: "Site") -> None:
+        size = site.size
+        self.allocation = allocation
+        self.delta = np.uint64((site.offset - allocation.base) & _MASK64)
+        self.limit = allocation.size - size
+        self.low = size - 1
+        self.shift = np.uint64(size.bit_length() - 1)
+        single = site.count == 1 and site.dtype is not None
+        self.view = allocation.view(np.dtype(site.dtype).str[1:] if single else _code(size))
+
+
+def _code(size: int) -> str:
+    """Returns the dtype code of an element of 1 to 16 bytes."""
+    return "c16" if size == 16 else f"u{size}"
+
+
+def _range(values: Lanes) -> tuple[int, int]:
+    """Returns the largest value and the bits that are set in any."""
+    if values.ndim == 0:
+        return int(values), int(values)
+    return int(values.max()), int(np.bitwise_or.reduce(values))
+
+
+def global_index(group: "Group", site: "Site", address: Lanes, write: bool) -> tuple[Any, Any]:
+    """
+    Returns the view and the indices that u64 addresses plus the site's offset mean.
+
+    Where the lanes access several allocations the view is None and the second result lists the
+    positions of the lanes of each. Raises SimulationError for a fault of any lane.
+    """
+    hits = group.machine.hits
+    hit: Hit | None = hits.get(site)
+    if hit is not None:
+        relative = address + hit.delta
+        top, bits = _range(relative)
+        if top <= hit.limit and not bits & hit.low:
+            return hit.view, (relative >> hit.shift).view(np.int64)
+    if not address.ndim:
+        return _settle(group, site, address, write, None)
+    if address.size == 0:
+        return np.empty(1, _code(site.size)), address.view(np.int64)
+    return _search(group, site, address, write)
+
+
+def _search(group: "Group", site: "Site", address: Array, write: bool) -> tuple[Any, Any]:
+    """Finds the allocation of the first lane; parts the lanes where others lie elsewhere."""
+    full = address + np.uint64(site.offset & _MASK64)
+    first = group.machine.launch.memory.find(int(full[0]))
+    if first is None:
+        raise _fault(group, site, full, np.arange(1))
+    inside = (full - np.uint64(first.base)) < np.uint64(first.size)
+    if inside.all() or not inside[0]:
+        return _settle(group, site, address, write, full)
+    others = np.flatnonzero(~inside)
+    parts: list[Array] = [np.flatnonzero(inside)]
+    while others.size:
+        allocation = group.machine.launch.memory.find(int(full[others[0]]))
+        if allocation is None:
+            raise _fault(group, site, full, others[:1])
+        same = (full[others] - np.uint64(allocation.base)) < np.uint64(allocation.size)
+        if not same[0]:
+            raise _fault(group, site, full, others[:1])
+        parts.append(others[same])
+        others = others[~same]
+    return None, parts
+
+
+def _settle(
+    group: "Group", site: "Site", address: Lanes, write: bool, full: Array | None
+) -> tuple[Any, Any]:
+    """Checks lanes against the allocation of the first one and remembers it."""
+    if full is None:
+        full = np.asarray(address + np.uint64(site.offset & _MASK64)).reshape(1)
+    allocation = group.machine.launch.memory.find(int(full[0]))
+    if allocation is None:
+        raise _fault(group, site, full, np.arange(1))
+    relative = full - np.uint64(allocation.base)
+    outside = relative > np.uint64(max(allocation.size - site.size, 0))
+    if allocation.size < site.size or not allocation.live or outside.any():
+        bad = np.flatnonzero(outside) if outside.any() else np.arange(full.size)
+        raise _fault(group, site, full, bad)
+    low = full & np.uint64(site.size - 1)
+    if low.any():
+        raise misaligned(group, site, full, np.flatnonzero(low))
+    if write and not allocation.writable:
+        message = f"a store of {site.size} bytes to {allocation}, which is read-only"
+        raise group.fault(site, "read-only", message, None, int(full[0]))
+    hit = Hit(allocation, site)
+    group.machine.hits[site] = hit
+    index = (relative >> hit.shift).view(np.int64)
+    return hit.view, index if address.ndim else index[0]
+
+
+def _fault(group: "Group", site: "Site", full: Array, bad: Array) -> Exception:
+    """Returns the fault of lanes that access no allocation."""
+    address = int(full[bad[0]])
+    kind, where = group.machine.launch.memory.describe(address, site.size)
+    message = f"an access of {site.size} bytes at {address:#x}: {where}"
+    return group.fault(site, kind, message, bad if group.n > 1 else None, address)
+
+
+def misaligned(group: "Group", site: "Site", full: Array, bad: Array) -> Exception:
+    """Returns the fault of lanes whose address is no multiple of the access size."""
+    address = int(full[bad[0]])
+    message = f"an access of {site.size} bytes at {address:#x}, which is not a multiple of it"
+    return group.fault(site, "alignment", message, bad if bad.size < group.n else None, address)
+
+
+def window_index(
+    group: "Group",
+    site: "Site",
+    window: Window,
+    address: Lanes,
+    write: bool,
+    mark: bool = True,
+) -> tuple[Array, Lanes]:
+    """
+    Returns the view and indices for addresses that count from the start of a space.
+
+    `address` is u32 or u64 without the site's offset. `mark` says that a write happens now.
+    Raises SimulationError for a fault.
+    """
+    size = site.size
+    if site.offset:
+        kind = address.dtype.type
+        address = address + kind(site.offset & (_MASK64 if address.itemsize == 8 else _MASK64 >> 32))
+    top, bits = _range(address) if address.size else (0, 0)
+    if top > window.limit - size or bits & (size - 1):
+        raise _window_fault(group, site, window, address)
+    if write and not window.writable:
+        raise group.fault(site, "read-only", f"a store to .{window.space} memory")
+    single = site.count == 1 and site.dtype is not None
+    code = np.dtype(site.dtype).str[1:] if single else _code(size)
+    shift = size.bit_length() - 1
+    row = group.row(window, shift)
+    index = address >> address.dtype.type(shift)
+    index = index.astype(np.int64) if row is None else index + row
+    if index.dtype != np.int64:
+        index = index.astype(np.int64)
+    if window.written is not None and mark:
+        _track(group, site, window, index, write)
+    return window.view(code), index
+
+
+def _track(group: "Group", site: "Site", window: Window, index: Lanes, write: bool) -> None:
+    """Marks written bytes, or checks that read bytes were written."""
+    marks = window.written_view(_code(site.size))
+    if marks is None:
+        return
+    if write:
+        marks[index] = np.full(16, 0xFF, np.uint8).view(marks.dtype)[0]
+        return
+    raw = np.atleast_1d(marks[index]).view(np.uint8).reshape(-1, site.size)
+    bad = np.flatnonzero(~raw.all(axis=1))
+    if bad.size:
+        where = int(np.atleast_1d(index)[bad[0]]) * site.size
+        row = group.row(window)
+        if row is not None:
+            where -= int(row[bad[0]])
+        message = f"a read of {site.size} bytes of .{window.space} memory at {where:#x}: not written"
+        positions = bad if bad.size < group.n else None
+        raise group.fault(site, "uninitialised", message, positions, where)
+
+
+def _window_fault(group: "Group", site: "Site", window: Window, address: Lanes) -> Exception:
+    """Returns the bounds or alignment fault of an access to a window."""
+    size = site.size
+    full = np.asarray(address).reshape(-1)
+    limit = window.limit - size
+    outside = full > full.dtype.type(limit) if limit >= 0 else np.ones(full.size, bool)
+    if not outside.any():
+        return misaligned(group, site, full, np.flatnonzero(full & full.dtype.type(size - 1)))
+    bad = np.flatnonzero(outside)
+    at = int(full[bad[0]])
+    over = at + size - window.limit
+    message = (
+        f"an access of {size} bytes at {at:#x} of .{window.space} memory: its end is {over} bytes "
+        f"past the {window.limit} bytes there are"
+    )
+    return group.fault(site, "bounds", message, bad if bad.size < group.n else None, at)

@@ -1,0 +1,142 @@
+"""Barriers of the CTAs of one batch: who has arrived, who waits (PTX ISA, bar and barrier)."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .types import Array
+
+if TYPE_CHECKING:
+    from .codegen import Site
+    from .machine import Machine
+
+
+class Waiting:
+    """Lanes that wait at one barrier instruction, and the block where they go on."""
+
+    __slots__ = ("count", "follow", "lanes", "site")
+
+    def __init__(self, lanes: Array, site: "Site", follow: int, count: int | None) -> None:
+        self.lanes = lanes
+        self.site = site
+        self.follow = follow
+        self.count = count
+
+
+class Barriers:
+    """
+    The 16 barriers of every CTA of a batch.
+
+    `bar.sync` without a count waits for all threads of the CTA that have not exited.
+    """
+
+    def __init__(self, machine: "Machine") -> None:
+        self.machine = machine
+        self.arrived: dict[int, Array] = {}  # barrier: lanes arrived, by CTA
+        self.expected: dict[int, Array] = {}  # barrier: count given by an arrival, 0 for none
+        self.waiting: dict[int, list[Waiting]] = {}
+        self.warps: list[tuple[Array, Array, Site, int]] = []  # lanes, masks, site, follow
+
+    def alive(self) -> Array:
+        """Returns the lanes that have not exited, by CTA."""
+        machine = self.machine
+        return np.count_nonzero(~machine.exited.reshape(machine.ctas, -1), axis=1)
+
+    def arrive(
+        self, number: int, lanes: Array, count: int | None, site: "Site", follow: int, waits: bool
+    ) -> list[tuple[int, Array]]:
+        """Takes lanes that reach a barrier; returns who goes on: blocks and their lanes."""
+        machine = self.machine
+        arrived = self.arrived.setdefault(number, np.zeros(machine.ctas, np.int64))
+        expected = self.expected.setdefault(number, np.zeros(machine.ctas, np.int64))
+        ctas = lanes // machine.padded
+        arrived += np.bincount(ctas, minlength=machine.ctas)
+        if count is not None:
+            expected[np.unique(ctas)] = count
+        released: list[tuple[int, Array]] = []
+        if waits:
+            self.waiting.setdefault(number, []).append(Waiting(lanes, site, follow, count))
+        else:
+            released.append((follow, lanes))
+        return released + self._release(number)
+
+    def exits(self) -> list[tuple[int, Array]]:
+        """Returns who goes on because other lanes have exited."""
+        return [part for number in list(self.waiting) for part in self._release(number)]
+
+    def _release(self, number: int) -> list[tuple[int, Array]]:
+        """Completes a barrier in the CTAs where all have arrived; returns who goes on."""
+        machine = self.machine
+        arrived, expected = self.arrived[number], self.expected[number]
+        wanted = np.where(expected > 0, expected, self.alive())
+        done = (arrived >= wanted) & (arrived > 0)
+        if not done.any():
+            return []
+        released: list[tuple[int, Array]] = []
+        kept: list[Waiting] = []
+        gone: list[Waiting] = []
+        for entry in self.waiting.get(number, ()):
+            free = done[entry.lanes // machine.padded]
+            if free.any():
+                released.append((entry.follow, entry.lanes[free]))
+                gone.append(Waiting(entry.lanes[free], entry.site, entry.follow, entry.count))
+            if not free.all():
+                kept.append(Waiting(entry.lanes[~free], entry.site, entry.follow, entry.count))
+        self.waiting[number] = kept
+        arrived[done] = 0
+        expected[done] = 0
+        self._converged(number, gone)
+        return released
+
+    def _converged(self, number: int, entries: list[Waiting]) -> None:
+        """Raises where lanes of one warp came to an aligned barrier by different instructions."""
+        aligned = [entry for entry in entries if entry.site.extra]
+        sites = {id(entry.site.instruction) for entry in aligned}
+        if len(sites) < 2:
+            return
+        owner: dict[int, Any] = {}
+        for entry in aligned:
+            for warp in np.unique(entry.lanes // 32).tolist():
+                other = owner.setdefault(warp, entry)
+                if other.site.instruction is not entry.site.instruction:
+                    message = (
+                        f"lanes of one warp are at barrier {number} by different instructions, "
+                        f"the other one in PTX line {other.site.instruction.line}; "
+                        ".aligned asks for the same one"
+                    )
+                    raise self.machine.fault(
+                        entry.site.instruction, "divergence", message, entry.lanes
+                    )
+
+    def warp_sync(
+        self, lanes: Array, masks: Array, site: "Site", follow: int
+    ) -> list[tuple[int, Array]]:
+        """Takes lanes that reach bar.warp.sync; returns who goes on."""
+        self.warps.append((lanes, masks, site, follow))
+        return self.release_warps()
+
+    def release_warps(self) -> list[tuple[int, Array]]:
+        """Returns the lanes at bar.warp.sync whose mates are all there."""
+        if not self.warps:
+            return []
+        machine = self.machine
+        here = np.zeros(machine.lanes, bool)
+        for lanes, *_ in self.warps:
+            here[lanes] = True
+        missing = warp_bits(~(here | machine.exited))
+        released: list[tuple[int, Array]] = []
+        kept: list[tuple[Array, Array, Site, int]] = []
+        for lanes, masks, site, follow in self.warps:
+            free = (missing[lanes // 32] & masks) == 0
+            if free.any():
+                released.append((follow, lanes[free]))
+            if not free.all():
+                kept.append((lanes[~free], masks[~free], site, follow))
+        self.warps = kept
+        return released
+
+
+def warp_bits(flags: Array) -> Array:
+    """Returns one u32 a warp with the bits of the lanes whose flag is set."""
+    packed = np.packbits(flags.reshape(-1, 32), axis=1, bitorder="little")
+    return np.ascontiguousarray(packed).view(np.uint32).reshape(-1)

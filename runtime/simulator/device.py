@@ -1,0 +1,266 @@
+"""The device: buffers, modules, kernels."""
+
+import hashlib
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from .codegen import Program, compile_function
+from .errors import LaunchError
+from .launch import (
+    MAX_BLOCK,
+    MAX_GRID,
+    Launch,
+    Report,
+    check_shape,
+    extents,
+    pack_arguments,
+    run,
+)
+from .memory import Allocation, DeviceMemory
+from .parser import parse
+from .syntax import Module as Syntax
+from .types import Array
+
+# Names of element types that buffers take, besides what NumPy calls its own.
+_DTYPES = {
+    "f16": "f2",
+    "bf16": "u2",
+    "f32": "f4",
+    "f64": "f8",
+    "i8": "i1",
+    "i16": "i2",
+    "i32": "i4",
+    "i64": "i8",
+    "u8": "u1",
+    "u16": "u2",
+    "u32": "u4",
+    "u64": "u8",
+}
+_NAMES = {np.dtype(code): name for name, code in _DTYPES.items() if name != "bf16"}
+CHECKS = frozenset({"bounds", "alignment", "use-after-free", "uninitialised", "deadlock"})
+# Bounds are always checked: an access outside has no meaning that could be computed.
+_SETS = {
+    "none": frozenset({"bounds", "use-after-free", "deadlock"}),
+    "default": CHECKS - {"uninitialised"},
+    "all": CHECKS,
+}
+
+
+def check_set(checks: str | Iterable[str]) -> frozenset[str]:
+    """Returns a set of checks; raises ValueError that lists them for an unknown one."""
+    if isinstance(checks, str) and checks in _SETS:
+        return _SETS[checks]
+    names = frozenset((checks,) if isinstance(checks, str) else checks)
+    if names - CHECKS:
+        known = ", ".join(sorted(CHECKS))
+        raise ValueError(f"unknown checks {sorted(names - CHECKS)}; there are {known}")
+    return names | _SETS["none"]
+
+
+class _Window:
+    """Lets NumPy see a buffer's memory and keeps the buffer alive as long as it does."""
+
+    def __init__(self, owner: "Buffer", storage: Array, dtype: Any, shape: tuple[int, ...]) -> None:
+        self.owner = owner
+        interface = dict(storage.__array_interface__)
+        interface.update(shape=shape, typestr=np.dtype(dtype).str, descr=None, strides=None)
+        del interface["descr"]
+        self.__array_interface__ = interface
+
+
+class Buffer:
+    """
+    An array in global memory.
+
+    `dtype` is a name such as "f32"; bf16 is held as uint16 bits. `address` is the device address
+    of the first element. `.numpy()` is a view: it sees what kernels write.
+    """
+
+    def __init__(
+        self, memory: DeviceMemory, storage: Array, dtype: str, shape: tuple[int, ...], name: str
+    ) -> None:
+        self._memory = memory
+        self._storage = storage
+        self._allocation: Allocation = memory.add(storage, name)
+        self._end = weakref.finalize(self, memory.free, self._allocation)
+        self.dtype = dtype
+        self.shape = shape
+        self.name = name
+        self.nbytes: int = storage.size
+        self.address: int = self._allocation.base
+
+    def numpy(self) -> Array:
+        """Returns the contents as a view; raises ValueError after free()."""
+        if not self._allocation.live:
+            raise ValueError(f"buffer {self.name or hex(self.address)} was freed")
+        window = _Window(self, self._storage, _DTYPES.get(self.dtype, self.dtype), self.shape)
+        return np.asarray(window)
+
+    def free(self) -> None:
+        """Ends the buffer; a kernel that still uses its address gets a use-after-free fault."""
+        self._end()
+
+    def __repr__(self) -> str:
+        """Returns a short description."""
+        return f"Buffer({self.dtype}{list(self.shape)} at {self.address:#x})"
+
+
+class Kernel:
+    """An entry of a module, ready to launch."""
+
+    def __init__(self, module: "Module", program: Program) -> None:
+        self._module = module
+        self.program = program
+        self.name = program.name
+
+    def launch(
+        self,
+        grid: Sequence[int] | int,
+        block: Sequence[int] | int,
+        args: Sequence[Any] = (),
+        shared_bytes: int = 0,
+        max_steps: int | None = None,
+    ) -> Report:
+        """
+        Runs the kernel to its end.
+
+        `shared_bytes` is the size of `.extern .shared` memory. `max_steps` ends the launch after
+        so many instructions issued; the report then says `complete=False`. Raises LaunchError
+        before anything runs for arguments or extents that don't fit, SimulationError for a fault.
+        """
+        device = self._module.device
+        for argument in args:
+            if isinstance(argument, Buffer) and argument._memory is not device.memory:  # pyright: ignore[reportPrivateUsage]
+                raise LaunchError(f"{argument!r} belongs to another device")
+        launch = Launch(
+            self.program,
+            device.memory,
+            extents("grid", grid, MAX_GRID),
+            extents("block", block, MAX_BLOCK),
+            pack_arguments(self.program.function.params, args, self.name),
+            shared_bytes,
+            self._module.symbols,
+            device.checks,
+        )
+        check_shape(launch)
+        return run(launch, max_steps)
+
+
+class Module(Mapping[str, Kernel]):
+    """The kernels of one PTX text, loaded on a device with its global variables."""
+
+    def __init__(
+        self, device: "Device", syntax: Syntax, programs: Mapping[str, Program]
+    ) -> None:
+        self.device = device
+        self.syntax = syntax
+        self.symbols: dict[str, int] = {}
+        self.variables: dict[str, Allocation] = {}
+        self._kernels = {name: Kernel(self, program) for name, program in programs.items()}
+        self._place()
+
+    def _place(self) -> None:
+        """Puts global and constant variables into memory and fills in their addresses."""
+        for variable in self.syntax.variables.values():
+            if variable.space in ("global", "const"):
+                storage = np.zeros(variable.size, np.uint8)
+                storage[: len(variable.data)] = np.frombuffer(variable.data, np.uint8)
+                writable = variable.space == "global"
+                allocation = self.device.memory.add(storage, variable.name, writable)
+                self.variables[variable.name] = allocation
+                self.symbols[variable.name] = allocation.base
+        for variable in self.syntax.variables.values():
+            for offset, name, addend in variable.symbols:
+                word = np.array([self.symbols[name] + addend], np.uint64)
+                self.variables[variable.name].storage[offset : offset + 8] = word.view(np.uint8)
+
+    def __getitem__(self, name: str) -> Kernel:
+        """Returns a kernel; raises KeyError that lists the entries."""
+        kernel = self._kernels.get(name)
+        if kernel is None:
+            names = ", ".join(self._kernels) or "none"
+            raise KeyError(f"no entry {name!r}; the entries are {names}")
+        return kernel
+
+    def __iter__(self) -> Iterator[str]:
+        """Returns the names of the entries."""
+        return iter(self._kernels)
+
+    def __len__(self) -> int:
+        """Returns the number of entries."""
+        return len(self._kernels)
+
+
+class Device:
+    """
+    A simulated GPU: memory of its own, and the checks that its launches make.
+
+    `checks` is "none", "default", "all", or names out of CHECKS. Bounds, use after free and
+    deadlock are always found; "all" adds reads of shared memory that nobody wrote.
+    """
+
+    def __init__(self, checks: str | Iterable[str] = "default") -> None:
+        self.checks = check_set(checks)
+        self.memory = DeviceMemory()
+
+    def load(self, ptx: str) -> Module:
+        """
+        Parses and compiles a PTX text; a text seen before in this process costs nothing.
+
+        Raises PTXError for what is malformed and for what the simulator doesn't cover.
+        """
+        syntax, programs = _compile(hashlib.sha256(ptx.encode()).digest(), _Text(ptx))
+        return Module(self, syntax, programs)
+
+    def empty(self, shape: Sequence[int] | int, dtype: str, name: str = "") -> Buffer:
+        """Returns a buffer whose contents start as zeros; `dtype` is a name such as "bf16"."""
+        extents = (shape,) if isinstance(shape, int) else tuple(int(n) for n in shape)
+        code = _DTYPES.get(dtype)
+        if code is None:
+            raise ValueError(f"unknown dtype {dtype!r}; there are {', '.join(_DTYPES)}")
+        size = int(np.prod(extents, dtype=np.int64)) * np.dtype(code).itemsize
+        return Buffer(self.memory, np.zeros(size, np.uint8), dtype, extents, name)
+
+    def array(self, values: Any, dtype: str = "", name: str = "") -> Buffer:
+        """Returns a buffer with a copy of an array; pass dtype="bf16" for uint16 bits of it."""
+        array = np.ascontiguousarray(values)
+        known = _NAMES.get(array.dtype)
+        if known is None:
+            raise ValueError(f"can't hold elements of type {array.dtype}")
+        if dtype and np.dtype(_DTYPES.get(dtype, "V1")).itemsize != array.itemsize:
+            raise ValueError(f"elements of type {array.dtype} are not {dtype}")
+        storage = array.reshape(-1).view(np.uint8).copy()
+        return Buffer(self.memory, storage, dtype or known, np.shape(values), name)
+
+    def view(self, values: Array, dtype: str = "", name: str = "") -> Buffer:
+        """Returns a buffer on the memory of a contiguous NumPy array: nothing is copied."""
+        known = _NAMES.get(values.dtype)
+        if known is None or not values.flags.c_contiguous or not values.flags.writeable:
+            raise ValueError("expects a contiguous, writable array of a numeric type")
+        storage = values.reshape(-1).view(np.uint8)
+        return Buffer(self.memory, storage, dtype or known, values.shape, name)
+
+
+class _Text(str):
+    """A text that a cache ignores: its hash stands for it."""
+
+    def __eq__(self, other: object) -> bool:
+        """Returns True: texts are told apart by the hash beside them."""
+        return isinstance(other, _Text)
+
+    def __hash__(self) -> int:
+        """Returns a constant."""
+        return 0
+
+
+@lru_cache(maxsize=128)
+def _compile(digest: bytes, text: _Text) -> tuple[Syntax, dict[str, Program]]:
+    """Returns the syntax tree and the programs of a text."""
+    del digest
+    syntax = parse(str(text))
+    entries = [function for function in syntax.functions.values() if function.entry]
+    return syntax, {function.name: compile_function(syntax, function) for function in entries}

@@ -1,0 +1,61 @@
+"""Errors and findings of the simulator: each one names a place in the PTX text."""
+
+from dataclasses import dataclass
+
+
+class PTXError(Exception):
+    """
+    Says that a PTX text can't be parsed, or uses something that isn't covered.
+
+    `line` and `column` count from 1 and name the first place; `message` may list more places.
+    """
+
+    def __init__(self, message: str, line: int, column: int) -> None:
+        super().__init__(f"ptx:{line}:{column}: error: {message}")
+        self.message = message
+        self.line = line
+        self.column = column
+
+
+class LaunchError(Exception):
+    """Says that a launch or an argument list doesn't fit the kernel; nothing has run."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """
+    One fault found while a kernel ran.
+
+    `kind` is "bounds", "alignment", "use-after-free", "read-only", "uninitialised", "deadlock",
+    "divergence" or "trap". `ctaid` and `tid` name the first thread concerned, `lanes` says how
+    many threads the same execution of the instruction concerns. `source` is `file:line:column`
+    from `.loc`, or "". `address` is the generic or space address, where one is concerned.
+    """
+
+    kind: str
+    message: str
+    kernel: str
+    ctaid: tuple[int, int, int] = (0, 0, 0)
+    tid: tuple[int, int, int] = (0, 0, 0)
+    lanes: int = 0
+    line: int = 0
+    source: str = ""
+    instruction: str = ""
+    address: int | None = None
+
+    def __str__(self) -> str:
+        """Returns the report as text, several lines."""
+        place = f"kernel {self.kernel}, block {self.ctaid}, thread {self.tid}"
+        lines = [f"{self.kind}: {self.message}", f"  {place} ({self.lanes} threads concerned)"]
+        if self.line:
+            at = f" from {self.source}" if self.source else ""
+            lines.append(f"  PTX line {self.line}{at}: {self.instruction}")
+        return "\n".join(lines)
+
+
+class SimulationError(Exception):
+    """Ends a launch: the kernel did what no GPU defines. `finding` says what and where."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(str(finding))
+        self.finding = finding

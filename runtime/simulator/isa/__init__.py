@@ -1,0 +1,32 @@
+"""The instructions that the simulator covers: one file for each family of the PTX ISA."""
+
+from . import (
+    asynchronous,
+    atomic,
+    bits,
+    comparison,
+    control,
+    conversion,
+    floating,
+    half,
+    integer,
+    matrix,
+    memory,
+    warp,
+)
+from .forms import Forms
+
+FORMS = Forms(
+    integer.FORMS,
+    bits.FORMS,
+    comparison.FORMS,
+    floating.FORMS,
+    half.FORMS,
+    conversion.FORMS,
+    memory.FORMS,
+    atomic.FORMS,
+    warp.FORMS,
+    matrix.FORMS,
+    asynchronous.FORMS,
+    control.FORMS,
+)

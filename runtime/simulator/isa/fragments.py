@@ -1,0 +1,232 @@
+"""
+Fragments of matrices over the lanes of a group, and their product.
+
+In every mma layout used here (PTX ISA, "Matrix fragments for mma.m16n8k16" and its kin) one
+32-bit register holds, over a warp, an 8-row block with 16 bytes a row: lane 4r+c has bytes 4c to
+4c+3 of row r. Such a block is kept as 8 complex128 elements a warp: 16 bytes that move at once.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..access import window_index
+from ..types import Array, Lanes
+from .operations import lanes_of
+
+if TYPE_CHECKING:
+    from ..codegen import Site
+    from ..machine import Group
+
+_WARP = 32
+_HIGH = np.uint32(0xFFFF0000)
+_SIXTEEN = np.uint32(16)
+_CACHED = 8  # operands of mma that a batch keeps in decoded form
+
+
+class Fragment:
+    """
+    What ldmatrix loaded: `raw[i, w]` holds the 8 rows of matrix i, as they lie in memory.
+
+    `raw` has one entry for each warp, or for each CTA where all its warps loaded the same.
+    """
+
+    __slots__ = ("_registers", "raw", "repeat", "transposed")
+
+    def __init__(self, raw: Array, repeat: int, transposed: bool) -> None:
+        self.raw = raw
+        self.repeat = repeat
+        self.transposed = transposed
+        self._registers: dict[int, Array] = {}
+
+    def register(self, index: int) -> Array:
+        """Returns one destination register as u32 lanes."""
+        known = self._registers.get(index)
+        if known is not None:
+            return known
+        block = self.raw[index]
+        if self.transposed:
+            halves = block.view(np.uint16).reshape(-1, 8, 8)
+            block = np.ascontiguousarray(halves.transpose(0, 2, 1)).reshape(-1, 64)
+        words = block.view(np.uint32).reshape(-1, _WARP)
+        if self.repeat > 1:
+            words = np.repeat(words, self.repeat, axis=0)
+        known = self._registers[index] = words.reshape(-1)
+        return known
+
+
+def load_matrices(group: "Group", site: "Site", address: Lanes) -> Fragment:
+    """
+    Loads 1, 2 or 4 matrices of 8 rows of 16 bytes from shared memory (ldmatrix).
+
+    Lane 8*i+r of each warp gives the address of row r of matrix i. Where all warps of a CTA give
+    the same addresses, the rows are loaded once for the CTA.
+    """
+    machine = group.machine
+    count, transposed = site.extra
+    address = lanes_of(group, address)
+    if not group.whole_warps():
+        message = "needs all 32 lanes of the warp; some have exited"
+        raise group.fault(site, "divergence", message)
+    source, repeat = group, 1
+    warps = machine.padded // _WARP
+    if group.select is None and warps > 1:
+        rows = address.reshape(machine.ctas, warps, _WARP)
+        if (rows == rows[:, :1]).all():
+            address = np.ascontiguousarray(rows[:, 0]).reshape(-1)
+            source, repeat = _first_warps(group), warps
+    if count < 4:
+        keep = np.flatnonzero(np.arange(source.n) % _WARP < 8 * count)
+        address, source = address[keep], source.at(keep)
+    view, index = window_index(source, site, machine.shared, address, False)
+    order = index.reshape(-1, count, 8).transpose(1, 0, 2)
+    return Fragment(view.take(order), repeat, transposed)
+
+
+def _first_warps(group: "Group") -> "Group":
+    """Returns the group of the first warp of each CTA, remembered."""
+    machine = group.machine
+    known: Group | None = machine.hits.get("first warps")
+    if known is None:
+        lanes = np.arange(machine.lanes)
+        known = group.at(lanes[lanes % machine.padded < _WARP])
+        machine.hits["first warps"] = known
+    return known
+
+
+def store_matrices(group: "Group", site: "Site", address: Lanes, *values: Lanes) -> None:
+    """Stores 1, 2 or 4 matrices to shared memory (stmatrix); see load_matrices."""
+    count, transposed = site.extra
+    if not group.whole_warps():
+        message = "needs all 32 lanes of the warp; some have exited"
+        raise group.fault(site, "divergence", message)
+    blocks = [lanes_of(group, value).view(np.uint16).reshape(-1, 8, 8) for value in values]
+    if transposed:
+        blocks = [block.transpose(0, 2, 1) for block in blocks]
+    rows = np.ascontiguousarray(np.stack(blocks, axis=1)).reshape(-1, 8).view(np.complex128)
+    address = lanes_of(group, address)
+    target = group
+    if count < 4:
+        keep = np.flatnonzero(np.arange(group.n) % _WARP < 8 * count)
+        address, target = address[keep], group.at(keep)
+    view, index = window_index(target, site, group.machine.shared, address, True)
+    view[index] = rows.reshape(-1)
+
+
+def _decode(raw: Array, kind: str) -> Array:
+    """Returns blocks of 16 bytes as f32: 8 elements for f16 and bf16, 4 for tf32."""
+    if kind == "f16":
+        return raw.view(np.float16).astype(np.float32)
+    words = raw.view(np.uint32)
+    if kind == "tf32":
+        return (words & np.uint32(0xFFFFE000)).view(np.float32)
+    out = np.empty((*words.shape, 2), np.uint32)
+    np.left_shift(words, _SIXTEEN, out=out[..., 0])
+    np.bitwise_and(words, _HIGH, out=out[..., 1])
+    return out.view(np.float32).reshape(*words.shape[:-1], -1)
+
+
+def _block(group: "Group", operand: Any) -> Array:
+    """Returns one register as 8 rows of 16 bytes a warp."""
+    if isinstance(operand, tuple):
+        fragment, index = operand
+        operand = fragment.register(index)
+    flat = np.ascontiguousarray(lanes_of(group, operand))
+    return flat.view(np.complex128).reshape(-1, 8)
+
+
+def _left(group: "Group", kind: str, steps: int, operands: tuple[Any, ...]) -> Array:
+    """Returns A as f32 [warps, 16, k]; operands come by k step, then as the ISA numbers them."""
+    key = (kind, *(id(o[0]) * 8 + o[1] if isinstance(o, tuple) else id(o) for o in operands))
+    cache = group.machine.fragments
+    known = cache.get(key)
+    if known is not None:
+        return known[1]
+    each = len(operands) // steps  # 2 or 4 registers: two halves of rows, then of k
+    columns = each // 2
+    raw = np.empty((group.n // _WARP, 2, 8, steps * columns), np.complex128)
+    for number, operand in enumerate(operands):
+        step, place = divmod(number, each)
+        raw[:, place % 2, :, step * columns + place // 2] = _block(group, operand)
+    matrix = _decode(raw, kind).reshape(group.n // _WARP, 16, -1)
+    while len(cache) >= _CACHED:
+        del cache[next(iter(cache))]
+    cache[key] = (operands, matrix)  # the operands too: their ids must stay theirs
+    return matrix
+
+
+def _right(
+    group: "Group", kind: str, tiles: int, operands: tuple[Any, ...]
+) -> tuple[Array, int]:
+    """
+    Returns B as f32 [warps or CTAs, k, n] and how many warps share an entry.
+
+    Operands come by n tile, then k. Blocks that ldmatrix read with .trans are rows of k, all
+    others are rows of n.
+    """
+    each = len(operands) // tiles
+    fragments = [o[0] for o in operands if isinstance(o, tuple)]
+    alike = len(fragments) == len(operands) and (
+        len({(f.repeat, f.transposed) for f in fragments}) == 1
+    )
+    if alike:
+        repeat, transposed = fragments[0].repeat, fragments[0].transposed
+        blocks = [fragment.raw[index] for fragment, index in operands]
+    else:
+        repeat, transposed = 1, False
+        blocks = [_block(group, operand) for operand in operands]
+    count = blocks[0].shape[0]
+    if transposed:
+        raw = np.empty((count, each, 8, tiles), np.complex128)
+        for number, block in enumerate(blocks):
+            raw[:, number % each, :, number // each] = block
+        return _decode(raw, kind).reshape(count, each * 8, -1), repeat
+    raw = np.empty((count, tiles, 8, each), np.complex128)
+    for number, block in enumerate(blocks):
+        raw[:, number // each, :, number % each] = block
+    return _decode(raw, kind).reshape(count, tiles * 8, -1).transpose(0, 2, 1), repeat
+
+
+def multiply(
+    group: "Group",
+    site: "Site",
+    left: tuple[Any, ...],
+    right: tuple[Any, ...],
+    start: tuple[Lanes, ...],
+) -> list[Array]:
+    """
+    Returns C + A B for chains of mma.sync that share A, one after the other along k.
+
+    `site.extra` is (type of A and B, type of C and D, k steps, n tiles). `left` holds the
+    registers of A by k step, `right` those of B by n tile and k step, `start` those of C by n
+    tile. Products are exact, sums are f32 in an order of their own, as on a GPU.
+    """
+    kind, total, steps, tiles = site.extra
+    if not group.whole_warps():
+        message = "needs all 32 lanes of the warp; some have exited"
+        raise group.fault(site, "divergence", message)
+    a = _left(group, kind, steps, left)
+    b, repeat = _right(group, kind, tiles, right)
+    warps = group.n // _WARP
+    if repeat > 1:
+        a = a.reshape(warps // repeat, repeat * 16, -1)
+    product = np.matmul(a, b).reshape(warps, 2, 8, tiles, 4, 2)
+    rows = np.ascontiguousarray(product.transpose(3, 1, 5, 0, 2, 4)).reshape(tiles * 4, -1)
+    if total == "f32":
+        for row, former in zip(rows, start, strict=True):
+            if former.ndim or former:
+                np.add(row, former, out=row)
+        return list(rows)
+    return _halves(group, rows, start)
+
+
+def _halves(group: "Group", rows: Array, start: tuple[Lanes, ...]) -> list[Array]:
+    """Returns f16 accumulators, two a register, rounded once from the f32 sum."""
+    out: list[Array] = []
+    for number, former in enumerate(start):
+        pair = lanes_of(group, former).view(np.float16).reshape(-1, 2)
+        words = np.empty((group.n, 2), np.float16)
+        words[:, 0] = rows[2 * number] + pair[:, 0].astype(np.float32)
+        words[:, 1] = rows[2 * number + 1] + pair[:, 1].astype(np.float32)
+        out.append(words.view(np.uint32).reshape(-1))
+    return out

@@ -1,0 +1,227 @@
+"""Matrix instructions of a warp: ldmatrix, stmatrix, mma.sync (PTX ISA, "Warp Level Matrix")."""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..syntax import Instruction, Operand, Register, Vector
+from .forms import Fields, Table
+from .fragments import load_matrices, multiply, store_matrices
+
+if TYPE_CHECKING:
+    from ..codegen import BlockEmitter, Value
+
+
+class _Node:
+    """One mma.sync of a block; `previous` is the one whose result it adds to, if that waits."""
+
+    __slots__ = ("a", "b", "c", "d", "instruction", "kind", "previous", "total")
+
+    def __init__(self, instruction: Instruction, fields: Fields) -> None:
+        self.instruction = instruction
+        self.kind = fields["ab"]
+        self.total = fields["cd"]
+        self.a: tuple[Value, ...] = ()
+        self.b: tuple[Value, ...] = ()
+        self.c: tuple[Value, ...] = ()
+        self.d: tuple[Value, ...] = ()
+        self.previous: _Node | None = None
+
+    def chain(self) -> "list[_Node]":
+        """Returns the nodes that add up to this one's result, the first one first."""
+        nodes: list[_Node] = []
+        node: _Node | None = self
+        while node is not None:
+            nodes.append(node)
+            node = node.previous
+        return nodes[::-1]
+
+
+class MatrixQueue:
+    """
+    The mma.sync of a block whose results nobody has read yet.
+
+    They are emitted together when the first result is read: chains over the same accumulators
+    become longer products, chains that share A become wider ones. An mma only reads and writes
+    registers, so nothing can tell when it runs.
+    """
+
+    def __init__(self, emitter: "BlockEmitter") -> None:
+        self.emitter = emitter
+        self._pending: dict[_Node, None] = {}
+        self._made: dict[int, _Node] = {}  # id of a value: the node that makes it
+
+    def add(self, node: _Node, made: "tuple[Value, ...]") -> None:
+        """Takes a node that makes some values."""
+        node.d = made
+        first = self._made.get(id(node.c[0]))
+        if first in self._pending and first is not None and first.total == node.total:
+            if all(c is d for c, d in zip(node.c, first.d, strict=True)):
+                node.previous = first
+        for value in made:
+            self._made[id(value)] = node
+            value.make = partial(self._force, node)
+        self._pending[node] = None
+
+    def _force(self, node: _Node, value: "Value") -> None:
+        """Emits what computes a value, and everything else that waits."""
+        if node in self._pending:
+            self._flush()
+        if not value.names:
+            self._emit([node])
+
+    def _flush(self) -> None:
+        """Emits all ends of chains, those that share A together."""
+        nodes = list(self._pending)
+        self._pending.clear()
+        inner = {node.previous for node in nodes}
+        alike: dict[tuple[object, ...], list[_Node]] = {}
+        for node in nodes:
+            if node not in inner:
+                lefts = tuple(id(value) for link in node.chain() for value in link.a)
+                alike.setdefault((node.kind, node.total, *lefts), []).append(node)
+        for ends in alike.values():
+            self._emit(ends)
+
+    def _emit(self, ends: list[_Node]) -> None:
+        """Emits the product of chains that share A and are equally long."""
+        emitter = self.emitter
+        chains = [node.chain() for node in ends]
+        left = [self._operand(value) for link in chains[0] for value in link.a]
+        right = [self._operand(v) for chain in chains for link in chain for v in link.b]
+        code = "f4" if ends[0].total == "f32" else "u4"
+        start = [emitter.view(value, code) for chain in chains for value in chain[0].c]
+        outer = emitter.instruction
+        emitter.instruction = ends[0].instruction
+        extra = (ends[0].kind, ends[0].total, len(chains[0]), len(ends))
+        site = emitter.site(extra=extra)
+        emitter.instruction = outer
+        arguments = ", ".join(f"({', '.join(names)},)" for names in (left, right, start))
+        result = emitter.define(f"{emitter.use(multiply)}(g, {site}, {arguments})")
+        values = [value for node in ends for value in node.d]
+        for number, value in enumerate(values):
+            value.names[code] = f"{result}[{number}]"
+        for value in values:
+            value.names[code] = emitter.define(value.names[code])
+
+    def _operand(self, value: "Value") -> str:
+        """Returns an operand: a fragment's register that nobody else reads stays in it."""
+        if value.fragment:
+            return value.fragment
+        return self.emitter.view(value, "u4")
+
+
+def _vector(b: "BlockEmitter", operand: Operand, count: int) -> tuple[Operand, ...]:
+    """Returns the registers of a vector operand, whose number must be `count`."""
+    items = operand.items if isinstance(operand, Vector) else (operand,)
+    if len(items) != count:
+        raise b.error(f"expects a vector of {count} registers, got {len(items)}")
+    return items
+
+
+def _registers(b: "BlockEmitter", operand: Operand, count: int) -> tuple[Register, ...]:
+    """Returns a destination vector of 32-bit registers."""
+    items = _vector(b, operand, count)
+    for item in items:
+        if not isinstance(item, Register) or item.type not in ("b32", "u32", "s32", "f32"):
+            raise b.error("expects 32-bit registers as its destination")
+    return tuple(item for item in items if isinstance(item, Register))
+
+
+def _load(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
+    """Emits ldmatrix; its registers are made when something other than mma reads them."""
+    if b.guard is not None:
+        raise b.error("with a guard is not covered: all lanes of the warp must execute it")
+    d, address = b.operands(2)
+    count = int(fields["num"][1:])
+    targets = _registers(b, d, count)
+    base, offset = b.address(address)
+    site = b.site(
+        dtype=np.complex128,
+        size=16,
+        space="shared",
+        offset=offset,
+        extra=(count, bool(fields["trans"])),
+    )
+    fragment = b.define(f"{b.use(load_matrices)}(g, {site}, {base})")
+    for index, target in enumerate(targets):
+        b.put_fragment(target, fragment, index)
+
+
+def _store(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
+    """Emits stmatrix."""
+    if b.guard is not None:
+        raise b.error("with a guard is not covered: all lanes of the warp must execute it")
+    address, s = b.operands(2)
+    count = int(fields["num"][1:])
+    values = [b.read(item, "b32") for item in _vector(b, s, count)]
+    base, offset = b.address(address)
+    site = b.site(
+        dtype=np.complex128,
+        size=16,
+        space="shared",
+        offset=offset,
+        extra=(count, bool(fields["trans"])),
+    )
+    b.call(store_matrices, site, [base, *values])
+
+
+def _transpose(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
+    """Emits movmatrix."""
+    d, s = b.operands(2)
+    b.write(d, "b32", f"{b.use(transposed)}({b.read(s, 'b32')})")
+
+
+def transposed(value: "np.ndarray[tuple[int], np.dtype[np.uint32]]") -> object:
+    """Returns 8x8 matrices of 16-bit elements, one a warp, transposed (movmatrix)."""
+    if value.ndim == 0:
+        return value
+    halves = np.ascontiguousarray(value).view(np.uint16).reshape(-1, 8, 8)
+    return np.ascontiguousarray(halves.transpose(0, 2, 1)).reshape(-1).view(np.uint32)
+
+
+# Shape and type of A and B: registers of A and of B.
+_SHAPES = {
+    ("m16n8k16", "f16"): (4, 2),
+    ("m16n8k16", "bf16"): (4, 2),
+    ("m16n8k8", "f16"): (2, 1),
+    ("m16n8k8", "bf16"): (2, 1),
+    ("m16n8k8", "tf32"): (4, 2),
+    ("m16n8k4", "tf32"): (2, 1),
+}
+
+
+def _multiply(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
+    """Emits mma.sync."""
+    if b.guard is not None:
+        raise b.error("with a guard is not covered: all lanes of the warp must execute it")
+    shape, kind, total = fields["shape"], fields["ab"], fields["cd"]
+    counts = _SHAPES.get((shape, kind))
+    if counts is None or fields["ab"] != fields["b2"] or total != fields["c2"]:
+        raise b.error("is not covered by the simulator")
+    if total == "f16" and kind != "f16":
+        raise b.error("has f16 accumulators for f16 operands only")
+    d, a, x, c = b.operands(4)
+    accumulators = 4 if total == "f32" else 2
+    node = _Node(instruction, fields)
+    operand_type = "b32"
+    node.a = tuple(b.operand(o, operand_type) for o in _vector(b, a, counts[0]))
+    node.b = tuple(b.operand(o, operand_type) for o in _vector(b, x, counts[1]))
+    wanted = "f32" if total == "f32" else "b32"
+    node.c = tuple(b.operand(o, wanted) for o in _vector(b, c, accumulators))
+    targets = _registers(b, d, accumulators)
+    b.matrix.add(node, b.put_lazily(targets, "f4" if total == "f32" else "u4"))
+
+
+_FLOATS = "f16|bf16|tf32"
+FORMS: Table = (
+    ("ldmatrix.sync.aligned.m8n8.<num:x1|x2|x4>[.trans][.shared][.shared::cta].b16", _load),
+    ("stmatrix.sync.aligned.m8n8.<num:x1|x2|x4>[.trans][.shared][.shared::cta].b16", _store),
+    ("movmatrix.sync.aligned.m8n8.trans.b16", _transpose),
+    (
+        "mma.sync.aligned.<shape:m16n8k16|m16n8k8|m16n8k4>.row.col."
+        f"<cd:f32|f16>.<ab:{_FLOATS}>.<b2:{_FLOATS}>.<c2:f32|f16>",
+        _multiply,
+    ),
+)

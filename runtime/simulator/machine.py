@@ -1,0 +1,255 @@
+"""The state of one batch of CTAs while it runs, and the groups of lanes that run together."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import Finding, SimulationError
+from .memory import LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, Window
+from .syntax import Instruction
+from .types import Array, Lanes
+
+if TYPE_CHECKING:
+    from .codegen import Program, Site
+    from .device import Launch
+
+WARP = 32
+_POISON = 0xFF  # shared and local memory before the first write: NaN as any float type
+
+
+class Group:
+    """
+    Lanes that run a block together: all, a slice, or an ascending array of lane numbers.
+
+    `n` is their number. Values inside a block function have `n` elements, or are scalars.
+    """
+
+    __slots__ = ("_bases", "machine", "n", "select")
+
+    def __init__(self, machine: "Machine", select: slice | Array | None) -> None:
+        self.machine = machine
+        self.select = select
+        self._bases: dict[int, Array | None] = {}
+        if select is None:
+            self.n = machine.lanes
+        elif isinstance(select, slice):
+            self.n = int(select.stop - select.start)
+        else:
+            self.n = select.size
+
+    def lanes(self) -> Array:
+        """Returns the lane numbers, ascending."""
+        if self.select is None:
+            return np.arange(self.n)
+        if isinstance(self.select, slice):
+            return np.arange(self.select.start, self.select.stop)
+        return self.select
+
+    def at(self, positions: Array) -> "Group":
+        """Returns the group of the lanes at some positions of this one."""
+        return Group(self.machine, self.lanes()[positions])
+
+    def row(self, window: Window, shift: int = 0) -> Array | None:
+        """Returns where each lane's row begins, in units of `1 << shift` bytes."""
+        key = id(window) * 8 + shift
+        if key not in self._bases:
+            base = window.base
+            if base is not None:
+                base = (base if self.select is None else base[self.select]) >> shift
+            self._bases[key] = base
+        return self._bases[key]
+
+    def whole_warps(self) -> bool:
+        """Says whether every warp of the group has all its 32 lanes here."""
+        select = self.select
+        if select is None:
+            return True
+        if isinstance(select, slice):
+            return select.start % WARP == 0 and select.stop % WARP == 0
+        if select.size % WARP:
+            return False
+        warps = select.reshape(-1, WARP)
+        return bool(((warps[:, 0] % WARP == 0) & (warps[:, -1] - warps[:, 0] == WARP - 1)).all())
+
+    def clock(self, name: str) -> Lanes:
+        """Returns a clock register: instructions issued so far, which only ever grow."""
+        steps = self.machine.steps
+        if name in ("%clock64", "%globaltimer"):
+            return np.uint64(steps)
+        return np.uint32(steps >> 32 if name.endswith("_hi") else steps & 0xFFFFFFFF)
+
+    def fault(
+        self,
+        site: "Site",
+        kind: str,
+        message: str,
+        positions: Array | None = None,
+        address: int | None = None,
+    ) -> SimulationError:
+        """Returns the error for lanes at some positions of the group (all of them if None)."""
+        lanes = self.lanes()
+        concerned = lanes if positions is None else lanes[positions]
+        return self.machine.fault(site.instruction, kind, message, concerned, address)
+
+
+class Machine:
+    """
+    One batch of CTAs: lanes, registers, shared and local memory, barriers, async copies.
+
+    Lanes are ordered by CTA, then thread. A CTA takes a multiple of 32 lanes; those beyond its
+    threads count as exited from the beginning.
+    """
+
+    def __init__(self, launch: "Launch", first: int, ctas: int) -> None:
+        self.launch = launch
+        self.program: Program = launch.program
+        self.first = first
+        self.ctas = ctas
+        self.threads = launch.threads
+        self.padded = (launch.threads + WARP - 1) // WARP * WARP
+        self.lanes = ctas * self.padded
+        self.whole = Group(self, None)
+        self.exited: Array = np.arange(self.lanes) % self.padded >= self.threads
+        self.alive = ctas * self.threads
+        self.hits: dict[Any, Any] = {}
+        self.steps = 0
+        self.thread_instructions = 0
+        self.checks = launch.checks
+        self.copies: Any = None  # what isa/asynchronous.py keeps of copies in flight
+        self.fragments: dict[Any, Any] = {}  # what isa/matrix.py keeps of decoded operands
+        self.windows = self._windows()
+        self.shared = self.windows["shared"]
+        self.file: list[Lanes] = [np.uint32(0)] * self.program.registers
+        self._fill()
+
+    def _windows(self) -> dict[str, Window]:
+        """Makes the memory of the spaces that are not global."""
+        launch = self.launch
+        row = (launch.shared_bytes + 1023) // 1024 * 1024
+        shared = np.full(max(row * self.ctas, 16), _POISON, np.uint8)
+        cta = np.arange(self.lanes) // self.padded
+        base = None if self.ctas == 1 else cta * row
+        layout = self.program.layout
+        local = np.full(max(layout.local * self.lanes, 16), _POISON, np.uint8)
+        params = np.zeros((len(launch.params) + 31) // 16 * 16, np.uint8)
+        params[: len(launch.params)] = np.frombuffer(launch.params, np.uint8)
+        windows = {
+            "shared": Window("shared", shared, launch.shared_bytes, base),
+            "local": Window("local", local, layout.local, np.arange(self.lanes) * layout.local),
+            "param": Window("param", params, layout.params, None, writable=False),
+        }
+        if "uninitialised" in self.checks:
+            windows["shared"].written = np.zeros(shared.size, np.uint8)
+        return windows
+
+    def _fill(self) -> None:
+        """Sets the launch-time values of the register file."""
+        for code, index in self.program.register_codes:
+            self.file[index] = np.zeros((), code)[()]
+        for (kind, key), index in self.program.pseudo.items():
+            if kind == "special":
+                self.file[index] = self._special(key)
+            elif kind == "symbol":
+                self.file[index] = np.uint64(self.launch.symbols[key])
+            elif kind == "param":
+                offset, code = key.split(":")
+                size = np.dtype(code).itemsize
+                raw = self.launch.params[int(offset) : int(offset) + size]
+                self.file[index] = np.frombuffer(raw, code)[0]
+
+    def _special(self, name: str) -> Lanes:
+        """Returns the value of a special register over all lanes."""
+        launch = self.launch
+        if name.startswith(("%ntid.", "%nctaid.")):
+            extents = launch.block if name[1] == "n" and name[2] == "t" else launch.grid
+            return np.uint32(extents["xyz".index(name[-1])])
+        thread = np.arange(self.lanes, dtype=np.uint32) % np.uint32(self.padded)
+        lane = thread % np.uint32(WARP)
+        if name.startswith("%tid."):
+            return self._axis(np.minimum(thread, self.threads - 1), launch.block, name[-1])
+        if name.startswith("%ctaid."):
+            cta = np.arange(self.lanes, dtype=np.int64) // self.padded + self.first
+            return self._axis(cta, launch.grid, name[-1])
+        if name == "%laneid":
+            return lane
+        if name == "%warpid":
+            return thread // np.uint32(WARP)
+        if name.startswith("%lanemask_"):
+            return _lanemask(name[-2:], lane)
+        constants = {
+            "%nwarpid": 64,
+            "%nsmid": launch.multiprocessors,
+            "%dynamic_smem_size": launch.dynamic_bytes,
+            "%total_smem_size": launch.shared_bytes,
+            "%aggr_smem_size": launch.shared_bytes,
+        }
+        if name == "%smid":
+            cta = np.arange(self.lanes, dtype=np.int64) // self.padded + self.first
+            return (cta % launch.multiprocessors).astype(np.uint32)
+        wide = name in ("%gridid", "%current_graph_exec")
+        return np.uint64(0) if wide else np.uint32(constants.get(name, 0))
+
+    @staticmethod
+    def _axis(index: Array, extents: tuple[int, int, int], axis: str) -> Lanes:
+        """Returns one coordinate of a linear index; a scalar where the extent is 1."""
+        x, y, z = extents
+        if extents["xyz".index(axis)] == 1:
+            return np.uint32(0)
+        if axis == "x":
+            return (index % x).astype(np.uint32)
+        if axis == "y":
+            return (index // x % y).astype(np.uint32)
+        return (index // (x * y) % z).astype(np.uint32)
+
+    def window_of(self, address: int) -> tuple[Window, int] | None:
+        """Returns the window that a generic address lies in and the window's first address."""
+        for space, start in (
+            ("shared", SHARED_WINDOW),
+            ("local", LOCAL_WINDOW),
+            ("param", PARAM_WINDOW),
+        ):
+            if start <= address < start + (1 << 32):
+                return self.windows[space], start
+        return None
+
+    def place(self, lane: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+        """Returns ctaid and tid of a lane."""
+        cta, thread = self.first + lane // self.padded, lane % self.padded
+        gx, gy, _ = self.launch.grid
+        bx, by, _ = self.launch.block
+        return (
+            (cta % gx, cta // gx % gy, cta // (gx * gy)),
+            (thread % bx, thread // bx % by, thread // (bx * by)),
+        )
+
+    def fault(
+        self,
+        instruction: Instruction | None,
+        kind: str,
+        message: str,
+        lanes: Array,
+        address: int | None = None,
+    ) -> SimulationError:
+        """Returns the error for some lanes at an instruction."""
+        ctaid, tid = self.place(int(lanes[0]))
+        module = self.program.module
+        finding = Finding(
+            kind,
+            message,
+            self.program.name,
+            ctaid,
+            tid,
+            int(lanes.size),
+            instruction.line if instruction else 0,
+            module.source_of(instruction) if instruction else "",
+            module.text_of(instruction) if instruction else "",
+            address,
+        )
+        return SimulationError(finding)
+
+
+def _lanemask(which: str, lane: Array) -> Array:
+    """Returns %lanemask_eq and its kin."""
+    bit = np.uint32(1) << lane
+    below = bit - np.uint32(1)
+    return {"eq": bit, "lt": below, "le": below | bit, "ge": ~below, "gt": ~(below | bit)}[which]

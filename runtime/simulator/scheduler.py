@@ -1,0 +1,340 @@
+"""
+Runs the lanes of one batch: groups, reconvergence, rendezvous, fairness, deadlock.
+
+The group in the block highest up runs first and takes in all lanes that wait for that block, so
+that lanes which parted meet again. A group that was passed over too often runs next, so that
+spinning lanes can't starve the others. A block with a `.sync` instruction waits for the lanes
+that its mask names: results don't depend on the order in which groups run.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from .barriers import Barriers, warp_bits
+from .machine import Group, Machine
+from .syntax import Register
+from .types import Array, Lanes
+
+if TYPE_CHECKING:
+    from .codegen import CompiledBlock, Site
+
+_PATIENCE = 64  # times that a ready group may be passed over
+Selection: TypeAlias = slice | Array | None
+
+
+class StepLimit(Exception):
+    """Says that max_steps instructions were issued."""
+
+
+class Scheduler:
+    """Runs one batch to its end."""
+
+    def __init__(self, machine: Machine, max_steps: int | None) -> None:
+        self.machine = machine
+        self.blocks = machine.program.blocks
+        self.max_steps = max_steps
+        self.barriers = Barriers(machine)
+        self.ready: dict[int, list[Array | None]] = {}
+        self.parked: dict[int, Array] = {}  # block: lanes that wait for their mates
+        self._age: dict[int, int] = {}
+        self._owned: set[int] = set()  # registers whose array nobody else refers to
+        self._executed = 0
+
+    def run(self, slice_blocks: int) -> Iterator[None]:
+        """Runs the batch; yields after every `slice_blocks` blocks so that others get on."""
+        machine = self.machine
+        self._push(0, None if machine.alive == machine.lanes else np.flatnonzero(~machine.exited))
+        pause = slice_blocks
+        while True:
+            index = self._pick()
+            if index < 0:
+                if self._wake():
+                    continue
+                break
+            lanes = self._merge(index)
+            block = self.blocks[index]
+            if block.mask is not None:
+                lanes = self._gather(block, lanes)
+                if lanes is not None and not lanes.size:
+                    continue
+            self._execute(block, lanes)
+            if self._executed >= pause:
+                pause = self._executed + slice_blocks
+                yield
+        self._finish()
+
+    def _push(self, index: int, lanes: Array | None) -> None:
+        """Makes lanes ready to run a block; None stands for all."""
+        if index < 0:
+            self._exit(lanes)
+            return
+        self.ready.setdefault(index, []).append(lanes)
+
+    def _pick(self) -> int:
+        """Returns the block to run next, or -1."""
+        ready = self.ready
+        if len(ready) == 1:
+            self._age.clear()
+            return next(iter(ready))
+        if not ready:
+            return -1
+        age = self._age
+        chosen = min(ready)
+        for index in ready:
+            age[index] = age.get(index, 0) + 1
+            if age[index] > _PATIENCE:
+                chosen = index
+        age[chosen] = 0
+        return chosen
+
+    def _merge(self, index: int) -> Array | None:
+        """Takes all lanes that are ready for a block; None for all."""
+        parts = self.ready.pop(index)
+        if len(parts) == 1 or any(part is None for part in parts):
+            lanes = parts[0]
+        else:
+            lanes = np.sort(np.concatenate([part for part in parts if part is not None]))
+        if lanes is not None and lanes.size == self.machine.lanes:
+            return None
+        return lanes
+
+    def _gather(self, block: "CompiledBlock", lanes: Array | None) -> Array | None:
+        """Returns the lanes whose mates are all here; parks the others."""
+        machine = self.machine
+        earlier = self.parked.pop(block.index, None)
+        if earlier is not None and lanes is not None:
+            lanes = np.sort(np.concatenate([earlier, lanes]))
+        if lanes is None:
+            return None
+        here = np.zeros(machine.lanes, bool)
+        here[lanes] = True
+        missing = warp_bits(~(here | machine.exited))[lanes // 32]
+        mask: Lanes
+        if isinstance(block.mask, Register):
+            mask = machine.file[block.mask.index]
+            mask = (mask[lanes] if mask.ndim else mask).view(np.uint32)
+        else:
+            mask = np.uint32(block.mask or 0)
+        free = (missing & mask) == 0
+        if free.all():
+            return lanes
+        self.parked[block.index] = lanes[~free]
+        return lanes[free]
+
+    def _execute(self, block: "CompiledBlock", lanes: Array | None) -> None:
+        """Runs a block for some lanes and sends them on."""
+        machine = self.machine
+        file = machine.file
+        self._executed += 1
+        machine.steps += block.size
+        if self.max_steps is not None and machine.steps > self.max_steps:
+            raise StepLimit
+        if lanes is None:
+            group = machine.whole
+            results = block.run(group, *block.fetch(file))
+            if self._owned:
+                self._owned.difference_update(block.inputs, block.outputs)
+            position = 1
+            for register in block.outputs:
+                file[register] = results[position]
+                position += 1
+        else:
+            select = _narrow(lanes)
+            group = Group(machine, select)
+            values = [v[select] if v.ndim else v for v in block.fetch(file)]
+            results = block.run(group, *values)
+            self._store(block, select, results)
+        machine.thread_instructions += block.size * group.n
+        self._leave(block, group, lanes, results[0])
+
+    def _store(self, block: "CompiledBlock", select: Any, results: tuple[Lanes, ...]) -> None:
+        """Writes what lives out of a block for some lanes only."""
+        file = self.machine.file
+        new = results[1:]
+        if isinstance(select, slice):  # inputs were views of the file; a swap must not see itself
+            new = tuple(v.copy() if v.ndim and v.base is not None else v for v in new)
+        for register, value in zip(block.outputs, new, strict=True):
+            old = file[register]
+            if register not in self._owned:
+                if old is value:
+                    continue
+                old = np.full(self.machine.lanes, old) if old.ndim == 0 else old.copy()
+                file[register] = old
+                self._owned.add(register)
+            old[select] = value
+
+    def _leave(
+        self, block: "CompiledBlock", group: Group, lanes: Array | None, flag: Any
+    ) -> None:
+        """Sends lanes where the end of a block leads them."""
+        kind = block.terminator.kind
+        if kind == "fall":
+            self._push(block.follow, lanes)
+        elif kind == "jump":
+            self._push(block.targets[0], lanes)
+        elif kind == "branch":
+            self._branch(block.targets[0], block.follow, group, lanes, flag)
+        elif kind == "exit":
+            if flag is None:
+                self._exit(lanes)
+            else:
+                self._branch(-1, block.follow, group, lanes, flag)
+        elif kind == "table":
+            self._table(block, group, flag)
+        elif kind == "trap":
+            self._trap(block, group, lanes, flag)
+        elif kind == "warp":
+            self._warp(block, group, flag)
+        else:
+            self._barrier(block, group, lanes, flag)
+
+    def _branch(
+        self, target: int, follow: int, group: Group, lanes: Array | None, flag: Lanes
+    ) -> None:
+        """Sends lanes to the target where the flag holds, else to the block below."""
+        if flag.ndim == 0:
+            self._push(target if flag else follow, lanes)
+            return
+        taken = int(np.count_nonzero(flag))
+        if taken in (0, group.n):
+            self._push(target if taken else follow, lanes)
+            return
+        everyone = group.lanes()
+        self._push(follow, everyone[~flag])
+        self._push(target, everyone[flag])
+
+    def _table(self, block: "CompiledBlock", group: Group, flag: Lanes) -> None:
+        """Sends lanes where a table of labels leads them."""
+        everyone = group.lanes()
+        index = np.broadcast_to(flag, group.n)
+        for value in np.unique(index):
+            chosen = everyone[index == value]
+            if value >= len(block.targets):
+                site = self._site(block)
+                message = f"index {value} in a list of {len(block.targets)} labels"
+                raise self.machine.fault(site.instruction, "bounds", message, chosen)
+            self._push(block.targets[int(value)], chosen)
+
+    def _trap(
+        self, block: "CompiledBlock", group: Group, lanes: Array | None, flag: Lanes | None
+    ) -> None:
+        """Raises for lanes that execute trap."""
+        everyone = group.lanes()
+        trapped = everyone if flag is None else everyone[np.broadcast_to(flag, group.n)]
+        if trapped.size:
+            instruction = self._site(block).instruction
+            raise self.machine.fault(instruction, "trap", "the kernel executed trap", trapped)
+        self._push(block.follow, lanes)
+
+    @staticmethod
+    def _site(block: "CompiledBlock") -> "Site":
+        """Returns the site of a block's last instruction, which must have one."""
+        site = block.terminator.site
+        if site is None:
+            raise LookupError(f"block {block.index} has no terminator")
+        return site
+
+    def _barrier(
+        self, block: "CompiledBlock", group: Group, lanes: Array | None, flag: Any
+    ) -> None:
+        """Brings lanes to a barrier."""
+        number, count = flag
+        waits = block.terminator.kind == "barrier"
+        if waits and count is None and number.ndim == 0 and group.n == self.machine.alive:
+            if not any(self.barriers.waiting.values()) and not any(
+                arrived.any() for arrived in self.barriers.arrived.values()
+            ):
+                self._push(block.follow, lanes)
+                return
+        everyone = group.lanes()
+        site = self._site(block)
+        threads = None if count is None else np.broadcast_to(count, group.n)
+        numbers = np.broadcast_to(number, group.n)
+        for value in np.unique(numbers):
+            part = everyone[numbers == value]
+            if value >= 16:
+                message = f"barrier {value}; there are 16, from 0"
+                raise self.machine.fault(site.instruction, "bounds", message, part)
+            wanted = None if threads is None else int(threads[numbers == value][0])
+            for follow, free in self.barriers.arrive(
+                int(value), part, wanted, site, block.follow, waits
+            ):
+                self._push(follow, free)
+
+    def _warp(self, block: "CompiledBlock", group: Group, flag: Lanes) -> None:
+        """Brings lanes to bar.warp.sync."""
+        masks = np.broadcast_to(flag, group.n)
+        site = self._site(block)
+        for follow, free in self.barriers.warp_sync(group.lanes(), masks, site, block.follow):
+            self._push(follow, free)
+
+    def _exit(self, lanes: Array | None) -> None:
+        """Ends lanes; those who waited only for them go on."""
+        machine = self.machine
+        if lanes is None:
+            machine.exited[:] = True
+            machine.alive = 0
+            return
+        machine.exited[lanes] = True
+        machine.alive -= lanes.size
+        for follow, free in self.barriers.exits():
+            self._push(follow, free)
+
+    def _wake(self) -> bool:
+        """Makes parked lanes ready whose mates have exited; says whether there are any."""
+        for follow, free in self.barriers.release_warps():
+            self._push(follow, free)
+        for index in list(self.parked):
+            lanes = self.parked.pop(index)
+            free = self._gather(self.blocks[index], lanes)
+            if free is not None and free.size:
+                self._push(index, free)
+        return bool(self.ready)
+
+    def _finish(self) -> None:
+        """Raises the deadlock report if lanes are left when nothing can run."""
+        if self.machine.alive:
+            raise deadlock(self)
+
+
+def _narrow(lanes: Array) -> slice | Array:
+    """Returns lanes as a slice where they are contiguous."""
+    first, last = int(lanes[0]), int(lanes[-1])
+    return slice(first, last + 1) if last - first + 1 == lanes.size else lanes
+
+
+def deadlock(scheduler: Scheduler) -> Exception:
+    """Returns the error that says who waits where."""
+    machine = scheduler.machine
+    lines: list[str] = []
+    first: tuple[Any, Array] | None = None
+    for number, entries in scheduler.barriers.waiting.items():
+        arrived = scheduler.barriers.arrived[number]
+        expected = scheduler.barriers.expected[number]
+        for entry in entries:
+            cta = int(entry.lanes[0]) // machine.padded
+            wanted = int(expected[cta]) or int(scheduler.barriers.alive()[cta])
+            lines.append(
+                f"{entry.lanes.size} threads wait at barrier {number} in PTX line "
+                f"{entry.site.instruction.line}; in block {machine.place(cta * machine.padded)[0]} "
+                f"{int(arrived[cta])} of {wanted} have arrived"
+            )
+            first = first or (entry.site.instruction, entry.lanes)
+    for lanes, masks, site, _ in scheduler.barriers.warps:
+        line = site.instruction.line
+        lines.append(
+            f"{lanes.size} threads wait at bar.warp.sync {int(masks[0]):#x} in PTX line {line}"
+        )
+        first = first or (site.instruction, lanes)
+    for index, lanes in scheduler.parked.items():
+        block = scheduler.blocks[index]
+        line = block.first.line if block.first else 0
+        lines.append(
+            f"{lanes.size} threads wait before PTX line {line} for the other lanes of their masks"
+        )
+        first = first or (block.first, lanes)
+    instruction, lanes = first or (None, np.flatnonzero(~machine.exited))
+    message = "no thread can go on:\n    " + "\n    ".join(lines)
+    return machine.fault(instruction, "deadlock", message, lanes)
