@@ -144,7 +144,7 @@ def _dtype_name(dtype: np.dtype[Any]) -> str:
 
 def _numpy_view(array: npt.NDArray[Any], name: str) -> ArrayView:
     dtype = _dtype_name(array.dtype)
-    bits = array.view(np.uint16) if dtype == "bf16" and array.flags.c_contiguous else array
+    bits = array.view(np.uint16) if dtype == "bf16" else array
     return ArrayView(
         name,
         dtype,

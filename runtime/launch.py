@@ -167,7 +167,14 @@ def run_kernel(
     signature.check_ranges(symbols)
     grid = signature.grid(symbols)
     kernel = device.load(artifact)
-    buffers = {name: device.adopt(view, stream) for name, view in views.items()}
+    buffers = {
+        # What a kernel writes goes to a copy of the caller's host memory.
+        name: device.adopt(view, stream)
+        if param.access == "read"
+        else device.array(args[name], name)
+        for name, (param, _) in signature.pointers.items()
+        for view in (views[name],)
+    }
     arguments = signature.arguments(buffers, scalars, symbols)
     if 0 not in grid:
         kernel.launch(grid, arguments, stream)

@@ -1,8 +1,8 @@
 """The simulator as a device: PTX run on the CPU by NumPy, with bounds checks on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary, finalize
 
 import numpy as np
@@ -30,11 +30,13 @@ class SimulatorWorkspace:
 class SimulatorKernel:
     """A kernel loaded on the simulator."""
 
-    def __init__(self, device: "SimulatorDevice", contract: KernelContract, entry: Any) -> None:
+    def __init__(
+        self, device: "SimulatorDevice", contract: KernelContract, entry: simulator.Kernel
+    ) -> None:
         self._device = device
         self._contract = contract
         self._entry = entry
-        self.report: object = None  # the simulator's report of the last launch
+        self.report: simulator.Report | None = None  # the simulator's report of the last launch
 
     def launch(self, grid: Grid, args: Sequence[Argument], stream: object = None) -> None:
         """Runs the whole grid before it returns; raises KernelFault for an illegal access."""
@@ -56,27 +58,40 @@ class SimulatorDevice:
     """
     The simulator; it runs kernels for every target whose instructions it covers.
 
+    It reads and writes the caller's host memory in place where that is writable.
+
     `checks` are those of the simulator: `none`, `default`, `all` or a set of names.
     """
 
     kind = "simulator"
     name = "simulator"
 
-    def __init__(self, checks: Any = "default") -> None:
-        self._device: Any = simulator.Device(checks=checks)
+    def __init__(self, checks: str | Iterable[str] = "default") -> None:
+        try:
+            self._device = simulator.Device(checks=checks)
+        except ValueError as error:
+            raise DeviceError(f"simulator: {error}") from None
         self._kernels: WeakKeyDictionary[KernelArtifact, SimulatorKernel] = WeakKeyDictionary()
 
     def check_target(self, target: str) -> None:
         """Accepts every target; what is not covered is refused when the PTX is loaded."""
 
-    def raw(self, buffer: Buffer) -> Any:
+    def raw(self, buffer: Buffer) -> simulator.Buffer:
         """Returns the simulator's own buffer; raises ArgumentError for another device's."""
         if buffer.device is not self:
-            raise ArgumentError(buffer.name, f"a buffer of '{self.name}'", _place(buffer))
-        return buffer.handle
+            got = f"one of '{buffer.device.name}'"
+            raise ArgumentError(buffer.name, f"a buffer of '{self.name}'", got)
+        return cast("simulator.Buffer", buffer.handle)
 
     def adopt(self, view: ArrayView, stream: object = None) -> Buffer:
-        """Returns a buffer with a copy of host memory, or the buffer itself."""
+        """Returns a buffer on host memory as it is, on a copy where it is read-only."""
+        return self._take(view, copy=view.read_only or not view.contiguous)
+
+    def array(self, array: object, name: str = "") -> Buffer:
+        """Returns a buffer with a copy of a host array."""
+        return self._take(view_of(array, name), copy=True)
+
+    def _take(self, view: ArrayView, copy: bool) -> Buffer:
         if view.buffer is not None:
             self.raw(view.buffer)
             return view.buffer
@@ -85,34 +100,27 @@ class SimulatorDevice:
         if view.dtype not in NUMPY_DTYPES or view.host is None:
             got = view.dtype if view.dtype not in NUMPY_DTYPES else "other strides"
             raise ArgumentError(view.name, "f16, bf16, f32 or i32, C-contiguous", got)
-        return self._hold(view.host, view.dtype, view.name)
+        return self._hold(view.host, view.dtype, view.name, copy)
 
-    def _hold(self, host: npt.NDArray[Any], dtype: str, name: str) -> Buffer:
-        if not host.size:
-            return self.empty(host.shape, dtype, name)
-        return self._own(self._device.array(host, name=name), host.shape, dtype, name)
+    def _hold(self, host: npt.NDArray[Any], dtype: str, name: str, copy: bool) -> Buffer:
+        make = self._device.array if copy else self._device.view
+        return self._own(make(host, dtype, name), host.shape, dtype, name)
 
-    def _own(self, raw: Any, shape: tuple[int, ...], dtype: str, name: str) -> Buffer:
+    def _own(self, raw: simulator.Buffer, shape: tuple[int, ...], dtype: str, name: str) -> Buffer:
         buffer = Buffer(self, shape, dtype, raw.address, raw, name)
         finalize(buffer, raw.free)
         return buffer
 
-    def array(self, array: object, name: str = "") -> Buffer:
-        """Returns a buffer with a copy of a host array."""
-        return self.adopt(view_of(array, name))
-
     def empty(self, shape: tuple[int, ...], dtype: str, name: str = "") -> Buffer:
         """Returns a new buffer of undefined content."""
-        # An array without elements still gets an address of its own, of one element.
-        held = shape if 0 not in shape else (1,)
-        return self._own(self._device.empty(held, dtype, name=name), shape, dtype, name)
+        return self._own(self._device.empty(shape, dtype, name), shape, dtype, name)
 
     def workspace(
         self, arrays: Mapping[str, npt.NDArray[np.int32]], stream: object = None
     ) -> SimulatorWorkspace:
         """Returns one named buffer for each of `arrays`."""
         return SimulatorWorkspace(
-            {name: self._hold(array, "i32", name) for name, array in arrays.items()}
+            {name: self._hold(array, "i32", name, copy=True) for name, array in arrays.items()}
         )
 
     def load(self, artifact: KernelArtifact) -> SimulatorKernel:
@@ -121,7 +129,7 @@ class SimulatorDevice:
         if kernel is None:
             contract = artifact.contract
             try:
-                entry: Any = self._device.load(artifact.ptx)[contract.name]
+                entry = self._device.load(artifact.ptx)[contract.name]
             except simulator.PTXError as error:
                 raise AssemblerError(f"simulator: {contract.name}: {error}") from error
             kernel = self._kernels[artifact] = SimulatorKernel(self, contract, entry)
@@ -134,12 +142,7 @@ class SimulatorDevice:
         self, buffer: Buffer, out: npt.NDArray[Any] | None = None, stream: object = None
     ) -> npt.NDArray[Any]:
         """Returns a copy of the content."""
-        target = np.empty(buffer.shape, NUMPY_DTYPES[buffer.dtype]) if out is None else out
-        if target.size:
-            content: npt.NDArray[Any] = self.raw(buffer).numpy()
-            target[...] = content.view(target.dtype).reshape(target.shape)
+        content = self.raw(buffer).numpy()
+        target = np.empty_like(content) if out is None else out
+        target[...] = content
         return target
-
-
-def _place(buffer: Buffer) -> str:
-    return f"one of '{buffer.device.name}'"

@@ -1,14 +1,17 @@
 """The simulator as a device: kernels run from PTX, faults and refusals are errors of ours."""
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 
+from tilewright.runtime.array import view_of
 from tilewright.runtime.artifact import KernelArtifact
 from tilewright.runtime.contract import KernelContract, PointerParam, ScalarParam, SymbolRange
-from tilewright.runtime.errors import ArgumentError, AssemblerError, KernelFault
+from tilewright.runtime.errors import ArgumentError, AssemblerError, DeviceError, KernelFault
 from tilewright.runtime.launch import run_kernel
 from tilewright.runtime.simulator_device import SimulatorDevice
 from tilewright.test.runtime.foreign_array import CudaArray, Producer, random_bits
@@ -114,8 +117,7 @@ def test_a_kernel_is_loaded_once(device: SimulatorDevice) -> None:
 def test_arrays_round_trip(
     device: SimulatorDevice, shape: tuple[int, ...], dtype: type[np.generic]
 ) -> None:
-    array = random_bits((*shape, 2)).view(np.uint32)[..., 0].astype(np.int32)
-    content = array.astype(dtype)
+    content = np.random.default_rng().integers(0, 2048, shape).astype(dtype)
     buffer = device.array(content)
     assert buffer.shape == shape
     np.testing.assert_array_equal(buffer.numpy(), content)
@@ -134,6 +136,51 @@ def test_the_content_is_a_copy(device: SimulatorDevice) -> None:
     source[:] = 1
     buffer.numpy()[:] = 2
     np.testing.assert_array_equal(buffer.numpy(), np.zeros(4, np.float32))
+
+
+def test_arrays_with_gaps_are_copied_together(device: SimulatorDevice) -> None:
+    array = random_bits((3, 8))
+    for strided in (array[:, ::2], array.view(ml_dtypes.bfloat16)[:, ::2]):
+        np.testing.assert_array_equal(device.array(strided).numpy(), array[:, ::2])
+
+
+def test_adopted_memory_is_not_copied(device: SimulatorDevice) -> None:
+    array = np.zeros(4, np.float32)
+    buffer = device.adopt(view_of(array, "x"))
+    array[:] = 7
+    np.testing.assert_array_equal(buffer.numpy(), array)
+
+
+def test_read_only_memory_is_copied(device: SimulatorDevice) -> None:
+    array = np.zeros(4, np.float32)
+    array.flags.writeable = False
+    np.testing.assert_array_equal(device.adopt(view_of(array, "x")).numpy(), array)
+
+
+def test_a_kernel_run_by_name_does_not_write_the_callers_memory(device: SimulatorDevice) -> None:
+    x, y = np.ones(70, np.float32), np.zeros(70, np.float32)
+    run_kernel(device, AXPY, {"x": x, "y": y, "a": 1.0})
+    assert not y.any()
+
+
+def test_a_buffer_that_is_gone_is_freed(device: SimulatorDevice) -> None:
+    kernel = device.load(AXPY)
+    x, y = (device.array(np.zeros(64, np.float32), name) for name in ("x", "y"))
+    address = x.address
+    del x
+    gc.collect()
+    with pytest.raises(KernelFault, match="use-after-free"):
+        kernel.launch((1, 1, 1), [address, y, 64, 1.0])
+
+
+def test_unknown_checks_are_refused() -> None:
+    with pytest.raises(DeviceError, match="unknown checks"):
+        SimulatorDevice("everything")
+
+
+def test_arguments_that_do_not_fit_the_ptx_are_refused(device: SimulatorDevice) -> None:
+    with pytest.raises(DeviceError, match="simulator: "):
+        device.load(AXPY).launch((1, 1, 1), [1, 2, 3])
 
 
 def test_memory_of_a_gpu_is_refused(device: SimulatorDevice) -> None:
