@@ -91,7 +91,8 @@ class CopyAsyncOp(IRDLOperation):
 
     The region gives for each row of the tile the offset of its first element, in elements, and
     whether the row is valid; an invalid row is filled with zeros and not read. The sources share
-    the offsets. Where the predicate is false nothing is copied. Each source commits a group.
+    the offsets, and the rings the type of a stage. Where the predicate is false nothing is copied.
+    Each source commits a group.
 
     ```mlir
     %k, %v = tile.copy_async %keys, %values into %k_ring, %v_ring[%stage] if %more rows {
@@ -141,9 +142,9 @@ class CopyAsyncOp(IRDLOperation):
         expected = [ring.inflight() for ring in rings if isinstance(ring, RingType)]
         if expected != list(self.stages_in_flight.types):
             raise VerifyException("expects a stage in flight of each ring as its results")
-        shapes = {(ring.rows, ring.columns) for ring in rings if isinstance(ring, RingType)}
-        if len(shapes) != 1:
-            raise VerifyException(f"expects rings of one shape, got {sorted(shapes)}")
+        if len(set(expected)) != 1:
+            got = " and ".join(str(kind) for kind in expected)
+            raise VerifyException(f"expects rings of one shape, element type and layout, got {got}")
         verify_rows_region(self.rows)
 
 

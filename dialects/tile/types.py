@@ -18,7 +18,14 @@ Source: PTX ISA, matrix fragments for mma.m16n8k16 with floating-point type.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from xdsl.dialects.builtin import ArrayAttr, BFloat16Type, Float16Type, IntAttr
+from xdsl.dialects.builtin import (
+    AnyFloat,
+    ArrayAttr,
+    BFloat16Type,
+    Float16Type,
+    IntAttr,
+    IntegerType,
+)
 from xdsl.dialects.utils import EnumAttribute
 from xdsl.ir import (
     Attribute,
@@ -30,6 +37,7 @@ from xdsl.irdl import irdl_attr_definition
 from xdsl.parser import AttrParser
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import VerifyException
+from xdsl.utils.hints import isa
 from xdsl.utils.str_enum import StrEnum
 
 ROWS_PER_WARP = 16
@@ -315,6 +323,8 @@ class FragmentType(ParametrizedAttribute, TypeAttribute):
             printer.print_string(f", {self.layout.data}")
 
     def verify(self) -> None:
+        if not isinstance(self.element_type, IntegerType) and not isa(self.element_type, AnyFloat):
+            raise VerifyException(f"expected elements that are numbers, got {self.element_type}")
         granules = _GRANULES[self.layout.data]
         if len(self.shape) != len(granules):
             raise VerifyException(

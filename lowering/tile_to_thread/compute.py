@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from xdsl.dialects import arith, llvm, vector
 from xdsl.dialects.builtin import (
+    AnyFloat,
     BFloat16Type,
     DenseArrayBase,
     Float16Type,
+    FloatAttr,
     IntegerType,
     VectorType,
     f32,
@@ -171,7 +173,9 @@ def _map_each_element(thread: Thread, op: tile.MapOp) -> None:
 def _zero(thread: Thread, fragment: FragmentType) -> SSAValue:
     if isa(element := fragment.element_type, IntegerType):
         return thread.emit.integer(0, element)
-    return thread.emit.float32(0.0)
+    if isa(element, AnyFloat):
+        return thread.emit.constant(FloatAttr(0.0, element))
+    raise TypeError(f"expected a fragment of numbers, got {fragment}")
 
 
 def _coordinates(

@@ -209,7 +209,7 @@ tile.kernel @rings_of_two_shapes(
 ) warps 4 grid [1, 1, 1] {
   %long = tile.alloc : !tile.ring<2 x [64, 64], f16, swizzle128>
   %short = tile.alloc : !tile.ring<2 x [32, 64], f16, swizzle128>
-  // expected-error @+1 {{'tile.copy_async' op expects rings of one shape, got [(32, 64), (64, 64)]}}
+  // expected-error @+1 {{'tile.copy_async' op expects rings of one shape, element type and layout, got !tile.inflight<[64, 64], f16, swizzle128> and !tile.inflight<[32, 64], f16, swizzle128>}}
   %a, %b = tile.copy_async %x, %x into %long, %short[%s] if %true rows {
   ^bb0(%row: i32):
     tile.yield %o, %true : i64, i1
@@ -217,6 +217,24 @@ tile.kernel @rings_of_two_shapes(
     into !tile.ring<2 x [64, 64], f16, swizzle128>, !tile.ring<2 x [32, 64], f16, swizzle128>
     -> !tile.inflight<[64, 64], f16, swizzle128>, !tile.inflight<[32, 64], f16, swizzle128>
   tile.drain %a, %b : !tile.inflight<[64, 64], f16, swizzle128>, !tile.inflight<[32, 64], f16, swizzle128>
+  tile.return
+}
+
+// -----
+
+tile.kernel @rings_of_two_layouts(
+  %x: !llvm.ptr<1>, %s: i32, %o: i64, %true: i1
+) warps 4 grid [1, 1, 1] {
+  %swizzled = tile.alloc : !tile.ring<2 x [64, 64], f16, swizzle128>
+  %padded = tile.alloc : !tile.ring<2 x [64, 64], f16, padded16>
+  // expected-error @+1 {{'tile.copy_async' op expects rings of one shape, element type and layout, got !tile.inflight<[64, 64], f16, swizzle128> and !tile.inflight<[64, 64], f16, padded16>}}
+  %a, %b = tile.copy_async %x, %x into %swizzled, %padded[%s] if %true rows {
+  ^bb0(%row: i32):
+    tile.yield %o, %true : i64, i1
+  } : !llvm.ptr<1>, !llvm.ptr<1>
+    into !tile.ring<2 x [64, 64], f16, swizzle128>, !tile.ring<2 x [64, 64], f16, padded16>
+    -> !tile.inflight<[64, 64], f16, swizzle128>, !tile.inflight<[64, 64], f16, padded16>
+  tile.drain %a, %b : !tile.inflight<[64, 64], f16, swizzle128>, !tile.inflight<[64, 64], f16, padded16>
   tile.return
 }
 
@@ -371,4 +389,11 @@ tile.kernel @store_of_rows_of_16_bits(
     tile.yield %o, %true : i64, i1
   } : !tile.frag<[64], f16, row> into !llvm.ptr<1>
   tile.return
+}
+
+// -----
+
+// expected-error @+1 {{expected elements that are numbers, got index}}
+func.func @fragment_of_index(%x: !tile.frag<[64], index, row>) {
+  func.return
 }

@@ -33,24 +33,24 @@ tile.kernel @copy(%k: !llvm.ptr<1>, %v: !llvm.ptr<1>) warps 4 grid [1, 1, 1] {
   %offset = arith.constant 0 : i64
   %true = arith.constant true
   // CHECK: %[[KEYS:.*]] = tile.alloc : !tile.ring<2 x [64, 128], bf16, swizzle128>
-  // CHECK: %[[VALUES:.*]] = tile.alloc : !tile.ring<2 x [64, 128], bf16, padded16>
+  // CHECK: %[[VALUES:.*]] = tile.alloc : !tile.ring<3 x [64, 128], bf16, swizzle128>
   %keys = tile.alloc : !tile.ring<2 x [64, 128], bf16, swizzle128>
-  %values = tile.alloc : !tile.ring<2 x [64, 128], bf16, padded16>
+  %values = tile.alloc : !tile.ring<3 x [64, 128], bf16, swizzle128>
   // CHECK: %[[K:.*]], %[[V:.*]] = tile.copy_async %k, %v into %[[KEYS]], %[[VALUES]][%{{.*}}] if %{{.*}} rows {
   // CHECK-NEXT: ^{{.*}}(%{{.*}}: i32):
   // CHECK-NEXT: tile.yield %{{.*}}, %{{.*}} : i64, i1
-  // CHECK-NEXT: } : !llvm.ptr<1>, !llvm.ptr<1> into !tile.ring<2 x [64, 128], bf16, swizzle128>, !tile.ring<2 x [64, 128], bf16, padded16> -> !tile.inflight<[64, 128], bf16, swizzle128>, !tile.inflight<[64, 128], bf16, padded16>
+  // CHECK-NEXT: } : !llvm.ptr<1>, !llvm.ptr<1> into !tile.ring<2 x [64, 128], bf16, swizzle128>, !tile.ring<3 x [64, 128], bf16, swizzle128> -> !tile.inflight<[64, 128], bf16, swizzle128>, !tile.inflight<[64, 128], bf16, swizzle128>
   %k_in_flight, %v_in_flight = tile.copy_async %k, %v into %keys, %values[%stage] if %true rows {
   ^bb0(%row: i32):
     tile.yield %offset, %true : i64, i1
   } : !llvm.ptr<1>, !llvm.ptr<1>
-    into !tile.ring<2 x [64, 128], bf16, swizzle128>, !tile.ring<2 x [64, 128], bf16, padded16>
-    -> !tile.inflight<[64, 128], bf16, swizzle128>, !tile.inflight<[64, 128], bf16, padded16>
+    into !tile.ring<2 x [64, 128], bf16, swizzle128>, !tile.ring<3 x [64, 128], bf16, swizzle128>
+    -> !tile.inflight<[64, 128], bf16, swizzle128>, !tile.inflight<[64, 128], bf16, swizzle128>
   // CHECK-NEXT: tile.wait %[[K]] : !tile.inflight<[64, 128], bf16, swizzle128> -> !tile.shared<[64, 128], bf16, swizzle128>
   %landed = tile.wait %k_in_flight
     : !tile.inflight<[64, 128], bf16, swizzle128> -> !tile.shared<[64, 128], bf16, swizzle128>
-  // CHECK-NEXT: tile.drain %[[V]] : !tile.inflight<[64, 128], bf16, padded16>
-  tile.drain %v_in_flight : !tile.inflight<[64, 128], bf16, padded16>
+  // CHECK-NEXT: tile.drain %[[V]] : !tile.inflight<[64, 128], bf16, swizzle128>
+  tile.drain %v_in_flight : !tile.inflight<[64, 128], bf16, swizzle128>
   tile.return
 }
 
