@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 from xdsl.dialects.builtin import (
+    AnyFloat,
     ArrayAttr,
     FunctionType,
     IntegerAttr,
+    IntegerType,
     StringAttr,
     SymbolNameConstraint,
     f32,
@@ -35,6 +37,7 @@ from xdsl.traits import (
     SymbolOpInterface,
 )
 from xdsl.utils.exceptions import VerifyException
+from xdsl.utils.hints import isa
 
 from ..sym import ExpressionAttr
 from .pipeline import check_in_flight
@@ -150,6 +153,9 @@ class KernelOp(IRDLOperation):
             raise VerifyException("expects the types of its parameters to be those of its body")
         if len(self.param_names) != len(self.function_type.inputs):
             raise VerifyException("expects a name for each of its parameters")
+        for kind in self.function_type.inputs:
+            if not isinstance(kind, LLVMPointerType | IntegerType) and not isa(kind, AnyFloat):
+                raise VerifyException(f"expects pointers and numbers as parameters, got {kind}")
         if not 1 <= self.warps.value.data <= 32:
             raise VerifyException(f"expects 1 to 32 warps, got {self.warps.value.data}")
         if len(self.grid) != 3:

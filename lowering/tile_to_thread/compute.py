@@ -19,7 +19,6 @@ from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.utils.hints import isa
 
 from ...dialects import nvvm, tile
-from ...dialects.diagnostic import error_at
 from ...dialects.tile import FragmentType, ReduceKind
 from .fragments import (
     broadcast,
@@ -32,7 +31,7 @@ from .fragments import (
     zeros,
 )
 from .rules import Rule
-from .thread import Thread, copy_with
+from .thread import Thread, check_on_scalars, copy_with
 
 FULL_WARP = -1
 _REDUCTIONS = {ReduceKind.MAX: "maxf", ReduceKind.SUM: "addf"}
@@ -110,7 +109,9 @@ def lower_map(thread: Thread, op: tile.MapOp) -> None:
     """The region for all of a thread's elements at once, or for one after the other."""
     operations = [inner for inner in op.body.block.ops if not isinstance(inner, tile.YieldOp)]
     uses_coordinates = any(argument.uses for argument in op.body.block.args[len(op.inputs) :])
-    if uses_coordinates or any(_needs_scalars(inner) for inner in operations):
+    # All are checked, whatever the first one tells.
+    need_scalars = [_needs_scalars(inner) for inner in operations]
+    if uses_coordinates or any(need_scalars):
         _map_each_element(thread, op)
     else:
         _map_whole_vector(thread, op)
@@ -118,9 +119,8 @@ def lower_map(thread: Thread, op: tile.MapOp) -> None:
 
 def _needs_scalars(op: Operation) -> bool:
     """Whether an op of an element region has no form on vectors here."""
-    if op.regions or op.dialect_name() not in ("arith", "math"):
-        raise error_at(op, "expects an op of arith or math on scalars in a region of elements")
-    return isinstance(op, arith.CmpiOp | arith.CmpfOp | arith.SelectOp)
+    check_on_scalars(op)
+    return isinstance(op, tile.LoadOp | arith.CmpiOp | arith.CmpfOp | arith.SelectOp)
 
 
 def _map_whole_vector(thread: Thread, op: tile.MapOp) -> None:

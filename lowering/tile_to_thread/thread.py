@@ -74,11 +74,20 @@ class Thread:
     def _copy_op(
         self, op: Operation, operands: Sequence[SSAValue], values: dict[SSAValue, SSAValue]
     ) -> None:
-        if op.regions:
-            raise error_at(op, "expects ops on scalars, without regions, in a region of rows")
+        check_on_scalars(op)
         copy = copy_with(op, operands)
         self.emit.append(copy)
         values.update(zip(op.results, copy.results, strict=True))
+
+
+def check_on_scalars(op: Operation) -> None:
+    """Refuses an op that a region of rows or of elements cannot have."""
+    of_scalars = op.dialect_name() in ("arith", "math") and not op.regions
+    if not of_scalars and not isinstance(op, LoadOp):
+        raise error_at(
+            op,
+            "expects an op of arith or math, or tile.load, in a region of rows or elements",
+        )
 
 
 def copy_with(op: Operation, operands: Sequence[SSAValue], shape: Sequence[int] = ()) -> Operation:

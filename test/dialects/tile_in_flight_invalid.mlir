@@ -212,9 +212,9 @@ tile.kernel @waited_for_in_a_branch(
 
 // -----
 
-// A stage that comes from nowhere was never copied.
+// A stage cannot come from outside, where nothing is known of its copy.
+// expected-error @+1 {{'tile.kernel' op expects pointers and numbers as parameters, got !tile.inflight<[64, 64], f16, swizzle128>}}
 tile.kernel @never_copied(%a: !tile.inflight<[64, 64], f16, swizzle128>) warps 4 grid [1, 1, 1] {
-  // expected-error @+1 {{'tile.drain' op expects a stage that is in flight here}}
   tile.drain %a : !tile.inflight<[64, 64], f16, swizzle128>
   tile.return
 }
