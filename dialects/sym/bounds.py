@@ -19,7 +19,7 @@ from .expression import Atom, Expression, Extremum, Quotient, Symbol, ceildiv, e
 from .polynomial import ExpressionError
 from .ranges import Ranges
 
-MAX_STEPS = 400  # eliminations for one question, about 10 ms
+MAX_STEPS = 100  # eliminations for one question, about 20 ms at most
 MAX_NESTING = 48  # eliminations inside one another, before they exhaust the Python stack
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from hypothesis import reject
 from hypothesis import strategies as st
 
 from tilewright.dialects.sym import Expression, ExpressionError, Ranges, parse_expression, symbol
@@ -13,26 +14,25 @@ Point: TypeAlias = Mapping[str, int]
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """The text of an expression, and its value (ZeroDivisionError where it has none)."""
+class _Tree:
+    """Text, and its value by Python's integers (ZeroDivisionError where it has none)."""
 
     text: str
     value: Callable[[Point], int]
 
-    def __repr__(self) -> str:
-        return self.text
 
-    def parse(self) -> Expression | None:
-        """Returns the expression, or None if it has no value or is too large."""
-        try:
-            return parse_expression(self.text)
-        except ExpressionError:
-            return None
+@dataclass(frozen=True)
+class Drawn:
+    """An expression, the text that it was read from, and its value by Python's integers."""
+
+    text: str
+    expression: Expression
+    tree: _Tree
 
     def value_at(self, point: Point) -> int | None:
         """Returns the value, or None if there is none."""
         try:
-            return self.value(point)
+            return self.tree.value(point)
         except ZeroDivisionError:
             return None
 
@@ -55,21 +55,21 @@ OPERATIONS: dict[str, Callable[[int, int], int]] = {
 }
 
 
-def _constant(value: int) -> Drawn:
-    return Drawn(str(value), lambda _: value)
+def _constant(value: int) -> _Tree:
+    return _Tree(str(value), lambda _: value)
 
 
-def _named(name: str) -> Drawn:
-    return Drawn(name, lambda point: point[name])
+def _named(name: str) -> _Tree:
+    return _Tree(name, lambda point: point[name])
 
 
-def _combine(operation: str, left: Drawn, right: Drawn) -> Drawn:
+def _combine(operation: str, left: _Tree, right: _Tree) -> _Tree:
     function = OPERATIONS[operation]
     if operation in ("min", "max"):
-        text = f"{operation}({left}, {right})"
+        text = f"{operation}({left.text}, {right.text})"
     else:
-        text = f"({left}) {operation} ({right})"
-    return Drawn(text, lambda point: function(left.value(point), right.value(point)))
+        text = f"({left.text}) {operation} ({right.text})"
+    return _Tree(text, lambda point: function(left.value(point), right.value(point)))
 
 
 _SYMBOLS = st.sampled_from(NAMES).map(_named)
@@ -77,13 +77,23 @@ _CONSTANTS = st.integers(-20, 70).map(_constant)
 _DIVISORS = st.sampled_from((1, 2, 3, 4, 6, 8, 16, 64)).map(_constant)
 
 
-def _grow(inner: st.SearchStrategy[Drawn]) -> st.SearchStrategy[Drawn]:
+def _grow(inner: st.SearchStrategy[_Tree]) -> st.SearchStrategy[_Tree]:
     any_operation = st.builds(_combine, st.sampled_from(list(OPERATIONS)), inner, inner)
     divisions = st.sampled_from(("floordiv", "ceildiv", "mod"))
     return any_operation | st.builds(_combine, divisions, inner, _DIVISORS)
 
 
-expressions = st.recursive(_SYMBOLS | _CONSTANTS, _grow, max_leaves=10)
+@st.composite
+def expressions(draw: st.DrawFn) -> Drawn:
+    """Draws expressions that are neither too large nor known to have no value."""
+    tree = draw(_TREES)
+    try:
+        return Drawn(tree.text, parse_expression(tree.text), tree)
+    except ExpressionError:
+        reject()
+
+
+_TREES = st.recursive(_SYMBOLS | _CONSTANTS, _grow, max_leaves=10)
 points = st.fixed_dictionaries(dict.fromkeys(NAMES, st.integers(-30, 90)))
 
 

@@ -4,7 +4,7 @@ import operator
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 
 from tilewright.dialects.sym import (
     Expression,
@@ -22,61 +22,58 @@ from tilewright.test.dialects.sym.drawn import Drawn, Point, expressions, points
 N, M = symbol("n"), symbol("m")
 
 
-@given(expressions, points)
+@settings(deadline=None)
+@given(expressions(), points)
 def test_a_canonical_form_has_the_value_of_what_was_written(drawn: Drawn, point: Point) -> None:
-    expression, value = drawn.parse(), drawn.value_at(point)
-    assume(expression is not None and value is not None)
-    assert expression is not None
+    expression, value = drawn.expression, drawn.value_at(point)
+    assume(value is not None)
     assert expression.evaluate(point) == value
 
 
-@given(expressions)
+@settings(deadline=None)
+@given(expressions())
 def test_the_text_of_an_expression_is_read_back_as_the_expression(drawn: Drawn) -> None:
-    expression = drawn.parse()
-    assume(expression is not None)
+    expression = drawn.expression
     back = parse_expression(str(expression))
     assert (back, hash(back)) == (expression, hash(expression))
 
 
-@given(expressions, points)
+@settings(deadline=None)
+@given(expressions(), points)
 def test_the_runtime_reads_the_text_as_the_same_value(drawn: Drawn, point: Point) -> None:
-    expression, value = drawn.parse(), drawn.value_at(point)
-    assume(expression is not None and value is not None)
+    expression, value = drawn.expression, drawn.value_at(point)
+    assume(value is not None)
     assert parse_runtime_extent(str(expression)).evaluate(point) == value
 
 
-@given(expressions, expressions, points)
+@settings(deadline=None)
+@given(expressions(), expressions(), points)
 def test_operators_work_on_values(left: Drawn, right: Drawn, point: Point) -> None:
-    a, b = left.parse(), right.parse()
+    a, b = left.expression, right.expression
     x, y = left.value_at(point), right.value_at(point)
-    assume(a is not None and b is not None and x is not None and y is not None)
-    assert a is not None
-    assert b is not None
+    assume(x is not None and y is not None)
     assert x is not None
     assert y is not None
     results = [a + b, a - b, a * b, minimum(a, b), maximum(a, b)]
     assert [e.evaluate(point) for e in results] == [x + y, x - y, x * y, min(x, y), max(x, y)]
 
 
-@given(expressions, expressions, points)
+@settings(deadline=None)
+@given(expressions(), expressions(), points)
 def test_substitution_is_evaluation_in_two_steps(outer: Drawn, inner: Drawn, point: Point) -> None:
     value = inner.value_at(point)
     assume(value is not None)
     assert value is not None
     expected = outer.value_at({**point, "n": value})
-    body, image = outer.parse(), inner.parse()
-    assume(body is not None and image is not None and expected is not None)
-    assert body is not None
-    assert image is not None
-    assert body.substitute({"n": image}).evaluate(point) == expected
+    assume(expected is not None)
+    body = outer.expression.substitute({"n": inner.expression})
+    assert body.evaluate(point) == expected
 
 
-@given(expressions, expressions)
+@settings(deadline=None)
+@given(expressions(), expressions())
 def test_addition_and_multiplication_commute_in_form(left: Drawn, right: Drawn) -> None:
-    a, b = left.parse(), right.parse()
-    assume(a is not None and b is not None)
-    assert a is not None
-    assert b is not None
+    a, b = left.expression, right.expression
     assert (a + b, a * b, minimum(a, b)) == (b + a, b * a, minimum(b, a))
 
 

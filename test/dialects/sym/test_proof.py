@@ -1,7 +1,7 @@
 """Proofs: answers hold at every point of the ranges, and what has to be found is found."""
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tilewright.dialects.sym import (
@@ -35,11 +35,10 @@ def _holds_at(answer: Answer, statements: list[bool]) -> None:
         assert not any(statements)
 
 
-@given(expressions, places())
+@settings(deadline=None)
+@given(expressions(), places())
 def test_an_interval_holds_every_value(drawn: Drawn, place: Place) -> None:
-    expression = drawn.parse()
-    assume(expression is not None)
-    assert expression is not None
+    expression = drawn.expression
     lower, upper = interval(expression, place.ranges)
     for point in place.points:
         value = drawn.value_at(point)
@@ -47,12 +46,10 @@ def test_an_interval_holds_every_value(drawn: Drawn, place: Place) -> None:
         assert value is None or upper is None or value <= upper
 
 
-@given(expressions, expressions, places())
+@settings(deadline=None)
+@given(expressions(), expressions(), places())
 def test_answers_about_order_hold_at_every_point(left: Drawn, right: Drawn, place: Place) -> None:
-    a, b = left.parse(), right.parse()
-    assume(a is not None and b is not None)
-    assert a is not None
-    assert b is not None
+    a, b = left.expression, right.expression
     pairs = [(left.value_at(point), right.value_at(point)) for point in place.points]
     values = [(x, y) for x, y in pairs if x is not None and y is not None]
     _holds_at(prove_le(a, b, place.ranges), [x <= y for x, y in values])
@@ -61,13 +58,12 @@ def test_answers_about_order_hold_at_every_point(left: Drawn, right: Drawn, plac
     _holds_at(prove_nonnegative(a, place.ranges), [x >= 0 for x, _ in values])
 
 
-@given(expressions, st.sampled_from((2, 3, 8, 16)), places())
+@settings(deadline=None)
+@given(expressions(), st.sampled_from((2, 3, 8, 16)), places())
 def test_answers_about_divisors_hold_at_every_point(
     drawn: Drawn, divisor: int, place: Place
 ) -> None:
-    expression = drawn.parse()
-    assume(expression is not None)
-    assert expression is not None
+    expression = drawn.expression
     values = [drawn.value_at(point) for point in place.points]
     answer = prove_divisible(expression, divisor, place.ranges)
     _holds_at(answer, [value % divisor == 0 for value in values if value is not None])
@@ -208,6 +204,7 @@ def test_multiples_of_one_symbol_combine() -> None:
     assert (ranges["n"].multiple, str(ranges)) == (12, "n in [..., 64], n mod 12 == 0")
 
 
+@settings(deadline=None)
 @given(places())
 def test_the_text_of_ranges_is_read_back(place: Place) -> None:
     assert Ranges.parse(str(place.ranges)) == place.ranges
