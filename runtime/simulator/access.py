@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .memory import Allocation, Window
-from .types import Array, Lanes
+from .scalars import Array, Lanes
 
 if TYPE_CHECKING:
-    from .codegen import Site
     from .machine import Group
+    from .program import Site
 
 _MASK64 = (1 << 64) - 1
 
@@ -144,7 +144,9 @@ def window_index(
     size = site.size
     if site.offset:
         kind = address.dtype.type
-        address = address + kind(site.offset & (_MASK64 if address.itemsize == 8 else _MASK64 >> 32))
+        address = address + kind(
+            site.offset & (_MASK64 if address.itemsize == 8 else _MASK64 >> 32)
+        )
     top, bits = _range(address) if address.size else (0, 0)
     if top > window.limit - size or bits & (size - 1):
         raise _window_fault(group, site, window, address)
@@ -178,7 +180,9 @@ def _track(group: "Group", site: "Site", window: Window, index: Lanes, write: bo
         row = group.row(window)
         if row is not None:
             where -= int(row[bad[0]])
-        message = f"a read of {site.size} bytes of .{window.space} memory at {where:#x}: not written"
+        message = (
+            f"a read of {site.size} bytes of .{window.space} memory at {where:#x}: not written"
+        )
         positions = bad if bad.size < group.n else None
         raise group.fault(site, "uninitialised", message, positions, where)
 

@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .types import Array
+from .scalars import Array
 
 if TYPE_CHECKING:
-    from .codegen import Site
     from .machine import Machine
+    from .program import Site
 
 
 class Waiting:

@@ -14,11 +14,10 @@ class Cursor:
         self.source = source
         self.tokens = tokens
         self.positions = positions
-        self.index = 0
+        self.index: int = 0
 
-    @property
-    def token(self) -> str:
-        """The current token; empty at the end of the text."""
+    def peek(self) -> str:
+        """Returns the current token; empty at the end of the text."""
         return self.tokens[self.index]
 
     def next(self) -> str:
@@ -51,7 +50,7 @@ class Cursor:
 
     def identifier(self, what: str) -> str:
         """Returns a name and steps past it."""
-        token = self.token
+        token = self.peek()
         if not token or not (token[0].isalpha() or token[0] in "_$%"):
             raise self.expected(what)
         self.index += 1
@@ -60,7 +59,7 @@ class Cursor:
     def names(self) -> tuple[str, ...]:
         """Returns a list `a, b, c`."""
         names = [self.identifier("a name")]
-        while self.token == ",":
+        while self.peek() == ",":
             self.next()
             names.append(self.identifier("a name"))
         return tuple(names)
@@ -68,7 +67,7 @@ class Cursor:
     def integer(self) -> int:
         """Returns an integer constant expression of unary and + - * operators."""
         value = self._factor()
-        while self.token in ("+", "-"):
+        while self.peek() in ("+", "-"):
             sign = 1 if self.next() == "+" else -1
             value += sign * self._factor()
         return value
@@ -76,7 +75,7 @@ class Cursor:
     def _factor(self) -> int:
         """Returns a product of integer literals with signs and parentheses."""
         value = self._unary()
-        while self.token in ("*", "<<"):
+        while self.peek() in ("*", "<<"):
             if self.next() == "*":
                 value *= self._unary()
             else:
@@ -85,7 +84,7 @@ class Cursor:
 
     def _unary(self) -> int:
         """Returns one integer literal, perhaps negated or in parentheses."""
-        token = self.token
+        token = self.peek()
         if token == "-":
             self.next()
             return -self._unary()
@@ -108,9 +107,9 @@ class Cursor:
 
     def string_list(self) -> None:
         """Steps past `"a", "b";`."""
-        while self.token[:1] == '"':
+        while self.peek()[:1] == '"':
             self.next()
-            if self.token == ",":
+            if self.peek() == ",":
                 self.next()
         self.expect(";")
 

@@ -4,8 +4,8 @@ import struct
 
 from .cursor import Cursor, literal
 from .lexer import Source
+from .scalars import DECLARABLE, size_of
 from .syntax import Location, Module, Variable
-from .types import DECLARABLE, size_of
 
 _VECTORS = {".v2": 2, ".v4": 4, ".v8": 8}
 _FLOAT_CODES = {"f16": "<e", "f32": "<f", "f64": "<d"}
@@ -23,7 +23,7 @@ class Declarations(Cursor):
 
     def type_name(self) -> str:
         """Returns a type such as b32 and steps past it."""
-        token = self.token
+        token = self.peek()
         if token[:1] != "." or token[1:] not in DECLARABLE:
             raise self.expected("a type such as .b32")
         self.index += 1
@@ -31,7 +31,7 @@ class Declarations(Cursor):
 
     def alignment(self, default: int) -> int:
         """Parses `.align N`, if it is there."""
-        if self.token != ".align":
+        if self.peek() != ".align":
             return default
         self.next()
         align = self.integer()
@@ -41,17 +41,17 @@ class Declarations(Cursor):
 
     def parameter(self) -> Variable:
         """Parses one formal parameter; `.reg` parameters of functions count as parameters."""
-        if self.token not in (".param", ".reg"):
+        if self.peek() not in (".param", ".reg"):
             raise self.expected(".param")
         self.next()
         align = self.alignment(0)
-        lanes = _VECTORS.get(self.token, 1)
+        lanes = _VECTORS.get(self.peek(), 1)
         if lanes > 1:
             self.next()
         type = self.type_name()
-        if self.token == ".ptr":
+        if self.peek() == ".ptr":
             self.next()
-            if self.token in (".global", ".shared", ".const", ".local"):
+            if self.peek() in (".global", ".shared", ".const", ".local"):
                 self.next()
             self.alignment(0)
         name = self.identifier("the name of a parameter")
@@ -64,10 +64,10 @@ class Declarations(Cursor):
     def variables(self, extern: bool = False) -> list[Variable]:
         """Parses `.space [.align N] type name[..] [= init], ...;`."""
         space = self.next()[1:].partition("::")[0]
-        if self.token == ".attribute":
+        if self.peek() == ".attribute":
             self.skip_parentheses()
         align = self.alignment(0)
-        lanes = _VECTORS.get(self.token, 1)
+        lanes = _VECTORS.get(self.peek(), 1)
         if lanes > 1:
             self.next()
         type = self.type_name()
@@ -76,7 +76,7 @@ class Declarations(Cursor):
         found: list[Variable] = []
         while True:
             found.append(self._variable(space, align, lanes, type, extern))
-            if self.token != ",":
+            if self.peek() != ",":
                 break
             self.next()
         self.expect(";")
@@ -89,7 +89,7 @@ class Declarations(Cursor):
         count = self._extents()
         size = element * lanes * (1 if count is None else count)
         variable = Variable(name, space, type, align or element * lanes, size, extern)
-        if self.token == "=":
+        if self.peek() == "=":
             self.next()
             if space not in ("global", "const"):
                 raise self.error(f"a .{space} variable takes no initial value", back=1)
@@ -101,9 +101,9 @@ class Declarations(Cursor):
     def _extents(self) -> int | None:
         """Parses `[n][m]`; returns n*m, 0 for `[]`, None where there are none."""
         count: int | None = None
-        while self.token == "[":
+        while self.peek() == "[":
             self.next()
-            extent = 0 if self.token == "]" else self.integer()
+            extent = 0 if self.peek() == "]" else self.integer()
             if extent < 0:
                 raise self.error("an extent is negative", back=1)
             count = extent if count is None else count * extent
@@ -116,7 +116,7 @@ class Declarations(Cursor):
         symbols: list[tuple[int, str, int]] = []
         depth = 0
         while True:
-            token = self.token
+            token = self.peek()
             if token == "{":
                 depth += 1
                 self.next()
@@ -140,7 +140,7 @@ class Declarations(Cursor):
         self, variable: Variable, element: int, data: bytearray, symbols: list[tuple[int, str, int]]
     ) -> None:
         """Parses one constant or symbol of an initialiser."""
-        token = self.token
+        token = self.peek()
         if token[:1].isalpha() or token[:1] in "_$":
             if element != 8:
                 raise self.error("an address initialises only 64-bit elements")
@@ -149,7 +149,7 @@ class Declarations(Cursor):
                 self.expect("(")
                 name = self.identifier("a symbol")
                 self.expect(")")
-            addend = self.integer() if self.token in ("+", "-") else 0
+            addend = self.integer() if self.peek() in ("+", "-") else 0
             symbols.append((len(data), name, addend))
             data += bytes(8)
             return
@@ -158,10 +158,10 @@ class Declarations(Cursor):
     def _constant(self, type: str, element: int) -> bytes:
         """Parses one numeric constant of an initialiser into its bytes."""
         negative = False
-        if self.token == "-" and "." in self.tokens[self.index + 1]:
+        if self.peek() == "-" and "." in self.tokens[self.index + 1]:
             negative = True
             self.next()
-        number = literal(self.token)
+        number = literal(self.peek())
         if number is None or number.kind == "int":
             value = self.integer()
             code = _FLOAT_CODES.get(type)
@@ -185,7 +185,7 @@ class Declarations(Cursor):
         if name[:1] != '"':
             raise self.error("expected a file name in quotes", back=1)
         self.module.files[number] = name[1:-1]
-        while self.token == ",":
+        while self.peek() == ",":
             self.next()
             self.integer()
 
@@ -194,10 +194,10 @@ class Declarations(Cursor):
         self.next()
         numbers = (self.integer(), self.integer(), self.integer())
         self.location = Location(*numbers)
-        while self.token == ",":
+        while self.peek() == ",":
             self.next()
             self.identifier("function_name or inlined_at")
-            while self.token[:1].isdigit() or self.token == "+" or self.token[:1] in "$_":
+            while self.peek()[:1].isdigit() or self.peek() == "+" or self.peek()[:1] in "$_":
                 if self.tokens[self.index + 1] == ":":
                     break  # the label of the next statement
                 self.next()
@@ -206,7 +206,7 @@ class Declarations(Cursor):
         """Steps past a .section with its data in braces."""
         self.next()
         self.next()
-        if self.token != "{":
+        if self.peek() != "{":
             raise self.expected("'{'")
         depth = 0
         while True:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .codegen import Program, compile_function
+from .codegen import compile_function
 from .errors import LaunchError
 from .launch import (
     MAX_BLOCK,
@@ -22,8 +22,9 @@ from .launch import (
 )
 from .memory import Allocation, DeviceMemory
 from .parser import parse
+from .program import Program
+from .scalars import Array
 from .syntax import Module as Syntax
-from .types import Array
 
 # Names of element types that buffers take, besides what NumPy calls its own.
 _DTYPES = {
@@ -153,9 +154,7 @@ class Kernel:
 class Module(Mapping[str, Kernel]):
     """The kernels of one PTX text, loaded on a device with its global variables."""
 
-    def __init__(
-        self, device: "Device", syntax: Syntax, programs: Mapping[str, Program]
-    ) -> None:
+    def __init__(self, device: "Device", syntax: Syntax, programs: Mapping[str, Program]) -> None:
         self.device = device
         self.syntax = syntax
         self.symbols: dict[str, int] = {}

@@ -10,11 +10,12 @@ import numpy as np
 from .errors import Finding, LaunchError
 from .machine import Machine
 from .memory import DeviceMemory
+from .scalars import BITS
 from .scheduler import Scheduler, StepLimit
 from .syntax import Variable
 
 if TYPE_CHECKING:
-    from .codegen import Program
+    from .program import Program
 
 _BATCH_LANES = 4096  # where NumPy's cost per call is spread thin and values still fit the cache
 _SLICE_BLOCKS = 100_000  # blocks that a batch runs before the next one gets a turn
@@ -98,44 +99,43 @@ def pack_arguments(params: Sequence[Variable], arguments: Sequence[Any], kernel:
     return bytes(data)
 
 
+def _plain(argument: Any) -> Any:
+    """Returns a NumPy scalar as Python's number, anything else as it is."""
+    item = getattr(argument, "item", None)
+    return item() if item is not None and np.ndim(argument) == 0 else argument
+
+
 def _bytes_of(param: Variable, argument: Any) -> bytes:
     """Returns one argument as the bytes of its parameter."""
     type, size = param.type, param.size
-    scalar = size == {"8": 1, "6": 2, "2": 4, "4": 8}.get(type[-1], 0)
-    if isinstance(argument, bytes | bytearray | np.ndarray | np.void) and not scalar:
-        raw = argument if isinstance(argument, bytes | bytearray) else argument.tobytes()
-        if len(raw) != size:
-            raise LaunchError(f"a .param of {size} bytes takes {size} bytes, got {len(raw)}")
-        return bytes(raw)
-    if not scalar:
-        raise LaunchError(f"a .param of {size} bytes takes bytes, got {argument!r}")
-    if hasattr(argument, "address"):
+    if size != BITS[type] // 8:
+        return _structure(size, argument)
+    address = getattr(argument, "address", None)
+    if address is not None:
         if size != 8 or type == "f64":
             raise LaunchError(f"a .{type} parameter can't take a buffer")
-        return struct.pack("<Q", argument.address)
-    if isinstance(argument, bool | np.bool_):
-        argument = int(argument)
-    if type in ("f32", "f64"):
-        if not isinstance(argument, float | int | np.floating | np.integer):
-            raise LaunchError(f"a .{type} parameter takes a number, got {argument!r}")
-        return struct.pack("<f" if type == "f32" else "<d", float(argument))
-    if isinstance(argument, np.floating) and argument.itemsize == size:
-        return argument.tobytes()
-    if type == "b32" and isinstance(argument, float):
-        return struct.pack("<f", argument)
-    if type == "b64" and isinstance(argument, float):
-        return struct.pack("<d", argument)
-    if not isinstance(argument, int | np.integer):
+        return struct.pack("<Q", address)
+    number = _plain(argument)
+    if isinstance(number, float) or type in ("f32", "f64"):
+        if type not in ("f32", "f64", "b32", "b64") or not isinstance(number, float | int):
+            raise LaunchError(f"a .{type} parameter can't take {argument!r}")
+        return struct.pack("<f" if size == 4 else "<d", number)
+    if not isinstance(number, int):
         raise LaunchError(f"a .{type} parameter takes an integer or a buffer, got {argument!r}")
-    value = int(argument)
-    low, high = (-(1 << 8 * size - 1), (1 << 8 * size) - 1)
-    if type[0] == "u" and value < 0:
-        low = 0
-    if type[0] == "s":
-        high = (1 << 8 * size - 1) - 1
-    if not low <= value <= high:
-        raise LaunchError(f"{value} doesn't fit a .{type} parameter")
-    return (value & (1 << 8 * size) - 1).to_bytes(size, "little")
+    low = 0 if type[0] == "u" else -(1 << 8 * size - 1)
+    high = (1 << 8 * size - (type[0] == "s")) - 1
+    if not low <= number <= high:
+        raise LaunchError(f"{number} doesn't fit a .{type} parameter")
+    return (number & (1 << 8 * size) - 1).to_bytes(size, "little")
+
+
+def _structure(size: int, argument: Any) -> bytes:
+    """Returns the bytes of an argument that is passed by value."""
+    if not isinstance(argument, bytes | bytearray):
+        raise LaunchError(f"a .param of {size} bytes takes bytes, got {argument!r}")
+    if len(argument) != size:
+        raise LaunchError(f"a .param of {size} bytes takes {size} bytes, got {len(argument)}")
+    return bytes(argument)
 
 
 def check_shape(launch: Launch) -> None:
@@ -164,7 +164,7 @@ def run(launch: Launch, max_steps: int | None) -> Report:
     report = Report()
     pending = iter(range(0, total, each))
     running: list[tuple[Machine, Any]] = []
-    left = max_steps
+    left: int | None = max_steps
     with np.errstate(all="ignore"):
         while True:
             if len(running) < _LIVE_BATCHES:
@@ -186,8 +186,7 @@ def run(launch: Launch, max_steps: int | None) -> Report:
                 _account(report, machine)
                 if not report.complete:
                     return report
-                if left is not None:
-                    left -= machine.steps
+                left = None if left is None else left - int(machine.steps)
                 running.remove(entry)
 
 
@@ -196,5 +195,3 @@ def _account(report: Report, machine: Machine) -> None:
     report.profile.thread_instructions += machine.thread_instructions
     report.profile.steps += machine.steps
     report.profile.ctas += machine.ctas
-
-

@@ -6,12 +6,12 @@ import numpy as np
 
 from .errors import Finding, SimulationError
 from .memory import LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, Window
+from .scalars import Array, Lanes
 from .syntax import Instruction
-from .types import Array, Lanes
 
 if TYPE_CHECKING:
-    from .codegen import Program, Site
     from .device import Launch
+    from .program import Program, Site
 
 WARP = 32
 _POISON = 0xFF  # shared and local memory before the first write: NaN as any float type
@@ -31,7 +31,7 @@ class Group:
         self.select = select
         self._bases: dict[int, Array | None] = {}
         if select is None:
-            self.n = machine.lanes
+            self.n: int = machine.lanes
         elif isinstance(select, slice):
             self.n = int(select.stop - select.start)
         else:
@@ -42,7 +42,8 @@ class Group:
         if self.select is None:
             return np.arange(self.n)
         if isinstance(self.select, slice):
-            return np.arange(self.select.start, self.select.stop)
+            start = int(self.select.start)
+            return np.arange(start, start + self.n)
         return self.select
 
     def at(self, positions: Array) -> "Group":
@@ -107,13 +108,13 @@ class Machine:
         self.ctas = ctas
         self.threads = launch.threads
         self.padded = (launch.threads + WARP - 1) // WARP * WARP
-        self.lanes = ctas * self.padded
+        self.lanes: int = ctas * self.padded
         self.whole = Group(self, None)
         self.exited: Array = np.arange(self.lanes) % self.padded >= self.threads
         self.alive = ctas * self.threads
         self.hits: dict[Any, Any] = {}
-        self.steps = 0
-        self.thread_instructions = 0
+        self.steps: int = 0
+        self.thread_instructions: int = 0
         self.checks = launch.checks
         self.copies: Any = None  # what isa/asynchronous.py keeps of copies in flight
         self.fragments: dict[Any, Any] = {}  # what isa/matrix.py keeps of decoded operands
@@ -201,8 +202,8 @@ class Machine:
             return (index // x % y).astype(np.uint32)
         return (index // (x * y) % z).astype(np.uint32)
 
-    def window_of(self, address: int) -> tuple[Window, int] | None:
-        """Returns the window that a generic address lies in and the window's first address."""
+    def window_of(self, address: int) -> tuple[Window | None, int]:
+        """Returns the window that a generic address lies in and its start; None for global."""
         for space, start in (
             ("shared", SHARED_WINDOW),
             ("local", LOCAL_WINDOW),
@@ -210,7 +211,7 @@ class Machine:
         ):
             if start <= address < start + (1 << 32):
                 return self.windows[space], start
-        return None
+        return None, 0
 
     def place(self, lane: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
         """Returns ctaid and tid of a lane."""

@@ -4,7 +4,7 @@ from bisect import bisect_right
 
 import numpy as np
 
-from .types import Array
+from .scalars import Array
 
 GLOBAL_BASE = 1 << 40
 GLOBAL_END = 1 << 47

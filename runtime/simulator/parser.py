@@ -31,14 +31,14 @@ class ModuleParser(Declarations):
 
     def parse(self) -> Module:
         """Returns the module; raises PTXError at the first thing that is not PTX."""
-        while self.token:
+        while self.peek():
             self._statement()
         self._relocate()
         return self.module
 
     def _statement(self) -> None:
         """Parses one statement at module level."""
-        token = self.token
+        token = self.peek()
         if token == ".version":
             self.next()
             self.module.version = self._version()
@@ -76,11 +76,11 @@ class ModuleParser(Declarations):
     def _linked(self) -> None:
         """Parses a function or a variable with its linking directive."""
         linking = ""
-        while self.token in _LINKING:
+        while self.peek() in _LINKING:
             linking = self.next()
-        if self.token in (".entry", ".func"):
+        if self.peek() in (".entry", ".func"):
             self._function()
-        elif self.token in (".global", ".const", ".shared"):
+        elif self.peek() in (".global", ".const", ".shared"):
             for variable in self.variables(linking == ".extern"):
                 known = self.module.variables.get(variable.name)
                 if known is not None and known.size:
@@ -94,17 +94,17 @@ class ModuleParser(Declarations):
         entry = self.next() == ".entry"
         line = self.line()
         returns: list[Variable] = []
-        if self.token == ".attribute":
+        if self.peek() == ".attribute":
             self.skip_parentheses()
-        if not entry and self.token == "(":
+        if not entry and self.peek() == "(":
             returns = self._params("")
         name = self.identifier("the name of a function")
         function = Function(name, entry, line, returns=returns)
-        if self.token == "(":
+        if self.peek() == "(":
             function.params = self._params(name)
-        while self.token in _PERFORMANCE:
+        while self.peek() in _PERFORMANCE:
             self._performance(function)
-        if self.token == ";":
+        if self.peek() == ";":
             self.next()
             self.module.functions.setdefault(name, function)
             return
@@ -118,9 +118,9 @@ class ModuleParser(Declarations):
         """Parses `( .param ..., .param ... )`; also `.reg` returns."""
         self.expect("(")
         params: list[Variable] = []
-        while self.token != ")":
+        while self.peek() != ")":
             params.append(self.parameter())
-            if self.token != ")":
+            if self.peek() != ")":
                 self.expect(",")
         self.next()
         return params
@@ -132,9 +132,9 @@ class ModuleParser(Declarations):
             self.string_list()
             return
         numbers: list[int] = []
-        while self.token[:1].isdigit():
+        while self.peek()[:1].isdigit():
             numbers.append(self.integer())
-            if self.token != ",":
+            if self.peek() != ",":
                 break
             self.next()
         if token in (".maxntid", ".reqntid"):

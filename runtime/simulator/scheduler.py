@@ -14,11 +14,11 @@ import numpy as np
 
 from .barriers import Barriers, warp_bits
 from .machine import Group, Machine
+from .scalars import Array, Lanes
 from .syntax import Register
-from .types import Array, Lanes
 
 if TYPE_CHECKING:
-    from .codegen import CompiledBlock, Site
+    from .program import CompiledBlock, Site
 
 _PATIENCE = 64  # times that a ready group may be passed over
 Selection: TypeAlias = slice | Array | None
@@ -165,9 +165,7 @@ class Scheduler:
                 self._owned.add(register)
             old[select] = value
 
-    def _leave(
-        self, block: "CompiledBlock", group: Group, lanes: Array | None, flag: Any
-    ) -> None:
+    def _leave(self, block: "CompiledBlock", group: Group, lanes: Array | None, flag: Any) -> None:
         """Sends lanes where the end of a block leads them."""
         kind = block.terminator.kind
         if kind == "fall":

@@ -62,7 +62,7 @@ class BodyParser:
         cursor.expect("{")
         depth = 1
         while depth:
-            token = cursor.token
+            token = cursor.peek()
             if token == "{":
                 cursor.next()
                 self._enter()
@@ -89,7 +89,7 @@ class BodyParser:
         """Parses one statement of the body."""
         cursor = self.cursor
         if token[:1] != ".":
-            if cursor.tokens[cursor.index + 1 : cursor.index + 2] == [":"] and token != "@":
+            if cursor.tokens[cursor.index + 1] == ":":
                 self._label()
             elif token == ";":
                 cursor.next()
@@ -119,11 +119,11 @@ class BodyParser:
         line = cursor.line()
         name = cursor.identifier("a label")
         cursor.expect(":")
-        if cursor.token == ".branchtargets":
+        if cursor.peek() == ".branchtargets":
             cursor.next()
             self.function.branch_targets[name] = cursor.names()
             cursor.expect(";")
-        elif cursor.token in (".callprototype", ".calltargets"):
+        elif cursor.peek() in (".callprototype", ".calltargets"):
             cursor.skip_statement()
         else:
             if name in self._labels:
@@ -135,19 +135,19 @@ class BodyParser:
         """Parses `.reg .b32 %r<10>, %x;`."""
         cursor = self.cursor
         cursor.next()
-        if cursor.token in (".v2", ".v4"):
+        if cursor.peek() in (".v2", ".v4"):
             raise cursor.error("vector registers are not covered")
         type = cursor.type_name()
         while True:
             name = cursor.identifier("the name of a register")
-            if cursor.token == "<":
+            if cursor.peek() == "<":
                 cursor.next()
                 count = cursor.integer()
                 cursor.expect(">")
                 self.scope.ranges[name] = (count, type)
             else:
                 self._declare(name, type, self.scope)
-            if cursor.token != ",":
+            if cursor.peek() != ",":
                 break
             cursor.next()
         cursor.expect(";")
@@ -189,7 +189,7 @@ class BodyParser:
         """Parses `@p` or `@!p`."""
         cursor = self.cursor
         cursor.next()
-        negated = cursor.token == "!"
+        negated = cursor.peek() == "!"
         if negated:
             cursor.next()
         return Guard(self._predicate(), negated)
@@ -232,7 +232,7 @@ class BodyParser:
     def _number(self) -> Immediate:
         """Parses a constant; a sign in front of a float is allowed."""
         cursor = self.cursor
-        token = cursor.token
+        token = cursor.peek()
         negative = token == "-"
         digits = cursor.tokens[cursor.index + 1] if negative else token
         number = literal(digits)
@@ -252,9 +252,9 @@ class BodyParser:
         cursor = self.cursor
         cursor.index += 1
         items: list[Operand] = []
-        while cursor.token != end:
+        while cursor.peek() != end:
             items.append(self._operand(calls))
-            if cursor.token != end:
+            if cursor.peek() != end:
                 cursor.expect(",")
         cursor.index += 1
         return Vector(tuple(items))
@@ -263,7 +263,7 @@ class BodyParser:
         """Parses `[base+offset]` or `[base, coordinates]`."""
         cursor = self.cursor
         cursor.index += 1
-        token = cursor.token
+        token = cursor.peek()
         base: Register | Variable | Immediate
         if token[:1].isdigit() or token == "-":
             base = Immediate("int", cursor.integer())
@@ -275,9 +275,9 @@ class BodyParser:
                 base = word
             else:
                 raise cursor.error(f"{token} is not a register or variable", back=1)
-        offset = cursor.integer() if cursor.token in ("+", "-") else 0
+        offset = cursor.integer() if cursor.peek() in ("+", "-") else 0
         coordinates: list[Operand] = []
-        while cursor.token == ",":
+        while cursor.peek() == ",":
             cursor.index += 1
             coordinates.append(self._operand(False))
         cursor.expect("]")

@@ -5,15 +5,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..access import global_index, window_index
+from ..scalars import Array, Lanes
 from ..syntax import Immediate, Instruction, Operand
-from ..types import Array, Lanes
 from .forms import Fields, Table
 from .memory import emit_nothing
 from .operations import lanes_of
 
 if TYPE_CHECKING:
-    from ..codegen import BlockEmitter, Site
+    from ..emitter import BlockEmitter
     from ..machine import Group, Machine
+    from ..program import Site
 
 
 class _Copy:
@@ -205,9 +206,7 @@ def _copy(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     if rest:
         values.append(_source_size(b, rest[0], size))
     shared = b.site_object(dtype=None, size=size, count=2, space="shared", offset=to_offset)
-    site = b.site(
-        dtype=None, size=size, count=2, space="global", offset=at_offset, extra=shared
-    )
+    site = b.site(dtype=None, size=size, count=2, space="global", offset=at_offset, extra=shared)
     b.call(copy, site, values)
 
 

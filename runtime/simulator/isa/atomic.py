@@ -1,21 +1,23 @@
 """Atomic operations (PTX ISA, atom and red)."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..access import global_index, window_index
 from ..memory import Window
+from ..scalars import DTYPES, Array, Lanes, size_of
 from ..syntax import Instruction
-from ..types import DTYPES, Array, Lanes, size_of
 from .forms import Fields, Table
 from .half import compute, compute_pairs
 from .operations import lanes_of, select
 
 if TYPE_CHECKING:
-    from ..codegen import BlockEmitter, Site
+    from ..emitter import BlockEmitter
     from ..machine import Group
+    from ..program import Site
 
 
 def _increment(old: Lanes, limit: Lanes) -> Lanes:
@@ -29,6 +31,16 @@ def _decrement(old: Lanes, limit: Lanes) -> Lanes:
     return select((old == zero) | (old > limit), limit, old - old.dtype.type(1))
 
 
+def _exchange(old: Lanes, new: Lanes) -> Lanes:
+    """Returns the new value."""
+    return new
+
+
+def _compare_and_swap(old: Lanes, compare: Lanes, new: Lanes) -> Lanes:
+    """Returns the new value where the old one is the one compared with."""
+    return select(old == compare, new, old)
+
+
 _OPERATIONS: dict[str, Callable[..., Lanes]] = {
     "add": np.add,
     "min": np.minimum,
@@ -36,17 +48,17 @@ _OPERATIONS: dict[str, Callable[..., Lanes]] = {
     "and": np.bitwise_and,
     "or": np.bitwise_or,
     "xor": np.bitwise_xor,
-    "exch": lambda old, new: new,
+    "exch": _exchange,
     "inc": _increment,
     "dec": _decrement,
-    "cas": lambda old, compare, new: select(old == compare, new, old),
+    "cas": _compare_and_swap,
 }
 # Types that hold no NumPy numbers: the operation on their bits.
 _HALVES: dict[str, Callable[..., Lanes]] = {
-    "f16": lambda a, b: compute("add", "f16", "", a, b),
-    "bf16": lambda a, b: compute("add", "bf16", "", a, b),
-    "f16x2": lambda a, b: compute_pairs("add", "f16", "", a, b),
-    "bf16x2": lambda a, b: compute_pairs("add", "bf16", "", a, b),
+    "f16": partial(compute, "add", "f16", ""),
+    "bf16": partial(compute, "add", "bf16", ""),
+    "f16x2": partial(compute_pairs, "add", "f16", ""),
+    "bf16x2": partial(compute_pairs, "add", "bf16", ""),
 }
 
 
@@ -55,10 +67,8 @@ def _places(group: "Group", site: "Site", address: Lanes) -> tuple[Any, Any]:
     machine = group.machine
     window: Window | None = machine.windows.get(site.space)
     if not site.space:
-        found = machine.window_of(int(address[0]))
-        if found is not None:
-            window, start = found
-            address = address - np.uint64(start)
+        window, start = machine.window_of(int(address[0]))
+        address = address - np.uint64(start)
     if window is not None:
         return window_index(group, site, window, address, True)
     view, index = global_index(group, site, address, True)

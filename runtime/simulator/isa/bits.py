@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..scalars import BITS, DTYPES, Lanes
 from ..syntax import Immediate, Instruction
-from ..types import BITS, DTYPES, Lanes
 from .forms import Emit, Fields, Table
 from .operations import select
 
 if TYPE_CHECKING:
-    from ..codegen import BlockEmitter
+    from ..emitter import BlockEmitter
 
 _SYMBOLS = {"and": "&", "or": "|", "xor": "^"}
 
@@ -272,9 +272,9 @@ def _lop3(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     d, x, y, z, table = b.operands(5)
     if not isinstance(table, Immediate):
         raise b.error("expects a constant table")
-    names = [b.read(o, "b32") for o in (x, y, z)]
+    first, second, third = (b.read(o, "b32") for o in (x, y, z))
     zero = b.compiler.constant("u4", 0)
-    b.write(d, "b32", three(table.value & 255, *names, zero))
+    b.write(d, "b32", three(table.value & 255, first, second, third, zero))
 
 
 FORMS: Table = (

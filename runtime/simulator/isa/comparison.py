@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..scalars import BITS, DTYPES, FLOATS, Lanes
 from ..syntax import Instruction, Name, Operand, Pair, Register, Vector
-from ..types import BITS, DTYPES, FLOATS, Lanes
 from .forms import Fields, Table
 from .half import to_float
 from .operations import select
 
 if TYPE_CHECKING:
-    from ..codegen import BlockEmitter
+    from ..emitter import BlockEmitter
 
 # Comparison: how it reads in Python. `lo` and its kin compare unsigned values.
 _COMPARISONS = {

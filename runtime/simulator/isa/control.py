@@ -6,7 +6,7 @@ from ..syntax import Immediate, Instruction, Operand, Register
 from .forms import Fields, Table
 
 if TYPE_CHECKING:
-    from ..codegen import BlockEmitter
+    from ..emitter import BlockEmitter
 
 
 def _branch(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:

@@ -4,15 +4,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..scalars import BITS, DTYPES, FLOATS, Lanes
 from ..syntax import Instruction
-from ..types import BITS, DTYPES, FLOATS, Lanes
 from .forms import Fields, Table
 from .half import to_float
 from .operations import select
 from .rounding import directed, narrow_odd, saturate, to_bfloat, to_half
 
 if TYPE_CHECKING:
-    from ..codegen import BlockEmitter
+    from ..emitter import BlockEmitter
 
 _INTEGRAL = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}
 _INTEGERS = frozenset({"u8", "s8", "u16", "s16", "u32", "s32", "u64", "s64"})
@@ -107,9 +107,7 @@ def narrow(x: Lanes, type: str, mode: str, relu: bool, finite: bool) -> Lanes:
     return bits
 
 
-def narrow_pair(
-    high: Lanes, low: Lanes, type: str, mode: str, relu: bool, finite: bool
-) -> Lanes:
+def narrow_pair(high: Lanes, low: Lanes, type: str, mode: str, relu: bool, finite: bool) -> Lanes:
     """Returns two f32 values as a packed pair; the first one is the upper half."""
     first = narrow(high, type, mode, relu, finite).astype(np.uint32)
     return (first << np.uint32(16)) | narrow(low, type, mode, relu, finite)

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..scalars import DTYPES, Lanes
 from ..syntax import Instruction
-from ..types import DTYPES, Lanes
 from .forms import Emit, Fields, Table
 from .rounding import directed, exact_sum, extremum, fused32, fused64, saturate, to_odd, two_sum
 
 if TYPE_CHECKING:
-    from ..codegen import BlockEmitter
+    from ..emitter import BlockEmitter
 
 _SYMBOLS = {"add": "+", "sub": "-", "mul": "*"}
 

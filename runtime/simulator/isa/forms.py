@@ -1,9 +1,9 @@
 """
 A small language for the spellings of an instruction, and the search in tables of them.
 
-`<op:add|sub>[.sat].<t:int>` admits `add.s32` and `sub.sat.u64`: `[.x]` is optional and recorded under its
-name without the dot, `<name:choices>` is one of the choices separated by `|`, `[.<name:choices>]`
-is both. A choice may be the name of a class of types in CLASSES.
+`<op:add|sub>[.sat].<t:int>` admits `add.s32` and `sub.sat.u64`: `[.x]` is optional and recorded
+under its name without the dot, `<name:choices>` is one of the choices separated by `|`,
+`[.<name:choices>]` is both. A choice may be the name of a class of types in CLASSES.
 """
 
 import re
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from ..syntax import Instruction
 
 if TYPE_CHECKING:
-    from ..codegen import BlockEmitter
+    from ..emitter import BlockEmitter
 
 Fields: TypeAlias = Mapping[str, str]
 Emit: TypeAlias = "Callable[[BlockEmitter, Instruction, Fields], None]"

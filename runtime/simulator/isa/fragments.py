@@ -6,21 +6,22 @@ In every mma layout used here (PTX ISA, "Matrix fragments for mma.m16n8k16" and 
 4c+3 of row r. Such a block is kept as 8 complex128 elements a warp: 16 bytes that move at once.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from ..access import window_index
-from ..types import Array, Lanes
+from ..scalars import Array, Lanes
 from .operations import lanes_of
 
 if TYPE_CHECKING:
-    from ..codegen import Site
     from ..machine import Group
+    from ..program import Site
 
 _WARP = 32
 _HIGH = np.uint32(0xFFFF0000)
 _SIXTEEN = np.uint32(16)
+_THREADED = 4 * 65536  # m*n*k up to which OpenBLAS starts no threads
 _CACHED = 8  # operands of mma that a batch keeps in decoded form
 
 
@@ -53,6 +54,10 @@ class Fragment:
             words = np.repeat(words, self.repeat, axis=0)
         known = self._registers[index] = words.reshape(-1)
         return known
+
+
+# A register that mma reads: lanes of u32, or a fragment and the number of its register.
+Operand: TypeAlias = "Array | tuple[Fragment, int]"
 
 
 def load_matrices(group: "Group", site: "Site", address: Lanes) -> Fragment:
@@ -126,16 +131,14 @@ def _decode(raw: Array, kind: str) -> Array:
     return out.view(np.float32).reshape(*words.shape[:-1], -1)
 
 
-def _block(group: "Group", operand: Any) -> Array:
+def _block(group: "Group", operand: Operand) -> Array:
     """Returns one register as 8 rows of 16 bytes a warp."""
-    if isinstance(operand, tuple):
-        fragment, index = operand
-        operand = fragment.register(index)
-    flat = np.ascontiguousarray(lanes_of(group, operand))
+    value: Lanes = operand[0].register(operand[1]) if isinstance(operand, tuple) else operand
+    flat = np.ascontiguousarray(lanes_of(group, value))
     return flat.view(np.complex128).reshape(-1, 8)
 
 
-def _left(group: "Group", kind: str, steps: int, operands: tuple[Any, ...]) -> Array:
+def _left(group: "Group", kind: str, steps: int, operands: tuple[Operand, ...]) -> Array:
     """Returns A as f32 [warps, 16, k]; operands come by k step, then as the ISA numbers them."""
     key = (kind, *(id(o[0]) * 8 + o[1] if isinstance(o, tuple) else id(o) for o in operands))
     cache = group.machine.fragments
@@ -156,7 +159,7 @@ def _left(group: "Group", kind: str, steps: int, operands: tuple[Any, ...]) -> A
 
 
 def _right(
-    group: "Group", kind: str, tiles: int, operands: tuple[Any, ...]
+    group: "Group", kind: str, tiles: int, operands: tuple[Operand, ...]
 ) -> tuple[Array, int]:
     """
     Returns B as f32 [warps or CTAs, k, n] and how many warps share an entry.
@@ -165,13 +168,11 @@ def _right(
     others are rows of n.
     """
     each = len(operands) // tiles
-    fragments = [o[0] for o in operands if isinstance(o, tuple)]
-    alike = len(fragments) == len(operands) and (
-        len({(f.repeat, f.transposed) for f in fragments}) == 1
-    )
-    if alike:
-        repeat, transposed = fragments[0].repeat, fragments[0].transposed
-        blocks = [fragment.raw[index] for fragment, index in operands]
+    loaded = [operand for operand in operands if isinstance(operand, tuple)]
+    ways = {(fragment.repeat, fragment.transposed) for fragment, _ in loaded}
+    if len(loaded) == len(operands) and len(ways) == 1:
+        repeat, transposed = ways.pop()
+        blocks: list[Array] = [fragment.raw[index] for fragment, index in loaded]
     else:
         repeat, transposed = 1, False
         blocks = [_block(group, operand) for operand in operands]
@@ -187,11 +188,36 @@ def _right(
     return _decode(raw, kind).reshape(count, tiles * 8, -1).transpose(0, 2, 1), repeat
 
 
+def _product(a: Array, b: Array, repeat: int) -> Array:
+    """
+    Returns A B over all warps; `repeat` warps share an entry of B.
+
+    Each single product stays below the size from which BLAS would start threads for it.
+    """
+    inner, columns = b.shape[1], b.shape[2]
+    fitting = [n for n in range(1, repeat + 1) if repeat % n == 0 and _fits(n, inner, columns)]
+    together = max(fitting, default=1)
+    a = a.reshape(b.shape[0], repeat // together, together * 16, inner)
+    b = b[:, None]
+    width = columns
+    while width > 8 and not _fits(1, inner, width):
+        width //= 2
+    if width == columns:
+        return np.matmul(a, b)
+    parts = [np.matmul(a, b[..., at : at + width]) for at in range(0, columns, width)]
+    return np.concatenate(parts, axis=-1)
+
+
+def _fits(warps: int, inner: int, columns: int) -> bool:
+    """Says whether BLAS computes the product for some warps on one thread."""
+    return warps * 16 * inner * columns <= _THREADED
+
+
 def multiply(
     group: "Group",
     site: "Site",
-    left: tuple[Any, ...],
-    right: tuple[Any, ...],
+    left: tuple[Operand, ...],
+    right: tuple[Operand, ...],
     start: tuple[Lanes, ...],
 ) -> list[Array]:
     """
@@ -208,9 +234,7 @@ def multiply(
     a = _left(group, kind, steps, left)
     b, repeat = _right(group, kind, tiles, right)
     warps = group.n // _WARP
-    if repeat > 1:
-        a = a.reshape(warps // repeat, repeat * 16, -1)
-    product = np.matmul(a, b).reshape(warps, 2, 8, tiles, 4, 2)
+    product = _product(a, b, repeat).reshape(warps, 2, 8, tiles, 4, 2)
     rows = np.ascontiguousarray(product.transpose(3, 1, 5, 0, 2, 4)).reshape(tiles * 4, -1)
     if total == "f32":
         for row, former in zip(rows, start, strict=True):

@@ -1,12 +1,13 @@
 """Half precision: f16, bf16 and their packed pairs (PTX ISA, "Half Precision Floating-Point")."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..scalars import BITS, Lanes
 from ..syntax import Instruction
-from ..types import BITS, Lanes
 from .forms import Fields, Table
 from .operations import select
 from .rounding import (
@@ -20,7 +21,7 @@ from .rounding import (
 )
 
 if TYPE_CHECKING:
-    from ..codegen import BlockEmitter
+    from ..emitter import BlockEmitter
 
 
 def to_float(bits: Lanes, type: str) -> Lanes:
@@ -62,10 +63,10 @@ _ARITHMETIC: dict[str, Callable[..., Lanes]] = {
     "sub": np.subtract,
     "mul": np.multiply,
     "fma": exact_sum,
-    "min": lambda a, b: extremum(a, b, False, False),
-    "max": lambda a, b: extremum(a, b, True, False),
-    "min.NaN": lambda a, b: extremum(a, b, False, True),
-    "max.NaN": lambda a, b: extremum(a, b, True, True),
+    "min": partial(extremum, largest=False, nan=False),
+    "max": partial(extremum, largest=True, nan=False),
+    "min.NaN": partial(extremum, largest=False, nan=True),
+    "max.NaN": partial(extremum, largest=True, nan=True),
     "ex2": _power,
     "tanh": _tangent,
 }
@@ -111,7 +112,9 @@ def _arithmetic(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> 
         operation += ".NaN"
     function = b.use(compute_pairs if BITS[type] == 32 else compute)
     names = ", ".join(b.read(source, type) for source in sources)
-    b.write(d, type, f"{function}({operation!r}, {type.removesuffix('x2')!r}, {modifiers!r}, {names})")
+    b.write(
+        d, type, f"{function}({operation!r}, {type.removesuffix('x2')!r}, {modifiers!r}, {names})"
+    )
 
 
 _F16, _BF16 = "f16|f16x2", "bf16|bf16x2"

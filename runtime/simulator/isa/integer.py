@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..scalars import BITS, DTYPES, Lanes
 from ..syntax import Instruction, Operand
-from ..types import BITS, DTYPES, Lanes
 from .forms import Emit, Fields, Table
 from .operations import select
 
 if TYPE_CHECKING:
-    from ..codegen import BlockEmitter
+    from ..emitter import BlockEmitter
 
 _SYMBOLS = {"add": "+", "sub": "-", "and": "&", "or": "|", "xor": "^"}
 _WIDE = {"u16": "u32", "s16": "s32", "u32": "u64", "s32": "s64"}

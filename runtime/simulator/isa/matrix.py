@@ -10,7 +10,7 @@ from .forms import Fields, Table
 from .fragments import load_matrices, multiply, store_matrices
 
 if TYPE_CHECKING:
-    from ..codegen import BlockEmitter, Value
+    from ..emitter import BlockEmitter, Value
 
 
 class _Node:
@@ -56,7 +56,7 @@ class MatrixQueue:
         """Takes a node that makes some values."""
         node.d = made
         first = self._made.get(id(node.c[0]))
-        if first in self._pending and first is not None and first.total == node.total:
+        if first is not None and first in self._pending and first.total == node.total:
             if all(c is d for c, d in zip(node.c, first.d, strict=True)):
                 node.previous = first
         for value in made:
@@ -75,7 +75,7 @@ class MatrixQueue:
         """Emits all ends of chains, those that share A together."""
         nodes = list(self._pending)
         self._pending.clear()
-        inner = {node.previous for node in nodes}
+        inner = {node.previous for node in nodes if node.previous is not None}
         alike: dict[tuple[object, ...], list[_Node]] = {}
         for node in nodes:
             if node not in inner:

@@ -6,18 +6,24 @@ import numpy as np
 
 from ..access import global_index, window_index
 from ..memory import LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW
+from ..scalars import BITS, DTYPES, Array, Lanes, size_of
 from ..syntax import Address, Instruction, Operand, Register, Variable, Vector
-from ..types import BITS, DTYPES, Array, Lanes, size_of
 from .forms import Fields, Table
 from .operations import lanes_of
 
 if TYPE_CHECKING:
-    from ..codegen import BlockEmitter, Site
+    from ..emitter import BlockEmitter
     from ..machine import Group
     from ..memory import Window
+    from ..program import Site
 
 _WHOLE = {1: "u1", 2: "u2", 4: "u4", 8: "u8", 16: "c16"}
 _WINDOWS = {"shared": SHARED_WINDOW, "local": LOCAL_WINDOW, "param": PARAM_WINDOW}
+
+
+def _alone(value: Lanes) -> Lanes:
+    """Returns a scalar as an array of one element."""
+    return np.full(1, value)
 
 
 def _split(site: "Site", raw: Lanes) -> Any:
@@ -25,8 +31,7 @@ def _split(site: "Site", raw: Lanes) -> Any:
     if site.count == 1:
         return raw.astype(site.extra) if site.extra else raw
     if raw.ndim == 0:
-        elements = np.asarray(raw).reshape(1).view(site.dtype)
-        values: tuple[Lanes, ...] = tuple(elements)
+        values: tuple[Lanes, ...] = tuple(_alone(raw).view(site.dtype))
     else:
         values = tuple(np.ascontiguousarray(raw.view(site.dtype).reshape(-1, site.count).T))
     return tuple(value.astype(site.extra) for value in values) if site.extra else values
@@ -92,27 +97,24 @@ def store_window(group: "Group", site: "Site", address: Lanes, *values: Lanes) -
 
 def _generic_parts(group: "Group", address: Lanes) -> "list[tuple[Window | None, int, Any]]":
     """Returns the windows that generic addresses lie in, each with its start and positions."""
-    first = int(address if address.ndim == 0 else address[0])
-    found = group.machine.window_of(first)
+    window_of = group.machine.window_of
     if address.ndim == 0:
-        return [(*(found or (None, 0)), None)]
+        return [(*window_of(int(address)), None)]
     high = address >> np.uint64(32)
-    top = np.uint64(first >> 32)
-    if (found is None and bool((high < (SHARED_WINDOW >> 32)).all())) or bool((high == top).all()):
-        return [(*(found or (None, 0)), None)]
-    spaces = np.minimum(high, np.uint64(SHARED_WINDOW >> 32)) * (high < (SHARED_WINDOW >> 32))
-    keys = np.where(spaces > 0, np.uint64(0), high * (high >= np.uint64(SHARED_WINDOW >> 32)))
+    keys = np.where(high < np.uint64(SHARED_WINDOW >> 32), np.uint64(0), high)
+    if (keys == keys[0]).all():
+        return [(*window_of(int(address[0])), None)]
     parts: list[tuple[Window | None, int, Any]] = []
     for key in np.unique(keys):
         positions = np.flatnonzero(keys == key)
-        where = group.machine.window_of(int(address[positions[0]]))
-        parts.append((*(where or (None, 0)), positions))
+        window, start = window_of(int(address[positions[0]]))
+        parts.append((window, start, positions))
     return parts
 
 
 def load_generic(group: "Group", site: "Site", address: Lanes) -> Any:
     """Loads through generic addresses."""
-    pieces: list[tuple[Any, Any]] = []
+    pieces: list[tuple[Array, tuple[Lanes, ...]]] = []
     for window, start, positions in _generic_parts(group, address):
         narrow = group if positions is None else group.at(positions)
         where = address if positions is None else address[positions]
@@ -123,7 +125,7 @@ def load_generic(group: "Group", site: "Site", address: Lanes) -> Any:
             value = _split(site, view[index])
         if positions is None:
             return value
-        pieces.append((positions, value if isinstance(value, tuple) else (value,)))
+        pieces.append((positions, (value,) if site.count == 1 else tuple(value)))
     count = len(pieces[0][1])
     merged = [np.empty(group.n, pieces[0][1][i].dtype) for i in range(count)]
     for positions, values in pieces:
@@ -250,7 +252,11 @@ def emit_store(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> N
     base, offset = _wide_address(b, operands[0], space)
     values = [b.read(item, type, wide=True) for item in items]
     site = b.site(
-        dtype=np.dtype(DTYPES[type]).type, size=size * count, count=count, space=space, offset=offset
+        dtype=np.dtype(DTYPES[type]).type,
+        size=size * count,
+        count=count,
+        space=space,
+        offset=offset,
     )
     function = {"": store_generic, "global": store_global}.get(space, store_window)
     b.call(function, site, [base, *values])

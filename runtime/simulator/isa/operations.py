@@ -5,18 +5,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..types import Array, Lanes
+from ..scalars import Array, Lanes
 
 if TYPE_CHECKING:
-    from ..codegen import Site
     from ..machine import Group
+    from ..program import Site
+
+
+_where: Callable[..., Lanes] = np.where
 
 
 def select(condition: Lanes, first: Lanes, second: Lanes) -> Lanes:
     """Returns `first` where the condition holds, `second` elsewhere."""
     if condition.ndim == 0:
         return first if condition else second
-    return np.where(condition, first, second)
+    return _where(condition, first, second)
 
 
 def idle(group: "Group", guard: Lanes, count: int) -> None:
@@ -34,10 +37,8 @@ def lanes_of(group: "Group", value: Lanes) -> Array:
     return full
 
 
-def pick(value: Any, positions: Array) -> Any:
+def pick(value: Lanes, positions: Array) -> Lanes:
     """Returns a value at some positions; scalars stay."""
-    if isinstance(value, tuple):
-        return tuple(pick(item, positions) for item in value)
     return value[positions] if value.ndim else value
 
 
@@ -68,7 +69,7 @@ def guarded(
     result = function(narrow, site, *(pick(operand, positions) for operand in operands))
     if not old:
         return None
-    results = result if isinstance(result, tuple) else (result,)
+    results: tuple[Lanes, ...] = (result,) if len(old) == 1 else result
     merged: list[Array] = []
     for new, former in zip(results, old, strict=True):
         full = lanes_of(group, former).copy()

@@ -1,13 +1,17 @@
 """Rounding that NumPy lacks: fused multiply-add, directed modes, bfloat16, flush to zero."""
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
-from ..types import Lanes
+from ..scalars import Lanes
 from .operations import select
 
-_EXPONENT = {4: (np.uint32, np.uint32(0x7F800000)), 8: (np.uint64, np.uint64(0x7FF << 52))}
+_EXPONENT: dict[int, tuple[Any, Any]] = {
+    4: (np.uint32, np.uint32(0x7F800000)),
+    8: (np.uint64, np.uint64(0x7FF << 52)),
+}
 _SIGN = {4: np.uint32(1 << 31), 8: np.uint64(1 << 63)}
 _TIE = np.uint32(0x80000000)
 _THREE = np.uint32(3)
@@ -23,7 +27,7 @@ def flush(x: Lanes) -> Lanes:
         return x if field else (bits & _SIGN[x.itemsize]).view(x.dtype.type)
     if field.size == 0 or field.min():
         return x
-    return np.where(field == 0, bits & _SIGN[x.itemsize], bits).view(x.dtype.type)
+    return select(field == 0, bits & _SIGN[x.itemsize], bits).view(x.dtype.type)
 
 
 def saturate(x: Lanes) -> Lanes:
@@ -199,6 +203,7 @@ def extremum(a: Lanes, b: Lanes, largest: bool, nan: bool) -> Lanes:
     """
     Returns min or max; +0 is larger than -0. With `nan` a NaN wins, otherwise the number does.
     """
+    result: Lanes
     if largest:
         result = np.maximum(a, b) if nan else np.fmax(a, b)
     else:
@@ -208,6 +213,7 @@ def extremum(a: Lanes, b: Lanes, largest: bool, nan: bool) -> Lanes:
         kind = _EXPONENT[result.itemsize][0]
         x, y = a.view(kind), b.view(kind)
         tied = zero & (a == b)
-        signed = ((x & y) if largest else (x | y)).view(result.dtype.type)
+        both: Lanes = x & y if largest else np.bitwise_or(x, y)
+        signed = both.view(result.dtype.type)
         result = select(tied, signed, result)
     return result

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..scalars import Array, Lanes
 from ..syntax import Instruction, Name, Operand, Pair
-from ..types import Array, Lanes
 from .forms import Fields, Table
 from .operations import lanes_of
 
 if TYPE_CHECKING:
-    from ..codegen import BlockEmitter, Site
+    from ..emitter import BlockEmitter
     from ..machine import Group
 
 _WARP = 32
@@ -95,9 +95,7 @@ def _constant_shuffle(group: "Group", mode: str, b: Lanes, c: Lanes) -> tuple[Ar
     return known
 
 
-def shuffle(
-    group: "Group", mode: str, value: Lanes, b: Lanes, c: Lanes
-) -> tuple[Lanes, Lanes]:
+def shuffle(group: "Group", mode: str, value: Lanes, b: Lanes, c: Lanes) -> tuple[Lanes, Lanes]:
     """
     Returns what shfl.sync reads and its predicate.
 

@@ -1,0 +1,74 @@
+"""A compiled function: blocks ready to run, and what they know of their instructions."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .layout import Layout
+from .scalars import Lanes
+from .syntax import Function, Instruction, Module, Register
+
+if TYPE_CHECKING:
+    from .codegen import FunctionCompiler
+
+
+@dataclass(eq=False, slots=True)
+class Site:
+    """What a run-time function has to know of the instruction that called it."""
+
+    instruction: Instruction
+    function: "FunctionCompiler"
+    dtype: Any = None  # NumPy scalar type of one element
+    size: int = 0  # bytes that one lane accesses
+    count: int = 1  # elements of a vector access
+    space: str = ""
+    operation: str = ""
+    offset: int = 0  # constant part of the address
+    extra: Any = None
+
+    def byte(self) -> "Site":
+        """Returns the site of an access to single bytes at the same place."""
+        return Site(self.instruction, self.function, np.uint8, 1, 1, self.space, "", self.offset)
+
+
+@dataclass(eq=False, slots=True)
+class Terminator:
+    """How a block ends: `kind` is branch, jump, table, exit, barrier, arrive, warp or fall."""
+
+    kind: str = "fall"
+    flag: str = "None"  # expression that the block function returns first
+    site: Site | None = None
+
+
+@dataclass(eq=False, slots=True)
+class CompiledBlock:
+    """A block ready to run."""
+
+    index: int
+    run: Callable[..., tuple[Any, ...]]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    fetch: Callable[[list[Lanes]], tuple[Lanes, ...]]
+    size: int
+    terminator: Terminator
+    targets: tuple[int, ...]
+    follow: int
+    mask: int | Register | None
+    first: Instruction | None
+
+
+@dataclass(eq=False, slots=True)
+class Program:
+    """A compiled function: its blocks and the file of registers and constants they use."""
+
+    name: str
+    blocks: list[CompiledBlock]
+    registers: int
+    register_codes: list[tuple[str, int]]
+    pseudo: dict[tuple[str, str], int]
+    layout: Layout
+    source: str
+    module: Module
+    function: Function
