@@ -87,6 +87,7 @@ EQUAL = [
     ("(n ceildiv 16) ceildiv 4", "n ceildiv 64"),
     ("n ceildiv 16", "(n + 15) floordiv 16"),
     ("(-n) floordiv 16", "-(n ceildiv 16)"),
+    ("(8*n + p) floordiv 16", "n - (8*n - p + 15) floordiv 16"),
     ("(n - 1) floordiv 16 + 1", "n ceildiv 16"),
     ("(n mod 64) mod 16", "n mod 16"),
     ("(n mod 16) floordiv 16", "0"),

@@ -46,6 +46,27 @@ def test_an_interval_holds_every_value(drawn: Drawn, place: Place) -> None:
         assert value is None or upper is None or value <= upper
 
 
+@pytest.mark.parametrize(
+    ("text", "lower", "upper"),
+    [
+        ("below floordiv by", -7, -1),
+        ("below floordiv three", -7, -1),
+        ("above floordiv by", 0, 9),
+        ("above floordiv three", 1, 9),
+        ("around floordiv by", -7, 9),
+        ("(3 - 2*above) floordiv 4", -4, -2),
+        ("above*below", -63, -4),
+        ("around*around", -63, 81),
+        ("min(above, 6) + max(below, -3)", 1, 5),
+    ],
+)
+def test_an_interval_is_narrow(text: str, lower: int, upper: int) -> None:
+    ranges = Ranges.parse(
+        "below in [-7, -1], above in [4, 9], around in [-7, 9], by in [1, ...], three in [1, 3]"
+    )
+    assert interval(parse_expression(text), ranges) == (lower, upper)
+
+
 @settings(deadline=None)
 @given(expressions(), expressions(), places())
 def test_answers_about_order_hold_at_every_point(left: Drawn, right: Drawn, place: Place) -> None:

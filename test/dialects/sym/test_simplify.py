@@ -38,6 +38,7 @@ def test_the_value_stays_everywhere_in_the_ranges(drawn: Drawn, place: Place) ->
         ("row mod 16", "row"),
         ("(16*m + row) floordiv 16", "m"),
         ("(16*m + row) floordiv 32", "m floordiv 2"),
+        ("(16*m + page) floordiv 32", "(16*m + page) floordiv 32"),
         ("(16*m + row) mod 16", "row"),
         ("(a + 15) floordiv 16 * 16", "a"),
         ("(a + row) floordiv 16 * 16 + row", "a + row"),
