@@ -169,11 +169,11 @@ def build_kernel(
     kernel_op = KernelOp(name, PARAMS, geometry.warps, [ExpressionAttr(axis) for axis in grid])
     kernel_op.location = location
     emit = Emitter(kernel_op.body.block, location)
-    params = Params(*kernel_op.body.block.args)
+    params, bounds = Params(*kernel_op.body.block.args), kv_bounds(variant.mask)
 
     # What this CTA works on, and which keys it has to see.
     request = emit_request(emit, params, geometry)
-    tiles = emit_kv_range(emit, request, geometry, kv_bounds(variant.mask))
+    tiles = emit_kv_range(emit, request, geometry, bounds)
     scores = emit_scores(emit, variant, geometry, request, params.softmax_scale)
     query_ring = emit.value(AllocOp(geometry.query_ring))
     keys, values = (emit.value(AllocOp(geometry.kv_ring)) for _ in range(2))
@@ -190,10 +190,23 @@ def build_kernel(
     if geometry.query_in_registers:
         query = kernel.query_fragment(query)
 
-    # The tiles of keys: those that need a mask are peeled from those that need none.
-    state = emit_initial_state(emit, geometry)
-    carried = (*state.values(), *in_flight)
-    for first, last, masked in _loops(tiles, bool(kv_bounds(variant.mask).lower)):
+    state = _visit_tiles(kernel, query, tiles, in_flight, bool(bounds.lower))
+    _store_result(kernel, query_ring, state)
+    emit.append(ReturnOp())
+    return kernel_op
+
+
+def _visit_tiles(
+    kernel: AttentionKernel,
+    query: SSAValue,
+    tiles: KvRange,
+    in_flight: InFlight,
+    cut_at_front: bool,
+) -> RowState:
+    """Appends the loops: tiles that need a mask are peeled from those that need none."""
+    emit = kernel.emit
+    carried = (*emit_initial_state(emit, kernel.geometry).values(), *in_flight)
+    for first, last, masked in _loops(tiles, cut_at_front):
 
         def body(
             tile: SSAValue, carried: Sequence[SSAValue], masked: bool = masked
@@ -204,17 +217,19 @@ def build_kernel(
             return *state.values(), *in_flight
 
         carried = emit.loop((first, last), carried, body)
-
-    # Divide, and store through shared memory so that rows are written in one piece.
     emit.append(DrainOp(carried[3:]))
-    out, lse = emit_result(emit, geometry, RowState(*carried[:3]), scores.unit)
-    emit.append(StoreFragmentOp(out, query_ring))
+    return RowState(*carried[:3])
+
+
+def _store_result(kernel: AttentionKernel, ring: SSAValue, state: RowState) -> None:
+    """Appends the division and the stores, through shared memory so that rows go in one piece."""
+    emit, geometry, request = kernel.emit, kernel.geometry, kernel.request
+    out, lse = emit_result(emit, geometry, state, kernel.scores.unit)
+    emit.append(StoreFragmentOp(out, ring))
     emit.append(BarrierOp())
     out_rows = query_rows(emit, request, geometry, geometry.head_dim)
-    emit.append(StoreRowsOp(query_ring, params.out, out_rows))
-    emit.append(StoreRowsOp(lse, params.lse, query_rows(emit, request, geometry, 1)))
-    emit.append(ReturnOp())
-    return kernel_op
+    emit.append(StoreRowsOp(ring, kernel.params.out, out_rows))
+    emit.append(StoreRowsOp(lse, kernel.params.lse, query_rows(emit, request, geometry, 1)))
 
 
 def _copy_query(kernel: AttentionKernel, ring: SSAValue) -> SSAValue:

@@ -90,23 +90,7 @@ def emit_probabilities(
 
     `unit` turns scores into log2 units. `guarded` steps may meet rows whose scores are all -inf.
     """
-    row, partial = row_type(geometry), row_type(geometry, FragmentLayout.ROW_PARTIAL)
-    highest = emit.value(
-        QuadReduceOp(ReduceKind.MAX, emit.value(RowReduceOp(ReduceKind.MAX, scores)))
-    )
-
-    def renew(old: SSAValue, new: SSAValue) -> Sequence[SSAValue]:
-        maximum = emit.binary("maxf", old, new)
-        reference = maximum
-        if guarded:
-            nothing_seen = emit.value(arith.CmpfOp(maximum, emit.float32(MINUS_INFINITY), "oeq"))
-            reference = emit.select(nothing_seen, emit.float32(0.0), maximum)
-        if unit is not None:
-            reference = emit.binary("mulf", reference, unit)
-        shift = emit.value(arith.NegfOp(reference))
-        return maximum, shift, emit.exp2(_in_log2(emit, old, unit, shift))
-
-    maximum, shift, rescale = emit_map(emit, (state.maximum, highest), (row, row, row), renew)
+    maximum, shift, rescale = _renew_maximum(emit, geometry, scores, state.maximum, unit, guarded)
     scores_type = scores.type
     if not isinstance(scores_type, FragmentType):
         raise TypeError(f"scores are no fragment: {scores_type}")
@@ -114,15 +98,41 @@ def emit_probabilities(
     def probability(score: SSAValue, shift: SSAValue) -> Sequence[SSAValue]:
         return (emit.exp2(_in_log2(emit, score, unit, shift)),)
 
-    (probabilities,) = emit_map(emit, (scores, shift), (scores_type,), probability)
-    tile_total = emit.value(RowReduceOp(ReduceKind.SUM, probabilities))
-
     def add_tile(old: SSAValue, factor: SSAValue, new: SSAValue) -> Sequence[SSAValue]:
         return (emit.fma(old, factor, new),)
 
+    (probabilities,) = emit_map(emit, (scores, shift), (scores_type,), probability)
+    tile_total = emit.value(RowReduceOp(ReduceKind.SUM, probabilities))
+    partial = row_type(geometry, FragmentLayout.ROW_PARTIAL)
     (total,) = emit_map(emit, (state.total, rescale, tile_total), (partial,), add_tile)
-    out = _scale_rows(emit, state.out, rescale)
-    return probabilities, RowState(out, maximum, total)
+    return probabilities, RowState(_scale_rows(emit, state.out, rescale), maximum, total)
+
+
+def _renew_maximum(
+    emit: Emitter,
+    geometry: Geometry,
+    scores: SSAValue,
+    maximum: SSAValue,
+    unit: SSAValue | None,
+    guarded: bool,
+) -> Sequence[SSAValue]:
+    """Returns the new maximum, its negative in log2 units, and the factor for what is there."""
+    row = row_type(geometry)
+    partial = emit.value(RowReduceOp(ReduceKind.MAX, scores))
+    highest = emit.value(QuadReduceOp(ReduceKind.MAX, partial))
+
+    def renew(old: SSAValue, new: SSAValue) -> Sequence[SSAValue]:
+        renewed = emit.binary("maxf", old, new)
+        reference = renewed
+        if guarded:
+            nothing_seen = emit.value(arith.CmpfOp(renewed, emit.float32(MINUS_INFINITY), "oeq"))
+            reference = emit.select(nothing_seen, emit.float32(0.0), renewed)
+        if unit is not None:
+            reference = emit.binary("mulf", reference, unit)
+        shift = emit.value(arith.NegfOp(reference))
+        return renewed, shift, emit.exp2(_in_log2(emit, old, unit, shift))
+
+    return emit_map(emit, (maximum, highest), (row, row, row), renew)
 
 
 def _scale_rows(emit: Emitter, fragment: SSAValue, factors: SSAValue) -> SSAValue:
