@@ -17,26 +17,13 @@ from xdsl.ir import Attribute, Block, Operation, SSAValue
 from ...dialects.diagnostic import error_at
 from .comparison import compare, select
 from .elements import REGISTER_CLASS, Element, Half, element_count, element_kind
-from .kernel import KernelPrinter, Rule, Step, kind_of
+from .kernel import KernelPrinter, Rule, Step, is_pure, kind_of
 
 UNROLL = "tilewright.unroll"
 # The largest `if` that is printed without a branch: in ops, and in elements of one op.
 _SMALL_OPS = 8
 _SMALL_ELEMENTS = 8
 _GUARDED = frozenset({"llvm.store", "nvvm.cp.async.shared.global", "nvvm.prefetch"})
-_PURE_DIALECTS = ("arith.", "math.", "vector.")
-_PURE = frozenset(
-    {
-        "llvm.getelementptr",
-        "llvm.extractvalue",
-        "llvm.mlir.addressof",
-        "llvm.mlir.constant",
-        "llvm.mlir.undef",
-        "llvm.mlir.zero",
-        "nvvm.ex2",
-        "nvvm.rcp.approx.ftz.f",
-    }
-)
 
 
 class Slot(NamedTuple):
@@ -140,11 +127,12 @@ def _unroll(p: KernelPrinter, step: Step, op: scf.ForOp, trips: range) -> None:
     induction, *carried = block.args
     current = [p.values[key] for key in step.args[3:]]
     keys = [id(value) for value in carried]
-    for trip in trips:
-        p.bind(induction, [trip])
+    key_of_trip = id(induction)
+    for index, trip in enumerate(trips):
+        p.values[key_of_trip] = [trip]
         for key, elements in zip(keys, current):
             p.values[key] = elements
-        end = p.run(block)
+        end = p.run(block, index > 0)
         current = [p.values[key] for key in end.args]
     for key, elements in zip(step.outs, current):
         p.values[key] = elements
@@ -273,8 +261,7 @@ def _is_small(block: Block, allowed: frozenset[str]) -> bool:
         if isinstance(op, scf.YieldOp):
             continue
         count += 1
-        is_pure = op.name.startswith(_PURE_DIALECTS) or op.name in _PURE
-        if count > _SMALL_OPS or not (is_pure or op.name in allowed):
+        if count > _SMALL_OPS or not (is_pure(op) or op.name in allowed):
             return False
         if any(element_count(result.type) > _SMALL_ELEMENTS for result in op.results):
             return False

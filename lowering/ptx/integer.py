@@ -24,7 +24,9 @@ def _word(kind: str) -> int:
 
 
 def _plain(p: KernelPrinter, mnemonic: str, kind: str, lhs: Element, rhs: Element) -> str:
-    return p.compute(mnemonic, _cls(kind), p.operand(lhs, kind), p.operand(rhs, kind))
+    a = lhs if type(lhs) is str else p.operand(lhs, kind)
+    b = rhs if type(rhs) is str else p.operand(rhs, kind)
+    return p.compute(mnemonic, "rd" if kind == "i64" else "r", a, b)
 
 
 def signed(p: KernelPrinter, element: Element, kind: str) -> Element:
@@ -260,33 +262,48 @@ def _extremum(
     return result
 
 
-def _binary(op: Operation) -> Binary | None:
-    return BINARY.get(op.name)
+def _kind(op: Operation) -> str:
+    kind = kind_of(op, op.operands[0])
+    if kind == "i1" and op.name not in _ON_I1:
+        raise error_at(op, "expects integers of 8 bits or more, got i1")
+    return kind
 
 
 def elementwise(p: KernelPrinter, step: Step) -> None:
     """Prints a binary integer op for each element."""
-    if step.memo is None:
-        step.memo = (_binary(step.op), kind_of(step.op, step.op.operands[0]))
-    function, kind = step.memo
+    memo = step.memo
+    if memo is None:
+        step.memo = memo = (BINARY[step.op.name], _kind(step.op))
+    function, kind = memo
     values = p.values
     lhs, rhs = values[step.args[0]], values[step.args[1]]
-    values[step.outs[0]] = [function(p, kind, a, b) for a, b in zip(lhs, rhs)]
+    if len(lhs) == 1:
+        values[step.outs[0]] = [function(p, kind, lhs[0], rhs[0])]
+    else:
+        values[step.outs[0]] = [function(p, kind, a, b) for a, b in zip(lhs, rhs)]
 
 
 def _multiply_rule(p: KernelPrinter, step: Step) -> None:
-    lhs, rhs = p.element(step, 0), p.element(step, 1)
     if step.memo is None:
-        step.memo = (multiply, kind_of(step.op, step.op.operands[0]), _feeds_addition(step.op))
-    function, kind, fuses = step.memo
-    if fuses and isinstance(lhs, str) and isinstance(rhs, str | int):
-        if not isinstance(rhs, int) or (rhs > 1 and power_of_two(rhs) is None):
-            if p.bounds_of(lhs) is None or p.bounds_of(rhs) is None:
-                p.values[step.outs[0]] = [Product(lhs, p.operand(rhs, kind))]
-                return
-    p.values[step.outs[0]] = [
-        function(p, kind, a, b) for a, b in zip(p.elements(step, 0), p.elements(step, 1))
-    ]
+        fuses = _feeds_addition(step.op)
+        step.memo = (multiply, _kind(step.op))
+        if fuses:
+            step.rule = _multiply_for_addition
+            step.rule(p, step)
+            return
+        step.rule = elementwise
+    elementwise(p, step)
+
+
+def _multiply_for_addition(p: KernelPrinter, step: Step) -> None:
+    """Puts a product off, so that the addition that alone uses it becomes a `mad`."""
+    lhs, rhs = p.element(step, 0), p.element(step, 1)
+    is_worth_it = type(rhs) is str or (type(rhs) is int and power_of_two(rhs) is None and rhs > 0)
+    if type(lhs) is str and is_worth_it:
+        if p.bounds_of(lhs) is None or p.bounds_of(rhs) is None:
+            p.values[step.outs[0]] = [Product(lhs, p.operand(rhs, "i32"))]
+            return
+    elementwise(p, step)
 
 
 def _feeds_addition(op: Operation) -> bool:
@@ -294,19 +311,6 @@ def _feeds_addition(op: Operation) -> bool:
     user = result.get_user_of_unique_use()
     is_scalar = kind_of(op, result) == "i32" and not hasattr(result.type, "shape")
     return is_scalar and isinstance(user, arith.AddiOp) and user.parent is op.parent
-
-
-def _unsupported_i1(p: KernelPrinter, step: Step) -> None:
-    raise error_at(step.op, "expects integers of 8 bits or more, got i1")
-
-
-def _guarded(rule: Rule) -> Rule:
-    def guarded(p: KernelPrinter, step: Step) -> None:
-        if step.memo is None and kind_of(step.op, step.op.operands[0]) == "i1":
-            _unsupported_i1(p, step)
-        rule(p, step)
-
-    return guarded
 
 
 BINARY: dict[str, Binary] = {
@@ -324,9 +328,6 @@ BINARY: dict[str, Binary] = {
     "arith.minui": partial(_extremum, False, False),
     "arith.maxui": partial(_extremum, False, True),
 }
-_ON_I1 = ("arith.andi", "arith.ori", "arith.xori")
+_ON_I1 = frozenset({"arith.andi", "arith.ori", "arith.xori"})
 
-RULES: dict[str, Rule] = {
-    **{name: elementwise if name in _ON_I1 else _guarded(elementwise) for name in BINARY},
-    "arith.muli": _guarded(_multiply_rule),
-}
+RULES: dict[str, Rule] = {**{name: elementwise for name in BINARY}, "arith.muli": _multiply_rule}

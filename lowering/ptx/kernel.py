@@ -71,6 +71,7 @@ class KernelPrinter(Operands):
         # While a branch-free `if` is printed: the register that guards its side effects.
         self.guard: str | None = None
         self._decoded: dict[int, list[Step]] = {}
+        self._varying: dict[int, list[Step]] = {}
         self._place: Place | None = None
 
     def steps(self, block: Block) -> list[Step]:
@@ -87,9 +88,27 @@ class KernelPrinter(Operands):
             raise error_at(op, "has no rule that prints it as PTX")
         return rule
 
-    def run(self, block: Block) -> Step:
-        """Prints a block and returns its terminator, which is left to the caller."""
-        steps = self.steps(block)
+    def varying_steps(self, block: Block) -> list[Step]:
+        """Returns the steps that a later unrolled iteration prints anew, the terminator last."""
+        varying = self._varying.get(id(block), [])
+        if not varying:
+            steps = self.steps(block)
+            known_to_vary = {id(argument) for argument in block.args}
+            for step in steps[:-1]:
+                if not is_pure(step.op) or not known_to_vary.isdisjoint(step.args):
+                    known_to_vary.update(step.outs)
+                    varying.append(step)
+            varying.append(steps[-1])
+            self._varying[id(block)] = varying
+        return varying
+
+    def run(self, block: Block, again: bool = False) -> Step:
+        """
+        Prints a block and returns its terminator, which is left to the caller.
+
+        `again` says that this is a later iteration of an unrolled loop.
+        """
+        steps = self.varying_steps(block) if again else self.steps(block)
         for step in steps[:-1]:
             if step.place is not None and step.place != self._place:
                 self._move_to(step.place)
@@ -117,6 +136,27 @@ class KernelPrinter(Operands):
     def bind(self, value: SSAValue, elements: list[Element]) -> None:
         """Gives a value its elements."""
         self.values[id(value)] = elements
+
+
+_PURE_DIALECTS = ("arith.", "math.", "vector.")
+_PURE = frozenset(
+    {
+        "llvm.getelementptr",
+        "llvm.extractvalue",
+        "llvm.insertvalue",
+        "llvm.mlir.addressof",
+        "llvm.mlir.constant",
+        "llvm.mlir.undef",
+        "llvm.mlir.zero",
+        "nvvm.ex2",
+        "nvvm.rcp.approx.ftz.f",
+    }
+)
+
+
+def is_pure(op: Operation) -> bool:
+    """Says whether an op only computes its results from its operands."""
+    return op.name.startswith(_PURE_DIALECTS) or op.name in _PURE
 
 
 def kind_of(op: Operation, value: SSAValue) -> str:

@@ -52,6 +52,8 @@ _BODIES: dict[str, str] = {
     "rsqrtf": _unary("llvm.nvvm.rsqrt.approx.f"),
     "sqrtf": _unary("llvm.nvvm.sqrt.rn.f"),
     "fast_sqrtf": _unary("llvm.nvvm.sqrt.approx.f"),
+    "fmaxf": "%r = call float @llvm.maxnum.f32(float %x, float %y)",
+    "fminf": "%r = call float @llvm.minnum.f32(float %x, float %y)",
     "fabsf": _unary("llvm.fabs.f32"),
     "floorf": _unary("llvm.floor.f32"),
     "ceilf": _unary("llvm.ceil.f32"),
