@@ -145,6 +145,8 @@ class BodyParser:
                 count = cursor.integer()
                 cursor.expect(">")
                 self.scope.ranges[name] = (count, type)
+            elif name in self.scope.registers or name in self.scope.variables:
+                raise cursor.error(f"{name} is declared twice in one scope", back=1)
             else:
                 self._declare(name, type, self.scope)
             if cursor.peek() != ",":

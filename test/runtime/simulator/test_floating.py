@@ -1,0 +1,212 @@
+"""f32 and f64 instructions against exact fractions, rounded once."""
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+SIZE = {"f32": 32, "f64": 64}
+
+
+def is_nan(bits: int, form: str) -> bool:
+    """Says whether float bits are a NaN."""
+    infinity = {"f32": 0xFF << 23, "f64": 0x7FF << 52}[form]
+    return bits & ((1 << (SIZE[form] - 1)) - 1) > infinity
+
+
+def plain(value: Any) -> bool:
+    """Says whether a value is a number."""
+    return isinstance(value, Fraction)
+
+
+def check(got: int, want: Fraction, form: str, mode: str, rounding: Any, note: Any) -> None:
+    """Asserts that a result is a fraction rounded once; either zero is right for zero."""
+    exact, rounded = rounding
+    if want == 0:
+        assert exact(got, form) == 0, note
+    else:
+        assert got == rounded(want, form, mode), (hex(got), note)
+
+
+OPERATIONS: dict[str, Callable[[Fraction, Fraction], Fraction]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / b,
+}
+
+
+@pytest.mark.parametrize(
+    ("form", "mode"), [("f32", m) for m in ("rn", "rz", "rm", "rp")] + [("f64", "rn")]
+)
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_arithmetic_rounds_once(
+    name: str, form: str, mode: str, lanes: Any, samples: Any, rounding: Any
+) -> None:
+    a, b = samples(SIZE[form], 2, form, 200)
+    got = lanes(f"{name}.{mode}.{form} o0, a0, a1;", a, b, out=f"u{SIZE[form] // 8}")
+    exact, _ = rounding
+    for x, y, g in zip(a.tolist(), b.tolist(), got.tolist(), strict=True):
+        p, q = exact(x, form), exact(y, form)
+        if plain(p) and plain(q) and not (name == "div" and q == 0):
+            check(g, OPERATIONS[name](p, q), form, mode, rounding, (hex(x), hex(y)))
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_infinities_and_nans_follow_ieee(
+    name: str, lanes: Any, samples: Any, rounding: Any
+) -> None:
+    a, b = samples(32, 2, "f32", 0)
+    got = lanes(f"{name}.rn.f32 o0, a0, a1;", a, b)
+    exact, _ = rounding
+    symbols = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide}
+    with np.errstate(all="ignore"):
+        want = symbols[name](a.view("f4"), b.view("f4")).view("u4")
+    for x, y, g, w in zip(a.tolist(), b.tolist(), got.tolist(), want.tolist(), strict=True):
+        if plain(exact(x, "f32")) and plain(exact(y, "f32")):
+            continue
+        assert g == w or (is_nan(g, "f32") and is_nan(w, "f32"))
+
+
+@pytest.mark.parametrize("mode", ["rn", "rz", "rm", "rp"])
+def test_fma_f32_rounds_once(mode: str, lanes: Any, samples: Any, rounding: Any) -> None:
+    a, b, c = samples(32, 3, "f32", 600)
+    near = np.random.default_rng(5).integers(0, 1 << 32, (3, 600), dtype="u4") & 0x87FFFFFF
+    a, b, c = (np.concatenate([v, (n | 0x38000000).astype("u4")]) for v, n in zip((a, b, c), near))
+    got = lanes(f"fma.{mode}.f32 o0, a0, a1, a2;", a, b, c)
+    exact, _ = rounding
+    for x, y, z, g in zip(a.tolist(), b.tolist(), c.tolist(), got.tolist(), strict=True):
+        p, q, r = (exact(v, "f32") for v in (x, y, z))
+        if plain(p) and plain(q) and plain(r):
+            check(g, p * q + r, "f32", mode, rounding, (hex(x), hex(y), hex(z)))
+
+
+def test_fma_f32_rounds_ties_once(lanes: Any, rounding: Any) -> None:
+    """The sum lies just off the middle of two f32 numbers; rounding it to f64 first is wrong."""
+    generator = np.random.default_rng(6)
+    scale = generator.integers(0, 20, 500)
+    a = (1 + 2.0**-23 * generator.integers(1, 1 << 23, 500)).astype("f4")
+    b = (1 + 2.0**-23 * generator.integers(1, 1 << 23, 500)).astype("f4")
+    product = a.astype("f8") * b.astype("f8")
+    c = (np.ldexp(1.0, 25 + scale)).astype("f4")
+    c = np.concatenate([c, np.float32(2.0**60) * np.ones(500, "f4")])
+    a = np.concatenate([a, np.full(500, 2.0**36, "f4")])
+    b = np.concatenate([b, (1 + 2.0**-23 * generator.integers(-9, 9, 500)).astype("f4")])
+    del product
+    got = lanes("fma.rn.f32 o0, a0, a1, a2;", a.view("u4"), b.view("u4"), c.view("u4"))
+    for x, y, z, g in zip(a.tolist(), b.tolist(), c.tolist(), got.tolist(), strict=True):
+        check(g, Fraction(x) * Fraction(y) + Fraction(z), "f32", "rn", rounding, (x, y, z))
+
+
+def test_fma_f64_rounds_once(lanes: Any, samples: Any, rounding: Any) -> None:
+    a, b, c = samples(64, 3, "f64", 300)
+    near = np.random.default_rng(7).normal(size=(3, 300)).view("u8")
+    a, b, c = (np.concatenate([v, n]) for v, n in zip((a, b, c), near))
+    got = lanes("fma.rn.f64 o0, a0, a1, a2;", a, b, c, out="u8")
+    exact, _ = rounding
+    for x, y, z, g in zip(a.tolist(), b.tolist(), c.tolist(), got.tolist(), strict=True):
+        p, q, r = (exact(v, "f64") for v in (x, y, z))
+        if plain(p) and plain(q) and plain(r):
+            check(g, p * q + r, "f64", "rn", rounding, (hex(x), hex(y), hex(z)))
+
+
+@pytest.mark.parametrize("mode", ["rn", "rz", "rm", "rp"])
+def test_sqrt_rounds_once(mode: str, lanes: Any, samples: Any, rounding: Any) -> None:
+    (a,) = samples(32, 1, "f32")
+    got = lanes(f"sqrt.{mode}.f32 o0, a0;", a)
+    exact, rounded = rounding
+    for x, g in zip(a.tolist(), got.tolist(), strict=True):
+        p = exact(x, "f32")
+        if plain(p) and p > 0:
+            root = math.isqrt(int(p * 4**200))
+            sticky = root * root != p * 4**200
+            check(g, Fraction(2 * root + sticky, 2 * 2**200), "f32", mode, rounding, hex(x))
+    del rounded
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "tolerance"),
+    [
+        ("ex2.approx", np.exp2, 2.0**-22),
+        ("lg2.approx", np.log2, 2.0**-22),
+        ("sin.approx", np.sin, 2.0**-20),
+        ("cos.approx", np.cos, 2.0**-20),
+        ("tanh.approx", np.tanh, 2.0**-11),
+        ("rsqrt.approx", lambda v: 1 / np.sqrt(v), 2.0**-22),
+        ("rcp.approx", lambda v: 1 / v, 2.0**-22),
+    ],
+)
+def test_approximations_are_within_their_bounds(
+    name: str, function: Any, tolerance: float, lanes: Any
+) -> None:
+    x = np.random.default_rng(8).uniform(0.01, 3.0, 500).astype("f4")
+    got = lanes(f"{name}.f32 o0, a0;", x, out="f4")
+    want = function(x.astype("f8"))
+    assert (np.abs(got - want) <= tolerance * np.maximum(np.abs(want), 0.5)).all()
+
+
+@pytest.mark.parametrize("name", ["add", "mul"])
+def test_ftz_flushes_inputs_and_results(name: str, lanes: Any, samples: Any) -> None:
+    a, b = samples(32, 2, "f32")
+    tiny = np.random.default_rng(9).integers(0, 1 << 24, (2, 200), dtype="u4")
+    a, b = np.concatenate([a, tiny[0]]), np.concatenate([b, tiny[1] | 0x3F000000])
+    got = lanes(f"{name}.ftz.f32 o0, a0, a1;", a, b).view("f4")
+
+    def flush(v: Any) -> Any:
+        return np.where(np.abs(v) < np.finfo("f4").tiny, np.copysign(np.float32(0), v), v)
+
+    with np.errstate(all="ignore"):
+        symbols = {"add": np.add, "mul": np.multiply}
+        want = flush(symbols[name](flush(a.view("f4")), flush(b.view("f4"))))
+    assert np.array_equal(got, want, equal_nan=True)
+
+
+def test_sat_clamps_and_turns_nan_into_zero(lanes: Any) -> None:
+    x = np.array([-1, -0.0, 0.25, 1, 2, np.inf, -np.inf, np.nan], "f4")
+    got = lanes("add.sat.f32 o0, a0, 0f00000000;", x, out="f4")
+    assert got.tolist() == [0, 0, 0.25, 1, 1, 1, 0, 0]
+    assert not np.signbit(got).any()
+
+
+@pytest.mark.parametrize(("name", "pick"), [("min", np.fmin), ("max", np.fmax)])
+def test_min_and_max_prefer_numbers(name: str, pick: Any, lanes: Any, samples: Any) -> None:
+    a, b = samples(32, 2, "f32")
+    got = lanes(f"{name}.f32 o0, a0, a1;", a, b, out="f4")
+    assert np.array_equal(got, pick(a.view("f4"), b.view("f4")), equal_nan=True)
+
+
+@pytest.mark.parametrize(("name", "sign"), [("min", True), ("max", False)])
+def test_min_and_max_order_zeros(name: str, sign: bool, lanes: Any) -> None:
+    a, b = np.array([0.0, -0.0], "f4"), np.array([-0.0, 0.0], "f4")
+    assert (np.signbit(lanes(f"{name}.f32 o0, a0, a1;", a, b, out="f4")) == sign).all()
+
+
+def test_max_nan_propagates(lanes: Any) -> None:
+    a, b = np.array([np.nan, 1, np.nan], "f4"), np.array([1, np.nan, np.nan], "f4")
+    assert np.isnan(lanes("max.NaN.f32 o0, a0, a1;", a, b, out="f4")).all()
+
+
+def test_sign_operations(lanes: Any, samples: Any) -> None:
+    a, b = samples(32, 2, "f32")
+    body = "neg.f32 %f1, a0; copysign.f32 %f2, %f1, a1; mov.b32 o0, %f2;"
+    got = lanes(body, a, b)
+    assert (got == (b & 0x7FFFFFFF) | (~a & 0x80000000)).all()
+
+
+@pytest.mark.parametrize(
+    ("which", "test"),
+    [
+        ("finite", np.isfinite),
+        ("infinite", np.isinf),
+        ("number", lambda v: ~np.isnan(v)),
+        ("notanumber", np.isnan),
+        ("subnormal", lambda v: (np.abs(v) < np.finfo("f4").tiny) & (v != 0)),
+    ],
+)
+def test_testp(which: str, test: Any, lanes: Any, samples: Any) -> None:
+    (a,) = samples(32, 1, "f32")
+    got = lanes(f"testp.{which}.f32 %p1, a0; selp.u32 o0, 1, 0, %p1;", a)
+    assert (got == test(a.view("f4"))).all()

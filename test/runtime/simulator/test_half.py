@@ -1,0 +1,58 @@
+"""f16 and bf16 arithmetic against exact fractions, rounded once."""
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+OPERATIONS = {
+    "add": lambda a, b, c: a + b,
+    "sub": lambda a, b, c: a - b,
+    "mul": lambda a, b, c: a * b,
+    "fma.rn": lambda a, b, c: a * b + c,
+}
+
+
+@pytest.mark.parametrize("form", ["f16", "bf16"])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_arithmetic_rounds_once(
+    name: str, form: str, lanes: Any, samples: Any, rounding: Any
+) -> None:
+    a, b, c = samples(16, 3, form, 500)
+    third = ", a2" if name == "fma.rn" else ""
+    got = lanes(f"{name}.{form} o0, a0, a1{third};", a, b, c, out="u2")
+    exact, rounded = rounding
+    for x, y, z, g in zip(a.tolist(), b.tolist(), c.tolist(), got.tolist(), strict=True):
+        values = [exact(v, form) for v in (x, y, z)]
+        if all(isinstance(value, Fraction) for value in values):
+            want = OPERATIONS[name](*values)
+            assert exact(g, form) == want == 0 or g == rounded(want, form), (x, y, z)
+
+
+@pytest.mark.parametrize("form", ["f16", "bf16"])
+def test_pairs_work_on_both_halves(form: str, lanes: Any, samples: Any) -> None:
+    a, b = samples(32, 2)
+    got = lanes(f"mul.{form}x2 o0, a0, a1;", a, b)
+    body = "mov.b32 {%h1, %h2}, a0; mov.b32 {%h3, %h4}, a1;"
+    body += f"mul.{form} %h1, %h1, %h3; mul.{form} %h2, %h2, %h4; mov.b32 o0, {{%h1, %h2}};"
+    assert (got == lanes(body, a, b)).all()
+
+
+def test_neg_of_a_pair_flips_both_signs(lanes: Any, samples: Any) -> None:
+    (a,) = samples(32, 1)
+    assert (lanes("neg.bf16x2 o0, a0;", a) == a ^ 0x80008000).all()
+
+
+def test_ftz_flushes_f16(lanes: Any) -> None:
+    x = np.array([0x0001, 0x83FF, 0x0400, 0x3C00], "u2")
+    got = lanes("add.ftz.f16 o0, a0, a1;", x, np.zeros(4, "u2"), out="u2")
+    assert got.tolist() == [0, 0, 0x0400, 0x3C00]
+
+
+def test_relu_keeps_nan(lanes: Any) -> None:
+    x = np.array([0xBC00, 0x3C00, 0x7E00], "u2")
+    body = "mov.b16 %h1, 0x3C00; mov.b16 %h2, 0; fma.rn.relu.f16 o0, a0, %h1, %h2;"
+    got = lanes(body, x, out="u2")
+    assert got[:2].tolist() == [0, 0x3C00]
+    assert np.isnan(got[2:].view("f2")).all()
