@@ -13,6 +13,7 @@ import math
 
 from ..runtime.attention import AttentionOp, Plan
 from ..runtime.attention import load_bundle as load
+from ..runtime.errors import ArgumentError
 from .cached import cached_attention
 from .expression import Value, VariantError
 from .functions import (
@@ -85,18 +86,25 @@ def compile(
     Raises `VariantError` for a function that cannot be traced, `ArgumentError` for numbers that no
     kernel can have, `DiagnosticError` for what the target cannot do.
     """
+    pages = _paged(kv)
     spec = AttentionSpec(
         num_qo_heads=num_qo_heads,
         num_kv_heads=num_kv_heads,
         head_dim=head_dim,
-        page_size=kv.page_size,
-        layout=kv.layout,
+        page_size=pages.page_size,
+        layout=pages.layout,
         dtype=dtype,
         target=target,
         softmax_scale=_scale(softmax_scale, head_dim),
         stages=stages,
     )
     return AttentionOp(cached_attention(spec, as_variant(variant).traced))
+
+
+def _paged(kv: object) -> PagedKV:
+    if not isinstance(kv, PagedKV):
+        raise ArgumentError("kv", "a PagedKV", type(kv).__name__)
+    return kv
 
 
 def _scale(softmax_scale: float | None, head_dim: int) -> float:

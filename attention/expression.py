@@ -54,6 +54,17 @@ def refuse(message: str, place: SourceLine | None = None) -> NoReturn:
 
 Number = bool | int | float
 _LARGEST_I32 = 2**31 - 1
+LARGEST_F32 = (2 - 2**-23) * 2.0**127
+
+
+def is_integer(value: object) -> bool:
+    """Whether a value is an integer; a bool is none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_real(value: object) -> bool:
+    """Whether a value is an integer or a floating-point number; a bool is neither."""
+    return isinstance(value, float) or is_integer(value)
 
 
 def _binary(name: str) -> Callable[[Any, Any], "Value"]:
@@ -64,7 +75,7 @@ def _reflected(name: str) -> Callable[[Any, Any], "Value"]:
     return lambda self, other: combine(name, other, self)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Value:
     """
     A traced value: a score (f32), a position (i32) or a condition (i1).
@@ -95,6 +106,9 @@ class Value:
     __gt__, __ge__ = _binary("gt"), _binary("ge")
     __eq__, __ne__ = _binary("eq"), _binary("ne")  # pyright: ignore[reportAssignmentType]
     __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        return f"<traced {self.dtype}>"
 
     def __neg__(self) -> "Value":
         return combine("sub", 0.0 if self.dtype is ScalarType.F32 else 0, self)
@@ -225,6 +239,8 @@ def lift(value: object) -> Value:
                 refuse(f"expects an integer of 32 bits, got {value}")
             return Value("constant", (), ScalarType.I32, value)
         case float():
+            if LARGEST_F32 < abs(value) < math.inf:
+                refuse(f"expects a number that f32 can hold, got {value}")
             return Value("constant", (), ScalarType.F32, value)
         case _:
             refuse(f"expects a traced value or a number, got {type(value).__name__}")
@@ -300,24 +316,30 @@ def where(condition: object, yes: object, no: object) -> Value:
     return Value("where", (chosen, left, right), left.dtype, place=user_line())
 
 
+def in_order(root: Value) -> list[Value]:
+    """Returns the nodes of an expression, each once and behind its operands."""
+    order: dict[int, Value] = {}
+    # A loop in a user's function makes expressions deeper than Python's stack.
+    stack = [root]
+    while stack:
+        value = stack[-1]
+        missing = [operand for operand in value.operands if id(operand) not in order]
+        if missing:
+            stack += reversed(missing)
+        else:
+            order.setdefault(id(value), value)
+            stack.pop()
+    return list(order.values())
+
+
 def canonical(root: Value) -> str:
     """Returns a text that two expressions share exactly if they compute the same, node for node."""
     numbers: dict[int, int] = {}
     lines: list[str] = []
-
-    def visit(value: Value) -> int:
-        known = numbers.get(id(value))
-        if known is not None:
-            return known
-        operands = [visit(operand) for operand in value.operands]
+    for value in in_order(root):
+        operands = [numbers[id(operand)] for operand in value.operands]
         constant = value.constant
         text = constant.hex() if isinstance(constant, float) else repr(constant)
         lines.append(f"{value.op} {value.dtype} {text} {operands}")
         numbers[id(value)] = len(numbers)
-        return numbers[id(value)]
-
-    visit(root)
     return ";".join(lines)
-
-
-INFINITY = math.inf

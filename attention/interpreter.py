@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .expression import ScalarType, Value
+from .expression import ScalarType, Value, in_order
 from .variants import TracedVariant
 
 Float64 = npt.NDArray[np.float64]
@@ -68,21 +68,16 @@ _DTYPES = {ScalarType.F32: np.float64, ScalarType.I32: np.int64, ScalarType.I1: 
 def evaluate(root: Value, arguments: Mapping[str, Array]) -> Array:
     """Returns the value of an expression for arrays of arguments, broadcast to one shape."""
     known: dict[int, Array] = {}
-
-    def visit(value: Value) -> Array:
-        if id(value) not in known:
-            known[id(value)] = compute(value)
-        return known[id(value)]
-
-    def compute(value: Value) -> Array:
-        if value.op in arguments:
-            return arguments[value.op]
-        if value.constant is not None:
-            return np.asarray(value.constant, _DTYPES[value.dtype])
-        return _OPERATIONS[value.op](*(visit(operand) for operand in value.operands))
-
     with np.errstate(all="ignore"):
-        return visit(root)
+        for value in in_order(root):
+            if value.op in arguments:
+                result = arguments[value.op]
+            elif value.constant is not None:
+                result = np.asarray(value.constant, _DTYPES[value.dtype])
+            else:
+                result = _OPERATIONS[value.op](*(known[id(part)] for part in value.operands))
+            known[id(value)] = result
+    return known[id(root)]
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from ..dialects.attn import (
 )
 from ..dialects.sym import Expression, ExpressionAttr, constant, symbol
 from ..lowering.emitter import Emitter
-from .expression import ScalarType, SourceLine, Value
+from .expression import ScalarType, SourceLine, Value, in_order
 from .spec import AttentionSpec
 from .variants import ARGUMENTS, TracedVariant
 
@@ -122,21 +122,18 @@ class _RegionWriter:
     emit: Emitter
     arguments: dict[str, SSAValue]
 
-    def __post_init__(self) -> None:
-        self._written: dict[int, SSAValue] = {}
-
     def write(self, value: Value) -> SSAValue:
-        """Returns the SSA value of a node."""
-        if value.op in self.arguments:
-            return self.arguments[value.op]
-        known = self._written.get(id(value))
-        if known is None:
-            operands = [self.write(operand) for operand in value.operands]
-            if value.place is not None:
-                self.emit.location = _location(value.place)
-            known = self._operation(value, operands)
-            self._written[id(value)] = known
-        return known
+        """Appends the ops of an expression and returns its SSA value."""
+        written: dict[int, SSAValue] = {}
+        for node in in_order(value):
+            if (argument := self.arguments.get(node.op)) is not None:
+                written[id(node)] = argument
+                continue
+            operands = [written[id(operand)] for operand in node.operands]
+            if node.place is not None:
+                self.emit.location = _location(node.place)
+            written[id(node)] = self._operation(node, operands)
+        return written[id(value)]
 
     def _operation(self, value: Value, operands: list[SSAValue]) -> SSAValue:
         if value.constant is not None:

@@ -1,14 +1,16 @@
 """What an attention kernel is specialised on: the finite key of its compilation."""
 
-import math
 from dataclasses import dataclass
 
 from ..runtime.errors import ArgumentError
+from .expression import LARGEST_F32, is_integer, is_real
 
 TARGETS = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_90a")
 DTYPES = ("bf16", "f16")
 LAYOUTS = ("NHD", "HND")
 LARGEST_HEAD_DIM = 256
+# Of the numbers that f32 holds with full precision.
+SMALLEST_F32 = 2.0**-126
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class PagedKV:
     layout: str = "NHD"
 
     def __post_init__(self) -> None:
-        if not _is_int(self.page_size) or not 1 <= self.page_size <= 2**20:
+        if not is_integer(self.page_size) or not 1 <= self.page_size <= 2**20:
             raise ArgumentError("page_size", "an integer from 1 to 2^20", repr(self.page_size))
         if self.layout not in LAYOUTS:
             raise ArgumentError("layout", "'NHD' or 'HND'", repr(self.layout))
@@ -54,22 +56,29 @@ class AttentionSpec:
     def __post_init__(self) -> None:
         for name in ("num_qo_heads", "num_kv_heads"):
             count = getattr(self, name)
-            if not _is_int(count) or not 1 <= count <= 65535:
+            if not is_integer(count) or not 1 <= count <= 65535:
                 raise ArgumentError(name, "an integer from 1 to 65535", repr(count))
         if self.num_qo_heads % self.num_kv_heads:
             multiple = f"a multiple of the {self.num_kv_heads} KV heads"
             raise ArgumentError("num_qo_heads", multiple, str(self.num_qo_heads))
         head_dim = self.head_dim
-        if not _is_int(head_dim) or head_dim % 16 or not 16 <= head_dim <= LARGEST_HEAD_DIM:
+        if not is_integer(head_dim) or head_dim % 16 or not 16 <= head_dim <= LARGEST_HEAD_DIM:
             expected = f"a multiple of 16 from 16 to {LARGEST_HEAD_DIM}"
             raise ArgumentError("head_dim", expected, repr(head_dim))
         if self.dtype not in DTYPES:
             raise ArgumentError("dtype", "'bf16' or 'f16'", repr(self.dtype))
         if self.target not in TARGETS:
             raise ArgumentError("target", "one of " + ", ".join(TARGETS), repr(self.target))
-        if not _is_positive(self.softmax_scale):
-            got = repr(self.softmax_scale)
-            raise ArgumentError("softmax_scale", "a positive finite number", got)
+        self._check_options()
+
+    def _check_options(self) -> None:
+        # The kernel multiplies by the scale after it has found the greatest product, so it is
+        # positive; smaller numbers than these are zero on the GPU.
+        scale = self.softmax_scale
+        if not is_real(scale) or not SMALLEST_F32 <= scale <= LARGEST_F32:
+            raise ArgumentError("softmax_scale", "a positive number of type f32", repr(scale))
+        if not is_integer(self.stages) or self.stages < 2:
+            raise ArgumentError("stages", "an integer from 2", repr(self.stages))
 
     @property
     def kernel_numbers(self) -> dict[str, str | int]:
@@ -86,13 +95,3 @@ class AttentionSpec:
             "target": self.target,
             "warps": self.warps,
         }
-
-
-def _is_positive(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return math.isfinite(value) and value > 0
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -11,16 +11,20 @@ import inspect
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from .expression import (
+    LARGEST_F32,
     ScalarType,
     SourceLine,
     Value,
     VariantError,
     canonical,
     convert,
+    in_order,
+    is_integer,
+    is_real,
     lift,
     refuse,
 )
@@ -97,7 +101,9 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
 
 
 def _first_line(function: Callable[..., Any]) -> SourceLine:
-    code = getattr(function, "__code__", None)
+    while isinstance(function, partial):
+        function = function.func
+    code = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
     if code is None:
         return SourceLine(repr(function), 0)
     return SourceLine(code.co_filename, code.co_firstlineno)
@@ -114,7 +120,7 @@ def _trace(name: str, function: Callable[..., Any] | None, result: ScalarType) -
     ]
     try:
         inspect.signature(function).bind(*arguments)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         refuse(f"{name} expects the parameters ({', '.join(names)}): {error}", place)
     try:
         returned = function(*arguments)
@@ -124,10 +130,14 @@ def _trace(name: str, function: Callable[..., Any] | None, result: ScalarType) -
         frames = traceback.extract_tb(error.__traceback__)
         inside = [frame for frame in frames if frame.filename == place.filename] or list(frames)
         line = SourceLine(inside[-1].filename, inside[-1].lineno or 0)
-        refuse(f"{name} cannot be traced: {type(error).__name__}: {error}", line)
+        text = " ".join(str(error).split())
+        refuse(f"{name} cannot be traced: {type(error).__name__}: {text}", line)
     if not isinstance(returned, Value | bool | int | float):
         refuse(f"{name} expects to return {result}, got {type(returned).__name__}", place)
     value = lift(returned)
+    leaves = (node for node in in_order(value) if not node.operands and node.constant is None)
+    if not all(any(leaf is argument for argument in arguments) for leaf in leaves):
+        refuse(f"{name} uses a traced value of another function", place)
     if value.dtype is ScalarType.I32 and result is ScalarType.F32:
         return convert(value, result)
     if value.dtype is not result:
@@ -147,8 +157,8 @@ def causal() -> Variant:
 
 def sliding_window(window: int) -> Variant:
     """A query sees itself and the `window` keys before it."""
-    if window < 0:
-        raise VariantError(f"argument 'window': expected at least 0, got {window}")
+    if not is_integer(window) or not 0 <= window < 2**31:
+        raise VariantError(f"argument 'window': expected an integer from 0, got {window!r}")
     return Variant(
         mask_mod=lambda b, h, q_idx, kv_idx: (q_idx >= kv_idx) & (q_idx - kv_idx <= window)
     )
@@ -156,8 +166,8 @@ def sliding_window(window: int) -> Variant:
 
 def soft_cap(cap: float, mask_mod: MaskMod | None = None) -> Variant:
     """Scores are bent into (-cap, cap): `cap * tanh(score / cap)` (Gemma 2, section 2)."""
-    if not cap > 0:
-        raise VariantError(f"argument 'cap': expected a positive number, got {cap}")
+    if not is_real(cap) or not 0 < cap <= LARGEST_F32:
+        raise VariantError(f"argument 'cap': expected a positive number of type f32, got {cap!r}")
     return Variant(
         score_mod=lambda score, b, h, q_idx, kv_idx: cap * tanh(score / cap), mask_mod=mask_mod
     )
@@ -169,8 +179,8 @@ def alibi(num_heads: int) -> Variant:
 
     The slope of head h is `2^(-8 (h + 1) / num_heads)`.
     """
-    if num_heads < 1:
-        raise VariantError(f"argument 'num_heads': expected at least 1, got {num_heads}")
+    if not is_integer(num_heads) or num_heads < 1:
+        raise VariantError(f"argument 'num_heads': expected an integer from 1, got {num_heads!r}")
 
     def penalise(score: Any, b: Any, h: Any, q_idx: Any, kv_idx: Any) -> Any:
         return score - exp2((h + 1) * (-8.0 / num_heads)) * (q_idx - kv_idx)
