@@ -3,7 +3,7 @@
 from xdsl.ir import Dialect
 
 from .attributes import ExpressionAttr, RangesAttr, parse_extent, print_extent
-from .bounds import Interval, interval
+from .bounds import interval
 from .expression import (
     Expression,
     ceildiv,
@@ -14,6 +14,7 @@ from .expression import (
     mod,
     symbol,
 )
+from .intervals import Interval
 from .parsing import ExpressionSyntaxError, parse_expression
 from .polynomial import ExpressionError
 from .proof import Answer, prove_divisible, prove_eq, prove_le, prove_lt, prove_nonnegative

@@ -7,27 +7,29 @@ its bound, `min` and `max` by each argument, a quotient `q = a floordiv d` by it
     (a - d + 1) / d  <=  q  <=  a / d
 
 so that what `q` has in common with the rest cancels (`n - 16*(n floordiv 16)` is at most 15). The
-best of all bounds stands. Bounds are integers: each step rounds towards the values.
+best of all bounds stands. Bounds are integers: each step rounds towards the values. Where the
+search reaches its limits, interval arithmetic bounds what is left.
 """
 
 from dataclasses import dataclass, field
-from functools import lru_cache
-from itertools import product
-from typing import NamedTuple
+from functools import lru_cache, reduce
 
 from .expression import Atom, Expression, Extremum, Quotient, Symbol, ceildiv, expression_of
+from .intervals import (
+    ANY,
+    Interval,
+    interval_extremum,
+    interval_product,
+    interval_quotient,
+    interval_sum,
+    of_all,
+    of_known,
+)
 from .polynomial import ExpressionError
 from .ranges import Ranges
 
-MAX_STEPS = 100  # eliminations for one question, about 20 ms at most
+MAX_STEPS = 100  # eliminations for one question, about 20 ms
 MAX_NESTING = 48  # eliminations inside one another, before they exhaust the Python stack
-
-
-class Interval(NamedTuple):
-    """The integers from `lower` to `upper`; None is no bound."""
-
-    lower: int | None
-    upper: int | None
 
 
 @lru_cache(maxsize=8192)
@@ -85,10 +87,11 @@ def _rank(scaled: Scaling, value: Expression) -> int:
 
 @dataclass
 class _Search:
-    """The search for one question; at its limits it gives up and finds no bound."""
+    """The search for one question."""
 
     scaled: Scaling
     known: dict[Expression, int | None] = field(default_factory=dict[Expression, int | None])
+    plain: dict[Atom, Interval] = field(default_factory=dict[Atom, Interval])
     steps: int = 0
     nesting: int = 0
 
@@ -103,17 +106,21 @@ class _Search:
             return constant
         shape = (value - constant).divide_exactly(scale)
         if shape not in self.known:
-            if self.steps >= MAX_STEPS or self.nesting >= MAX_NESTING:
-                return None
-            self.steps += 1
-            self.nesting += 1
-            try:
-                self.known[shape] = self._eliminate(shape)
-            except ExpressionError:
-                self.known[shape] = None  # the polynomials became too large
-            self.nesting -= 1
+            self.known[shape] = self._search(shape)
         bound = self.known[shape]
         return None if bound is None else bound * scale + constant
+
+    def _search(self, value: Expression) -> int | None:
+        if self.steps >= MAX_STEPS or self.nesting >= MAX_NESTING:
+            return self._plain_interval(value).lower
+        self.steps += 1
+        self.nesting += 1
+        try:
+            return self._eliminate(value)
+        except ExpressionError:  # the polynomials became too large
+            return self._plain_interval(value).lower
+        finally:
+            self.nesting -= 1
 
     def _eliminate(self, value: Expression) -> int | None:
         atom = max(value.variables(), key=self._order)
@@ -127,12 +134,14 @@ class _Search:
             return self._lower_of_product(factor, atom, rest)
         if isinstance(atom, Extremum):
             bounds = [self.lower(factor * option + rest) for option in atom.arguments]
-            return _least(bounds) if (sign > 0) == (atom.kind == "min") else _greatest(bounds)
+            return (
+                of_all(min, bounds) if (sign > 0) == (atom.kind == "min") else of_known(max, bounds)
+            )
         bounds = [self._lower_by_interval(factor, sign, atom, rest)]
         if isinstance(atom, Quotient):
             bounds.append(self._lower_by_numerator(factor, atom, rest))
             bounds.append(self._lower_by_divisor(factor, sign, atom, rest))
-        return _greatest(bounds)
+        return of_known(max, bounds)
 
     def _order(self, atom: Atom) -> tuple[object, ...]:
         # A bound names symbols of lower rank and an operand is less deep, so the search ends.
@@ -186,11 +195,8 @@ class _Search:
         return self.lower(factor * (atom.numerator // divisor) + rest)
 
     def _lower_of_product(self, factor: Expression, atom: Atom, rest: Expression) -> int | None:
-        least = self.lower(rest)
-        sides = [self._interval(factor), self._atom_interval(atom)]
-        if least is None or None in sides[0] or None in sides[1]:
-            return None
-        return least + min(a * b for a, b in product(*sides) if a is not None and b is not None)
+        terms = interval_product(self._interval(factor), self._atom_interval(atom))
+        return of_all(sum, (self.lower(rest), terms.lower))
 
     def _interval(self, value: Expression) -> Interval:
         return Interval(self.lower(value), self.upper(value))
@@ -201,18 +207,37 @@ class _Search:
         return self._interval(expression_of(atom))
 
     def _quotient_interval(self, atom: Quotient) -> Interval:
-        lower, upper = self._interval(atom.numerator)
-        least, greatest = self._interval(atom.divisor)
-        least = max(1, least or 1)  # a quotient by less has no value
-        if greatest is not None and greatest < least:
-            return Interval(None, None)
-        if lower is not None:
-            divisor = greatest if lower >= 0 else least
-            lower = 0 if divisor is None else lower // divisor
-        if upper is not None:
-            divisor = least if upper >= 0 else greatest
-            upper = -1 if divisor is None else upper // divisor
-        return Interval(lower, upper)
+        return interval_quotient(*map(self._interval, atom.parts))
+
+    def _plain_interval(self, value: Expression) -> Interval:
+        """Returns the interval of each term by itself, added up."""
+        summands = [Interval(value.constant_term, value.constant_term)]
+        for monomial, factor in value.terms.items():
+            if monomial:
+                atoms = map(self._plain_atom_interval, monomial)
+                summands.append(reduce(interval_product, atoms, Interval(factor, factor)))
+        return interval_sum(summands)
+
+    def _plain_atom_interval(self, atom: Atom) -> Interval:
+        if atom not in self.plain:
+            self.plain[atom] = ANY  # stands where the nesting ends
+            if self.nesting < 2 * MAX_NESTING:
+                self.nesting += 1
+                self.plain[atom] = self._plain_bounds(atom)
+                self.nesting -= 1
+        return self.plain[atom]
+
+    def _plain_bounds(self, atom: Atom) -> Interval:
+        if isinstance(atom, Symbol):
+            lower, upper = self.scaled.bounds.get(atom.name, (None, None))
+            return Interval(
+                None if lower is None else self._plain_interval(lower).lower,
+                None if upper is None else self._plain_interval(upper).upper,
+            )
+        parts = [self._plain_interval(part) for part in atom.parts]
+        if isinstance(atom, Extremum):
+            return interval_extremum(atom.kind, parts)
+        return interval_quotient(*parts)
 
 
 def _twin(atom: Atom) -> Extremum | None:
@@ -220,12 +245,3 @@ def _twin(atom: Atom) -> Extremum | None:
     if isinstance(atom, Extremum) and len(atom.arguments) == 2:
         return Extremum("min" if atom.kind == "max" else "max", atom.arguments)
     return None
-
-
-def _least(bounds: list[int | None]) -> int | None:
-    present = [bound for bound in bounds if bound is not None]
-    return min(present) if len(present) == len(bounds) else None
-
-
-def _greatest(bounds: list[int | None]) -> int | None:
-    return max((bound for bound in bounds if bound is not None), default=None)

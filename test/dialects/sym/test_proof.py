@@ -1,5 +1,7 @@
 """Proofs: answers hold at every point of the ranges, and what has to be found is found."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -210,9 +212,19 @@ def test_a_symbol_without_a_range_is_any_integer() -> None:
     assert prove_le(x - x % 4, x) is Answer.PROVED
 
 
-def test_a_search_that_is_too_long_ends_without_a_bound() -> None:
-    products = [symbol(f"s{i}") * symbol(f"s{i + 1}") // (i + 2) for i in range(120)]
-    assert prove_nonnegative(sum(products, symbol("n")), RANGES) is Answer.UNKNOWN
+def test_a_sum_that_is_too_long_to_search_has_the_bounds_of_its_summands() -> None:
+    names = [f"s{i}" for i in range(121)]
+    ranges = Ranges.of(**{name: (1, 99) for name in names})
+    summands = [symbol(a) * symbol(b) // 7 for a, b in pairwise(names)]
+    assert interval(sum(summands, symbol("s0")), ranges) == (1, 120 * (99 * 99 // 7) + 99)
+
+
+def test_a_long_chain_of_bounds_ends_the_search() -> None:
+    ranges = Ranges.of(s0=(0, 10))
+    for i in range(1, 1000):
+        ranges = ranges.also(f"s{i}", 0, symbol(f"s{i - 1}"))
+    assert interval(symbol("s20"), ranges) == (0, 10)
+    assert interval(symbol("s999"), ranges).lower == 0
 
 
 def test_ranges_are_equal_whatever_their_order() -> None:
