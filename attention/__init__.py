@@ -15,7 +15,7 @@ from ..runtime.attention import AttentionOp, Plan
 from ..runtime.attention import load_bundle as load
 from ..runtime.errors import ArgumentError
 from .cached import cached_attention
-from .expression import Value, VariantError
+from .expression import Value, VariantError, is_integer
 from .functions import (
     exp,
     exp2,
@@ -111,4 +111,4 @@ def _scale(softmax_scale: float | None, head_dim: int) -> float:
     if softmax_scale is not None:
         return softmax_scale
     # A head_dim that is none is refused with the other numbers.
-    return 1.0 / math.sqrt(head_dim) if head_dim > 0 else 1.0
+    return 1.0 / math.sqrt(head_dim) if is_integer(head_dim) and head_dim > 0 else 1.0

@@ -5,6 +5,7 @@ It works from a kernel artifact alone, so a bundle runs with NumPy on the simula
 and the driver on a GPU. The kernel's parameters are found by name, as its contract gives them.
 """
 
+import math
 import os
 from collections.abc import Iterable, Mapping
 from threading import Lock
@@ -109,6 +110,15 @@ def _check_params(contract: KernelContract, section: AttentionContract) -> None:
             raise ContractError(f"params[{index}].name", f"nothing provides '{param.name}'")
 
 
+def _checked_scale(scale: object) -> object:
+    """Returns the scale; refuses one for which the greatest product has not the greatest score."""
+    convert = getattr(scale, "__float__", None)
+    # Numbers below 2^-126 are zero on the GPU; what is no number is refused with the arguments.
+    if convert is not None and not 2.0**-126 <= convert() < math.inf:
+        raise ArgumentError(_SCALE, "a positive number of type f32", repr(scale))
+    return scale
+
+
 def _device_of(views: Iterable[ArrayView]) -> Device:
     """Returns the device on which one of the arrays lies, else the default one."""
     for view in views:
@@ -199,7 +209,7 @@ class Plan:
         results = self._results({"out": out, "lse": lse}, views["q"], symbols, chosen)
         if softmax_scale is None:
             softmax_scale = self.op.section.softmax_scale
-        scalars[_SCALE] = softmax_scale
+        scalars[_SCALE] = _checked_scale(softmax_scale)
         if self.tiles:
             self._launch(chosen, stream, views, results, scalars, symbols)
         arrays = {name: result.array for name, result in results.items()}
