@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .program import Program
 
 _BATCH_LANES = 4096  # where NumPy's cost per call is spread thin and values still fit the cache
-_SLICE_BLOCKS = 100_000  # blocks that a batch runs before the next one gets a turn
+_SLICE_BLOCKS = 20_000  # blocks that a batch runs before the next one gets a turn
 _LIVE_BATCHES = 16
 _MAX_SHARED = 227 * 1024
 MAX_GRID = (2**31 - 1, 65535, 65535)

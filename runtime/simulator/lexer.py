@@ -46,7 +46,7 @@ class Source:
 
 def tokenise(source: Source) -> tuple[list[str], list[int]]:
     """
-    Returns the tokens of a text and their positions; the last token is empty.
+    Returns the tokens of a text and their positions; the last two tokens are empty.
 
     Raises PTXError at a character that begins no token, and at a malformed number or string.
     """
@@ -58,8 +58,10 @@ def tokenise(source: Source) -> tuple[list[str], list[int]]:
         positions.append(match.start(1))
         if not token:
             break
-        if len(token) == 1 and (token not in _STARTS or token in '"0123456789'):
+        if len(token) == 1 and (token not in _STARTS or token in '"/0123456789'):
             _check(source, token, match.start(1))
+    tokens.append("")
+    positions.append(len(source.text))
     return tokens, positions
 
 
@@ -72,6 +74,8 @@ def _check(source: Source, token: str, position: int) -> None:
         if following.isalnum() or following in ("_", "."):
             raise source.error("malformed number", position)
         return
-    if token == "/" and following == "*":
-        raise source.error("this comment has no end", position)
+    if token == "/":
+        if following == "*":
+            raise source.error("this comment has no end", position)
+        return
     raise source.error(f"unexpected character {token!r}", position)

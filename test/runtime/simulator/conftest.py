@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+
 from tilewright.runtime import simulator
 
 Array = npt.NDArray[Any]
@@ -75,7 +76,7 @@ def corpus() -> Callable[[str], str]:
 
 def exact(bits: int, form: str) -> Fraction | float:
     """Returns the value of float bits: a fraction, an infinity or a NaN."""
-    precision, lowest, highest = FORMATS[form]
+    precision, lowest, _ = FORMATS[form]
     size = {"f16": 16, "bf16": 16, "f32": 32, "f64": 64}[form]
     sign = -1 if bits >> (size - 1) else 1
     fraction = bits & ((1 << (precision - 1)) - 1)
@@ -134,7 +135,21 @@ def rounding() -> tuple[Callable[..., Fraction | float], Callable[..., int]]:
 def edges(bits: int) -> list[int]:
     """Returns integers where arithmetic of a width changes its behaviour."""
     top = 1 << (bits - 1)
-    return [0, 1, 2, 3, 7, bits - 1, bits, bits + 1, top - 1, top, top + 1, 2 * top - 2, 2 * top - 1]
+    return [
+        0,
+        1,
+        2,
+        3,
+        7,
+        bits - 1,
+        bits,
+        bits + 1,
+        top - 1,
+        top,
+        top + 1,
+        2 * top - 2,
+        2 * top - 1,
+    ]
 
 
 def float_edges(form: str) -> list[int]:

@@ -17,6 +17,11 @@ def amounts(size: int) -> Any:
     return np.resize(values, size).astype("u4")
 
 
+def places(size: int, seed: int) -> Any:
+    """Returns positions and lengths of bit fields, some beyond every width."""
+    return np.random.default_rng(seed).integers(0, 80, size, dtype="u4")
+
+
 @pytest.mark.parametrize("bits", [16, 32, 64])
 def test_shl_clamps_the_amount(bits: int, lanes: Any, samples: Any) -> None:
     (a,) = samples(bits, 1)
@@ -44,7 +49,9 @@ def test_shr_of_unsigned_fills_with_zeros(bits: int, lanes: Any, samples: Any) -
         assert g == x >> min(n, bits)
 
 
-@pytest.mark.parametrize("table", [0x80, 0xFE, 0x96, 0xE8, 0xCA, 0x00, 0xFF, 0x0F, 0x3C, 0x1B, 0x6A])
+@pytest.mark.parametrize(
+    "table", [0x80, 0xFE, 0x96, 0xE8, 0xCA, 0x00, 0xFF, 0x0F, 0x3C, 0x1B, 0x6A]
+)
 def test_lop3_follows_its_table(table: int, lanes: Any, samples: Any) -> None:
     a, b, c = samples(32, 3, number=50)
     got = lanes(f"lop3.b32 o0, a0, a1, a2, {table:#x};", a, b, c)
@@ -87,22 +94,18 @@ def test_brev_reverses(bits: int, lanes: Any, samples: Any) -> None:
 def test_bfe_extracts_a_field(type: str, lanes: Any, samples: Any) -> None:
     bits = int(type[1:])
     (a,) = samples(bits, 1)
-    generator = np.random.default_rng(3)
-    pos, length = (generator.integers(0, 80, a.size, dtype="u4") for _ in range(2))
+    pos, length = places(a.size, 3), places(a.size, 4)
     got = lanes(f"bfe.{type} o0, a0, a1, a2;", a, pos, length, out=f"u{bits // 8}")
     for x, p, n, g in zip(a.tolist(), pos.tolist(), length.tolist(), got.tolist(), strict=True):
         top = 0 if type[0] == "u" or n == 0 else x >> min(p + n - 1, bits - 1) & 1
-        want = sum(
-            (x >> p + i & 1 if i < n and p + i < bits else top) << i for i in range(bits)
-        )
+        want = sum((x >> p + i & 1 if i < n and p + i < bits else top) << i for i in range(bits))
         assert g == want, (hex(x), p, n)
 
 
 @pytest.mark.parametrize("bits", [32, 64])
 def test_bfi_inserts_a_field(bits: int, lanes: Any, samples: Any) -> None:
     a, b = samples(bits, 2)
-    generator = np.random.default_rng(4)
-    pos, length = (generator.integers(0, 80, a.size, dtype="u4") for _ in range(2))
+    pos, length = places(a.size, 5), places(a.size, 6)
     got = lanes(f"bfi.b{bits} o0, a0, a1, a2, a3;", a, b, pos, length, out=f"u{bits // 8}")
     columns = (a.tolist(), b.tolist(), pos.tolist(), length.tolist(), got.tolist())
     for x, y, p, n, g in zip(*columns, strict=True):

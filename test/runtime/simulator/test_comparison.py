@@ -68,8 +68,12 @@ def test_combined_predicates(name: str, join: str, lanes: Any, samples: Any) -> 
 
 def test_set_gives_ones_or_one(lanes: Any, samples: Any) -> None:
     a, b = samples(32, 2)
-    got = lanes("set.gt.u32.s32 %r1, a0, a1; set.gt.f32.s32 %f1, a0, a1;"
-                "mov.b32 %r2, %f1; xor.b32 o0, %r1, %r2;", a, b)
+    got = lanes(
+        "set.gt.u32.s32 %r1, a0, a1; set.gt.f32.s32 %f1, a0, a1;"
+        "mov.b32 %r2, %f1; xor.b32 o0, %r1, %r2;",
+        a,
+        b,
+    )
     assert (got == np.where(a.view("i4") > b.view("i4"), 0xFFFFFFFF ^ 0x3F800000, 0)).all()
 
 
@@ -88,5 +92,7 @@ def test_logic_on_predicates(lanes: Any, samples: Any) -> None:
 
 def test_a_guard_keeps_the_old_value(lanes: Any, samples: Any) -> None:
     a, b = samples(32, 2)
-    body = "setp.lt.u32 %p1, a0, a1; mov.u32 o0, 5; @%p1 add.u32 o0, a0, 1; @!%p1 xor.b32 o0, o0, 8;"
+    body = (
+        "setp.lt.u32 %p1, a0, a1; mov.u32 o0, 5; @%p1 add.u32 o0, a0, 1; @!%p1 xor.b32 o0, o0, 8;"
+    )
     assert (lanes(body, a, b) == np.where(a < b, a + 1, 13)).all()

@@ -1,12 +1,13 @@
 """f16 and bf16 arithmetic against exact fractions, rounded once."""
 
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
 
-OPERATIONS = {
+OPERATIONS: dict[str, Callable[[Fraction, Fraction, Fraction], Fraction]] = {
     "add": lambda a, b, c: a + b,
     "sub": lambda a, b, c: a - b,
     "mul": lambda a, b, c: a * b,

@@ -12,6 +12,11 @@ def signed(value: int, bits: int) -> int:
     return value - (1 << bits) if value >> (bits - 1) else value
 
 
+def number(value: int, type: str) -> int:
+    """Returns a pattern as the number that a type sees."""
+    return signed(value, int(type[1:])) if type[0] == "s" else value
+
+
 def truncated(a: int, b: int) -> int:
     """Returns a / b rounded to zero."""
     return abs(a) // abs(b) * (-1 if (a < 0) != (b < 0) else 1)
@@ -37,9 +42,8 @@ def test_two_operand_instruction(name: str, type: str, lanes: Any, samples: Any)
     if name in ("div", "rem"):
         a, b = a[b != 0], b[b != 0]
     got = lanes(f"{name}.{type} o0, a0, a1;", a, b, out=f"u{bits // 8}")
-    view = (lambda v: signed(v, bits)) if type[0] == "s" else (lambda v: v)
     for x, y, z in zip(a.tolist(), b.tolist(), got.tolist(), strict=True):
-        assert z == BINARY[name](view(x), view(y)) % (1 << bits), (x, y)
+        assert z == BINARY[name](number(x, type), number(y, type)) % (1 << bits), (x, y)
 
 
 @pytest.mark.parametrize("type", TYPES)
@@ -47,9 +51,8 @@ def test_mul_hi_gives_the_upper_half(type: str, lanes: Any, samples: Any) -> Non
     bits = int(type[1:])
     a, b = samples(bits, 2)
     got = lanes(f"mul.hi.{type} o0, a0, a1;", a, b, out=f"u{bits // 8}")
-    view = (lambda v: signed(v, bits)) if type[0] == "s" else (lambda v: v)
     for x, y, z in zip(a.tolist(), b.tolist(), got.tolist(), strict=True):
-        assert z == (view(x) * view(y) >> bits) % (1 << bits), (x, y)
+        assert z == (number(x, type) * number(y, type) >> bits) % (1 << bits), (x, y)
 
 
 @pytest.mark.parametrize("type", TYPES[:4])
@@ -58,9 +61,8 @@ def test_mad_wide_adds_to_the_whole_product(type: str, lanes: Any, samples: Any)
     a, b = samples(bits, 2)
     c = np.random.default_rng(1).integers(0, 1 << 2 * bits, a.size, dtype=f"u{bits // 4}")
     got = lanes(f"mad.wide.{type} o0, a0, a1, a2;", a, b, c, out=f"u{bits // 4}")
-    view = (lambda v: signed(v, bits)) if type[0] == "s" else (lambda v: v)
     for x, y, w, z in zip(a.tolist(), b.tolist(), c.tolist(), got.tolist(), strict=True):
-        assert z == (view(x) * view(y) + w) % (1 << 2 * bits), (x, y, w)
+        assert z == (number(x, type) * number(y, type) + w) % (1 << 2 * bits), (x, y, w)
 
 
 @pytest.mark.parametrize("name", ["add", "sub"])
