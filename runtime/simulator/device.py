@@ -1,14 +1,12 @@
 """The device: buffers, modules, kernels."""
 
-import hashlib
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .codegen import compile_function
 from .errors import LaunchError
 from .launch import (
     MAX_BLOCK,
@@ -21,10 +19,11 @@ from .launch import (
     run,
 )
 from .memory import Allocation, DeviceMemory
-from .parser import parse
-from .program import Program
 from .scalars import Array
-from .syntax import Module as Syntax
+
+if TYPE_CHECKING:
+    from .program import Program
+    from .syntax import Module as Syntax
 
 # Names of element types that buffers take, besides what NumPy calls its own.
 _DTYPES = {
@@ -113,7 +112,7 @@ class Buffer:
 class Kernel:
     """An entry of a module, ready to launch."""
 
-    def __init__(self, module: "Module", program: Program) -> None:
+    def __init__(self, module: "Module", program: "Program") -> None:
         self._module = module
         self.program = program
         self.name = program.name
@@ -154,7 +153,9 @@ class Kernel:
 class Module(Mapping[str, Kernel]):
     """The kernels of one PTX text, loaded on a device with its global variables."""
 
-    def __init__(self, device: "Device", syntax: Syntax, programs: Mapping[str, Program]) -> None:
+    def __init__(
+        self, device: "Device", syntax: "Syntax", programs: "Mapping[str, Program]"
+    ) -> None:
         self.device = device
         self.syntax = syntax
         self.symbols: dict[str, int] = {}
@@ -212,7 +213,7 @@ class Device:
 
         Raises PTXError for what is malformed and for what the simulator doesn't cover.
         """
-        syntax, programs = _compile(hashlib.sha256(ptx.encode()).digest(), _Text(ptx))
+        syntax, programs = _compile(ptx)
         return Module(self, syntax, programs)
 
     def empty(self, shape: Sequence[int] | int, dtype: str, name: str = "") -> Buffer:
@@ -244,22 +245,13 @@ class Device:
         return Buffer(self.memory, storage, dtype or known, values.shape, name)
 
 
-class _Text(str):
-    """A text that a cache ignores: its hash stands for it."""
-
-    def __eq__(self, other: object) -> bool:
-        """Returns True: texts are told apart by the hash beside them."""
-        return isinstance(other, _Text)
-
-    def __hash__(self) -> int:
-        """Returns a constant."""
-        return 0
-
-
 @lru_cache(maxsize=128)
-def _compile(digest: bytes, text: _Text) -> tuple[Syntax, dict[str, Program]]:
+def _compile(text: str) -> "tuple[Syntax, dict[str, Program]]":
     """Returns the syntax tree and the programs of a text."""
-    del digest
-    syntax = parse(str(text))
+    # Imported here: a process that only plans or holds buffers never pays for the compiler.
+    from .codegen import compile_function
+    from .parser import parse
+
+    syntax = parse(text)
     entries = [function for function in syntax.functions.values() if function.entry]
     return syntax, {function.name: compile_function(syntax, function) for function in entries}

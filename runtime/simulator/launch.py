@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import Finding, LaunchError
-from .machine import Machine
 from .memory import DeviceMemory
 from .scalars import BITS
-from .scheduler import Scheduler, StepLimit
-from .syntax import Variable
 
 if TYPE_CHECKING:
+    from .machine import Machine
     from .program import Program
+    from .syntax import Variable
 
 _BATCH_LANES = 4096  # where NumPy's cost per call is spread thin and values still fit the cache
 _SLICE_BLOCKS = 20_000  # blocks that a batch runs before the next one gets a turn
@@ -81,7 +80,7 @@ def extents(name: str, value: Sequence[int] | int, limits: tuple[int, int, int])
     return whole
 
 
-def pack_arguments(params: Sequence[Variable], arguments: Sequence[Any], kernel: str) -> bytes:
+def pack_arguments(params: "Sequence[Variable]", arguments: Sequence[Any], kernel: str) -> bytes:
     """
     Returns the parameter space of a launch.
 
@@ -105,7 +104,7 @@ def _plain(argument: Any) -> Any:
     return item() if item is not None and np.ndim(argument) == 0 else argument
 
 
-def _bytes_of(param: Variable, argument: Any) -> bytes:
+def _bytes_of(param: "Variable", argument: Any) -> bytes:
     """Returns one argument as the bytes of its parameter."""
     type, size = param.type, param.size
     if size != BITS[type] // 8:
@@ -157,6 +156,10 @@ def check_shape(launch: Launch) -> None:
 
 def run(launch: Launch, max_steps: int | None) -> Report:
     """Runs all CTAs, in ascending batches of about 4096 lanes; returns the report."""
+    # Imported here, as the compiler is: nothing runs without having been loaded.
+    from .machine import Machine
+    from .scheduler import Scheduler, StepLimit
+
     gx, gy, gz = launch.grid
     total = gx * gy * gz
     padded = (launch.threads + 31) // 32 * 32
@@ -190,7 +193,7 @@ def run(launch: Launch, max_steps: int | None) -> Report:
                 running.remove(entry)
 
 
-def _account(report: Report, machine: Machine) -> None:
+def _account(report: Report, machine: "Machine") -> None:
     """Adds what a batch did to the report."""
     report.profile.thread_instructions += machine.thread_instructions
     report.profile.steps += machine.steps

@@ -3,9 +3,8 @@
 from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-Array: TypeAlias = npt.NDArray[Any]
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 # A value of one PTX register over the lanes of a group: an array with one element a lane, or a
 # NumPy scalar where all lanes agree. Any, because NumPy's stubs know no such union.
 Lanes: TypeAlias = Any

@@ -33,7 +33,8 @@ def _split(site: "Site", raw: Lanes) -> Any:
     if raw.ndim == 0:
         values: tuple[Lanes, ...] = tuple(_alone(raw).view(site.dtype))
     else:
-        values = tuple(np.ascontiguousarray(raw.view(site.dtype).reshape(-1, site.count).T))
+        columns: Lanes = np.ascontiguousarray(raw.view(site.dtype).reshape(-1, site.count).T)
+        values = tuple(columns)
     return tuple(value.astype(site.extra) for value in values) if site.extra else values
 
 
