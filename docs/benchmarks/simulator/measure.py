@@ -8,14 +8,32 @@ three launches; parsing and code generation are measured apart.
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tilewright.attention.compiler import compile_attention
+from tilewright.attention.spec import AttentionSpec
+from tilewright.attention.variants import causal
+from tilewright.cli.demo import Inputs, random_inputs
 from tilewright.runtime import simulator
+from tilewright.runtime.attention import AttentionOp, Plan
+from tilewright.runtime.simulator_device import SimulatorDevice, SimulatorKernel
 
 CORPUS = Path(__file__).parents[3] / "test" / "runtime" / "simulator" / "corpus"
+
+LLAMA = AttentionSpec(
+    num_qo_heads=32,
+    num_kv_heads=8,
+    head_dim=128,
+    page_size=16,
+    layout="NHD",
+    dtype="bf16",
+    target="sm_80",
+    softmax_scale=128**-0.5,
+)
 
 
 def measure(run: Callable[[], Any]) -> tuple[float, Any]:
@@ -56,6 +74,29 @@ def launches(device: simulator.Device) -> Iterator[tuple[str, Callable[[], simul
     )
 
 
+def demo_launches(checks: str) -> Iterator[tuple[str, Callable[[], simulator.Report]]]:
+    """Yields the demo's batch for the kernels that the compiler makes of it."""
+    for head_dim in (64, 128):
+        spec = replace(LLAMA, head_dim=head_dim, softmax_scale=head_dim**-0.5)
+        op = AttentionOp(compile_attention(spec, causal().traced))
+        inputs, device = random_inputs(spec, 0), SimulatorDevice(checks)
+        plan = op.plan(*vars(inputs.batch).values())
+        kernel = device.load(op.artifact)
+
+        def run(
+            plan: Plan = plan,
+            inputs: Inputs = inputs,
+            device: SimulatorDevice = device,
+            kernel: SimulatorKernel = kernel,
+        ) -> simulator.Report:
+            plan.run(inputs.q, inputs.k_pages, inputs.v_pages, device=device)
+            if kernel.report is None:
+                raise RuntimeError("the plan has launched nothing")
+            return kernel.report
+
+        yield f"the demo's batch, d{head_dim}", run
+
+
 def main() -> None:
     """Prints one line for each kernel."""
     checks = sys.argv[1] if len(sys.argv) > 1 else "default"
@@ -70,7 +111,7 @@ def main() -> None:
         per = seconds / count * 1e6
         print(f"{name:36}{count:8} instructions, load {seconds * 1e3:6.1f} ms, {per:5.1f} us each")
     print(f"{'kernel':36}{'M thread-instr':>15}{'cpu ms':>9}{'M/s':>7}")
-    for name, run in launches(simulator.Device(checks)):
+    for name, run in (*launches(simulator.Device(checks)), *demo_launches(checks)):
         seconds, report = measure(run)
         million = report.profile.thread_instructions / 1e6
         print(f"{name:36}{million:15.1f}{seconds * 1e3:9.1f}{million / seconds:7.0f}")
