@@ -203,11 +203,10 @@ def extremum(a: Lanes, b: Lanes, largest: bool, nan: bool) -> Lanes:
     """
     Returns min or max; +0 is larger than -0. With `nan` a NaN wins, otherwise the number does.
     """
-    result: Lanes
-    if largest:
-        result = np.maximum(a, b) if nan else np.fmax(a, b)
-    else:
-        result = np.minimum(a, b) if nan else np.fmin(a, b)
+    result: Lanes = np.maximum(a, b) if largest else np.minimum(a, b)
+    if not nan and np.any(result != result):
+        # Not fmax: what C and SIMD code make of a signalling NaN there differs.
+        result = select(a != a, b, select(b != b, a, result))
     zero = result == 0
     if np.any(zero):
         kind = _EXPONENT[result.itemsize][0]

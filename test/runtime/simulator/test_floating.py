@@ -129,8 +129,7 @@ def test_sqrt_rounds_once(mode: str, lanes: Any, samples: Any, rounding: Any) ->
 
 def reciprocal_root(v: Any) -> Any:
     """Returns 1 / sqrt(v)."""
-    root: Any = np.sqrt(v)
-    return 1 / root
+    return np.reciprocal(np.sqrt(v))
 
 
 @pytest.mark.parametrize(
