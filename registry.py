@@ -14,12 +14,17 @@ from .dialects.tile import Tile
 from .lowering.attn_to_tile.convert import ConvertAttnToTilePass
 from .lowering.ptx.target import PTXTarget
 from .lowering.tile_to_thread.convert import ConvertTileToThreadPass
+from .transforms.expand_math import ExpandMathPass
 
 # From the highest level to the lowest.
 DIALECTS: tuple[Dialect, ...] = (Sym, Attn, Tile, NVVM)
 
 # In the order in which a pipeline runs them.
-PASSES: tuple[type[ModulePass], ...] = (ConvertAttnToTilePass, ConvertTileToThreadPass)
+PASSES: tuple[type[ModulePass], ...] = (
+    ConvertAttnToTilePass,
+    ConvertTileToThreadPass,
+    ExpandMathPass,
+)
 
 # What a module can be printed as, besides MLIR.
 TARGETS: tuple[type[Target], ...] = (PTXTarget,)

@@ -1,5 +1,7 @@
 """Thread-level kernels, written by hand, that the tests print, assemble and run."""
 
+from collections.abc import Sequence
+
 from xdsl.context import Context
 from xdsl.dialects.arith import Arith
 from xdsl.dialects.builtin import Builtin, ModuleOp
@@ -59,6 +61,47 @@ THREAD = """
 %b = "gpu.block_id"() <{dimension = #gpu<dim x>}> : () -> index
 %cta = arith.index_cast %b : index to i32
 """
+
+
+_BYTES = {"i8": 1, "i16": 2, "f16": 2, "bf16": 2, "i32": 4, "f32": 4, "i64": 8, "f64": 8}
+
+
+def elementwise(code: str, inputs: Sequence[str], output: str) -> ModuleOp:
+    """
+    Applies `code` to arrays element by element, 32 elements a CTA.
+
+    The code names its inputs `%a`, `%b`, `%c`, of the scalar types `inputs`, and its result `%r`.
+    The kernel's parameters are the inputs' pointers, then the output's.
+    """
+    names = "abc"[: len(inputs)]
+    loads = "".join(
+        f"""
+        %size_{name} = arith.constant {_BYTES[kind]} : i32
+        %offset_{name} = arith.muli %index, %size_{name} : i32
+        %at_{name} = "llvm.getelementptr"(%p_{name}, %offset_{name}) <{{elem_type = i8,
+          noWrapFlags = 0 : i32, rawConstantIndices = array<i32: -2147483648>}}>
+          : (!llvm.ptr<1>, i32) -> !llvm.ptr<1>
+        %{name} = "llvm.load"(%at_{name}) <{{ordering = 0 : i64}}> : (!llvm.ptr<1>) -> {kind}
+        """
+        for name, kind in zip(names, inputs)
+    )
+    parameters = ", ".join(f"%p_{name}: !llvm.ptr<1>" for name in [*names, "r"])
+    return module(
+        parameters,
+        f"""
+        {THREAD}
+        %c32 = arith.constant 32 : i32
+        %first = arith.muli %cta, %c32 : i32
+        %index = arith.addi %first, %tid : i32
+        {loads}
+        {code}
+        %size_r = arith.constant {_BYTES[output]} : i32
+        %offset_r = arith.muli %index, %size_r : i32
+        %at_r = "llvm.getelementptr"(%p_r, %offset_r) <{{elem_type = i8, noWrapFlags = 0 : i32,
+          rawConstantIndices = array<i32: -2147483648>}}> : (!llvm.ptr<1>, i32) -> !llvm.ptr<1>
+        "llvm.store"(%r, %at_r) <{{ordering = 0 : i64}}> : ({output}, !llvm.ptr<1>) -> ()
+        """,
+    )
 
 
 def vector_add() -> ModuleOp:
