@@ -39,7 +39,7 @@ def _range(values: Lanes) -> tuple[int, int]:
     """Returns the largest value and the bits that are set in any."""
     if values.ndim == 0:
         return int(values), int(values)
-    return int(values.max()), int(np.bitwise_or.reduce(values))
+    return int(np.maximum.reduce(values)), int(np.bitwise_or.reduce(values))
 
 
 def global_index(group: "Group", site: "Site", address: Lanes, write: bool) -> tuple[Any, Any]:

@@ -16,7 +16,6 @@ from .launch import (
     check_shape,
     extents,
     pack_arguments,
-    run,
 )
 from .memory import Allocation, DeviceMemory
 from .scalars import Array
@@ -147,6 +146,9 @@ class Kernel:
             device.checks,
         )
         check_shape(launch)
+        # Imported here, as the compiler is: nothing runs without having been loaded.
+        from .execution import run
+
         return run(launch, max_steps)
 
 

@@ -6,18 +6,17 @@ each assigned once, and returns its flag (what the scheduler asks of the last in
 followed by the registers that live out. A register that nobody reads later is never stored.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias, TypeVar
 
 from .blocks import Block
 from .errors import PTXError
-from .isa import FORMS
-from .isa.matrix import MatrixQueue
 from .isa.operations import guarded, idle, select
 from .isa.rounding import flush
 from .program import CompiledBlock, Site, Terminator
 from .scalars import BITS, DTYPES, FLOATS, NUMPY, Lanes
+from .scope import FunctionScope
 from .syntax import (
     Address,
     Immediate,
@@ -30,9 +29,6 @@ from .syntax import (
     SymbolAddress,
     Variable,
 )
-
-if TYPE_CHECKING:
-    from .codegen import FunctionCompiler
 
 _SIGN_EXTENDED = frozenset({"s8", "s16", "s32"})
 
@@ -51,18 +47,25 @@ class Value:
         self.fragment = ""  # Python tuple of the ldmatrix fragment and register that it comes from
 
 
+Kept = TypeVar("Kept")
+# From an opcode to what emits it and the fields of its spelling; None for what is not covered.
+EmitForm: TypeAlias = "Callable[[BlockEmitter, Instruction, Mapping[str, str]], None]"
+FindForm: TypeAlias = "Callable[[str], tuple[EmitForm, Mapping[str, str]] | None]"
+
+
 class BlockEmitter:
     """Writes the function of one block; the tables in isa/ call its methods."""
 
-    def __init__(self, compiler: "FunctionCompiler", block: Block) -> None:
-        self.compiler = compiler
+    def __init__(self, scope: FunctionScope, block: Block, find: "FindForm") -> None:
+        self.scope = scope
         self.block = block
+        self._find = find
+        self._kept: dict[Any, Any] = {}
         self.lines: list[str] = []
         self.values: dict[int, Value] = {}
         self.inputs: dict[int, str] = {}
         self.inputs_only: set[int] = set()
         self.terminator = Terminator()
-        self.matrix = MatrixQueue(self)
         self.instruction: Instruction | None = None
         self.guard: str | None = None
         self._inverse: dict[str, str] = {}
@@ -92,7 +95,7 @@ class BlockEmitter:
     def use(self, thing: Any, name: str = "") -> str:
         """Returns the name under which block functions see a run-time function or object."""
         name = name or f"f_{thing.__name__}"
-        while self.compiler.globals.setdefault(name, thing) is not thing:
+        while self.scope.globals.setdefault(name, thing) is not thing:
             name += "_"
         return name
 
@@ -110,18 +113,18 @@ class BlockEmitter:
     def site(self, **fields: Any) -> str:
         """Returns the name of the current instruction's site."""
         assert self.instruction is not None
-        site = Site(self.instruction, self.compiler, **fields)
-        return self.use(site, f"s{len(self.compiler.globals)}")
+        site = Site(self.instruction, **fields)
+        return self.use(site, f"s{len(self.scope.globals)}")
 
     def site_object(self, **fields: Any) -> Site:
         """Returns a site of the current instruction for use inside another one."""
         assert self.instruction is not None
-        return Site(self.instruction, self.compiler, **fields)
+        return Site(self.instruction, **fields)
 
     def end(self, kind: str, flag: str, aligned: bool = False) -> None:
         """Ends the block: the scheduler asks for `flag`."""
         assert self.instruction is not None
-        site = Site(self.instruction, self.compiler, extra=aligned)
+        site = Site(self.instruction, extra=aligned)
         self.terminator = Terminator(kind, flag, site)
 
     def is_predicate(self, operand: Operand) -> bool:
@@ -139,7 +142,7 @@ class BlockEmitter:
         known = self.values.get(index)
         if known is None:
             name = f"r{index}"
-            known = Value(self.compiler.code_of(index, wanted), name)
+            known = Value(self.scope.code_of(index, wanted), name)
             self.values[index] = known
             self.inputs[index] = name
             self.inputs_only.add(index)
@@ -147,7 +150,7 @@ class BlockEmitter:
 
     def launch_value(self, kind: str, key: str, code: str) -> str:
         """Returns the name of a launch-time value."""
-        index = self.compiler.pseudo_register(kind, key, code)
+        index = self.scope.pseudo_register(kind, key, code)
         return self.view(self._load(index, code), code)
 
     def view(self, value: Value, code: str) -> str:
@@ -170,7 +173,7 @@ class BlockEmitter:
         if isinstance(operand, Register):
             return self._read_register(operand, type, wide)
         if isinstance(operand, Immediate):
-            return self.compiler.constant(code, self._immediate(operand, type))
+            return self.scope.constant(code, self._immediate(operand, type))
         if isinstance(operand, Special):
             return self._special(operand.name, type)
         if isinstance(operand, SymbolAddress):
@@ -241,15 +244,15 @@ class BlockEmitter:
         if BITS[type] not in (32, 64) or type in FLOATS:
             raise self.error(f"expects a value of type .{type}, got the address {variable.name}")
         code = DTYPES[type]
-        place = self.compiler.layout.offset(variable)
+        place = self.scope.layout.offset(variable)
         if place is None:
             if BITS[type] != 64:
                 raise self.error(f"expects a 64-bit register for the address of {variable.name}")
             base = self.launch_value("symbol", variable.name, "u8")
             if not offset:
                 return base
-            return self.define(f"{base} + {self.compiler.constant('u8', offset & (1 << 64) - 1)}")
-        return self.compiler.constant(code, (place + offset) & (1 << BITS[type]) - 1)
+            return self.define(f"{base} + {self.scope.constant('u8', offset & (1 << 64) - 1)}")
+        return self.scope.constant(code, (place + offset) & (1 << BITS[type]) - 1)
 
     def write(self, operand: Operand, type: str, expression: str, wide: bool = False) -> None:
         """
@@ -285,7 +288,7 @@ class BlockEmitter:
 
     def put(self, register: Register, value: Value) -> None:
         """Makes a register hold a value from here on."""
-        self.compiler.code_of(register.index, value.code)
+        self.scope.code_of(register.index, value.code)
         self.values[register.index] = value
         self.inputs_only.discard(register.index)
 
@@ -316,11 +319,11 @@ class BlockEmitter:
                 raise self.error(f"expects a {bits}-bit address, got .{base.type} {base}")
             return self.view(self.value(base, f"u{have // 8}"), f"u{have // 8}"), operand.offset
         if isinstance(base, Immediate):
-            return self.compiler.constant("u8", 0), base.value + operand.offset
-        place = self.compiler.layout.offset(base)
+            return self.scope.constant("u8", 0), base.value + operand.offset
+        place = self.scope.layout.offset(base)
         if place is None:
             return self.launch_value("symbol", base.name, "u8"), operand.offset
-        return self.compiler.constant("u4", 0), place + operand.offset
+        return self.scope.constant("u4", 0), place + operand.offset
 
     def call(
         self,
@@ -364,7 +367,7 @@ class BlockEmitter:
     def _former(self, register: Register | None, code: str) -> str:
         """Returns the name of what a destination held before."""
         if register is None:
-            return self.compiler.constant(code, 0)
+            return self.scope.constant(code, 0)
         return self.view(self.value(register, code), code)
 
     def flush(self, name: str, type: str) -> str:
@@ -400,12 +403,12 @@ class BlockEmitter:
 
     def carry_in(self) -> str:
         """Returns the name of the condition-code register's carry."""
-        index = self.compiler.pseudo_register("carry", "cc", "?")
+        index = self.scope.pseudo_register("carry", "cc", "?")
         return self.view(self._load(index, "?"), "?")
 
     def carry_out(self, expression: str) -> None:
         """Sets the condition-code register's carry."""
-        index = self.compiler.pseudo_register("carry", "cc", "?")
+        index = self.scope.pseudo_register("carry", "cc", "?")
         self.values[index] = Value("?", self.define(expression))
         self.inputs_only.discard(index)
 
@@ -424,7 +427,7 @@ class BlockEmitter:
     def _emit(self, instruction: Instruction) -> None:
         """Emits one instruction through its table row."""
         self.instruction = instruction
-        found = FORMS.find(instruction.opcode)
+        found = self._find(instruction.opcode)
         if found is None:
             raise self.error("is not covered by the simulator")
         self.guard = None
@@ -436,6 +439,12 @@ class BlockEmitter:
         if self.guard is not None and self.terminator.kind == "fall":
             self._guarded[self.guard] = self._guarded.get(self.guard, 0) + 1
 
+    def kept(self, make: "Callable[[BlockEmitter], Kept]") -> "Kept":
+        """Returns what a family of instructions keeps for this block, made at its first use."""
+        if make not in self._kept:
+            self._kept[make] = make(self)
+        return self._kept[make]
+
     def finish(self, live_out: int) -> list[str]:
         """Returns the source of the block function, given the registers that live out."""
         outputs: list[int] = []
@@ -445,7 +454,7 @@ class BlockEmitter:
                 continue
             value = self.values[index]
             outputs.append(index)
-            names.append(self.view(value, self.compiler.code_of(index, value.code)))
+            names.append(self.view(value, self.scope.code_of(index, value.code)))
         for guard, count in self._guarded.items():
             self.lines.append(f"{self.use(idle)}(g, {guard}, {count})")
         self._outputs = tuple(outputs)

@@ -12,13 +12,9 @@ from .memory import DeviceMemory
 from .scalars import BITS
 
 if TYPE_CHECKING:
-    from .machine import Machine
     from .program import Program
     from .syntax import Variable
 
-_BATCH_LANES = 4096  # where NumPy's cost per call is spread thin and values still fit the cache
-_SLICE_BLOCKS = 20_000  # blocks that a batch runs before the next one gets a turn
-_LIVE_BATCHES = 16
 _MAX_SHARED = 227 * 1024
 MAX_GRID = (2**31 - 1, 65535, 65535)
 MAX_BLOCK = (1024, 1024, 64)
@@ -152,49 +148,3 @@ def check_shape(launch: Launch) -> None:
         raise LaunchError(
             f"{launch.shared_bytes} bytes of shared memory, expected 0..{_MAX_SHARED}"
         )
-
-
-def run(launch: Launch, max_steps: int | None) -> Report:
-    """Runs all CTAs, in ascending batches of about 4096 lanes; returns the report."""
-    # Imported here, as the compiler is: nothing runs without having been loaded.
-    from .machine import Machine
-    from .scheduler import Scheduler, StepLimit
-
-    gx, gy, gz = launch.grid
-    total = gx * gy * gz
-    padded = (launch.threads + 31) // 32 * 32
-    each = max(1, min(total, _BATCH_LANES // padded))
-    report = Report()
-    pending = iter(range(0, total, each))
-    running: list[tuple[Machine, Any]] = []
-    left: int | None = max_steps
-    with np.errstate(all="ignore"):
-        while True:
-            if len(running) < _LIVE_BATCHES:
-                first = next(pending, None)
-                if first is not None:
-                    machine = Machine(launch, first, min(each, total - first))
-                    running.append((machine, Scheduler(machine, left).run(_SLICE_BLOCKS)))
-            if not running:
-                return report
-            for entry in list(running):
-                machine, steps = entry
-                try:
-                    next(steps)
-                    continue
-                except StopIteration:
-                    pass
-                except StepLimit:
-                    report.complete = False
-                _account(report, machine)
-                if not report.complete:
-                    return report
-                left = None if left is None else left - int(machine.steps)
-                running.remove(entry)
-
-
-def _account(report: Report, machine: "Machine") -> None:
-    """Adds what a batch did to the report."""
-    report.profile.thread_instructions += machine.thread_instructions
-    report.profile.steps += machine.steps
-    report.profile.ctas += machine.ctas

@@ -10,7 +10,7 @@ from .scalars import Array, Lanes
 from .syntax import Instruction
 
 if TYPE_CHECKING:
-    from .device import Launch
+    from .launch import Launch
     from .program import Program, Site
 
 WARP = 32

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -10,16 +10,12 @@ from .layout import Layout
 from .scalars import Lanes
 from .syntax import Function, Instruction, Module, Register
 
-if TYPE_CHECKING:
-    from .codegen import FunctionCompiler
-
 
 @dataclass(eq=False, slots=True)
 class Site:
     """What a run-time function has to know of the instruction that called it."""
 
     instruction: Instruction
-    function: "FunctionCompiler"
     dtype: Any = None  # NumPy scalar type of one element
     size: int = 0  # bytes that one lane accesses
     count: int = 1  # elements of a vector access
@@ -30,7 +26,7 @@ class Site:
 
     def byte(self) -> "Site":
         """Returns the site of an access to single bytes at the same place."""
-        return Site(self.instruction, self.function, np.uint8, 1, 1, self.space, "", self.offset)
+        return Site(self.instruction, np.uint8, 1, 1, self.space, "", self.offset)
 
 
 @dataclass(eq=False, slots=True)

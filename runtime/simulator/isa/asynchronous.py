@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 class _Copy:
     """One execution of cp.async: where its data goes, and the groups of its lanes."""
 
-    __slots__ = ("group", "index", "lanes", "pending", "site", "value")
+    __slots__ = ("group", "index", "lanes", "left", "site", "value")
 
-    def __init__(self, site: "Site", lanes: Any, group: Any, index: Array, value: Lanes) -> None:
+    def __init__(self, site: "Site", lanes: Array, group: Any, index: Array, value: Lanes) -> None:
         self.site = site
-        self.lanes = lanes  # lane numbers, None for all
-        self.group = group  # number of the commit group: one for all, or one a lane
+        self.lanes = lanes
+        self.group = group  # number of the commit group: one for all lanes, or one a lane
         self.index = index
         self.value = value
-        self.pending: Any = None  # mask of the lanes still to be copied, None for all
+        self.left: Any = None  # mask of the lanes still to be copied, None for all
 
 
 class Copies:
@@ -44,66 +44,72 @@ class Copies:
         self.machine = machine
         self.committed: Any = 0
         self.flight: list[_Copy] = []
+        self._all = np.arange(machine.lanes)
 
-    def _apart(self) -> None:
-        """Counts the groups of each lane on its own from now on."""
+    def _lanes(self, group: "Group") -> Array:
+        """Returns the lanes of a group; the same array for the same selection, where known."""
+        return self._all if group.select is None else group.lanes()
+
+    def _count(self, lanes: Array) -> Any:
+        """Returns how many groups some lanes have committed: one number, or one a lane."""
         if isinstance(self.committed, int):
-            self.committed = np.full(self.machine.lanes, self.committed)
+            return self.committed
+        counts = self.committed[lanes]
+        first = int(counts[0])
+        return first if (counts == first).all() else counts
 
     def issue(self, group: "Group", site: "Site", index: Array, value: Lanes) -> None:
         """Takes a copy of the lanes of a group."""
-        if group.select is None and isinstance(self.committed, int):
-            self.flight.append(_Copy(site, None, self.committed, index, value))
-            return
-        lanes = group.lanes()
-        number = self.committed if isinstance(self.committed, int) else self.committed[lanes]
-        self.flight.append(_Copy(site, lanes, number, index, value))
+        lanes = self._lanes(group)
+        self.flight.append(_Copy(site, lanes, self._count(lanes), index, value))
 
     def commit(self, group: "Group") -> None:
         """Closes the open group of each lane."""
-        if group.n == self.machine.alive and isinstance(self.committed, int):
-            self.committed += 1
-            return
-        self._apart()
-        self.committed[group.lanes()] += 1
+        if isinstance(self.committed, int):
+            if group.n == self.machine.alive:
+                self.committed += 1
+                return
+            self.committed = np.full(self.machine.lanes, self.committed)
+        self.committed[self._lanes(group)] += 1
 
     def wait(self, group: "Group", pending: int, everything: bool) -> None:
         """Writes the data of all but the last `pending` groups, or of everything."""
-        together = group.n == self.machine.alive and isinstance(self.committed, int)
+        lanes = self._lanes(group)
+        count = self._count(lanes)
+        waiting = np.zeros(self.machine.lanes, bool)
+        waiting[lanes] = True
         kept: list[_Copy] = []
         for copy in self.flight:
-            if together and isinstance(copy.group, int):
-                if everything or copy.group < self.committed - pending:
-                    self._write(copy, None)
+            same = copy.lanes is lanes
+            if not same and copy.lanes.size <= lanes.size and waiting[copy.lanes].all():
+                same = True
+                if copy.lanes.size == lanes.size:
+                    copy.lanes = lanes
+            if same and isinstance(count, int) and isinstance(copy.group, int):
+                if everything or copy.group < count - pending:
+                    self._write(copy, copy.left)
                 else:
                     kept.append(copy)
-            elif self._write_lanes(copy, group, pending, everything):
+            elif self._write_some(copy, waiting, pending, everything):
                 kept.append(copy)
         self.flight = kept
 
-    def _write_lanes(self, copy: _Copy, group: "Group", pending: int, everything: bool) -> bool:
-        """Writes what some lanes wait for; says whether the copy is still in flight."""
-        lanes = np.arange(self.machine.lanes) if copy.lanes is None else copy.lanes
-        waiting = np.zeros(self.machine.lanes, bool)
-        waiting[group.lanes()] = True
-        done = waiting[lanes]
+    def _write_some(self, copy: _Copy, waiting: Array, pending: int, everything: bool) -> bool:
+        """Writes what the waiting lanes wait for; says whether the copy is still in flight."""
+        done = waiting[copy.lanes]
         if not everything:
-            count = self.committed if isinstance(self.committed, int) else self.committed[lanes]
-            done = done & (copy.group < count - pending)
-        if copy.pending is not None:
-            done = done & copy.pending
+            done &= copy.group < self._count(copy.lanes) - pending
+        if copy.left is not None:
+            done &= copy.left
         if done.any():
             self._write(copy, done)
-        left = ~done if copy.pending is None else copy.pending & ~done
-        copy.pending = left
-        return bool(left.any())
+            copy.left = ~done if copy.left is None else copy.left & ~done
+        return copy.left is None or bool(copy.left.any())
 
     def _write(self, copy: _Copy, mask: Array | None) -> None:
         """Writes the data of a copy, or of its lanes in a mask."""
         window = self.machine.shared
         index, value = copy.index, copy.value
-        if mask is None and copy.pending is not None:
-            mask = copy.pending
         if mask is not None:
             index = index[mask]
             value = value[mask] if value.ndim else value
@@ -214,7 +220,7 @@ def _source_size(b: "BlockEmitter", operand: Operand, size: int) -> str:
     """Returns the number of bytes to read: src-size, or none where ignore-src holds."""
     if b.is_predicate(operand):
         name = b.read(operand, "pred")
-        return b.define(f"(~{name}).astype(u4) * {b.compiler.constant('u4', size)}")
+        return b.define(f"(~{name}).astype(u4) * {b.scope.constant('u4', size)}")
     return b.read(operand, "u32")
 
 

@@ -150,7 +150,7 @@ def _not(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     if fields["op"] == "not":
         b.write(d, type, f"~{source}")
         return
-    zero = b.compiler.constant(DTYPES[type], 0)
+    zero = b.scope.constant(DTYPES[type], 0)
     b.write(d, type, f"({source} == {zero}).astype({DTYPES[type]})")
 
 
@@ -161,7 +161,7 @@ def _shift(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     left = fields["op"] == "shl"
     source = b.read(x, type)
     if isinstance(amount, Immediate) and 0 <= amount.value < BITS[type]:
-        count = b.compiler.constant(DTYPES[type], amount.value)
+        count = b.scope.constant(DTYPES[type], amount.value)
         b.write(d, type, f"{source} {'<<' if left else '>>'} {count}")
         return
     function = b.use(shift_left if left else shift_right)
@@ -273,7 +273,7 @@ def _lop3(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     if not isinstance(table, Immediate):
         raise b.error("expects a constant table")
     first, second, third = (b.read(o, "b32") for o in (x, y, z))
-    zero = b.compiler.constant("u4", 0)
+    zero = b.scope.constant("u4", 0)
     b.write(d, "b32", three(table.value & 255, first, second, third, zero))
 
 

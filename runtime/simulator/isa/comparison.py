@@ -85,8 +85,8 @@ def _set(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
         result = b.define(f"{result} {_BOOLEAN[fields['bool']]} {b.read(more[0], 'pred')}")
     type = fields["d"]
     code = DTYPES[type]
-    one = b.compiler.constant(code, 0x3F800000 if type == "f32" else 0xFFFFFFFF)
-    b.write(d, type, f"{b.use(select)}({result}, {one}, {b.compiler.constant(code, 0)})")
+    one = b.scope.constant(code, 0x3F800000 if type == "f32" else 0xFFFFFFFF)
+    b.write(d, type, f"{b.use(select)}({result}, {one}, {b.scope.constant(code, 0)})")
 
 
 def _select(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
@@ -104,7 +104,7 @@ def _select_sign(b: "BlockEmitter", instruction: Instruction, fields: Fields) ->
     sign = b.read(c, fields["c"])
     if fields["ftz"]:
         sign = b.flush(sign, "f32")
-    zero = b.compiler.constant(DTYPES[fields["c"]], 0)
+    zero = b.scope.constant(DTYPES[fields["c"]], 0)
     chosen = f"{sign} >= {zero}"
     b.write(d, type, f"{b.use(select)}({chosen}, {b.read(x, type)}, {b.read(y, type)})")
 

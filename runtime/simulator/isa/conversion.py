@@ -193,7 +193,7 @@ def _tensor_float(b: "BlockEmitter", instruction: Instruction, fields: Fields) -
     d, s = b.operands(2)
     name = b.read(s, "f32")
     if fields.get("relu"):
-        zero = b.compiler.constant("f4", 0)
+        zero = b.scope.constant("f4", 0)
         name = b.define(f"{b.use(select)}({name} > {zero}, {name}, {zero})")
     b.write(d, "tf32", f"{b.use(to_tensor_float)}({name}, {fields['mode']!r})")
 

@@ -131,7 +131,7 @@ def _divide(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None
     type = fields["t"]
     if fields["op"] == "rcp":
         _, (y,) = _sources(b, fields, 1)
-        x = b.compiler.constant(DTYPES[type], 0x3F800000 if type == "f32" else 0x3FF << 52)
+        x = b.scope.constant(DTYPES[type], 0x3F800000 if type == "f32" else 0x3FF << 52)
     else:
         _, (x, y) = _sources(b, fields, 2)
     mode = fields["round"]

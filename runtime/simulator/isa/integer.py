@@ -145,14 +145,14 @@ def _multiply24(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> 
     type = fields["t"]
     wide = _WIDE[type]
     code = DTYPES[wide]
-    eight = b.compiler.constant(DTYPES[type], 8)
+    eight = b.scope.constant(DTYPES[type], 8)
     first, second = (
-        f"(({b.read(o, 'b32')} << {b.compiler.constant('u4', 8)}).view({DTYPES[type]}) >> {eight})"
+        f"(({b.read(o, 'b32')} << {b.scope.constant('u4', 8)}).view({DTYPES[type]}) >> {eight})"
         for o in (x, y)
     )
     product = b.define(f"{first}.astype({code}) * {second}")
     if fields["mode"] == "hi":
-        product = b.define(f"{product} >> {b.compiler.constant(code, 16)}")
+        product = b.define(f"{product} >> {b.scope.constant(code, 16)}")
     result = f"{product}.astype(u4)"
     if rest:
         result = f"{result} + {b.read(rest[0], 'b32')}"
@@ -177,7 +177,7 @@ def _extremum(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> No
     function = b.use(np.minimum if fields["op"] == "min" else np.maximum)
     call = f"{function}({b.read(x, type)}, {b.read(y, type)})"
     if fields.get("relu"):
-        call = f"{b.use(np.maximum)}({call}, {b.compiler.constant(DTYPES[type], 0)})"
+        call = f"{b.use(np.maximum)}({call}, {b.scope.constant(DTYPES[type], 0)})"
     b.write(d, type, call)
 
 
@@ -185,7 +185,7 @@ def _negate(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None
     """Emits neg: the two's complement, also of the smallest number."""
     d, x = b.operands(2)
     bits = _unsigned(fields["t"])
-    b.write(d, bits, f"{b.compiler.constant(DTYPES[bits], 0)} - {b.read(x, bits)}")
+    b.write(d, bits, f"{b.scope.constant(DTYPES[bits], 0)} - {b.read(x, bits)}")
 
 
 def _absolute(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
@@ -234,7 +234,7 @@ def _carry(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     subtract = head.startswith("sub")
     if subtract:
         second = b.define(f"~{second}")
-    borrow = b.carry_in() if head.endswith("c") else b.compiler.constant("?", int(subtract))
+    borrow = b.carry_in() if head.endswith("c") else b.scope.constant("?", int(subtract))
     total = b.define(f"{b.use(add_carry)}({first}, {second}, {borrow})")
     b.write(d, type, f"{total}[0]")
     if fields["cc"]:

@@ -211,7 +211,7 @@ def _multiply(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> No
     wanted = "f32" if total == "f32" else "b32"
     node.c = tuple(b.operand(o, wanted) for o in _vector(b, c, accumulators))
     targets = _registers(b, d, accumulators)
-    b.matrix.add(node, b.put_lazily(targets, "f4" if total == "f32" else "u4"))
+    b.kept(MatrixQueue).add(node, b.put_lazily(targets, "f4" if total == "f32" else "u4"))
 
 
 _FLOATS = "f16|bf16|tf32"

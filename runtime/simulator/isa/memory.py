@@ -226,7 +226,7 @@ def _static_param(
         return False
     if not isinstance(source.base, Variable):
         return False
-    place = b.compiler.layout.offset(source.base)
+    place = b.scope.layout.offset(source.base)
     if place is None:
         raise b.error(f"reads {source.base.name}, which is no parameter of this kernel")
     size = size_of(type)
@@ -274,7 +274,7 @@ def emit_cvta(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> No
         b.alias(target, source, type)
         return
     sign = "-" if fields["to"] else "+"
-    b.write(target, type, f"{b.read(source, type)} {sign} {b.compiler.constant('u8', start)}")
+    b.write(target, type, f"{b.read(source, type)} {sign} {b.scope.constant('u8', start)}")
 
 
 def emit_nothing(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:

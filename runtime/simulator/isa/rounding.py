@@ -74,7 +74,7 @@ def fused32(a: Lanes, b: Lanes, c: Lanes) -> Lanes:
     doubtful = (low << _THREE) == _TIE
     magnitude = result.view(np.uint32) & np.uint32(0x7FFFFFFF)
     doubtful |= (magnitude - np.uint32(1)) < np.uint32(0x800000)
-    if doubtful.any():
+    if np.count_nonzero(doubtful):
         lanes = np.flatnonzero(doubtful)
         terms = (term if not term.ndim else term[lanes] for term in (product, addend))
         result[lanes] = _redo(*terms).astype(np.float32)
@@ -176,7 +176,7 @@ def to_bfloat(x: Lanes, mode: str = "rn") -> Lanes:
         rounded = bits + (np.uint32(0x7FFF) + odd)
     upper = (rounded >> np.uint32(16)).astype(np.uint16)
     nan = x != x
-    if nan.any():
+    if np.count_nonzero(nan):
         upper = select(nan, np.uint16(0x7FFF), upper)
     return upper
 
@@ -189,7 +189,7 @@ def to_half(x: Lanes, mode: str = "rn") -> Lanes:
         away = np.abs(half.astype(x.dtype.type)) > np.abs(x)
         bits = select(away, bits - np.uint16(1), bits)
     nan = x != x
-    if nan.any():
+    if np.count_nonzero(nan):
         bits = select(nan, np.uint16(0x7FFF), bits)
     return bits
 
@@ -204,11 +204,11 @@ def extremum(a: Lanes, b: Lanes, largest: bool, nan: bool) -> Lanes:
     Returns min or max; +0 is larger than -0. With `nan` a NaN wins, otherwise the number does.
     """
     result: Lanes = np.maximum(a, b) if largest else np.minimum(a, b)
-    if not nan and np.any(result != result):
+    if not nan and np.count_nonzero(result != result):
         # Not fmax: what C and SIMD code make of a signalling NaN there differs.
         result = select(a != a, b, select(b != b, a, result))
     zero = result == 0
-    if np.any(zero):
+    if np.count_nonzero(zero):
         kind = _EXPONENT[result.itemsize][0]
         x, y = a.view(kind), b.view(kind)
         tied = zero & (a == b)
