@@ -18,17 +18,19 @@ if TYPE_CHECKING:
 
 
 class _Copy:
-    """One execution of cp.async: where its data goes, and the groups of its lanes."""
+    """One execution of cp.async: where its data goes, and the commit groups of its lanes."""
 
-    __slots__ = ("group", "index", "lanes", "left", "site", "value")
+    __slots__ = ("group", "index", "value")
 
-    def __init__(self, site: "Site", lanes: Array, group: Any, index: Array, value: Lanes) -> None:
-        self.site = site
-        self.lanes = lanes
+    def __init__(self, group: Any, index: Array, value: Array) -> None:
         self.group = group  # number of the commit group: one for all lanes, or one a lane
         self.index = index
         self.value = value
-        self.left: Any = None  # mask of the lanes still to be copied, None for all
+
+    def part(self, mask: Array) -> "_Copy":
+        """Returns the copy of some of the lanes."""
+        group = self.group if isinstance(self.group, int) else self.group[mask]
+        return _Copy(group, self.index[mask], self.value[mask])
 
 
 class Copies:
@@ -37,17 +39,18 @@ class Copies:
 
     Data is read when the copy is issued and written at the wait, the latest moment that the ISA
     allows: a kernel that forgets to wait sees stale memory. `committed` counts the groups of
-    each lane; it is one number as long as all lanes went together.
+    each lane; it is one number as long as all lanes went together. Copies of the same lanes are
+    kept together, in the order of their issue.
     """
 
     def __init__(self, machine: "Machine") -> None:
         self.machine = machine
         self.committed: Any = 0
-        self.flight: list[_Copy] = []
+        self.flight: list[tuple[Array, list[_Copy]]] = []
         self._all = np.arange(machine.lanes)
 
     def _lanes(self, group: "Group") -> Array:
-        """Returns the lanes of a group; the same array for the same selection, where known."""
+        """Returns the lanes of a group."""
         return self._all if group.select is None else group.lanes()
 
     def _count(self, lanes: Array) -> Any:
@@ -58,10 +61,16 @@ class Copies:
         first = int(counts[0])
         return first if (counts == first).all() else counts
 
-    def issue(self, group: "Group", site: "Site", index: Array, value: Lanes) -> None:
+    def issue(self, group: "Group", index: Array, value: Array) -> None:
         """Takes a copy of the lanes of a group."""
         lanes = self._lanes(group)
-        self.flight.append(_Copy(site, lanes, self._count(lanes), index, value))
+        copy = _Copy(self._count(lanes), index, value)
+        if self.flight:
+            last, copies = self.flight[-1]
+            if last is lanes or (last.size == lanes.size and (last == lanes).all()):
+                copies.append(copy)
+                return
+        self.flight.append((lanes, [copy]))
 
     def commit(self, group: "Group") -> None:
         """Closes the open group of each lane."""
@@ -74,50 +83,53 @@ class Copies:
 
     def wait(self, group: "Group", pending: int, everything: bool) -> None:
         """Writes the data of all but the last `pending` groups, or of everything."""
-        lanes = self._lanes(group)
-        count = self._count(lanes)
         waiting = np.zeros(self.machine.lanes, bool)
-        waiting[lanes] = True
+        waiting[self._lanes(group)] = True
+        flight: list[tuple[Array, list[_Copy]]] = []
+        for lanes, copies in self.flight:
+            here = waiting[lanes]
+            number = np.count_nonzero(here)
+            if number < lanes.size:
+                others = copies if number == 0 else [copy.part(~here) for copy in copies]
+                flight.append((lanes if number == 0 else lanes[~here], others))
+            if number:
+                if number < lanes.size:
+                    lanes, copies = lanes[here], [copy.part(here) for copy in copies]
+                closed = None if everything else self._count(lanes) - pending
+                flight += self._finish(lanes, copies, closed)
+        self.flight = flight
+
+    def _finish(
+        self, lanes: Array, copies: list[_Copy], closed: Any
+    ) -> list[tuple[Array, list[_Copy]]]:
+        """
+        Writes the copies of lanes that all wait; returns what stays in flight.
+
+        `closed` is the number of the first group that may stay in flight, None for none.
+        """
         kept: list[_Copy] = []
-        for copy in self.flight:
-            same = copy.lanes is lanes
-            if not same and copy.lanes.size <= lanes.size and waiting[copy.lanes].all():
-                same = True
-                if copy.lanes.size == lanes.size:
-                    copy.lanes = lanes
-            if same and isinstance(count, int) and isinstance(copy.group, int):
-                if everything or copy.group < count - pending:
-                    self._write(copy, copy.left)
+        parts: list[tuple[Array, list[_Copy]]] = []
+        for copy in copies:
+            ready: Any = True if closed is None else copy.group < closed
+            if isinstance(ready, bool):
+                if ready:
+                    self._write(copy)
                 else:
                     kept.append(copy)
-            elif self._write_some(copy, waiting, pending, everything):
-                kept.append(copy)
-        self.flight = kept
+                continue
+            self._write(copy.part(ready))
+            if not ready.all():
+                parts.append((lanes[~ready], [copy.part(~ready)]))
+        return [(lanes, kept), *parts] if kept else parts
 
-    def _write_some(self, copy: _Copy, waiting: Array, pending: int, everything: bool) -> bool:
-        """Writes what the waiting lanes wait for; says whether the copy is still in flight."""
-        done = waiting[copy.lanes]
-        if not everything:
-            done &= copy.group < self._count(copy.lanes) - pending
-        if copy.left is not None:
-            done &= copy.left
-        if done.any():
-            self._write(copy, done)
-            copy.left = ~done if copy.left is None else copy.left & ~done
-        return copy.left is None or bool(copy.left.any())
-
-    def _write(self, copy: _Copy, mask: Array | None) -> None:
-        """Writes the data of a copy, or of its lanes in a mask."""
+    def _write(self, copy: _Copy) -> None:
+        """Writes the data of a copy."""
         window = self.machine.shared
-        index, value = copy.index, copy.value
-        if mask is not None:
-            index = index[mask]
-            value = value[mask] if value.ndim else value
-        code = value.dtype.str[1:]
-        window.view(code)[index] = value
-        marks = window.written_view(code if code == "c16" else f"u{value.itemsize}")
+        code = copy.value.dtype.str[1:]
+        window.view(code)[copy.index] = copy.value
+        marks = window.written_view(code)
         if marks is not None:
-            marks[index] = np.full(16, 0xFF, np.uint8).view(marks.dtype)[0]
+            marks[copy.index] = np.full(16, 0xFF, np.uint8).view(marks.dtype)[0]
 
 
 def copies_of(machine: "Machine") -> Copies:
@@ -146,7 +158,7 @@ def copy(group: "Group", site: "Site", target: Lanes, source: Lanes, *size: Lane
             message = f"a src-size of {int(count[bad[0]])}, more than the {site.size} bytes copied"
             raise group.fault(site, "bounds", message, bad)
         value = _partial(group, site, source, count, code)
-    copies_of(group.machine).issue(group, site, index, value)
+    copies_of(group.machine).issue(group, index, value)
 
 
 def _gather(group: "Group", site: "Site", source: Array, code: Any) -> Array:
