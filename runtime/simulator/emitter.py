@@ -417,6 +417,8 @@ class BlockEmitter:
     def emit(self) -> list[PTXError]:
         """Emits all instructions; returns what is not covered or malformed."""
         problems: list[PTXError] = []
+        if isinstance(self.block.mask, Register):
+            self.value(self.block.mask, "u4")  # the scheduler reads it from the register file
         for instruction in self.block.instructions:
             try:
                 self._emit(instruction)

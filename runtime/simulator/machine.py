@@ -24,12 +24,13 @@ class Group:
     `n` is their number. Values inside a block function have `n` elements, or are scalars.
     """
 
-    __slots__ = ("_bases", "machine", "n", "select")
+    __slots__ = ("_bases", "_leaders", "machine", "n", "select")
 
     def __init__(self, machine: "Machine", select: slice | Array | None) -> None:
         self.machine = machine
         self.select = select
         self._bases: dict[int, Array | None] = {}
+        self._leaders: Group | bool | None = False  # False: not asked for yet
         if select is None:
             self.n: int = machine.lanes
         elif isinstance(select, slice):
@@ -71,6 +72,17 @@ class Group:
             return False
         warps = select.reshape(-1, WARP)
         return bool(((warps[:, 0] % WARP == 0) & (warps[:, -1] - warps[:, 0] == WARP - 1)).all())
+
+    def first_warps(self) -> "Group | None":
+        """Returns the first warp of each CTA; None unless all CTAs are whole, of several warps."""
+        if self._leaders is False:
+            size = self.machine.padded
+            self._leaders = None
+            if size > WARP and self.n % size == 0:
+                rows = self.lanes().reshape(-1, size)
+                if ((rows[:, 0] % size == 0) & (rows[:, -1] - rows[:, 0] == size - 1)).all():
+                    self._leaders = Group(self.machine, rows[:, :WARP].reshape(-1))
+        return self._leaders if isinstance(self._leaders, Group) else None
 
     def clock(self, name: str) -> Lanes:
         """Returns a clock register: instructions issued so far, which only ever grow."""

@@ -74,29 +74,18 @@ def load_matrices(group: "Group", site: "Site", address: Lanes) -> Fragment:
         message = "needs all 32 lanes of the warp; some have exited"
         raise group.fault(site, "divergence", message)
     source, repeat = group, 1
-    warps = machine.padded // _WARP
-    if group.select is None and warps > 1:
-        rows = address.reshape(machine.ctas, warps, _WARP)
+    leaders = group.first_warps()
+    if leaders is not None:
+        rows = address.reshape(-1, machine.padded // _WARP, _WARP)
         if (rows == rows[:, :1]).all():
             address = np.ascontiguousarray(rows[:, 0]).reshape(-1)
-            source, repeat = _first_warps(group), warps
+            source, repeat = leaders, machine.padded // _WARP
     if count < 4:
         keep = np.flatnonzero(np.arange(source.n) % _WARP < 8 * count)
         address, source = address[keep], source.at(keep)
     view, index = window_index(source, site, machine.shared, address, False)
     order = index.reshape(-1, count, 8).transpose(1, 0, 2)
     return Fragment(view.take(order), repeat, transposed)
-
-
-def _first_warps(group: "Group") -> "Group":
-    """Returns the group of the first warp of each CTA, remembered."""
-    machine = group.machine
-    known: Group | None = machine.hits.get("first warps")
-    if known is None:
-        lanes = np.arange(machine.lanes)
-        known = group.at(lanes[lanes % machine.padded < _WARP])
-        machine.hits["first warps"] = known
-    return known
 
 
 def store_matrices(group: "Group", site: "Site", address: Lanes, *values: Lanes) -> None:
