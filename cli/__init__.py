@@ -1,4 +1,4 @@
-"""The command `tilewright`: demo, compile, run, explain, doctor."""
+"""The command `tilewright`: demo, compile, run, sim, explain, doctor."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from ..runtime.errors import TilewrightError
 from . import compile as compile_command
-from . import demo, doctor, explain, run
+from . import demo, doctor, explain, run, sim
 from .report import Report
 
 Command = Callable[[argparse.Namespace, Report], int]
@@ -17,7 +17,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="tilewright", description="Compiles attention to PTX, and runs it on a GPU or a CPU."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    for module in (demo, compile_command, run, explain, doctor):
+    for module in (demo, compile_command, run, sim, explain, doctor):
         name = module.NAME
         command = commands.add_parser(name, help=module.SUMMARY, description=module.SUMMARY)
         module.add_arguments(command)

@@ -1,0 +1,120 @@
+"""The command `tilewright sim`."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tilewright.cli import main
+
+CORPUS = Path(__file__).parents[1] / "runtime" / "simulator" / "corpus"
+SIMT = str(CORPUS / "simt.ptx")
+SAXPY = ["sim", SIMT, "--entry", "saxpy", "--grid", "4", "--block", "64"]
+HEADER = ".version 8.0\n.target sm_80\n.address_size 64\n"
+
+
+def test_a_kernel_runs_on_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    generator = np.random.default_rng()
+    x, y = generator.random((2, 250), dtype="f4")
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", y)
+    arguments = ["--arg", "i32=250", "--arg", "f32=3", "--arg", f"f32[250]={tmp_path}/x.npy"]
+    arguments += ["--arg", f"y:f32[250]={tmp_path}/y.npy", "--out", f"y={tmp_path}/out.npy"]
+    assert main([*SAXPY, *arguments, "--checks", "all"]) == 0
+    assert "ran 4 CTAs" in capsys.readouterr().out
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), 3 * x + y, rtol=1e-6)
+
+
+def test_a_fault_is_printed_and_the_exit_code_is_1(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--arg", "i32=250", "--arg", "f32=3", "--arg", "f32[250]", "--arg", "f32[100]"]
+    assert main([*SAXPY, *arguments]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("bounds: ")
+    assert "block (1, 0, 0), thread (36, 0, 0)" in out
+
+
+def test_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--arg", "i32=8", "--arg", "f32=1", "--arg", "f32[8]=random", "--arg", "f32[8]"]
+    assert main([*SAXPY, *arguments, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["complete"] is True
+    assert printed["findings"] == []
+    assert printed["ctas"] == 4
+
+
+def test_the_entries_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sim", SIMT, "--list"]) == 0
+    out = capsys.readouterr().out
+    assert "saxpy" in out
+    assert ".f32 saxpy_param_1" in out
+
+
+def test_a_launch_that_reaches_max_steps_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "spin.ptx"
+    path.write_text(HEADER + ".visible .entry spin() { again: bra again; }")
+    assert main(["sim", str(path), "--max-steps", "1000"]) == 1
+    assert "--max-steps was reached" in capsys.readouterr().out
+
+
+def test_negative_numbers_fit_unsigned_parameters(tmp_path: Path) -> None:
+    path = tmp_path / "k.ptx"
+    body = "ld.param.u32 x, [n]; ld.param.u64 at, [p]; st.global.u32 [at], x; ret;"
+    registers = ".reg .b32 x; .reg .b64 at;"
+    params = "(.param .u64 p, .param .u32 n)"
+    path.write_text(f"{HEADER}.visible .entry k{params} {{ {registers} {body} }}")
+    out = tmp_path / "out.npy"
+    arguments = ["--arg", "out:i32[1]", "--arg", "i32=-5", "--out", f"out={out}"]
+    assert main(["sim", str(path), *arguments]) == 0
+    assert np.load(out).tolist() == [-5]
+
+
+FULL = ["--arg", "i32=8", "--arg", "f32=1", "--arg", "f32[8]", "--arg", "f32[8]"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sim", "absent.ptx"], "absent.ptx: No such file or directory"),
+        (["sim", __file__], "error: "),
+        (["sim", SIMT], "--entry is missing; the entries are"),
+        (["sim", SIMT, "--entry", "other"], "no entry 'other'"),
+        (["sim", SIMT, "--checks", "speed"], "unknown checks"),
+        ([*SAXPY, *FULL, "--grid", "0"], "an extent is 0"),
+        ([*SAXPY, *FULL, "--grid", "a"], "--grid 'a': expected 1 to 3 numbers"),
+        ([*SAXPY, *FULL, "--block", "2000"], "is outside"),
+        ([*SAXPY, *FULL, "--shared", "-1"], "--shared '-1': expected a number"),
+        ([*SAXPY, *FULL, "--shared", "999999"], "bytes of shared memory"),
+        ([*SAXPY, *FULL, "--max-steps", "x"], "--max-steps 'x'"),
+        ([*SAXPY, *FULL, "--seed", "x"], "--seed 'x'"),
+        ([*SAXPY, *FULL, "--out", "z=f.npy"], "--out 'z=f.npy': expected NAME=FILE"),
+        ([*SAXPY, "--arg", "i32"], "--arg 'i32': expected TYPE=NUMBER"),
+        ([*SAXPY, "--arg", "f33=1"], "unknown type 'f33'"),
+        ([*SAXPY, "--arg", "f32[x]"], "expected 1 to 16 numbers"),
+        ([*SAXPY, "--arg", "f32[99999999999]"], "more than 16 GiB"),
+        ([*SAXPY, "--arg", "i32=x"], "argument arg0: 'x' is not a number"),
+        ([*SAXPY, "--arg", "i32=3000000000"], "does not fit i32"),
+        ([*SAXPY, "--arg", "i64=8", *FULL[2:]], "argument 0: i64 for .u32"),
+        ([*SAXPY, "--arg", "i32=8"], "takes 4 arguments, got 1"),
+        ([*SAXPY, "--arg", f"f32[8]={__file__}"], "not an .npy file"),
+        ([*SAXPY, "--arg", "f32[8]=absent.npy"], "absent.npy: No such file or directory"),
+        ([*SAXPY, "--arg", "a:f32[8]", "--arg", "a:f32[8]"], "two arrays have one name"),
+    ],
+)
+def test_a_bad_argument_is_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_an_array_of_another_type_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "x.npy", np.zeros(8))
+    assert main([*SAXPY, "--arg", f"f32[8]={tmp_path}/x.npy"]) == 1
+    assert "expected float32[8] for f32[8], got float64[8]" in capsys.readouterr().err
