@@ -104,11 +104,9 @@ def array_of(argument: KernelArgument, generator: np.random.Generator) -> Any:
         loaded: Any = np.load(argument.value, allow_pickle=False)
     except (ValueError, EOFError):
         raise TilewrightError(f"{argument.value}: not an .npy file of numbers") from None
-    if not isinstance(loaded, np.ndarray) or loaded.dtype != kind or loaded.shape != extents:
-        got = (
-            f"{loaded.dtype}{list(loaded.shape)}" if isinstance(loaded, np.ndarray) else "no array"
-        )
-        wanted = f"{kind}{list(extents)}"
+    form = (getattr(loaded, "dtype", None), getattr(loaded, "shape", ()))
+    if form != (kind, extents):
+        wanted, got = (f"{dtype}{list(shape)}" for dtype, shape in ((kind, extents), form))
         raise TilewrightError(f"{argument.value}: expected {wanted} for {argument}, got {got}")
     return loaded
 
