@@ -12,7 +12,7 @@ from xdsl.utils.hints import isa
 
 from ..dialects.diagnostic import DiagnosticError
 from ..dialects.verification import verify_module
-from ..lowering.pipeline import attention_to_thread
+from ..lowering.pipeline import LEVELS, attention_to_thread
 from ..lowering.ptx import print_ptx
 from ..lowering.tile_to_thread.convert import GRID, SHARED_BYTES
 from ..runtime.artifact import KernelArtifact
@@ -53,9 +53,7 @@ def compile_attention(
     With `levels` the text of each level is kept beside the time of each step.
     """
     clock = Clock(levels)
-    module = attention_module(spec, variant)
-    clock.lap("attn", module)
-    return lower_attention(module, spec, clock)
+    return lower_attention(attention_module(spec, variant), spec, clock)
 
 
 class Clock:
@@ -82,7 +80,7 @@ def lower_attention(
     verify_module(module)
     context = Context()
     passes = attention_to_thread(spec.target, spec.warps, spec.kv_tile, spec.stages)
-    for level, step in zip(("tile", "thread"), passes, strict=True):
+    for level, step in zip(LEVELS, passes, strict=True):
         step.apply(context, module)
         clock.lap(level, module)
     function = _kernel_function(module)

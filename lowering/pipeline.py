@@ -2,18 +2,22 @@
 
 from xdsl.passes import ModulePass
 
+from ..transforms.expand_math import ExpandMathPass
 from .attn_to_tile import ConvertAttnToTilePass
 from .tile_to_thread import ConvertTileToThreadPass
+
+LEVELS = ("attn", "tile", "thread")
 
 
 def attention_to_thread(
     target: str, warps: int = 4, kv_tile: int = 0, stages: int = 2
 ) -> tuple[ModulePass, ...]:
-    """Returns the passes from attention to one thread, for a target."""
+    """Returns the passes from attention to one thread, one for each of `LEVELS`."""
     return (
         # attn: what is computed, on which keys
-        ConvertAttnToTilePass(target=target, warps=warps, kv_tile=kv_tile, stages=stages),
+        ExpandMathPass(),
         # tile: what one CTA does
-        ConvertTileToThreadPass(),
+        ConvertAttnToTilePass(target=target, warps=warps, kv_tile=kv_tile, stages=stages),
         # thread: what one thread does; from here PTX is printed
+        ConvertTileToThreadPass(),
     )
