@@ -40,6 +40,12 @@ class Allocation:
             self._views[code] = view
         return view
 
+    def release(self) -> None:
+        """Lets go of the memory; name and range stay known."""
+        self.live = False
+        self.storage = np.empty(0, np.uint8)
+        self._views.clear()
+
     def __str__(self) -> str:
         """Returns the name and the range."""
         name = self.name or "an unnamed buffer"
@@ -65,9 +71,7 @@ class DeviceMemory:
 
     def free(self, allocation: Allocation) -> None:
         """Ends an allocation; its range stays known as freed."""
-        allocation.live = False
-        allocation.storage = np.empty(0, np.uint8)
-        allocation._views.clear()  # pyright: ignore[reportPrivateUsage]
+        allocation.release()
         if len(self._allocations) > 4096:
             self._forget()
 

@@ -86,7 +86,8 @@ def test_an_unknown_check_lists_the_checks() -> None:
 
 
 def test_checks_can_be_picked_by_name() -> None:
-    assert "alignment" not in simulator.Device({"uninitialised"}).checks
+    assert "uninitialised" in simulator.Device({"uninitialised"}).checks
+    assert "uninitialised" not in simulator.Device({"bounds"}).checks
     assert simulator.Device("all").checks > simulator.Device("default").checks
 
 
