@@ -54,6 +54,7 @@ class AttentionSpec:
     stages: int = 2
 
     def __post_init__(self) -> None:
+        PagedKV(self.page_size, self.layout)  # checks both
         for name in ("num_qo_heads", "num_kv_heads"):
             count = getattr(self, name)
             if not is_integer(count) or not 1 <= count <= 65535:
