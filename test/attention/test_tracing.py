@@ -71,6 +71,12 @@ def lines_of(variant: Variant) -> list[str]:
     return [line.strip() for line in str(attention_module(spec, variant.traced)).splitlines()]
 
 
+def choose(condition: Any, yes: Any, no: Any) -> Any:
+    """Returns NumPy's choice, of arrays or of traced values."""
+    result: Any = np.where(condition, yes, no)
+    return result
+
+
 # NumPy's functions take traced values, so that a function computes the same on arrays.
 SCORES: dict[str, ScoreMod] = {
     "score alone": lambda score, b, h, q_idx, kv_idx: score,
@@ -94,7 +100,7 @@ SCORES: dict[str, ScoreMod] = {
     "fmax": lambda score, b, h, q_idx, kv_idx: np.fmax(score, q_idx) - np.fmin(score, 0.5),
     "choice": lambda score, b, h, q_idx, kv_idx: np.where(q_idx > kv_idx, score, -1),
     "choice of positions": lambda score, b, h, q_idx, kv_idx: (
-        score + np.where(h % 2 == 0, q_idx, kv_idx)
+        score + choose(h % 2 == 0, q_idx, kv_idx)
     ),
     "all positions": lambda score, b, h, q_idx, kv_idx: score * (b + 1) - h * (q_idx - kv_idx),
 }
@@ -113,7 +119,7 @@ MASKS: dict[str, MaskMod] = {
     "equal conditions": lambda b, h, q_idx, kv_idx: (q_idx > kv_idx) == (h > 4),
     "unequal conditions": lambda b, h, q_idx, kv_idx: (q_idx > kv_idx) != (h > 4),
     "bits": lambda b, h, q_idx, kv_idx: ((q_idx ^ kv_idx) & 3 | 4) == 5,
-    "choice": lambda b, h, q_idx, kv_idx: np.where(h < 4, q_idx >= kv_idx, kv_idx < 64),
+    "choice": lambda b, h, q_idx, kv_idx: choose(h < 4, q_idx >= kv_idx, kv_idx < 64),
     "logical": lambda b, h, q_idx, kv_idx: np.logical_and(q_idx > 3, np.less(kv_idx, 50)),
 }
 
@@ -219,12 +225,12 @@ class FakeTorch:
     """Functions that ask their arguments to take the call over, as those of torch do."""
 
     @staticmethod
-    def tanh(*args: Any) -> Any:
-        return type(args[0]).__torch_function__(FakeTorch.tanh, (), args)
+    def tanh(x: Value) -> Value:
+        return x.__torch_function__(FakeTorch.tanh, (), (x,))
 
     @staticmethod
-    def where(*args: Any) -> Any:
-        return type(args[0]).__torch_function__(FakeTorch.where, (), args, {})
+    def where(condition: Value, x: Value, y: float) -> Value:
+        return x.__torch_function__(FakeTorch.where, (), (condition, x, y), {})
 
 
 def test_functions_of_torch_are_taken_over() -> None:
@@ -323,11 +329,8 @@ def test_an_op_knows_the_line_it_comes_from() -> None:
 
     line = score_mod.__code__.co_firstlineno
     value = traced_score(score_mod)
-    places = [value.place, value.operands[0].place]
-    assert [(p.filename, p.line) for p in places if p] == [
-        (__file__, line + 2),
-        (__file__, line + 1),
-    ]
+    places = [str(node.place) for node in (value, value.operands[0])]
+    assert places == [f"{__file__}:{line + 2}", f"{__file__}:{line + 1}"]
 
 
 def test_a_soft_cap_bends_scores() -> None:
