@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -73,8 +73,7 @@ def lines_of(variant: Variant) -> list[str]:
 
 def choose(condition: Any, yes: Any, no: Any) -> Any:
     """Returns NumPy's choice, of arrays or of traced values."""
-    result: Any = np.where(condition, yes, no)
-    return result
+    return cast("Any", np).where(condition, yes, no)
 
 
 # NumPy's functions take traced values, so that a function computes the same on arrays.
