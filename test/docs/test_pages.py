@@ -8,10 +8,11 @@ import pytest
 from tilewright.attention import causal
 from tilewright.attention.compiler import Levels, compile_attention
 from tilewright.attention.spec import AttentionSpec
+from tilewright.cli import main
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
 
@@ -51,11 +52,34 @@ def test_levels_page_quotes_lines_in_order(levels: dict[str, str]) -> None:
         assert re.search(pattern, levels[level], re.DOTALL), f"level {level}:\n{text}"
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.glob("tutorials/*.md")), ids=lambda page: page.stem)
-def test_tutorial_runs(page: Path) -> None:
-    names: dict[str, object] = {"__name__": "tutorial"}
+PAGES_THAT_RUN = [ROOT / "README.md", *sorted(DOCS.glob("tutorials/*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES_THAT_RUN, ids=lambda page: page.stem)
+def test_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TILEWRIGHT_CACHE_DIR", str(tmp_path / "cache"))
+    names: dict[str, object] = {"__name__": "page"}
     for number, (_, text) in enumerate(blocks(page, "python")):
         exec(compile(text, f"{page.name}, block {number + 1}", "exec"), names)
+
+
+def without_numbers(text: str) -> list[str]:
+    return [re.sub(r"[\d.]+(?:e[+-]?\d+)?", "#", line).rstrip() for line in text.splitlines()]
+
+
+def test_readme_shows_what_the_demo_prints(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TILEWRIGHT_DEVICE", "simulator")
+    assert main(["demo"]) == 0
+    printed = without_numbers(capsys.readouterr().out)
+    shown = next(text for _, text in blocks(ROOT / "README.md", "") if "attention 'causal'" in text)
+    # Without ptxas the line on registers says so.
+    for lines in (printed, expected := without_numbers(shown)):
+        lines[:] = [line for line in lines if "ptxas" not in line]
+    assert printed == expected
 
 
 @pytest.mark.parametrize(
