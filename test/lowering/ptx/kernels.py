@@ -56,10 +56,10 @@ def module(parameters: str, body: str, threads: int = 32, shared: str = "") -> M
 
 
 THREAD = """
-%t = "gpu.thread_id"() <{dimension = #gpu<dim x>}> : () -> index
-%tid = arith.index_cast %t : index to i32
-%b = "gpu.block_id"() <{dimension = #gpu<dim x>}> : () -> index
-%cta = arith.index_cast %b : index to i32
+%thread_x = "gpu.thread_id"() <{dimension = #gpu<dim x>}> : () -> index
+%tid = arith.index_cast %thread_x : index to i32
+%block_x = "gpu.block_id"() <{dimension = #gpu<dim x>}> : () -> index
+%cta = arith.index_cast %block_x : index to i32
 """
 
 
@@ -415,7 +415,7 @@ def gemm() -> ModuleOp:
     """
     return module(
         "%a: !llvm.ptr<1>, %b: !llvm.ptr<1>, %c: !llvm.ptr<1>, %n: i32, %depth: i32",
-        THREAD.replace("%b =", "%b_x =").replace("index_cast %b ", "index_cast %b_x ")
+        THREAD
         + _GEMM_SETUP
         + f"scf.if %always {{ {_copy('c0', 'c0')} }}".replace(
             "scf.if %always {", "%always = arith.constant true\nscf.if %always {"
