@@ -162,6 +162,8 @@ def window_index(
         index = index.astype(np.int64)
     if window.written is not None and mark:
         _track(group, site, window, index, write)
+    if window.races is not None:
+        window.races.access(group, site, index, write, not mark)
     return window.view(code), index
 
 

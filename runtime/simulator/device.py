@@ -40,11 +40,12 @@ _DTYPES = {
     "u64": "u8",
 }
 _NAMES = {np.dtype(code): name for name, code in _DTYPES.items() if name != "bf16"}
-CHECKS = frozenset({"bounds", "alignment", "use-after-free", "uninitialised", "deadlock"})
+_ALWAYS = frozenset({"bounds", "alignment", "use-after-free", "deadlock"})
+CHECKS = _ALWAYS | {"uninitialised", "race", "in-flight"}
 # Most are always made: what they refuse has no meaning that could be computed.
 _SETS = {
-    "none": CHECKS - {"uninitialised"},
-    "default": CHECKS - {"uninitialised"},
+    "none": _ALWAYS,
+    "default": _ALWAYS,
     "all": CHECKS,
 }
 
@@ -202,7 +203,8 @@ class Device:
     A simulated GPU: memory of its own, and the checks that its launches make.
 
     `checks` is "none", "default", "all", or names out of CHECKS. Bounds, alignment, use after
-    free and deadlock are always checked; "all" adds reads of shared memory that nobody wrote.
+    free and deadlock are always checked; "all" adds reads of shared memory that nobody wrote, and
+    what `Report.findings` lists: races in shared memory and copies in flight at exit.
     """
 
     def __init__(self, checks: str | Iterable[str] = "default") -> None:

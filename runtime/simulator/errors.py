@@ -22,14 +22,34 @@ class LaunchError(Exception):
 
 
 @dataclass(frozen=True)
+class Place:
+    """The other access of a pair: its thread and instruction."""
+
+    ctaid: tuple[int, int, int]
+    tid: tuple[int, int, int]
+    line: int
+    source: str
+    instruction: str
+
+    def __str__(self) -> str:
+        """Returns one line for a report."""
+        at = f" from {self.source}" if self.source else ""
+        thread = f"block {self.ctaid}, thread {self.tid}"
+        return f"{thread}, PTX line {self.line}{at}: {self.instruction}"
+
+
+@dataclass(frozen=True)
 class Finding:
     """
     One fault found while a kernel ran.
 
     `kind` is "bounds", "alignment", "use-after-free", "read-only", "uninitialised", "deadlock",
-    "divergence" or "trap". `ctaid` and `tid` name the first thread concerned, `lanes` says how
-    many threads the same execution of the instruction concerns. `source` is `file:line:column`
-    from `.loc`, or "". `address` is the generic or space address, where one is concerned.
+    "divergence", "race", "in-flight" or "trap". `ctaid` and `tid` name the first thread
+    concerned, `lanes` says how many threads the same execution of the instruction concerns.
+    `source` is `file:line:column` from `.loc`, or "". `address` is the generic or space address,
+    where one is concerned.
+    `allocation` names the variable or buffer there. `other` is the earlier access of a race, and
+    `cure` says what would order the two.
     """
 
     kind: str
@@ -42,6 +62,9 @@ class Finding:
     source: str = ""
     instruction: str = ""
     address: int | None = None
+    allocation: str = ""
+    other: Place | None = None
+    cure: str = ""
 
     def __str__(self) -> str:
         """Returns the report as text, several lines."""
@@ -50,6 +73,12 @@ class Finding:
         if self.line:
             at = f" from {self.source}" if self.source else ""
             lines.append(f"  PTX line {self.line}{at}: {self.instruction}")
+        if self.allocation:
+            lines.append(f"  in {self.allocation}")
+        if self.other is not None:
+            lines.append(f"  other access: {self.other}")
+        if self.cure:
+            lines.append(f"  cure: {self.cure}")
         return "\n".join(lines)
 
 

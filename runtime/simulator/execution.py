@@ -6,6 +6,7 @@ import numpy as np
 
 from .launch import Launch, Report
 from .machine import Machine
+from .races import SharedRaces, copies_left
 from .scheduler import Scheduler, StepLimit
 
 _BATCH_LANES = 4096  # where NumPy's cost per call is spread thin and values still fit the cache
@@ -29,8 +30,11 @@ def run(launch: Launch, max_steps: int | None) -> Report:
                 first = next(pending, None)
                 if first is not None:
                     machine = Machine(launch, first, min(each, total - first))
+                    if "race" in launch.checks:
+                        machine.shared.races = SharedRaces(machine)
                     running.append((machine, Scheduler(machine, left).run(_SLICE_BLOCKS)))
             if not running:
+                report.findings = tuple(launch.findings.values())
                 return report
             for entry in list(running):
                 machine, steps = entry
@@ -42,7 +46,10 @@ def run(launch: Launch, max_steps: int | None) -> Report:
                 except StepLimit:
                     report.complete = False
                 _account(report, machine)
+                if report.complete and "in-flight" in launch.checks:
+                    copies_left(machine)
                 if not report.complete:
+                    report.findings = tuple(launch.findings.values())
                     return report
                 left = None if left is None else left - int(machine.steps)
                 running.remove(entry)

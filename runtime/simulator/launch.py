@@ -51,6 +51,9 @@ class Launch:
     symbols: dict[str, int]
     checks: frozenset[str]
     multiprocessors: int = 132
+    findings: dict[tuple[str, int, int], Finding] = field(
+        default_factory=dict[tuple[str, int, int], Finding]
+    )
 
     @property
     def threads(self) -> int:

@@ -62,6 +62,13 @@ class Layout:
                 self.names[variable.space].append((start, end, variable.name))
         return end
 
+    def name_at(self, space: str, offset: int) -> str:
+        """Returns the name of the variable of shared or local memory at an offset, or ""."""
+        for start, end, name in self.names[space]:
+            if start <= offset < end:
+                return name
+        return "dynamic shared memory" if space == "shared" and offset >= self.dynamic else ""
+
     def offset(self, variable: Variable) -> int | None:
         """Returns where a variable lies in its space, None for global and constant ones."""
         return self._offsets.get(variable)

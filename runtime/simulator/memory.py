@@ -1,6 +1,7 @@
 """Global memory: allocations with addresses of their own, each on a NumPy array."""
 
 from bisect import bisect_right
+from typing import Any
 
 import numpy as np
 
@@ -123,6 +124,7 @@ class Window:
         self.base = base
         self.writable = writable
         self.written: Array | None = None
+        self.races: Any = None  # what races.py keeps of a checked space
         self._views: dict[str, Array] = {}
         self._written_views: dict[str, Array] = {}
 

@@ -20,7 +20,7 @@ class Site:
     size: int = 0  # bytes that one lane accesses
     count: int = 1  # elements of a vector access
     space: str = ""
-    operation: str = ""
+    operation: str = ""  # of an atomic, or the order of another strong access
     offset: int = 0  # constant part of the address
     extra: Any = None
 

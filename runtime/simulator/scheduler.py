@@ -244,6 +244,8 @@ class Scheduler:
             if not any(self.barriers.waiting.values()) and not any(
                 arrived.any() for arrived in self.barriers.arrived.values()
             ):
+                if self.machine.shared.races is not None:
+                    self.machine.shared.races.barrier()
                 self._push(block.follow, lanes)
                 return
         everyone = group.lanes()

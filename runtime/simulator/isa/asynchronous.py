@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 class _Copy:
     """One execution of cp.async: where its data goes, and the commit groups of its lanes."""
 
-    __slots__ = ("group", "index", "value")
+    __slots__ = ("group", "index", "lanes", "site", "value")
 
-    def __init__(self, group: Any, index: Array, value: Array) -> None:
+    def __init__(self, site: "Site", lanes: Array, group: Any, index: Array, value: Array) -> None:
+        self.site = site  # of the write to shared memory
+        self.lanes = lanes
         self.group = group  # number of the commit group: one for all lanes, or one a lane
         self.index = index
         self.value = value
@@ -30,7 +32,7 @@ class _Copy:
     def part(self, mask: Array) -> "_Copy":
         """Returns the copy of some of the lanes."""
         group = self.group if isinstance(self.group, int) else self.group[mask]
-        return _Copy(group, self.index[mask], self.value[mask])
+        return _Copy(self.site, self.lanes[mask], group, self.index[mask], self.value[mask])
 
 
 class Copies:
@@ -61,10 +63,10 @@ class Copies:
         first = int(counts[0])
         return first if (counts == first).all() else counts
 
-    def issue(self, group: "Group", index: Array, value: Array) -> None:
+    def issue(self, group: "Group", site: "Site", index: Array, value: Array) -> None:
         """Takes a copy of the lanes of a group."""
         lanes = self._lanes(group)
-        copy = _Copy(self._count(lanes), index, value)
+        copy = _Copy(site, lanes, self._count(lanes), index, value)
         if self.flight:
             last, copies = self.flight[-1]
             if last is lanes or (last.size == lanes.size and (last == lanes).all()):
@@ -127,6 +129,8 @@ class Copies:
         window = self.machine.shared
         code = copy.value.dtype.str[1:]
         window.view(code)[copy.index] = copy.value
+        if window.races is not None:
+            window.races.land(copy.site, copy.lanes, copy.index)
         marks = window.written_view(code)
         if marks is not None:
             marks[copy.index] = np.full(16, 0xFF, np.uint8).view(marks.dtype)[0]
@@ -158,7 +162,7 @@ def copy(group: "Group", site: "Site", target: Lanes, source: Lanes, *size: Lane
             message = f"a src-size of {int(count[bad[0]])}, more than the {site.size} bytes copied"
             raise group.fault(site, "bounds", message, bad)
         value = _partial(group, site, source, count, code)
-    copies_of(group.machine).issue(group, index, value)
+    copies_of(group.machine).issue(group, site.extra, index, value)
 
 
 def _gather(group: "Group", site: "Site", source: Array, code: Any) -> Array:

@@ -74,7 +74,8 @@ def load_matrices(group: "Group", site: "Site", address: Lanes) -> Fragment:
         message = "needs all 32 lanes of the warp; some have exited"
         raise group.fault(site, "divergence", message)
     source, repeat = group, 1
-    leaders = group.first_warps()
+    # A race is found only if every warp that reads is known to.
+    leaders = group.first_warps() if machine.shared.races is None else None
     if leaders is not None:
         rows = address.reshape(-1, machine.padded // _WARP, _WARP)
         if (rows == rows[:, :1]).all():

@@ -172,6 +172,12 @@ def _items(b: "BlockEmitter", operand: Operand, count: int) -> tuple[Operand, ..
     return items
 
 
+def _strong(fields: Fields) -> str:
+    """Returns the order of a strong access, "" for a weak one (PTX ISA, "Operation Types")."""
+    order = fields["order"]
+    return "" if order == "weak" else order
+
+
 def _count(fields: Fields) -> int:
     """Returns the number of elements of a vector access."""
     return int(fields["vec"][1:]) if fields["vec"] else 1
@@ -197,6 +203,7 @@ def emit_load(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> No
         space=space,
         extra=extra,
         offset=offset,
+        operation=_strong(fields),
     )
     function = {"": load_generic, "global": load_global, "const": load_global}.get(
         space, load_window
@@ -258,6 +265,7 @@ def emit_store(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> N
         count=count,
         space=space,
         offset=offset,
+        operation=_strong(fields),
     )
     function = {"": store_generic, "global": store_global}.get(space, store_window)
     b.call(function, site, [base, *values])
