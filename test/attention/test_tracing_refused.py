@@ -41,7 +41,7 @@ def check(message: str, line: int, expected: str) -> None:
     assert "\n" not in message
 
 
-TABLE = [1.0, 2.0, 3.0]
+TABLE: Any = [1.0, 2.0, 3.0]
 SLOPES = {0: 1.0}
 NOT_KNOWN = "the value of a traced condition is not known here"
 OWN_FUNCTIONS = "use the functions of tilewright.attention, not those of math"
@@ -62,7 +62,7 @@ EXPRESSIONS: dict[str, tuple[str, ScoreMod]] = {
     "range": ("no lists or tensors indexed by it", lambda s, b, h, q, k: sum(range(k))),
     "array index": ("IndexError", lambda s, b, h, q, k: np.arange(5)[k]),
     "dictionary": ("KeyError: <traced i32>", lambda s, b, h, q, k: SLOPES[h]),
-    "iteration": ("cannot be iterated over", lambda s, b, h, q, k: [*s]),
+    "iteration": ("cannot be iterated over", lambda s, b, h, q, k: str(*s)),
     "attribute": ("has no 'item'", lambda s, b, h, q, k: s.item()),
     "text": ("expects a traced value or a number, got str", lambda s, b, h, q, k: s + "1"),
     "none": ("expects a traced value or a number, got NoneType", lambda s, b, h, q, k: s * NO_DUCK),
