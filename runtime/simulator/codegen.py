@@ -11,10 +11,12 @@ from .scope import FunctionScope
 from .syntax import Function, Module
 
 
-def compile_function(module: Module, function: Function) -> Program:
+def compile_function(
+    module: Module, function: Function, emitter_class: type[BlockEmitter] = BlockEmitter
+) -> Program:
     """Returns the program of an entry; raises PTXError that lists what isn't covered."""
     scope, blocks = FunctionScope(module, function), cut(function)
-    emitters = [BlockEmitter(scope, block, FORMS.find) for block in blocks]
+    emitters = [emitter_class(scope, block, FORMS.find) for block in blocks]
     problems: list[PTXError] = []
     for emitter in emitters:
         problems.extend(emitter.emit())

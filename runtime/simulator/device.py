@@ -21,6 +21,7 @@ from .memory import Allocation, DeviceMemory
 from .scalars import Array
 
 if TYPE_CHECKING:
+    from .profiler import Profiler
     from .program import Program
     from .syntax import Module as Syntax
 
@@ -116,6 +117,7 @@ class Kernel:
         self._module = module
         self.program = program
         self.name = program.name
+        self._observed: dict[bool, Program] = {}
 
     def launch(
         self,
@@ -124,20 +126,23 @@ class Kernel:
         args: Sequence[Any] = (),
         shared_bytes: int = 0,
         max_steps: int | None = None,
+        profile: bool = False,
     ) -> Report:
         """
         Runs the kernel to its end.
 
         `shared_bytes` is the size of `.extern .shared` memory. `max_steps` ends the launch after
-        so many instructions issued; the report then says `complete=False`. Raises LaunchError
-        before anything runs for arguments or extents that don't fit, SimulationError for a fault.
+        so many instructions issued; the report then says `complete=False`. `profile` counts by
+        instruction (Report.profile.lines), which takes longer. Raises LaunchError before
+        anything runs for arguments or extents that don't fit, SimulationError for a fault.
         """
         device = self._module.device
         for argument in args:
             if isinstance(argument, Buffer) and argument.memory is not device.memory:
                 raise LaunchError(f"{argument!r} belongs to another device")
+        observer = _profiler(self._module.syntax) if profile else None
         launch = Launch(
-            self.program,
+            self.program if observer is None else self._compile_observed(observer.wants_values),
             device.memory,
             extents("grid", grid, MAX_GRID),
             extents("block", block, MAX_BLOCK),
@@ -145,12 +150,28 @@ class Kernel:
             shared_bytes,
             self._module.symbols,
             device.checks,
+            observer=observer,
         )
         check_shape(launch)
         # Imported here, as the compiler is: nothing runs without having been loaded.
         from .execution import run
 
-        return run(launch, max_steps)
+        report = run(launch, max_steps)
+        if observer is not None:
+            report.profile.lines = observer.lines()
+        return report
+
+    def _compile_observed(self, values: bool) -> "Program":
+        """Returns the program that tells an observer of each instruction."""
+        from .codegen import compile_function
+        from .observed import CountingEmitter, TracingEmitter
+
+        if values not in self._observed:
+            emitter = TracingEmitter if values else CountingEmitter
+            self._observed[values] = compile_function(
+                self._module.syntax, self.program.function, emitter
+            )
+        return self._observed[values]
 
 
 class Module(Mapping[str, Kernel]):
@@ -247,6 +268,13 @@ class Device:
             raise ValueError("expects a contiguous, writable array of a numeric type")
         storage = values.reshape(-1).view(np.uint8)
         return Buffer(self.memory, storage, dtype or known, values.shape, name)
+
+
+def _profiler(syntax: "Syntax") -> "Profiler":
+    """Returns an observer that counts."""
+    from .profiler import Profiler
+
+    return Profiler(syntax)
 
 
 @lru_cache(maxsize=128)

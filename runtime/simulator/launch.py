@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .counts import Profile
 from .errors import Finding, LaunchError
 from .memory import DeviceMemory
 from .scalars import BITS
@@ -18,15 +19,6 @@ if TYPE_CHECKING:
 _MAX_SHARED = 227 * 1024
 MAX_GRID = (2**31 - 1, 65535, 65535)
 MAX_BLOCK = (1024, 1024, 64)
-
-
-@dataclass
-class Profile:
-    """What a launch did: instructions counted by thread, and as issued to groups of lanes."""
-
-    thread_instructions: int = 0
-    steps: int = 0
-    ctas: int = 0
 
 
 @dataclass
@@ -54,6 +46,7 @@ class Launch:
     findings: dict[tuple[str, int, int], Finding] = field(
         default_factory=dict[tuple[str, int, int], Finding]
     )
+    observer: Any = None  # what observed.py tells of each instruction
 
     @property
     def threads(self) -> int:
