@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from ..runtime import simulator
 from ..runtime.errors import TilewrightError
+from .profile_page import COLUMNS, GPUS, cells, page, roofline
 from .report import Report
 from .simulation_argument import (
     KernelArgument,
@@ -42,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--checks", default="default", help="none, default, all, or names: a,b")
     parser.add_argument("--max-steps", help="end the launch after so many instructions issued")
+    parser.add_argument("--profile", action="store_true", help="count what each line does")
+    parser.add_argument("--profile-html", metavar="FILE", help="write the profile as a page")
+    parser.add_argument("--gpu", choices=GPUS, default="h100", help="peak rates of the roofline")
     parser.add_argument("--seed", default="0", help="of arrays that are =random")
 
 
@@ -64,6 +69,8 @@ def execute(arguments: argparse.Namespace, report: Report) -> int:
             np.save(file, arrays[name].numpy())
         report.line(f"{path}: {name}, {arrays[name].dtype}{list(arrays[name].shape)}")
     report.record({"outputs": outputs})
+    if result.profile.lines:
+        _profile(kernel, result.profile, arguments, report)
     return code
 
 
@@ -172,12 +179,54 @@ def _launch(
     """Runs the kernel; a fault becomes a finding of the report. Raises TilewrightError."""
     grid, block = (parse_extents(f"--{n}", getattr(arguments, n)) for n in ("grid", "block"))
     steps = None if arguments.max_steps is None else _number("--max-steps", arguments.max_steps)
+    shared, profile = _number("--shared", arguments.shared), _is_profiled(arguments)
     try:
-        return kernel.launch(grid, block, values, _number("--shared", arguments.shared), steps)
+        return kernel.launch(grid, block, values, shared, steps, profile=profile)
     except simulator.LaunchError as error:
         raise TilewrightError(str(error)) from None
     except simulator.SimulationError as error:
         return simulator.Report((error.finding,), complete=False)
+
+
+def _is_profiled(arguments: argparse.Namespace) -> bool:
+    """Says whether a profile is asked for."""
+    return bool(arguments.profile or arguments.profile_html)
+
+
+def _profile(
+    kernel: simulator.Kernel,
+    profile: simulator.Profile,
+    arguments: argparse.Namespace,
+    report: Report,
+) -> None:
+    """Prints the profile, writes its page."""
+    rows = roofline(profile, arguments.gpu)
+    if arguments.profile:
+        report.table(COLUMNS, [cells(line, line.text) for line in profile.lines])
+        total = profile.total()
+        mix = ", ".join(f"{family} {count}" for family, count in profile.mix().items())
+        report.line(f"instructions: {mix}")
+        for row in rows:
+            report.line(
+                f"{row['type']}: {row['flops']:.0f} flops, {row['intensity']:.2f} a byte; "
+                f"{row['bound']} bound on {arguments.gpu}"
+            )
+        report.line(
+            f"global memory: {total.global_bytes} bytes, {total.requests} requests, "
+            f"{total.sectors} sectors; barriers: {profile.barriers()} warps; "
+            f"divergent branches: {total.divergent}"
+        )
+    report.record({"lines": [asdict(line) for line in profile.lines], "roofline": rows})
+    if arguments.profile_html:
+        syntax = kernel.program.module
+        sources = {
+            file: path.read_text(encoding="utf-8", errors="replace")
+            for file in syntax.files.values()
+            if (path := Path(file)).is_file()
+        }
+        text = page(kernel.name, profile, syntax.text, arguments.gpu, sources)
+        Path(arguments.profile_html).write_text(text, encoding="utf-8")
+        report.line(f"{arguments.profile_html}: profile of {kernel.name}")
 
 
 def _tell(result: simulator.Report, report: Report) -> int:
@@ -195,7 +244,7 @@ def _tell(result: simulator.Report, report: Report) -> int:
     report.record(
         {
             "complete": result.complete,
-            "findings": [vars(finding) for finding in result.findings],
+            "findings": [asdict(finding) for finding in result.findings],
             "ctas": profile.ctas,
             "thread_instructions": profile.thread_instructions,
             "steps": profile.steps,

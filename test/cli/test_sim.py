@@ -71,6 +71,20 @@ def test_negative_numbers_fit_unsigned_parameters(tmp_path: Path) -> None:
     assert np.load(out).tolist() == [-5]
 
 
+def test_a_profile_is_printed_and_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.html"
+    assert main([*SAXPY, *FULL, "--profile", "--profile-html", str(page), "--gpu", "a100"]) == 0
+    out = capsys.readouterr().out
+    assert "f32: 16 flops" in out
+    assert "memory bound on a100" in out
+    text = page.read_text()
+    assert "fma.rn.f32" in text
+    assert "<svg" in text
+    assert "http" not in text
+
+
 FULL = ["--arg", "i32=8", "--arg", "f32=1", "--arg", "f32[8]", "--arg", "f32[8]"]
 
 
