@@ -7,6 +7,8 @@ from .syntax import Function, Immediate, Instruction, Label, Name, Operand, Regi
 
 # Instructions that end a block: control flow, and what may wait.
 _ENDS = ("bra", "brx", "ret", "exit", "trap", "bar", "barrier")
+# What waits and begins again where the wait is in vain: alone in its block.
+_RETRIED = "mbarrier.try_wait"
 # Instructions for whole warps: the position of the member mask, None for all lanes.
 _COLLECTIVE: dict[str, int | None] = {
     "shfl": -1,
@@ -40,7 +42,7 @@ class Block:
 
 def _end(opcode: str) -> bool:
     """Says whether an instruction ends its block."""
-    return opcode.partition(".")[0] in _ENDS
+    return opcode.partition(".")[0] in _ENDS or opcode.startswith(_RETRIED)
 
 
 def member_mask(instruction: Instruction) -> int | Register | None:
@@ -92,7 +94,8 @@ def cut(function: Function) -> list[Block]:
                 blocks.append(Block(len(blocks)))
             labels[item.name] = len(blocks) - 1
             continue
-        if ended or _separate(block, item):
+        alone = bool(block.instructions) and item.opcode.startswith(_RETRIED)
+        if ended or alone or _separate(block, item):
             blocks.append(Block(len(blocks)))
         block = blocks[-1]
         if block.mask is None:

@@ -44,12 +44,10 @@ class Finding:
     One fault found while a kernel ran.
 
     `kind` is "bounds", "alignment", "use-after-free", "read-only", "uninitialised", "deadlock",
-    "divergence", "race", "in-flight" or "trap". `ctaid` and `tid` name the first thread
-    concerned, `lanes` says how many threads the same execution of the instruction concerns.
-    `source` is `file:line:column` from `.loc`, or "". `address` is the generic or space address,
-    where one is concerned.
-    `allocation` names the variable or buffer there. `other` is the earlier access of a race, and
-    `cure` says what would order the two.
+    "divergence", "race", "in-flight", "mbarrier", "tensor map" or "trap". `ctaid` and `tid` name
+    the first thread concerned, `lanes` says how many threads the same execution of the
+    instruction concerns. `source` is `file:line:column` from `.loc`, or "". `address` is the
+    generic or space address, where one is concerned.
     """
 
     kind: str

@@ -6,6 +6,7 @@ import numpy as np
 
 from .errors import Finding, SimulationError
 from .memory import LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, Window
+from .phases import Phases
 from .scalars import Array, Lanes
 from .syntax import Instruction
 
@@ -129,6 +130,7 @@ class Machine:
         self.thread_instructions: int = 0
         self.checks = launch.checks
         self.copies: Any = None  # what isa/asynchronous.py keeps of copies in flight
+        self.phases = Phases()
         self.fragments: dict[Any, Any] = {}  # what isa/matrix.py keeps of decoded operands
         self.windows = self._windows()
         self.shared = self.windows["shared"]

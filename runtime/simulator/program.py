@@ -31,7 +31,7 @@ class Site:
 
 @dataclass(eq=False, slots=True)
 class Terminator:
-    """How a block ends: `kind` is branch, jump, table, exit, barrier, arrive, warp or fall."""
+    """How a block ends: `kind` is branch, jump, table, exit, barrier, arrive, warp, park, fall."""
 
     kind: str = "fall"
     flag: str = "None"  # expression that the block function returns first

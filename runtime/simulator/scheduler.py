@@ -38,6 +38,8 @@ class Scheduler:
         self.barriers = Barriers(machine)
         self.ready: dict[int, list[Array | None]] = {}
         self.parked: dict[int, Array] = {}  # block: lanes that wait for their mates
+        self.waiting: dict[int, list[Array]] = {}  # block: lanes whose mbarrier is not complete
+        self._flips = 0
         self._age: dict[int, int] = {}
         self._owned: set[int] = set()  # registers whose array nobody else refers to
         self._executed = 0
@@ -60,6 +62,8 @@ class Scheduler:
                 if lanes is not None and not lanes.size:
                     continue
             self._execute(block, lanes)
+            if machine.phases.flips != self._flips:
+                self._resume()
             if self._executed >= pause:
                 pause = self._executed + slice_blocks
                 yield
@@ -183,6 +187,8 @@ class Scheduler:
             self._table(block, group, flag)
         elif kind == "trap":
             self._trap(block, group, lanes, flag)
+        elif kind == "park":
+            self._wait(block, group, lanes, flag)
         elif kind == "warp":
             self._warp(block, group, flag)
         else:
@@ -270,6 +276,25 @@ class Scheduler:
         for follow, free in self.barriers.warp_sync(group.lanes(), masks, site, block.follow):
             self._push(follow, free)
 
+    def _wait(self, block: "CompiledBlock", group: Group, lanes: Array | None, done: Any) -> None:
+        """Sends on the lanes whose phase is complete; the others run the block again later."""
+        flags = np.broadcast_to(done, group.n)
+        if flags.all():
+            self._push(block.follow, lanes)
+            return
+        everyone = group.lanes()
+        if flags.any():
+            self._push(block.follow, everyone[flags])
+        self.waiting.setdefault(block.index, []).append(everyone[~flags])
+
+    def _resume(self) -> None:
+        """Makes the lanes that wait for mbarriers ready, as some phase is complete."""
+        self._flips = self.machine.phases.flips
+        for index, parts in self.waiting.items():
+            for lanes in parts:
+                self._push(index, lanes)
+        self.waiting.clear()
+
     def _exit(self, lanes: Array | None) -> None:
         """Ends lanes; those who waited only for them go on."""
         machine = self.machine
@@ -328,6 +353,17 @@ def deadlock(scheduler: Scheduler) -> Exception:
             f"{lanes.size} threads wait at bar.warp.sync {int(masks[0]):#x} in PTX line {line}"
         )
         first = first or (site.instruction, lanes)
+    for index, parts in scheduler.waiting.items():
+        block, lanes = scheduler.blocks[index], np.concatenate(parts)
+        line = block.first.line if block.first else 0
+        lines.append(f"{lanes.size} threads wait for an mbarrier in PTX line {line}")
+        row = machine.shared.storage.size // machine.ctas
+        lines += [
+            f"the mbarrier at {place * 8 % row:#x} in block "
+            f"{machine.place(place * 8 // row * machine.padded)[0]}, {phase}"
+            for place, phase in list(machine.phases.at.items())[:8]
+        ]
+        first = first or (block.first, lanes)
     for index, lanes in scheduler.parked.items():
         block = scheduler.blocks[index]
         line = block.first.line if block.first else 0

@@ -11,6 +11,7 @@ from . import (
     half,
     integer,
     matrix,
+    mbarrier,
     memory,
     warp,
 )
@@ -28,5 +29,6 @@ FORMS = Forms(
     warp.FORMS,
     matrix.FORMS,
     asynchronous.FORMS,
+    mbarrier.FORMS,
     control.FORMS,
 )
