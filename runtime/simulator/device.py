@@ -19,6 +19,7 @@ from .launch import (
 )
 from .memory import Allocation, DeviceMemory
 from .scalars import Array
+from .tensor_map import tensor_map
 
 if TYPE_CHECKING:
     from .profiler import Profiler
@@ -260,6 +261,27 @@ class Device:
             raise ValueError(f"elements of type {array.dtype} are not {dtype}")
         storage = array.reshape(-1).view(np.uint8).copy()
         return Buffer(self.memory, storage, dtype or known, np.shape(values), name)
+
+    def tensor_map(
+        self,
+        buffer: "Buffer | int",
+        dtype: str,
+        shape: Sequence[int],
+        strides: Sequence[int],
+        box: Sequence[int],
+        element_strides: Sequence[int] | None = None,
+        swizzle: str = "none",
+        fill: str = "zeros",
+    ) -> bytes:
+        """
+        Returns the 128 bytes of a tensor map, for a `.param .align 64 .b8 x[128]` or a buffer.
+
+        Dimension 0 varies fastest; `strides` are in bytes, of dimensions 1 and up. `swizzle` is
+        "none", "32B", "64B" or "128B", `fill` is "zeros" or "nan". Raises LaunchError for what
+        cuTensorMapEncodeTiled refuses (CUDA driver API, "Tensor Map Object Management").
+        """
+        address = buffer if isinstance(buffer, int) else buffer.address
+        return tensor_map(address, dtype, shape, strides, box, element_strides, swizzle, fill)
 
     def view(self, values: Array, dtype: str = "", name: str = "") -> Buffer:
         """Returns a buffer on the memory of a contiguous NumPy array: nothing is copied."""

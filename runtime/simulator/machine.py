@@ -175,6 +175,10 @@ class Machine:
     def _special(self, name: str) -> Lanes:
         """Returns the value of a special register over all lanes."""
         launch = self.launch
+        if name.startswith("%cluster_n"):  # a CTA is a cluster of its own
+            return np.uint32(1)
+        if name.startswith(("%nclusterid.", "%clusterid.")):
+            name = name.replace("cluster", "cta")
         if name.startswith(("%ntid.", "%nctaid.")):
             extents = launch.block if name[1] == "n" and name[2] == "t" else launch.grid
             return np.uint32(extents["xyz".index(name[-1])])

@@ -137,6 +137,8 @@ class ModuleParser(Declarations):
             if self.peek() != ",":
                 break
             self.next()
+        if token == ".reqnctapercluster" and any(number != 1 for number in numbers):
+            raise self.error("clusters of several CTAs are not covered")
         if token in (".maxntid", ".reqntid"):
             if not 1 <= len(numbers) <= 3:
                 raise self.error(f"expected 1 to 3 numbers after {token}")

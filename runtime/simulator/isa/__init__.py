@@ -4,6 +4,7 @@ from . import (
     asynchronous,
     atomic,
     bits,
+    bulk,
     comparison,
     control,
     conversion,
@@ -13,6 +14,7 @@ from . import (
     matrix,
     mbarrier,
     memory,
+    tensor,
     warp,
 )
 from .forms import Forms
@@ -30,5 +32,7 @@ FORMS = Forms(
     matrix.FORMS,
     asynchronous.FORMS,
     mbarrier.FORMS,
+    bulk.FORMS,
+    tensor.FORMS,
     control.FORMS,
 )

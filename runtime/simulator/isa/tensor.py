@@ -1,0 +1,214 @@
+"""
+Tensor copies through tensor maps, in tile mode (PTX ISA, "cp.async.bulk.tensor").
+
+A thread names a box by its first coordinates. What lies outside of the tensor is filled when it
+comes and left out when it goes. A copy moves its data when it is issued; see bulk.py.
+"""
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..memory import PARAM_WINDOW
+from ..scalars import Array, Lanes
+from ..syntax import Address, Instruction, Operand, Vector
+from ..tensor_map import BYTES, TensorMap, decode
+from .forms import Fields, Table
+from .operations import lanes_of
+from .ranges import aligned, complete, fault, global_range, reduction, shared_place, shared_read
+
+if TYPE_CHECKING:
+    from ..emitter import BlockEmitter
+    from ..machine import Group
+    from ..program import Site
+
+_DECODE = lru_cache(maxsize=256)(decode)
+_NAN = {"f16": 0x7FFF, "bf16": 0x7FFF, "f32": 0x7FFFFFFF, "f64": (1 << 63) - 1}
+_FORMS = {"i32": "s32", "i64": "s64"}
+_UNIT = 16  # bytes that stay together under every swizzle
+
+
+def _map(group: "Group", site: "Site", address: int, rank: int, position: int) -> TensorMap:
+    """Returns the tensor map at a generic or param address."""
+    machine = group.machine
+    window = machine.windows["param"]
+    if address >= PARAM_WINDOW:
+        address -= PARAM_WINDOW
+    aligned(group, site, "the tensor map's address", address, 64, position)
+    if address + BYTES <= window.limit:
+        data = window.storage[address : address + BYTES]
+    else:
+        data = global_range(group, site, address, BYTES, False, position)
+    found = _DECODE(data.tobytes())
+    if found is None or len(found.shape) != rank:
+        what = "no tensor map" if found is None else f"a map of {len(found.shape)} dimensions"
+        message = f"there is {what} at {address:#x}, expected one of {rank} dimensions"
+        raise fault(group, site, "tensor map", message, position)
+    return found
+
+
+def _elements(map: TensorMap, start: tuple[int, ...]) -> tuple[Array, Array]:
+    """Returns offsets in bytes of a box's elements, and which of them the tensor has."""
+    rank = len(start)
+    offsets: Array = np.zeros((1,) * rank, np.int64)
+    inside: Array = np.ones((1,) * rank, np.bool_)
+    strides = (map.size, *map.strides)
+    for axis, (first, extent) in enumerate(zip(start, map.extents, strict=True)):
+        at = first + np.arange(extent, dtype=np.int64) * map.element_strides[axis]
+        shape = [1] * rank
+        shape[rank - 1 - axis] = extent
+        offsets = offsets + (at * strides[axis]).reshape(shape)
+        inside = inside & ((at >= 0) & (at < map.shape[axis])).reshape(shape)
+    return offsets.reshape(-1), inside.reshape(-1)
+
+
+def _tensor(
+    group: "Group", site: "Site", map: TensorMap, offsets: Array, write: bool, position: int
+) -> Array:
+    """Returns the memory behind a map up to its last element that a box touches."""
+    size = int(offsets.max()) + map.size if offsets.size else 0
+    memory = global_range(group, site, map.address, size, write, position)
+    return memory.view(f"u{map.size}")
+
+
+def _units(map: TensorMap, start: int, size: int) -> Array:
+    """Returns where the 16-byte units of a box lie, counted from the start of the memory."""
+    units = np.arange(start // _UNIT, (start + size) // _UNIT)
+    return units ^ ((units >> 3) & (map.swizzle // _UNIT - 1)) if map.swizzle else units
+
+
+def _place(group: "Group", site: "Site", map: TensorMap, address: int, position: int) -> Array:
+    """Returns the units of shared memory that a box takes."""
+    size = int(np.prod(map.extents)) * map.size
+    aligned(group, site, "the address in shared memory", address, 128, position)
+    place, _ = shared_place(group, site, address, size, position)
+    return _units(map, place, size)
+
+
+def _boxes(group: "Group", site: "Site", maps: Lanes, coordinates: tuple[Lanes, ...]) -> Any:
+    """Yields position, tensor map and first coordinates of each lane."""
+    addresses = lanes_of(group, maps).tolist()
+    columns = [lanes_of(group, value).tolist() for value in coordinates]
+    for position, start in enumerate(zip(*columns, strict=True)):
+        address = addresses[position] + site.offset
+        yield position, _map(group, site, address, len(start), position), start
+
+
+def fetch(
+    group: "Group", site: "Site", target: Lanes, maps: Lanes, barrier: Lanes, *start: Lanes
+) -> None:
+    """Copies boxes to shared memory; `site.extra` holds the offsets of target and mbarrier."""
+    to, of = site.extra
+    targets, barriers = lanes_of(group, target).tolist(), lanes_of(group, barrier).tolist()
+    shared = group.machine.shared
+    for position, map, first in _boxes(group, site, maps, start):
+        units = _place(group, site, map, targets[position] + to, position)
+        offsets, inside = _elements(map, first)
+        fill = _NAN[map.dtype] if map.nan_fill else 0
+        data = np.full(offsets.size, fill, f"u{map.size}")
+        wanted = offsets[inside]
+        memory = _tensor(group, site, map, wanted, False, position)
+        data[inside] = memory[wanted // map.size]
+        shared.view("c16")[units] = data.view(np.complex128)
+        marks = shared.written_view("c16")
+        if marks is not None:
+            marks[units] = np.full(_UNIT, 0xFF, np.uint8).view(np.complex128)[0]
+        complete(group, site, barriers[position] + of, data.nbytes, position)
+
+
+def store(group: "Group", site: "Site", maps: Lanes, source: Lanes, *start: Lanes) -> None:
+    """Copies boxes to global memory, or combines them; `site.extra` is the source's offset."""
+    sources = lanes_of(group, source).tolist()
+    for position, map, first in _boxes(group, site, maps, start):
+        address = sources[position] + site.extra
+        units = _place(group, site, map, address, position)
+        shared_read(group, site, address, units.size * _UNIT, position)
+        data = group.machine.shared.view("c16")[units].view(f"u{map.size}")
+        offsets, inside = _elements(map, first)
+        wanted = offsets[inside]
+        memory = _tensor(group, site, map, wanted, True, position)
+        at, new = wanted // map.size, data[inside]
+        if site.operation:
+            new = _combined(group, site, map, memory[at], new, position)
+        memory[at] = new
+
+
+def _combined(
+    group: "Group", site: "Site", map: TensorMap, old: Array, new: Array, position: int
+) -> Array:
+    """Returns what a reduction leaves of old and new elements."""
+    operation, form = site.operation, _FORMS.get(map.dtype, map.dtype)
+    float_type = form[0] in "fb"
+    bitwise, counting = operation in ("and", "or", "xor"), operation in ("inc", "dec")
+    wrong = float_type and (bitwise or counting or (map.size > 2 and operation != "add"))
+    if wrong or map.size == 1 or (counting and form != "u32"):
+        message = f"reduction {operation} of {map.dtype} elements"
+        raise fault(group, site, "tensor map", message, position)
+    code = {"f32": "f4", "f64": "f8", "s32": "i4", "s64": "i8"}.get(form, f"u{map.size}")
+    return reduction(operation, form)(old.view(code), new.view(code)).view(f"u{map.size}")
+
+
+def prefetch(group: "Group", site: "Site", maps: Lanes, *start: Lanes) -> None:
+    """Checks the tensor maps of a prefetch."""
+    for _ in _boxes(group, site, maps, start):
+        pass
+
+
+def _box(b: "BlockEmitter", operand: Operand, fields: Fields) -> tuple[str, int, list[str]]:
+    """Returns the names of a tensor map's address and of its coordinates."""
+    rank = int(fields["rank"])
+    inner = operand.coordinates[0] if isinstance(operand, Address) and operand.coordinates else None
+    items = inner.items if isinstance(inner, Vector) else () if inner is None else (inner,)
+    if len(items) != rank:
+        raise b.error(f"expects [tensorMap, {{coordinates}}] with {rank} of them")
+    base, offset = b.address(operand)
+    return base, offset, [b.read(item, "s32") for item in items]
+
+
+def _fetch(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
+    """Emits cp.async.bulk.tensor to shared memory."""
+    target, tensor, barrier, *_ = b.operands(4 if fields["L2_cache_hint"] else 3)
+    map, offset, start = _box(b, tensor, fields)
+    (to, x), (of, y) = b.address(target), b.address(barrier)
+    b.call(fetch, b.site(offset=offset, extra=(x, y)), [to, map, of, *start])
+
+
+def _store(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
+    """Emits cp.async.bulk.tensor and cp.reduce.async.bulk.tensor to global memory."""
+    tensor, source, *_ = b.operands(3 if fields["L2_cache_hint"] else 2)
+    map, offset, start = _box(b, tensor, fields)
+    at, inner = b.address(source)
+    site = b.site(offset=offset, extra=inner, operation=fields.get("what", ""))
+    b.call(store, site, [map, at, *start])
+
+
+def _prefetch(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
+    """Emits cp.async.bulk.prefetch.tensor."""
+    (tensor, *_) = b.operands(2 if fields["L2_cache_hint"] else 1)
+    map, offset, start = _box(b, tensor, fields)
+    b.call(prefetch, b.site(offset=offset), [map, *start])
+
+
+def _descriptor(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
+    """Emits prefetch.tensormap: nothing."""
+    b.operands(1)
+
+
+_RANK = ".<rank:1|2|3|4|5>d"
+_HINT = "[.L2::cache_hint]"
+FORMS: Table = (
+    (
+        f"cp.async.bulk.tensor{_RANK}.<to:shared::cluster|shared::cta>.global[.tile]"
+        f".mbarrier::complete_tx::bytes{_HINT}",
+        _fetch,
+    ),
+    (f"cp.async.bulk.tensor{_RANK}.global.shared::cta[.tile].bulk_group{_HINT}", _store),
+    (
+        f"cp.reduce.async.bulk.tensor{_RANK}.global.shared::cta"
+        f".<what:add|min|max|inc|dec|and|or|xor>[.tile].bulk_group{_HINT}",
+        _store,
+    ),
+    (f"cp.async.bulk.prefetch.tensor{_RANK}.L2.global[.tile]{_HINT}", _prefetch),
+    ("prefetch[.<space:param|const>].tensormap", _descriptor),
+)
