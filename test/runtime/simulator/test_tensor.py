@@ -40,7 +40,9 @@ GO: fence.proxy.async.shared::cta; bar.sync 0; @!%p1 bra OUT;
 """
 
 
-def launch(body: str, source: Array, other: Array, size: int, box: dict[str, Any], at: Any = ()) -> Any:
+def launch(
+    body: str, source: Array, other: Array, size: int, box: dict[str, Any], at: Any = ()
+) -> Any:
     """Runs a body with a map of `source`; returns `other`'s buffer and the source's."""
     device = simulator.Device("all")
     x, y = device.array(source), device.array(other)
