@@ -1,9 +1,11 @@
 """`tilewright compile`: an `.mlir` file to a bundle."""
 
 import argparse
+from pathlib import Path
 
 from ..attention.spec import TARGETS
-from .report import Report
+from .diagnosis import diagnosed
+from .report import Report, amount, kib
 
 NAME = "compile"
 SUMMARY = "Compile the attention function of an MLIR file to a bundle of PTX and contract."
@@ -11,29 +13,47 @@ SUMMARY = "Compile the attention function of an MLIR file to a bundle of PTX and
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Takes the file, the bundle and the target."""
-    parser.add_argument("file", help="an .mlir file with one function that attends")
-    parser.add_argument("-o", "--output", required=True, help="the bundle that is written")
-    parser.add_argument("--target", default="sm_80", choices=TARGETS)
+    parser.add_argument("file", metavar="FILE.mlir", help="one function that attends; - is stdin")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="DIRECTORY", help="the bundle that is written"
+    )
+    parser.add_argument(
+        "--target",
+        default="sm_80",
+        metavar="NAME",
+        help=f"{', '.join(TARGETS)}; default %(default)s",
+    )
 
 
 def execute(arguments: argparse.Namespace, report: Report) -> int:
-    """Compiles the file; returns 1 after diagnostics."""
+    """Compiles the file; raises Refused after diagnostics."""
     # The compiler is imported only by the commands that compile.
     from ..attention.compiler import lower_attention
-    from ..dialects.diagnostic import DiagnosticError
-    from .source import attention_of, read_source, spec_of_op
+    from .source import attention_of, check_target, parse_source, read_source, spec_of_op
 
-    source = read_source(arguments.file)
-    if source is None:
-        return 1
-    try:
-        spec = spec_of_op(attention_of(source.module), arguments.target)
-        artifact = lower_attention(source.module, spec)
-    except DiagnosticError as error:
-        source.print_error(error)
-        return 1
+    check_target(arguments.target)
+    filename, text = read_source(arguments.file)
+    with diagnosed({filename: text}), report.progress("compiling"):
+        module = parse_source(filename, text)
+        spec = spec_of_op(attention_of(module), arguments.target)
+        artifact = lower_attention(module, spec)
     artifact.save(arguments.output)
+    contract = artifact.contract
     lines = len(artifact.ptx.splitlines())
-    report.line(f"{arguments.output}: kernel '{artifact.contract.name}', {lines} lines of PTX")
-    report.record({"bundle": arguments.output, "kernel": artifact.contract.name, "lines": lines})
+    path = Path(arguments.output) / f"{contract.name}.ptx"
+    report.line(
+        f"{path}: {amount(lines, 'line')} for {contract.target}, "
+        f"{kib(contract.dynamic_shared_bytes)} of shared memory for {contract.block[0]} threads"
+    )
+    report.record(
+        {
+            "bundle": arguments.output,
+            "ptx": str(path),
+            "lines": lines,
+            "name": contract.name,
+            "kernel": {**spec.kernel_numbers, "softmax_scale": spec.softmax_scale},
+            "threads": contract.block[0],
+            "shared_bytes": contract.dynamic_shared_bytes,
+        }
+    )
     return 0

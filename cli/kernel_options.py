@@ -4,11 +4,13 @@ import argparse
 import math
 from collections.abc import Callable
 
-from ..attention.spec import DTYPES, LAYOUTS, TARGETS, AttentionSpec
+from ..attention.expression import VariantError
+from ..attention.spec import DTYPES, LAYOUTS, TARGETS, AttentionSpec, PagedKV
 from ..attention.variants import Variant, alibi, causal, full, sliding_window, soft_cap
 from ..runtime.errors import ArgumentError
 
-# Each variant of the library by its name, made from the value behind the colon and the heads.
+# How each variant of the library is written, and what makes it from the text behind the colon and
+# the heads.
 VARIANTS: dict[str, tuple[str, Callable[[str, int], Variant]]] = {
     "full": ("full", lambda value, heads: full()),
     "causal": ("causal", lambda value, heads: causal()),
@@ -16,41 +18,76 @@ VARIANTS: dict[str, tuple[str, Callable[[str, int], Variant]]] = {
     "softcap": ("softcap:CAP", lambda value, heads: soft_cap(float(value), causal().mask_mod)),
     "alibi": ("alibi", lambda value, heads: alibi(heads)),
 }
+_FORMS = ", ".join(form for form, _ in VARIANTS.values())
+
+# The option that gives each number of a kernel.
+OPTIONS = {
+    "num_qo_heads": "--heads",
+    "num_kv_heads": "--kv-heads",
+    "head_dim": "--head-dim",
+    "page_size": "--page-size",
+    "layout": "--layout",
+    "dtype": "--dtype",
+    "target": "--target",
+}
 
 
 def add_kernel_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options; the defaults are the attention of Llama-3.1-8B."""
-    names = ", ".join(form for form, _ in VARIANTS.values())
-    parser.add_argument("--variant", default="causal", help=f"one of {names}")
-    parser.add_argument("--heads", type=int, default=32, help="query heads")
-    parser.add_argument("--kv-heads", type=int, default=8, help="key and value heads")
-    parser.add_argument("--head-dim", type=int, default=128, help="a multiple of 16 up to 256")
-    parser.add_argument("--page-size", type=int, default=16, help="tokens of a page")
-    parser.add_argument("--layout", default="NHD", help=" or ".join(LAYOUTS))
-    parser.add_argument("--dtype", default="bf16", help=" or ".join(DTYPES))
-    parser.add_argument("--target", default="sm_80", help=", ".join(TARGETS))
+    kernel = parser.add_argument_group("kernel", "by default the attention of Llama-3.1-8B")
+
+    def number(option: str, default: int, text: str) -> None:
+        kernel.add_argument(
+            option, type=int, default=default, metavar="N", help=f"{text}; default %(default)s"
+        )
+
+    def name(option: str, default: str, text: str) -> None:
+        kernel.add_argument(
+            option, default=default, metavar="NAME", help=f"{text}; default %(default)s"
+        )
+
+    name("--variant", "causal", _FORMS)
+    number("--heads", 32, "query heads, a multiple of the key heads")
+    number("--kv-heads", 8, "key and value heads")
+    number("--head-dim", 128, "elements of a head, a multiple of 16 up to 256")
+    number("--page-size", 16, "tokens of a page")
+    name("--layout", "NHD", "of a page, " + " or ".join(LAYOUTS))
+    name("--dtype", "bf16", " or ".join(DTYPES))
+    name("--target", "sm_80", ", ".join(TARGETS))
 
 
 def variant_of(arguments: argparse.Namespace) -> Variant:
-    """Returns the variant that was named; raises ArgumentError."""
-    name, _, value = str(arguments.variant).partition(":")
-    try:
-        return VARIANTS[name][1](value, arguments.heads)
-    except (KeyError, ValueError):
-        names = ", ".join(form for form, _ in VARIANTS.values())
-        raise ArgumentError("--variant", f"one of {names}", repr(arguments.variant)) from None
+    """Returns the variant that was named; raises ArgumentError or VariantError."""
+    text = str(arguments.variant)
+    name, colon, value = text.partition(":")
+    if name not in VARIANTS:
+        raise ArgumentError("--variant", f"one of {_FORMS}", repr(text))
+    form, make = VARIANTS[name]
+    if bool(colon) == (":" in form):
+        try:
+            return make(value, arguments.heads)
+        except VariantError as error:
+            raise VariantError(f"--variant {text}: {error}") from None
+        except ValueError:
+            pass
+    raise ArgumentError("--variant", form, repr(text))
 
 
 def spec_of(arguments: argparse.Namespace) -> AttentionSpec:
-    """Returns the numbers that were given; raises ArgumentError."""
+    """Returns the numbers that were given; raises ArgumentError with the name of the option."""
     head_dim = arguments.head_dim
-    return AttentionSpec(
-        num_qo_heads=arguments.heads,
-        num_kv_heads=arguments.kv_heads,
-        head_dim=head_dim,
-        page_size=arguments.page_size,
-        layout=arguments.layout,
-        dtype=arguments.dtype,
-        target=arguments.target,
-        softmax_scale=1.0 / math.sqrt(max(head_dim, 1)),
-    )
+    try:
+        pages = PagedKV(arguments.page_size, arguments.layout)
+        return AttentionSpec(
+            num_qo_heads=arguments.heads,
+            num_kv_heads=arguments.kv_heads,
+            head_dim=head_dim,
+            page_size=pages.page_size,
+            layout=pages.layout,
+            dtype=arguments.dtype,
+            target=arguments.target,
+            softmax_scale=1.0 / math.sqrt(max(head_dim, 1)),
+        )
+    except ArgumentError as error:
+        name = OPTIONS.get(error.name, error.name)
+        raise ArgumentError(name, error.expected, error.got) from None

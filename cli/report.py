@@ -9,7 +9,21 @@ from typing import Any
 
 
 def _is_number(cell: str) -> bool:
-    return cell.replace(".", "", 1).isdigit()
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def amount(count: int, noun: str) -> str:
+    """Returns a number with its noun, such as `1 request` or `8 requests`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def kib(count: int) -> str:
+    """Returns a number of bytes in KiB, with a decimal only where one is needed."""
+    return f"{count / 1024:.1f}".removesuffix(".0") + " KiB"
 
 
 class Report:
@@ -57,4 +71,4 @@ class Report:
     def finish(self) -> None:
         """Prints the JSON object, where it is wanted."""
         if self.as_json:
-            print(json.dumps(self.results, indent=2, sort_keys=True))
+            print(json.dumps(self.results, indent=2), flush=True)

@@ -2,7 +2,6 @@
 
 import math
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from xdsl.context import Context
@@ -10,52 +9,48 @@ from xdsl.dialects import arith, func, scf
 from xdsl.dialects import math as math_dialect
 from xdsl.dialects.builtin import BFloat16Type, Builtin, ModuleOp
 
-from ..attention.spec import AttentionSpec
+from ..attention.spec import TARGETS, AttentionSpec, PagedKV
 from ..dialects.attn import AttendOp, PagedType, RaggedType
 from ..dialects.diagnostic import DiagnosticError, error_at
 from ..dialects.parsing import parse_module
-from ..driver.report import reports_of
 from ..registry import DIALECTS
+from ..runtime.errors import ArgumentError, TilewrightError
 
 
-@dataclass(frozen=True)
-class Source:
-    """A module and the text that it was read from."""
-
-    module: ModuleOp
-    filename: str
-    text: str
-
-    def print_error(self, error: DiagnosticError) -> None:
-        """Prints a diagnostic with the line of the text that it points at."""
-        for report in reports_of(error):
-            sys.stderr.write(report.render({self.filename: self.text}))
+def check_target(target: str) -> None:
+    """Raises ArgumentError for a target that is none."""
+    if target not in TARGETS:
+        raise ArgumentError("--target", f"one of {', '.join(TARGETS)}", repr(target))
 
 
-def _context() -> Context:
+def read_source(path: str) -> tuple[str, str]:
+    """Returns the name and the text of a file, `-` being stdin; raises OSError and others."""
+    filename = "<stdin>" if path == "-" else path
+    content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    try:
+        return filename, content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        column = error.start - content.rfind(b"\n", 0, error.start)
+        raise TilewrightError(f"{filename}:{line}:{column}: error: expected UTF-8") from None
+
+
+def parse_source(filename: str, text: str) -> ModuleOp:
+    """Returns the module of a text; raises DiagnosticError."""
     context = Context()
     upstream = (Builtin, arith.Arith, func.Func, math_dialect.Math, scf.Scf)
     for dialect in (*upstream, *DIALECTS):
         context.load_dialect(dialect)
-    return context
-
-
-def read_source(path: str) -> Source | None:
-    """Returns the module of a file, or None after its diagnostics were printed."""
-    text = Path(path).read_text()
-    source = Source(ModuleOp([]), path, text)
-    try:
-        return Source(parse_module(text, path, _context()), path, text)
-    except DiagnosticError as error:
-        source.print_error(error)
-        return None
+    return parse_module(text, filename, context)
 
 
 def attention_of(module: ModuleOp) -> AttendOp:
     """Returns the module's one attention op; raises DiagnosticError."""
     found = [op for op in module.walk() if isinstance(op, AttendOp)]
-    if len(found) != 1:
-        raise DiagnosticError(f"expected one attn.attend, got {len(found)}", None, module.location)
+    if not found:
+        raise DiagnosticError("expected one attn.attend, got none", None, module.location)
+    if len(found) > 1:
+        raise error_at(found[1], f"expects to be the only one in a file, got {len(found)}")
     return found[0]
 
 
@@ -70,13 +65,18 @@ def spec_of_op(op: AttendOp, target: str) -> AttentionSpec:
             raise error_at(op, f"expects constant extents of heads and pages, got {extent.data}")
         numbers.append(constant)
     heads, head_dim, page_size, kv_heads = numbers
-    return AttentionSpec(
-        num_qo_heads=heads,
-        num_kv_heads=kv_heads,
-        head_dim=head_dim,
-        page_size=page_size,
-        layout=str(keys.layout.data),
-        dtype="bf16" if isinstance(query.element_type, BFloat16Type) else "f16",
-        target=target,
-        softmax_scale=1.0 / math.sqrt(head_dim),
-    )
+    try:
+        pages = PagedKV(page_size, str(keys.layout.data))
+        return AttentionSpec(
+            num_qo_heads=heads,
+            num_kv_heads=kv_heads,
+            head_dim=head_dim,
+            page_size=pages.page_size,
+            layout=pages.layout,
+            dtype="bf16" if isinstance(query.element_type, BFloat16Type) else "f16",
+            target=target,
+            softmax_scale=1.0 / math.sqrt(head_dim),
+        )
+    except ArgumentError as error:
+        message = f"expects as {error.name} {error.expected}, got {error.got}"
+        raise error_at(op, message) from None
