@@ -1,5 +1,6 @@
-"""The simulator as a device: PTX run on the CPU by NumPy, with bounds checks on."""
+"""The simulator as a device: PTX run on the CPU by NumPy, with the checks asked for."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -39,7 +40,7 @@ class SimulatorKernel:
         self.report: simulator.Report | None = None  # the simulator's report of the last launch
 
     def launch(self, grid: Grid, args: Sequence[Argument], stream: object = None) -> None:
-        """Runs the whole grid before it returns; raises KernelFault for an illegal access."""
+        """Runs the whole grid before it returns; raises KernelFault for what a check finds."""
         values = [self._device.raw(arg) if isinstance(arg, Buffer) else arg for arg in args]
         try:
             self.report = self._entry.launch(
@@ -52,6 +53,10 @@ class SimulatorKernel:
             raise KernelFault(" ".join(str(error).split()), error.finding) from error
         except simulator.LaunchError as error:
             raise DeviceError(f"simulator: {error}") from error
+        findings = self.report.findings
+        if findings:
+            more = f" (and {len(findings) - 1} more findings)" if len(findings) > 1 else ""
+            raise KernelFault(" ".join(str(findings[0]).split()) + more, findings[0])
 
 
 class SimulatorDevice:
@@ -60,13 +65,18 @@ class SimulatorDevice:
 
     It reads and writes the caller's host memory in place where that is writable.
 
-    `checks` are those of the simulator: `none`, `default`, `all` or a set of names.
+    `checks` are those of the simulator: `none`, `default`, `all` or a set of names. Where it is
+    None the environment decides: TILEWRIGHT_SIMULATOR_CHECKS is one of these words or names with
+    commas between them, and `default` where it is not set.
     """
 
     kind = "simulator"
     name = "simulator"
 
-    def __init__(self, checks: str | Iterable[str] = "default") -> None:
+    def __init__(self, checks: str | Iterable[str] | None = None) -> None:
+        if checks is None:
+            words = os.environ.get("TILEWRIGHT_SIMULATOR_CHECKS", "default").split(",")
+            checks = words[0] if len(words) == 1 else words
         try:
             self._device = simulator.Device(checks=checks)
         except ValueError as error:

@@ -178,6 +178,44 @@ def test_unknown_checks_are_refused() -> None:
         SimulatorDevice("everything")
 
 
+RACE = """
+.version 7.4
+.target sm_80
+.address_size 64
+.shared .align 4 .b8 word[4];
+.visible .entry axpy(.param .u64 x, .param .u64 y, .param .u32 n, .param .f32 a)
+{
+  .reg .b32 %r<2>;
+  mov.u32 %r0, %tid.x;
+  st.shared.u32 [word], %r0;
+  ret;
+}
+"""
+
+
+def _launch_race(device: SimulatorDevice) -> None:
+    x = device.array(np.zeros(64, np.float32), "x")
+    device.load(replace(AXPY, ptx=RACE)).launch((1, 1, 1), [x, x, 64, 1.0])
+
+
+def test_what_checks_find_is_a_fault() -> None:
+    with pytest.raises(KernelFault, match="race: .*PTX line 10: st.shared"):
+        _launch_race(SimulatorDevice("all"))
+
+
+def test_the_environment_chooses_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    _launch_race(SimulatorDevice())
+    monkeypatch.setenv("TILEWRIGHT_SIMULATOR_CHECKS", "uninitialised,race")
+    with pytest.raises(KernelFault, match="race"):
+        _launch_race(SimulatorDevice())
+
+
+def test_unknown_checks_in_the_environment_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TILEWRIGHT_SIMULATOR_CHECKS", "race,everything")
+    with pytest.raises(DeviceError, match="everything"):
+        SimulatorDevice()
+
+
 def test_arguments_that_do_not_fit_the_ptx_are_refused(device: SimulatorDevice) -> None:
     with pytest.raises(DeviceError, match="simulator: "):
         device.load(AXPY).launch((1, 1, 1), [1, 2, 3])

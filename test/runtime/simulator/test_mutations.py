@@ -1,0 +1,139 @@
+"""Correct kernels without one of their barriers or waits: the checks find what is missing."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tilewright import attention
+from tilewright.attention.spec import AttentionSpec
+from tilewright.cli import demo
+from tilewright.runtime import simulator
+from tilewright.runtime.artifact import KernelArtifact
+from tilewright.runtime.errors import KernelFault
+from tilewright.runtime.simulator_device import SimulatorDevice, SimulatorKernel
+
+SYNCHRONISES = re.compile(r"\s*(bar\.sync|cp\.async\.wait_group)\b")
+
+
+def places(ptx: str) -> list[int]:
+    """Returns the numbers of the lines that wait, from 1."""
+    lines = enumerate(ptx.splitlines(), 1)
+    return [number for number, line in lines if SYNCHRONISES.match(line)]
+
+
+def without(ptx: str, dropped: int) -> str:
+    """Returns a text with one line emptied; 0 drops none."""
+    lines = ptx.splitlines()
+    if dropped:
+        lines[dropped - 1] = ""
+    return "\n".join(lines)
+
+
+def matmul(ptx: str) -> tuple[simulator.Finding, ...]:
+    """Runs the tiled product of the corpus over three tiles; returns what is found."""
+    device = simulator.Device("all")
+    a, b = np.random.default_rng(0).normal(size=(2, 48, 48)).astype("f4")
+    arguments = [device.array(a), device.array(b), device.empty((48, 48), "f32"), 48, 48, 48]
+    return device.load(ptx)["matmul"].launch((3, 3), (16, 16), arguments).findings
+
+
+def corpus_attention(ptx: str) -> tuple[simulator.Finding, ...]:
+    """Runs the attention of the corpus over four tiles of keys; returns what is found."""
+    device = simulator.Device("all")
+    words = np.random.default_rng(1).standard_normal((3, 2, 256, 128)).astype("f4").view("u4") >> 16
+    buffers = [device.array(word.astype("u2"), "bf16") for word in words]
+    out = device.empty((2, 256, 128), "bf16")
+    kernel = device.load(ptx)["attention"]
+    return kernel.launch(
+        (4, 2), 128, [*buffers, out, 256, 0.125], shared_bytes=5 * 64 * 256
+    ).findings
+
+
+CORPUS: dict[str, Callable[[str], tuple[simulator.Finding, ...]]] = {
+    "simt.ptx": matmul,
+    "attention.ptx": corpus_attention,
+}
+
+
+def found(run: Callable[[str], tuple[simulator.Finding, ...]], ptx: str) -> list[str]:
+    """Returns the kinds of what is found in a text."""
+    try:
+        return [finding.kind for finding in run(ptx)]
+    except simulator.SimulationError as error:
+        return [error.finding.kind]
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_nothing_is_found_in_a_kernel_of_the_corpus(corpus: Any, name: str) -> None:
+    assert found(CORPUS[name], corpus(name)) == []
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_every_barrier_and_wait_of_the_corpus_is_missed(corpus: Any, name: str) -> None:
+    """Tiles are loaded into buffers used before, and read by other warps: all are needed."""
+    text = corpus(name)
+    dropped = places(text)
+    assert len(dropped) == {"simt.ptx": 2, "attention.ptx": 4}[name]
+    assert [number for number in dropped if not found(CORPUS[name], without(text, number))] == []
+
+
+class Mutant(SimulatorDevice):
+    """Runs kernels of which one line is dropped."""
+
+    def __init__(self, dropped: int) -> None:
+        super().__init__("all")
+        self.dropped = dropped
+
+    def load(self, artifact: KernelArtifact) -> SimulatorKernel:
+        return super().load(replace(artifact, ptx=without(artifact.ptx, self.dropped)))
+
+
+class Compiled:
+    """Our own attention with paged keys, and a batch of two requests."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(demo, "REQUESTS", ((70, 300), (1, 900)))
+        shape = {"num_qo_heads": 4, "num_kv_heads": 1, "head_dim": 64}
+        spec = AttentionSpec(
+            **shape, page_size=16, layout="NHD", dtype="bf16", target="sm_80", softmax_scale=0.125
+        )
+        self.inputs = demo.random_inputs(spec, 0)
+        kv = attention.PagedKV(16)
+        self.op = attention.compile(variant=attention.causal(), kv=kv, **shape)
+        batch = self.inputs.batch
+        self.plan = self.op.plan(
+            batch.qo_indptr, batch.kv_indptr, batch.kv_indices, batch.kv_last_page_len
+        )
+
+    def run(self, dropped: int) -> str:
+        """Runs the kernel without a line; returns what is found."""
+        try:
+            inputs = self.inputs
+            self.plan.run(inputs.q, inputs.k_pages, inputs.v_pages, device=Mutant(dropped))
+        except KernelFault as fault:
+            return str(fault)
+        return ""
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Compiled:
+    """Returns our attention, compiled into a cache of this test's own."""
+    monkeypatch.setenv("TILEWRIGHT_CACHE_DIR", str(tmp_path))
+    return Compiled(monkeypatch)
+
+
+def test_nothing_is_found_in_our_attention(compiled: Compiled) -> None:
+    assert compiled.run(0) == ""
+
+
+def test_every_barrier_and_wait_of_our_attention_is_missed(compiled: Compiled) -> None:
+    """All but the last wait: the loop has waited for every tile, so it has nothing to wait for."""
+    ptx = compiled.op.artifact.ptx
+    lines = ptx.splitlines()
+    needed = [number for number in places(ptx) if "wait_group 0" not in lines[number - 1]]
+    assert len(needed) >= 10
+    assert [lines[number - 1] for number in needed if not compiled.run(number)] == []
