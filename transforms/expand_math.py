@@ -11,25 +11,25 @@ import math as numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 from xdsl.context import Context
-from xdsl.dialects import arith, math
+from xdsl.dialects import arith, math, scf, vector
 from xdsl.dialects.arith import FastMathFlagsAttr
 from xdsl.dialects.builtin import (
-    AnyFloat,
     BFloat16Type,
-    DenseIntOrFPElementsAttr,
     Float16Type,
     FloatAttr,
+    IndexType,
     IntegerAttr,
-    IntegerType,
     ModuleOp,
+    UnitAttr,
     VectorType,
     f32,
     i32,
 )
 from xdsl.dialects.utils import FastMathFlag
-from xdsl.ir import Attribute, Operation, SSAValue
+from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.utils.hints import isa
 
@@ -42,15 +42,10 @@ _SIGN_BIT = -(1 << 31)
 
 
 class _Arithmetic:
-    """Builds f32 arithmetic in front of an op, on scalars or vectors alike."""
+    """Collects f32 and i32 arithmetic on scalars."""
 
-    def __init__(self, shape: Sequence[int] | None) -> None:
-        self.shape = shape
+    def __init__(self) -> None:
         self.ops: list[Operation] = []
-
-    def like(self, scalar: AnyFloat | IntegerType) -> Attribute:
-        """Returns a scalar type, or the vector of it."""
-        return scalar if self.shape is None else VectorType(scalar, self.shape)
 
     def add(self, op: Operation) -> SSAValue:
         """Appends an op and returns its result."""
@@ -61,18 +56,12 @@ class _Arithmetic:
         """Returns a number as a constant; values as they are."""
         if isinstance(value, SSAValue):
             return value
-        type_ = self.like(f32)
-        if isa(type_, VectorType[AnyFloat]):
-            return self.add(arith.ConstantOp(DenseIntOrFPElementsAttr.from_list(type_, [value])))
         return self.add(arith.ConstantOp(FloatAttr(value, f32)))
 
     def integer(self, value: int | SSAValue) -> SSAValue:
         """Returns an i32 constant; values as they are."""
         if isinstance(value, SSAValue):
             return value
-        type_ = self.like(i32)
-        if isa(type_, VectorType[IntegerType]):
-            return self.add(arith.ConstantOp(DenseIntOrFPElementsAttr.from_list(type_, [value])))
         return self.add(arith.ConstantOp(IntegerAttr(value, i32)))
 
     def binary(
@@ -108,9 +97,9 @@ class _Arithmetic:
         condition = self.add(arith.CmpfOp(x, self.real(y), predicate))
         return self.add(arith.SelectOp(condition, self.real(yes), self.real(no)))
 
-    def convert(self, op: type[Operation], x: SSAValue, scalar: AnyFloat | IntegerType) -> SSAValue:
-        """Appends a conversion to a scalar type or the vector of it."""
-        return self.add(op.create(operands=[x], result_types=[self.like(scalar)]))
+    def convert(self, op: type[Operation], x: SSAValue, to: Attribute) -> SSAValue:
+        """Appends a conversion to a scalar type."""
+        return self.add(op.create(operands=[x], result_types=[to]))
 
     def bits(self, x: SSAValue) -> SSAValue:
         """Returns the bits of an f32 as i32."""
@@ -265,24 +254,52 @@ EXPANSIONS: dict[type[Operation], Expansion] = {
 _NEVER_APPROXIMATE = (math.ErfOp, math.RoundOp)
 
 
+def _scalar(op: Operation, expansion: Expansion, x: SSAValue) -> tuple[list[Operation], SSAValue]:
+    """Returns the ops that expand a scalar, and their result; 16-bit types go through f32."""
+    build = _Arithmetic()
+    type_ = x.type
+    if type_ != f32:
+        x = build.convert(arith.ExtFOp, x, f32)
+    value = expansion(build, x)
+    if type_ != f32:
+        value = build.convert(arith.TruncFOp, value, type_)
+    return build.ops, value
+
+
+def _vector(
+    op: Operation, expansion: Expansion, indices: list[SSAValue], whole: SSAValue, shape: list[int]
+) -> tuple[list[Operation], SSAValue]:
+    """Returns unrolled loops over the axes of a vector, around the expansion of one element."""
+    if not shape:
+        source = op.operands[0]
+        element = vector.ExtractOp(source, indices, cast(VectorType, source.type).element_type)
+        ops, value = _scalar(op, expansion, element.result)
+        insert = vector.InsertOp(value, whole, indices)
+        return [element, *ops, insert], insert.result
+    bounds = [arith.ConstantOp(IntegerAttr(n, IndexType())) for n in (0, shape[0], 1)]
+    block = Block(arg_types=[IndexType(), whole.type])
+    index, carried = block.args
+    ops, value = _vector(op, expansion, [*indices, index], carried, shape[1:])
+    block.add_ops([*ops, scf.YieldOp(value)])
+    low, high, step = (bound.result for bound in bounds)
+    loop = scf.ForOp(low, high, step, [whole], Region(block))
+    loop.attributes["tilewright.unroll"] = UnitAttr()
+    return [*bounds, loop], loop.results[0]
+
+
 def expand(op: Operation, expansion: Expansion) -> None:
-    """Replaces one op of f32, f16 or bf16 by its expansion; 16-bit types go through f32."""
-    type_ = op.results[0].type
-    shape = type_.get_shape() if isa(type_, VectorType) else None
-    scalar = type_.element_type if isa(type_, VectorType) else type_
-    build = _Arithmetic(shape)
+    """Replaces one op of f32, f16 or bf16, or of vectors of them, by its expansion."""
     operand = op.operands[0]
-    is_half = isinstance(scalar, Float16Type | BFloat16Type)
-    if is_half:
-        operand = build.add(arith.ExtFOp(operand, build.like(f32)))
-    value = expansion(build, operand)
-    if is_half:
-        value = build.add(arith.TruncFOp(value, type_))
-    for new in build.ops:
-        new.location = op.location
-    block = op.parent
-    if block is not None:
-        block.insert_ops_before(build.ops, op)
+    if isa(operand.type, VectorType):
+        shape = list(operand.type.get_shape())
+        ops, value = _vector(op, expansion, [], operand, shape)
+    else:
+        ops, value = _scalar(op, expansion, operand)
+    for new in ops:
+        for inner in new.walk():
+            inner.location = op.location
+    if op.parent is not None:
+        op.parent.insert_ops_before(ops, op)
     op.results[0].replace_all_uses_with(value)
     op.detach()
     op.erase()

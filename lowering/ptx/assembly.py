@@ -71,6 +71,17 @@ class Assembly:
                 if register not in first:
                     first[register] = index
 
+    def emit_text(
+        self,
+        text: str,
+        order: tuple[str, ...],
+        dests: tuple[str, ...],
+        sources: tuple[str, ...],
+    ) -> None:
+        """Appends an instruction whose template takes its operands in an order of its own."""
+        self.emit(text, dests, sources)
+        self.code[-1] = (text, order)
+
     def emit_guarded(self, text: str, guard: str | None, sources: tuple[str, ...]) -> None:
         """Appends an instruction without destinations, executed where the guard holds."""
         if guard is not None:

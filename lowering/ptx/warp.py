@@ -32,7 +32,6 @@ _LIMITS: dict[str, int] = {
     "nctaid.y": 65535,
     "nctaid.z": 65535,
     "laneid": 31,
-    "warpsize": 32,
 }
 _GPU_REGISTERS = {
     "gpu.thread_id": "tid",
@@ -53,7 +52,8 @@ def special_register(p: KernelPrinter, name: str) -> Element:
         limit = extent - 1
     if limit == 0:
         return 0
-    register = p.at_entry("mov.u32", "r", f"%{name}")
+    is_vector = root in ("tid", "ntid", "ctaid", "nctaid")
+    register = p.at_entry("mov.u32", "r", f"%{name if is_vector else name.replace('.', '_')}")
     if limit is not None:
         p.bounds[register] = (0, limit)
     return register
@@ -73,20 +73,18 @@ def _lane_id(p: KernelPrinter, step: Step) -> None:
 
 
 def _read_register(p: KernelPrinter, step: Step) -> None:
-    op = step.op
-    name = op.name.removeprefix("nvvm.read.ptx.sreg.")
-    text = name.replace(".", "_") if name.startswith("lanemask") else name
-    if name == "dynamic.smem.size":
-        text = "dynamic_smem_size"
-    if name in nvvm.CLOCKS:
-        bits = BITS[kind_of(op, op.results[0])]
-        register = p.register("rd" if bits == 64 else "r")
-        p.emit(f"\tmov.u{bits} %s, %s;", (register,), (f"%{text}",))
-        p.values[step.outs[0]] = [register]
+    name = step.op.name.removeprefix("nvvm.read.ptx.sreg.")
+    if name == "warpsize":
+        # PTX has a constant in place of this register.
+        p.values[step.outs[0]] = [32]
         return
-    p.values[step.outs[0]] = [
-        special_register(p, text if text in _LIMITS or "." not in text else text)
-    ]
+    if name not in nvvm.CLOCKS:
+        p.values[step.outs[0]] = [special_register(p, name)]
+        return
+    bits = BITS[kind_of(step.op, step.op.results[0])]
+    register = p.register("rd" if bits == 64 else "r")
+    p.emit(f"\tmov.u{bits} %s, %s;", (register,), (f"%{name}",))
+    p.values[step.outs[0]] = [register]
 
 
 def _barrier(p: KernelPrinter, step: Step) -> None:
@@ -265,7 +263,7 @@ def _mma(p: KernelPrinter, step: Step) -> None:
         values[step.outs[0]] = list(dests)
 
 
-_CONSTRAINT_KINDS = {"r": "i32", "l": "i64", "f": "f32", "d": "f64", "h": "i16", "n": "i32"}
+_CONSTRAINT_KINDS = {"r": "i32", "l": "i64", "f": "f32", "d": "f64"}
 
 
 def _inline_asm(p: KernelPrinter, step: Step) -> None:
@@ -280,18 +278,26 @@ def _inline_asm(p: KernelPrinter, step: Step) -> None:
         raise error_at(op, f"expects {len(inputs)} inputs by its constraints, got {len(step.args)}")
     dests: list[str] = []
     for constraint in outputs:
-        if constraint[1:] not in ("r", "l", "f", "d"):
+        kind = _CONSTRAINT_KINDS.get(constraint.lstrip("=&"))
+        if kind is None:
             raise error_at(op, f"expects outputs =r, =l, =f or =d, got {constraint}")
-        dests.append(p.register(REGISTER_CLASS[_CONSTRAINT_KINDS[constraint[1:]]]))
+        dests.append(p.register(REGISTER_CLASS[kind]))
     sources: list[str] = []
     for index, constraint in enumerate(inputs):
-        value, element = op.operands_[index], p.element(step, index)
+        kind, element = kind_of(op, op.operands_[index]), p.element(step, index)
         if constraint.isdigit() and int(constraint) < len(dests):
-            p.coalescer.move(dests[int(constraint)], p.register_of(element, kind_of(op, value)))
-        elif constraint not in ("r", "l", "f", "d", "n"):
+            p.coalescer.move(dests[int(constraint)], p.register_of(element, kind))
+        elif constraint != "n" and constraint not in _CONSTRAINT_KINDS:
             raise error_at(op, f"expects inputs r, l, f, d, n or tied, got {constraint}")
-        sources.append(p.operand(element, kind_of(op, value)))
-    names = [*dests, *sources]
+        sources.append(p.operand(element, kind))
+    text, order = _filled(op, op.asm_string.data, [*dests, *sources])
+    p.emit_text(f"\t{text}", tuple(order), tuple(dests), tuple(sources))
+    if step.outs:
+        p.values[step.outs[0]] = list(dests)
+
+
+def _filled(op: llvm.InlineAsmOp, text: str, names: list[str]) -> tuple[str, list[str]]:
+    """Returns the template of inline assembly and the operands that fill it."""
     order: list[str] = []
 
     def place(match: re.Match[str]) -> str:
@@ -303,15 +309,7 @@ def _inline_asm(p: KernelPrinter, step: Step) -> None:
         order.append(names[number])
         return "%s"
 
-    text = re.sub(r"\$\$|\$(\d+)|\$\{(\d+)(?::\w+)?\}|%", place, op.asm_string.data)
-    index = len(p.code)
-    p.code.append((f"\t{text}", tuple(order)))
-    for register in dests:
-        p.first.setdefault(register, index)
-    for register in sources:
-        p.last[register] = index
-    if step.outs:
-        p.values[step.outs[0]] = list(dests)
+    return re.sub(r"\$\$|\$(\d+)|\$\{(\d+)(?::\w+)?\}|%", place, text), order
 
 
 RULES: dict[str, Rule] = {

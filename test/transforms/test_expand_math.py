@@ -125,11 +125,13 @@ def test_f64_is_left_alone() -> None:
 
 def test_vector_is_expanded_element_by_element() -> None:
     code = """
-    %v = vector.broadcast %a : f32 to vector<3xf32>
-    %e = math.log %v : vector<3xf32>
-    %r = vector.extract %e[2] : f32 from vector<3xf32>
+    %ones = arith.constant dense<1.0> : vector<2x3xf32>
+    %v = vector.insert %a, %ones[1, 2] : f32 into vector<2x3xf32>
+    %e = math.log %v : vector<2x3xf32>
+    %r = vector.extract %e[1, 2] : f32 from vector<2x3xf32>
     """
     module = elementwise(code, ["f32"], "f32")
     ExpandMathPass().apply(context(), module)
+    module.verify()
     x = _inputs(0.1, 10.0)
     np.testing.assert_allclose(apply(module, [x], np.float32), np.log(x), rtol=1e-5, atol=1e-6)
