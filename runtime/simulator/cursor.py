@@ -6,6 +6,8 @@ from .errors import PTXError
 from .lexer import Source
 from .syntax import Immediate
 
+_MOST_BITS = 128
+
 
 class Cursor:
     """A place in a list of tokens, with what every part of the parser asks."""
@@ -79,8 +81,17 @@ class Cursor:
             if self.next() == "*":
                 value *= self._unary()
             else:
-                value <<= self._unary()
+                value <<= self._shift()
+            if value.bit_length() > _MOST_BITS:
+                raise self.error(f"a constant of more than {_MOST_BITS} bits", back=1)
         return value
+
+    def _shift(self) -> int:
+        """Returns the right operand of <<."""
+        count = self._unary()
+        if not 0 <= count < 64:
+            raise self.error("expected a shift by 0..63", back=1)
+        return count
 
     def _unary(self) -> int:
         """Returns one integer literal, perhaps negated or in parentheses."""

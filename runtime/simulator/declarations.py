@@ -7,6 +7,7 @@ from .lexer import Source
 from .scalars import DECLARABLE, size_of
 from .syntax import Location, Module, Variable
 
+MOST_BYTES = 1 << 30  # that one variable may take
 _VECTORS = {".v2": 2, ".v4": 4, ".v8": 8}
 _FLOAT_CODES = {"f16": "<e", "f32": "<f", "f64": "<d"}
 
@@ -96,6 +97,8 @@ class Declarations(Cursor):
             self._initialise(variable, element)
         elif size == 0 and not extern:
             raise self.error(f"variable {name} has no size")
+        if variable.size > MOST_BYTES:
+            raise self.error(f"variable {name} takes more than {MOST_BYTES} bytes")
         return variable
 
     def _extents(self) -> int | None:
@@ -107,6 +110,8 @@ class Declarations(Cursor):
             if extent < 0:
                 raise self.error("an extent is negative", back=1)
             count = extent if count is None else count * extent
+            if count > MOST_BYTES:
+                raise self.error(f"more than {MOST_BYTES} elements", back=1)
             self.expect("]")
         return count
 
@@ -166,7 +171,7 @@ class Declarations(Cursor):
             value = self.integer()
             code = _FLOAT_CODES.get(type)
             if code:
-                return struct.pack(code, float(value))
+                return self._packed(code, value)
             return (value & ((1 << (8 * element)) - 1)).to_bytes(element, "little")
         self.next()
         if number.kind == "f32":
@@ -175,7 +180,14 @@ class Declarations(Cursor):
         if type == "f64" and not negative:
             return bits
         (value,) = struct.unpack("<d", bits)
-        return struct.pack(_FLOAT_CODES.get(type, "<d"), -value if negative else value)
+        return self._packed(_FLOAT_CODES.get(type, "<d"), -value if negative else value)
+
+    def _packed(self, code: str, value: float) -> bytes:
+        """Returns the bytes of a number as a floating-point type."""
+        try:
+            return struct.pack(code, float(value))
+        except OverflowError:
+            raise self.error("this number does not fit its type", back=1) from None
 
     def file(self) -> None:
         """Parses `.file N "name"[, time, size]`."""

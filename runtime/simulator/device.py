@@ -200,7 +200,7 @@ class Module(Mapping[str, Kernel]):
                 self.symbols[variable.name] = allocation.base
         for variable in self.syntax.variables.values():
             for offset, name, addend in variable.symbols:
-                word = np.array([self.symbols[name] + addend], np.uint64)
+                word = np.array([(self.symbols[name] + addend) & (1 << 64) - 1], np.uint64)
                 self.variables[variable.name].storage[offset : offset + 8] = word.view(np.uint8)
 
     def __getitem__(self, name: str) -> Kernel:

@@ -155,8 +155,11 @@ class ModuleParser(Declarations):
             for _, name, _ in variable.symbols:
                 if name in functions:
                     raise self.error(f"{variable.name} holds a function address: not covered")
-                if name not in self.module.variables:
+                named = self.module.variables.get(name)
+                if named is None:
                     raise self.error(f"the initialiser of {variable.name} names unknown {name}")
+                if named.space not in ("global", "const"):
+                    raise self.error(f"{variable.name} holds an address in .{named.space} memory")
 
 
 def parse(text: str) -> Module:
@@ -173,4 +176,7 @@ def parse(text: str) -> Module:
         raise parser.error("this text holds no PTX")
     if tokens[0] != ".version":
         raise parser.error("expected .version first")
-    return parser.parse()
+    try:
+        return parser.parse()
+    except RecursionError:
+        raise parser.error("nested too deeply") from None

@@ -303,7 +303,7 @@ class BodyParser:
             if split is not None:
                 count, type = scope.ranges.get(split[1], (0, ""))
                 number = split[2]
-                if int(number) < count and (number == "0" or number[0] != "0"):
+                if len(number) < 10 and int(number) < count and (number == "0" or number[0] != "0"):
                     return self._declare(name, type, scope)
             if name in scope.variables:
                 return SymbolAddress(scope.variables[name])

@@ -1,0 +1,62 @@
+"""A text that was changed at random loads or is refused; a launch ends where it is told to."""
+
+import runpy
+from pathlib import Path
+from time import process_time
+
+import pytest
+
+from tilewright.runtime import simulator
+
+FUZZ = runpy.run_path(str(Path(__file__).parents[3] / "docs/benchmarks/simulator/fuzz.py"))
+HEADER = ".version 8.0\n.target sm_80\n.address_size 64\n"
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_mutated_texts_load_or_are_refused(seed: int) -> None:
+    start = process_time()
+    verdicts = {FUZZ["verdict"](text) for text in FUZZ["mutants"](seed, 30)}
+    assert verdicts <= {"loads", "refused"}
+    assert process_time() - start < 60
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ".global .u64 a = s; .shared .u64 s;",
+        ".global .u32 a = 1 << 99999999999;",
+        ".global .u32 a = 1 << -1;",
+        ".global .u8 a[99999999999999];",
+        ".global .u8 a[99999999][99999999][99999999];",
+        ".global .u32 a = " + "(" * 5000,
+        ".global .u32 a = " + "-" * 5000 + "1;",
+        ".global .f16 a = 99999999;",
+        ".global .f32 a = 1" + "0" * 400 + ";",
+        ".entry k() { .reg .b32 r<2>; mov.b32 r0, r" + "1" * 5000 + "; }",
+        ".entry k() { .reg .b32 r; mov.b32 r, " + "{" * 5000 + "; }",
+    ],
+    ids=lambda text: text[:45],
+)
+def test_what_has_no_meaning_is_refused(text: str) -> None:
+    with pytest.raises(simulator.PTXError):
+        simulator.Device().load(HEADER + text)
+
+
+def test_an_address_beyond_64_bits_wraps() -> None:
+    text = ".global .u32 b; .global .u64 a = b + 99999999999999999999;"
+    module = simulator.Device().load(HEADER + text)
+    held = int.from_bytes(module.variables["a"].storage.tobytes(), "little")
+    assert held == (module.symbols["b"] + 99999999999999999999) % 2**64
+
+
+def test_an_endless_kernel_ends_with_a_report() -> None:
+    text = ".entry k() { .reg .pred p; again: setp.eq.u32 p, 0, 0; @p bra again; }"
+    report = simulator.Device().load(HEADER + text)["k"].launch(3, 64, max_steps=500)
+    assert not report.complete
+    assert report.profile.steps > 0
+
+
+def test_the_texts_load_before_they_are_changed() -> None:
+    texts = FUZZ["pieces"]()
+    assert len(texts) >= 5
+    assert {FUZZ["verdict"](text) for text in texts} == {"loads"}
