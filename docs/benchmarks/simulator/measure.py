@@ -17,7 +17,7 @@ import numpy as np
 from tilewright.attention.compiler import compile_attention
 from tilewright.attention.spec import AttentionSpec
 from tilewright.attention.variants import causal
-from tilewright.cli.demo import Inputs, random_inputs
+from tilewright.cli.batch import REQUESTS, Inputs, random_inputs
 from tilewright.runtime import simulator
 from tilewright.runtime.attention import AttentionOp, Plan
 from tilewright.runtime.simulator_device import SimulatorDevice, SimulatorKernel
@@ -79,7 +79,8 @@ def demo_launches(checks: str) -> Iterator[tuple[str, Callable[[], simulator.Rep
     for head_dim in (64, 128):
         spec = replace(LLAMA, head_dim=head_dim, softmax_scale=head_dim**-0.5)
         op = AttentionOp(compile_attention(spec, causal().traced))
-        inputs, device = random_inputs(spec, 0), SimulatorDevice(checks)
+        inputs = random_inputs(spec, REQUESTS, np.random.default_rng(0))
+        device = SimulatorDevice(checks)
         plan = op.plan(*vars(inputs.batch).values())
         kernel = device.load(op.artifact)
 
