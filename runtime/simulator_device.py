@@ -54,9 +54,10 @@ class SimulatorKernel:
         except simulator.LaunchError as error:
             raise DeviceError(f"simulator: {error}") from error
         findings = self.report.findings
-        if findings:
-            more = f" (and {len(findings) - 1} more findings)" if len(findings) > 1 else ""
-            raise KernelFault(" ".join(str(findings[0]).split()) + more, findings[0])
+        for finding in findings:
+            others = len(findings) - 1
+            more = f" (and {others} more findings)" if others else ""
+            raise KernelFault(" ".join(str(finding).split()) + more, finding)
 
 
 class SimulatorDevice:

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 
 from tilewright import attention
-from tilewright.attention.spec import AttentionSpec
-from tilewright.cli import demo
 from tilewright.runtime import simulator
 from tilewright.runtime.artifact import KernelArtifact
 from tilewright.runtime.errors import KernelFault
@@ -95,25 +93,31 @@ class Mutant(SimulatorDevice):
 class Compiled:
     """Our own attention with paged keys, and a batch of two requests."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(demo, "REQUESTS", ((70, 300), (1, 900)))
-        shape = {"num_qo_heads": 4, "num_kv_heads": 1, "head_dim": 64}
-        spec = AttentionSpec(
-            **shape, page_size=16, layout="NHD", dtype="bf16", target="sm_80", softmax_scale=0.125
+    def __init__(self) -> None:
+        self.op = attention.compile(
+            variant=attention.causal(),
+            kv=attention.PagedKV(16),
+            num_qo_heads=4,
+            num_kv_heads=1,
+            head_dim=64,
         )
-        self.inputs = demo.random_inputs(spec, 0)
-        kv = attention.PagedKV(16)
-        self.op = attention.compile(variant=attention.causal(), kv=kv, **shape)
-        batch = self.inputs.batch
-        self.plan = self.op.plan(
-            batch.qo_indptr, batch.kv_indptr, batch.kv_indices, batch.kv_last_page_len
-        )
+        generator = np.random.default_rng(2)
+        rows, keys = np.array([70, 1]), np.array([300, 900])
+        pages = -(-keys // 16)
+        count = int(pages.sum())
+        starts, page_starts = (np.concatenate(([0], np.cumsum(n))) for n in (rows, pages))
+        order = generator.permutation(count)
+        last = keys - (pages - 1) * 16
+        indices = (np.asarray(n, np.int32) for n in (starts, page_starts, order, last))
+        self.plan = self.op.plan(*indices)
+        shapes = ((71, 4, 64), (count, 16, 1, 64), (count, 16, 1, 64))
+        values = (generator.normal(size=shape).astype("f4").view("u4") >> 16 for shape in shapes)
+        self.operands = [value.astype("u2") for value in values]
 
     def run(self, dropped: int) -> str:
         """Runs the kernel without a line; returns what is found."""
         try:
-            inputs = self.inputs
-            self.plan.run(inputs.q, inputs.k_pages, inputs.v_pages, device=Mutant(dropped))
+            self.plan.run(*self.operands, device=Mutant(dropped))
         except KernelFault as fault:
             return str(fault)
         return ""
@@ -123,7 +127,7 @@ class Compiled:
 def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Compiled:
     """Returns our attention, compiled into a cache of this test's own."""
     monkeypatch.setenv("TILEWRIGHT_CACHE_DIR", str(tmp_path))
-    return Compiled(monkeypatch)
+    return Compiled()
 
 
 def test_nothing_is_found_in_our_attention(compiled: Compiled) -> None:
