@@ -22,6 +22,7 @@ _COLLECTIVE: dict[str, int | None] = {
     "movmatrix": None,
 }
 ALL_LANES = 0xFFFFFFFF
+WARPGROUP = 1 << 32  # all lanes of four warps
 
 
 @dataclass(eq=False, slots=True)
@@ -30,7 +31,7 @@ class Block:
     A run of instructions that is entered at its top and left at its end.
 
     `mask` is None, or what names the lanes that must come together before the block runs: a
-    constant or a register. `follow` is the block below, or -1.
+    constant (WARPGROUP for four warps) or a register. `follow` is the block below, or -1.
     """
 
     index: int
@@ -48,6 +49,8 @@ def _end(opcode: str) -> bool:
 def member_mask(instruction: Instruction) -> int | Register | None:
     """Returns the lanes that an instruction needs together, None where it needs none."""
     head, _, rest = instruction.opcode.partition(".")
+    if head == "wgmma":
+        return WARPGROUP if rest.startswith("mma_async") else None
     if head not in _COLLECTIVE or not (instruction.operands and "sync" in rest):
         return None
     position = _COLLECTIVE[head]

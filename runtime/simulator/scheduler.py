@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from .barriers import Barriers, warp_bits
-from .machine import Group, Machine
+from .blocks import ALL_LANES, WARPGROUP
+from .machine import WARP, Group, Machine
 from .scalars import Array, Lanes
 from .syntax import Register
 
@@ -120,12 +121,22 @@ class Scheduler:
             mask = machine.file[block.mask.index]
             mask = (mask[lanes] if mask.ndim else mask).view(np.uint32)
         else:
-            mask = np.uint32(block.mask or 0)
+            mask = np.uint32(min(block.mask or 0, ALL_LANES))
+        if block.mask == WARPGROUP:
+            missing = self._missing_of_four(here)[lanes // WARP]
         free = (missing & mask) == 0
         if free.all():
             return lanes
         self.parked[block.index] = lanes[~free]
         return lanes[free]
+
+    def _missing_of_four(self, here: Array) -> Array:
+        """Returns the lanes that a warp's warpgroup lacks, by warp; exited ones are no excuse."""
+        missing = warp_bits(~here).reshape(self.machine.ctas, -1)
+        for first in range(0, missing.shape[1], 4):
+            four = missing[:, first : first + 4]
+            four[:] = np.bitwise_or.reduce(four, axis=1, keepdims=True)
+        return missing.reshape(-1)
 
     def _execute(self, block: "CompiledBlock", lanes: Array | None) -> None:
         """Runs a block for some lanes and sends them on."""

@@ -16,6 +16,7 @@ from . import (
     memory,
     tensor,
     warp,
+    wgmma,
 )
 from .forms import Forms
 
@@ -34,5 +35,6 @@ FORMS = Forms(
     mbarrier.FORMS,
     bulk.FORMS,
     tensor.FORMS,
+    wgmma.FORMS,
     control.FORMS,
 )

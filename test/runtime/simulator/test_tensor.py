@@ -1,5 +1,6 @@
 """Bulk copies and tensor copies: boxes, bounds, swizzles, reductions, against NumPy."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -46,9 +47,9 @@ def launch(
     """Runs a body with a map of `source`; returns `other`'s buffer and the source's."""
     device = simulator.Device("all")
     x, y = device.array(source), device.array(other)
-    shape = source.shape[::-1]
+    shape: list[int] = list(source.shape)[::-1]
     made = dict(box)
-    strides = [source.itemsize * int(np.prod(shape[:i])) for i in range(1, len(shape))]
+    strides = [source.itemsize * math.prod(shape[:i]) for i in range(1, len(shape))]
     name = {"f": "f", "u": "u", "i": "i"}[source.dtype.kind] + str(source.itemsize * 8)
     map = device.tensor_map(x, name, shape, strides, **made) if made else bytes(128)
     first = (*at, 0, 0, 0)[:3]
