@@ -91,11 +91,8 @@ class AttentionKernel:
         products = self.query_times_keys(query, keys)
         first_key = emit.mul(tile, geometry.kv_tile)
         scores = change_scores(emit, self.scores, products, first_key, masked)
-        guarded = masked or self.scores.can_be_minus_infinity
         scores.name_hint = "scores"
-        probabilities, state = emit_probabilities(
-            emit, geometry, scores, state, self.scores.unit, guarded
-        )
+        probabilities, state = emit_probabilities(emit, geometry, scores, state, self.scores.unit)
         probabilities.name_hint = "probabilities"
         name_fields(state)
         values = emit.value(WaitOp(in_flight[1]))

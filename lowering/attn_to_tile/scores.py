@@ -39,11 +39,6 @@ class Scores:
     position: SSAValue
     head: SSAValue
 
-    @property
-    def can_be_minus_infinity(self) -> bool:
-        """Whether a variant may give -inf to every key of a tile without a mask."""
-        return self.variant.score is not None
-
 
 def emit_scores(
     emit: Emitter,

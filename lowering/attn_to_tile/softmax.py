@@ -83,14 +83,13 @@ def emit_probabilities(
     scores: SSAValue,
     state: RowState,
     unit: SSAValue | None,
-    guarded: bool,
 ) -> tuple[SSAValue, RowState]:
     """
     Appends the step of one tile: probabilities against the new maximum, and the rescaled state.
 
-    `unit` turns scores into log2 units. `guarded` steps may meet rows whose scores are all -inf.
+    `unit` turns scores into log2 units. Scores of -inf weigh nothing, be they all so far.
     """
-    maximum, shift, rescale = _renew_maximum(emit, geometry, scores, state.maximum, unit, guarded)
+    maximum, shift, rescale = _renew_maximum(emit, geometry, scores, state.maximum, unit)
     scores_type = scores.type
     if not isinstance(scores_type, FragmentType):
         raise TypeError(f"scores are no fragment: {scores_type}")
@@ -114,7 +113,6 @@ def _renew_maximum(
     scores: SSAValue,
     maximum: SSAValue,
     unit: SSAValue | None,
-    guarded: bool,
 ) -> Sequence[SSAValue]:
     """Returns the new maximum, its negative in log2 units, and the factor for what is there."""
     row = row_type(geometry)
@@ -123,10 +121,8 @@ def _renew_maximum(
 
     def renew(old: SSAValue, new: SSAValue) -> Sequence[SSAValue]:
         renewed = emit.binary("maxf", old, new)
-        reference = renewed
-        if guarded:
-            nothing_seen = emit.value(arith.CmpfOp(renewed, emit.float32(MINUS_INFINITY), "oeq"))
-            reference = emit.select(nothing_seen, emit.float32(0.0), renewed)
+        nothing_seen = emit.value(arith.CmpfOp(renewed, emit.float32(MINUS_INFINITY), "oeq"))
+        reference = emit.select(nothing_seen, emit.float32(0.0), renewed)
         if unit is not None:
             reference = emit.binary("mulf", reference, unit)
         shift = emit.value(arith.NegfOp(reference))

@@ -1,12 +1,14 @@
 // RUN: tilewright-opt %s --split-input-file -p convert-attn-to-tile | filecheck %s
 
-// Loops over tiles of keys count in i32; those over steps of a product count in index.
+// Loops over tiles of keys count in i32; those over steps of a product count in index. A mask stands
+// between a tile's product and the reduction of its rows.
 
 // Without a mask only the tile that the sequence ends in is masked.
 // CHECK-LABEL: tile.kernel @full
 // CHECK: scf.for {{.*}} : i32 {
-// CHECK-NOT: arith.cmpi sge
+// CHECK: tile.mma
 // CHECK-NOT: arith.select
+// CHECK: tile.row_reduce max
 // CHECK: scf.for {{.*}} : i32 {
 // CHECK: ^{{.*}}(%[[SCORE:.*]]: f32, %{{.*}}: i32, %{{.*}}: i32, %{{.*}}: i32, %[[COLUMN:.*]]: i32):
 // CHECK-NEXT: %[[KEY:.*]] = arith.addi %{{.*}}, %[[COLUMN]] : i32
@@ -32,8 +34,9 @@ func.func @full(
 // A causal mask has one masked loop, behind the tiles that every query sees.
 // CHECK-LABEL: tile.kernel @causal
 // CHECK: scf.for {{.*}} : i32 {
-// CHECK-NOT: arith.cmpi sge
+// CHECK: tile.mma
 // CHECK-NOT: arith.select
+// CHECK: tile.row_reduce max
 // CHECK: scf.for {{.*}} : i32 {
 // CHECK: tile.mma
 // CHECK: %[[EXISTS:.*]] = arith.cmpi slt, %[[KEY:.*]], %kv_len : i32
@@ -66,8 +69,9 @@ func.func @causal(
 // CHECK: scf.for {{.*}} : i32 {
 // CHECK: arith.cmpi sge
 // CHECK: scf.for {{.*}} : i32 {
-// CHECK-NOT: arith.cmpi sge
+// CHECK: tile.mma
 // CHECK-NOT: arith.select
+// CHECK: tile.row_reduce max
 // CHECK: scf.for {{.*}} : i32 {
 // CHECK: arith.cmpi sge
 // CHECK-NOT: scf.for {{.*}} : i32 {
