@@ -118,8 +118,8 @@ def _compile(spec: AttentionSpec, variant: Variant, bundle: Path, report: Report
     report.line(f"  PTX: {path}")
     report.record(
         {
-            "levels": {level: {"lines": lines[level], "cpu_ms": times[level]} for level in lines},
-            "compile_ms": total,
+            "lines": lines,
+            "compile_ms": times,
             "import_ms": imported * 1e3,
             "bundle": str(bundle),
             "ptx": str(path),

@@ -1,6 +1,7 @@
 """The command `tilewright`, run in this process, as a person would."""
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def arguments_of(names: Iterable[str]) -> list[str]:
 def test_demo_passes_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--heads", "4", "--kv-heads", "2", "--head-dim", "32"]) == 0
     out = capsys.readouterr().out
-    assert "relative error against float64" in out
+    assert "error against float64" in out
     assert out.splitlines()[-1].strip() == "passed"
     assert Path("build/demo/attend.ptx").exists()
 
@@ -89,7 +90,7 @@ def test_a_compiled_file_runs_and_is_right(capsys: pytest.CaptureFixture[str]) -
     arrays = write_arrays()
     outs = ["--out", "out=out.npy", "--out", "lse=lse.npy"]
     assert main(["run", "bundle", *arguments_of(arrays), *outs]) == 0
-    assert "out: float16 [6, 4, 32]" in capsys.readouterr().out
+    assert re.search(r"out +f16 +\[6, 4, 32\] +out.npy", capsys.readouterr().out)
     tables = [arrays[n] for n in ("qo_indptr", "kv_indptr", "kv_indices", "kv_last_page_len")]
     causal = TracedVariant(None, None)
     q, k, v = (arrays[name] for name in ("q", "k_pages", "v_pages"))
@@ -102,9 +103,11 @@ def test_a_compiled_file_runs_and_is_right(capsys: pytest.CaptureFixture[str]) -
 
 def test_explain_shows_the_levels_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "--lines", "5", "--width", "120"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr().out.splitlines()
+    lines = [line for line in printed if " | " in line]
     assert [part.split()[0] for part in lines[0].split("|")] == ["attn", "tile", "thread", "ptx"]
-    assert max(map(len, lines[:7])) <= 120
+    assert len(lines) == 7
+    assert max(map(len, lines)) <= 120
 
 
 def test_explain_prints_a_level_whole(capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,17 +118,17 @@ def test_explain_prints_a_level_whole(capsys: pytest.CaptureFixture[str]) -> Non
 def test_doctor_names_devices_and_ways(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--json"]) == 0
     results = json.loads(capsys.readouterr().out)
-    assert results["devices"]["simulator"].startswith("available")
-    assert results["ways"]["direct"] == "available"
+    assert results["devices"]["simulator"]["available"] is True
+    assert results["ways"]["direct"]["available"] is True
 
 
 REFUSED: dict[str, tuple[list[str], str]] = {
     "variant": (["explain", "--variant", "round"], "--variant"),
     "window": (["explain", "--variant", "window:x"], "--variant"),
-    "head_dim 72": (["explain", "--head-dim", "72"], "head_dim"),
-    "head_dim 512": (["explain", "--head-dim", "512"], "head_dim"),
-    "page size 0": (["explain", "--page-size", "0"], "page_size"),
-    "heads": (["explain", "--heads", "9"], "num_qo_heads"),
+    "head_dim 72": (["explain", "--head-dim", "72"], "--head-dim"),
+    "head_dim 512": (["explain", "--head-dim", "512"], "--head-dim"),
+    "page size 0": (["explain", "--page-size", "0"], "--page-size"),
+    "heads": (["explain", "--heads", "9"], "--heads"),
     "dtype": (["explain", "--dtype", "f64"], "dtype"),
     "layout": (["explain", "--layout", "DHN"], "layout"),
     "target": (["explain", "--target", "sm_20"], "target"),
