@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tilewright.attention import Variant, causal, sliding_window, where
+from tilewright.attention import Variant, causal, where
 from tilewright.attention.interpreter import Batch as Tables
 from tilewright.attention.interpreter import attend as interpret
 from tilewright.attention.variants import as_variant
@@ -42,10 +42,8 @@ def sees_nothing(out: Array, lse: Array) -> None:
     np.testing.assert_array_equal(lse, -np.inf)
 
 
-@pytest.mark.parametrize(
-    "variant", [None, causal(), sliding_window(3)], ids=["full", "causal", "window"]
-)
-def test_requests_without_keys_give_zero(variant: object) -> None:
+@pytest.mark.parametrize("name", ["full", "causal", "window"])
+def test_requests_without_keys_give_zero(name: str) -> None:
     batch = random_batch(GEOMETRY, [(5, 0), (3, 9), (70, 0)], generator("no keys"))
     out, lse = run(batch, VARIANTS[name].variant(GEOMETRY.num_qo_heads))
     for request in (0, 2):
