@@ -209,8 +209,8 @@ class MmaSyncOp(IRDLOperation):
     shape = prop_def(MMAShapeAttr)
     layoutA = prop_def(MMALayoutAttr)
     layoutB = prop_def(MMALayoutAttr)
-    multiplicandAPtxType = opt_prop_def(MMATypeAttr)
-    multiplicandBPtxType = opt_prop_def(MMATypeAttr)
+    multiplicandAPtxType = prop_def(MMATypeAttr)
+    multiplicandBPtxType = prop_def(MMATypeAttr)
     intOverflowBehavior = opt_prop_def(MMAIntOverflowAttr)
 
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
@@ -240,20 +240,10 @@ class MmaSyncOp(IRDLOperation):
             },
         )
 
-    def element_type(self) -> str | None:
-        """Returns the multiplicand type: the attribute, or f16 from the operands' type."""
-        if self.multiplicandAPtxType is not None:
-            return self.multiplicandAPtxType.data
-        is_half = bool(self.operandA) and self.operandA[0].type == _F16X2
-        return MMAType.F16.value if is_half else None
-
     def verify_(self) -> None:
-        element = self.element_type()
-        if element is None:
-            raise VerifyException("expects multiplicandAPtxType, since i32 may hold several types")
-        other = self.multiplicandBPtxType
-        if other is not None and other.data != element:
-            raise VerifyException(f"expects A and B of one type, got {element} and {other.data}")
+        element, other = self.multiplicandAPtxType.data, self.multiplicandBPtxType.data
+        if other != element:
+            raise VerifyException(f"expects A and B of one type, got {element} and {other}")
         form = MMA_FORMS.get((element, self.shape.extents))
         if form is None:
             extents = "m{}n{}k{}".format(*self.shape.extents)
@@ -321,6 +311,12 @@ class MmaSyncOp(IRDLOperation):
             parser.resolve_operands(group, [kind] * len(group), parser.pos)
             for group, kind in zip(groups, types)
         ]
+        for name in ("multiplicandAPtxType", "multiplicandBPtxType"):
+            if name not in attributes:
+                if types[0] != _F16X2:
+                    message = f"expected {name}, since {types[0]} may hold several types"
+                    parser.raise_error(message, start, parser.pos)
+                attributes[name] = MMATypeAttr(MMAType.F16.value)
         declared = cls.get_irdl_definition().properties
         return cls.create(
             operands=[value for group in operands for value in group],

@@ -176,8 +176,8 @@ class BarrierOp(IRDLOperation):
     """
     Waits until the threads of the CTA have arrived (PTX ISA, "bar, barrier").
 
-    Without operands barrier 0 and all threads; with `number_of_threads` (a multiple of 32) a
-    part of them. `aligned = false` allows warps that have diverged.
+    Barrier 0 where no id is given, and all threads where no `number_of_threads` (a multiple of 32)
+    is. `aligned = false` allows warps that have diverged.
 
     ```mlir
     nvvm.barrier
@@ -206,10 +206,6 @@ class BarrierOp(IRDLOperation):
             operands=[barrier_id, number_of_threads],
             properties={"aligned": BoolAttr.from_bool(aligned)},
         )
-
-    def verify_(self) -> None:
-        if self.numberOfThreads is not None and self.barrierId is None:
-            raise VerifyException("expects a barrier id where it has a number of threads")
 
 
 @irdl_op_definition

@@ -220,7 +220,7 @@ class _Mma:
     def __init__(self, op: Operation) -> None:
         if not isinstance(op, nvvm.MmaSyncOp):
             raise error_at(op, "expects nvvm.mma.sync")
-        element = op.element_type()
+        element = op.multiplicandAPtxType.data
         accumulator = op.operandC[0].type
         accumulates = "f16" if accumulator == _F16X2 else "s32" if accumulator == i32 else "f32"
         a, b, c = len(op.operandA), len(op.operandB), len(op.operandC)

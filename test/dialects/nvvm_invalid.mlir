@@ -41,7 +41,7 @@ func.func @unknown_layout(%address: !llvm.ptr<3>) {
 // -----
 
 func.func @mma_without_type(%a: i32, %c: f32) {
-  // expected-error @+1 {{expects multiplicandAPtxType, since i32 may hold several types}}
+  // expected-error @+1 {{expected multiplicandAPtxType, since i32 may hold several types}}
   %d = nvvm.mma.sync A[%a, %a, %a, %a] B[%a, %a] C[%c, %c, %c, %c] {layoutA = #nvvm.mma_layout<row>, layoutB = #nvvm.mma_layout<col>, shape = #nvvm.shape<m = 16, n = 8, k = 16>} : (i32, i32, f32) -> !llvm.struct<(f32, f32, f32, f32)>
   func.return
 }
@@ -123,13 +123,5 @@ func.func @ballot_of_one_bit(%mask: i32, %flag: i1) {
 func.func @sum_of_floats_over_a_warp(%mask: i32, %value: f32) {
   // expected-error @+1 {{of kind add expects i32, got f32 and result f32}}
   %0 = nvvm.redux.sync add %value, %mask : f32 -> f32
-  func.return
-}
-
-// -----
-
-func.func @threads_of_no_barrier(%threads: i32) {
-  // expected-error @+1 {{expects a barrier id where it has a number of threads}}
-  nvvm.barrier number_of_threads = %threads
   func.return
 }

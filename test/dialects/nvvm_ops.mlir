@@ -26,10 +26,10 @@ func.func @mma_bf16(%a: i32, %c: f32) {
   func.return
 }
 
-// f16 follows from the operands' type; it may also accumulate.
+// f16 follows from the operands' type where the text leaves it out; it may also accumulate.
 // CHECK-LABEL: @mma_f16
 func.func @mma_f16(%a: vector<2xf16>) {
-  // CHECK: nvvm.mma.sync {{.*}} : (vector<2xf16>, vector<2xf16>, vector<2xf16>) -> !llvm.struct<(vector<2xf16>, vector<2xf16>)>
+  // CHECK: nvvm.mma.sync {{.*}}multiplicandAPtxType = #nvvm.mma_type<f16>{{.*}} : (vector<2xf16>, vector<2xf16>, vector<2xf16>) -> !llvm.struct<(vector<2xf16>, vector<2xf16>)>
   %d = nvvm.mma.sync A[%a, %a, %a, %a] B[%a, %a] C[%a, %a] {layoutA = #nvvm.mma_layout<row>, layoutB = #nvvm.mma_layout<col>, shape = #nvvm.shape<m = 16, n = 8, k = 16>} : (vector<2xf16>, vector<2xf16>, vector<2xf16>) -> !llvm.struct<(vector<2xf16>, vector<2xf16>)>
   func.return
 }
@@ -77,6 +77,8 @@ func.func @barriers(%id: i32, %threads: i32) {
   nvvm.barrier
   // CHECK: nvvm.barrier id = %id number_of_threads = %threads
   nvvm.barrier id = %id number_of_threads = %threads
+  // CHECK: nvvm.barrier number_of_threads = %threads
+  nvvm.barrier number_of_threads = %threads
   // CHECK: nvvm.barrier id = %id {aligned = false}
   nvvm.barrier id = %id {aligned = false}
   // CHECK: nvvm.barrier.arrive id = %id number_of_threads = %threads
