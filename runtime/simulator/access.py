@@ -162,7 +162,7 @@ def window_index(
         index = index.astype(np.int64)
     if window.written is not None and mark:
         _track(group, site, window, index, write)
-    if window.races is not None:
+    if window.races is not None and (write or mark):
         window.races.access(group, site, index, write, not mark)
     return window.view(code), index
 

@@ -6,6 +6,9 @@ vector clock over the warps of its CTA; barriers join clocks. Each unit of memor
 last write and the last read of every warp (after FastTrack, Flanagan and Freund, PLDI 2009). The
 data of cp.async is in flight, and ordered with nobody, until its own threads have waited.
 
+Arrivals at mbarriers are ordered before the waits that see a phase complete. What bulk and tensor
+copies read and write is not followed.
+
 Strong accesses (atomics, volatile, relaxed, acquire, release) don't race with each other, and one
 that reads orders its warp after those that wrote there: fences are taken as being where they must.
 """
@@ -42,6 +45,7 @@ class SharedRaces:
         self._writes = np.zeros(machine.shared.storage.size // 16, np.int64)
         self._reads = np.zeros((self._writes.size, self.warps), np.int64)
         self._strong: Array | None = None  # clocks of the warps that strong writes came from
+        self._signals: dict[int, Array] = {}  # mbarrier: joined clocks of who arrived
         self._sites: list[Site] = []
         self._numbers: dict[Site, int] = {}
         self._refresh()
@@ -85,6 +89,25 @@ class SharedRaces:
     def completed(self, number: int, ctas: Array) -> None:
         """Begins the next phase of a barrier in some CTAs."""
         self._pending[number][ctas] = 0
+
+    def signal(self, lanes: Array, places: Array) -> None:
+        """Takes the clocks of warps that arrive at mbarriers; `places` has one for each lane."""
+        agents = lanes // WARP
+        for agent, place in sorted(set(zip(agents.tolist(), places.tolist(), strict=True))):
+            known = self._signals.get(place)
+            row = self.clocks[agent]
+            self._signals[place] = row.copy() if known is None else np.maximum(known, row)
+        agents = np.unique(agents)
+        self.clocks[agents, self._own[agents]] += 1
+        self._refresh()
+
+    def observe(self, lanes: Array, places: Array) -> None:
+        """Orders warps that see a phase complete after those that arrived at its mbarrier."""
+        pairs = set(zip((lanes // WARP).tolist(), places.tolist(), strict=True))
+        for agent, place in pairs:
+            if place in self._signals:
+                self.clocks[agent] = np.maximum(self.clocks[agent], self._signals[place])
+        self._refresh()
 
     # Accesses.
 

@@ -50,6 +50,14 @@ def _phase(group: "Group", site: "Site", place: int, position: int) -> Phase:
     return phase
 
 
+def _signal(group: "Group", places: Array) -> Array:
+    """Tells the race check, if there is one, that lanes arrive at mbarriers; returns `places`."""
+    races = group.machine.shared.races
+    if races is not None:
+        races.signal(group.lanes(), places)
+    return places
+
+
 def start(group: "Group", site: "Site", address: Lanes, count: Lanes) -> None:
     """Runs mbarrier.init."""
     places = _places(group, site, address, True)
@@ -80,7 +88,8 @@ def arrive(
     phases = group.machine.phases
     counts, expected = lanes_of(group, count), lanes_of(group, transactions)
     tokens = np.empty(group.n, np.uint64)
-    for position, place in enumerate(_places(group, site, address).tolist()):
+    places = _signal(group, _places(group, site, address))
+    for position, place in enumerate(places.tolist()):
         phase = _phase(group, site, place, position)
         tokens[position] = phase.token()
         arrivals = int(counts[position])
@@ -96,7 +105,8 @@ def arrive(
 def transact(group: "Group", site: "Site", address: Lanes, count: Lanes) -> None:
     """Runs expect_tx, and complete_tx where `site.extra` is -1."""
     counts = lanes_of(group, count)
-    for position, place in enumerate(_places(group, site, address).tolist()):
+    places = _signal(group, _places(group, site, address))
+    for position, place in enumerate(places.tolist()):
         phase = _phase(group, site, place, position)
         problem = group.machine.phases.transact(phase, site.extra * int(counts[position]))
         if problem:
@@ -111,17 +121,20 @@ def passed(group: "Group", site: "Site", address: Lanes, state: Lanes) -> Lanes:
     known = [
         _phase(group, site, int(place), int(np.flatnonzero(places == place)[0])) for place in first
     ]
-    if not site.extra:
-        return np.array([phase.number for phase in known])[pick] > (states >> np.uint64(NUMBER))
     number = np.array([phase.number for phase in known])[pick]
-    return (number & 1) != states
+    done = (number & 1) != states if site.extra else number > (states >> np.uint64(NUMBER))
+    races = group.machine.shared.races
+    if races is not None and done.any():
+        races.observe(group.lanes()[done], places[done])
+    return done
 
 
 def copied(group: "Group", site: "Site", address: Lanes) -> None:
     """Runs cp.async.mbarrier.arrive: the lanes' earlier copies are complete, then they arrive."""
     wait(group, 0, True)
     if site.extra is None:  # what is pending rises by one and falls by one
-        for position, place in enumerate(_places(group, site, address).tolist()):
+        places = _signal(group, _places(group, site, address))
+        for position, place in enumerate(places.tolist()):
             _phase(group, site, place, position)
         return
     arrive(group, site, address, np.uint32(1), np.uint32(0))

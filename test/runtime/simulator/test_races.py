@@ -128,6 +128,38 @@ def test_a_flag_orders_what_was_written_before_it() -> None:
     assert run(body, block=64) == ()
 
 
+MBARRIER = """@%p2 mbarrier.init.shared.b64 [tile+1024], 32;
+bar.sync 0;
+@%p1 bra FIRST;
+{early}
+SPIN: mbarrier.try_wait.parity.shared.b64 %p3, [tile+1024], 0;
+@!%p3 bra SPIN;
+{late}
+bra END;
+FIRST: st.shared.u32 [%r2], %r0;
+mbarrier.arrive.shared.b64 %d2, [tile+1024];
+END:
+"""
+
+
+def run_pair(early: str, late: str) -> tuple[simulator.Finding, ...]:
+    """Runs a warp that stores and arrives, and one that waits."""
+    text = MBARRIER.format(early=early, late=late)
+    device = simulator.Device({"race"})
+    out = device.array(np.zeros((64, 4), "u4"))
+    head = HEAD.replace("sm_80", "sm_90")
+    return device.load(f"{head}{text}\nret;\n}}")["k"].launch(1, 64, [out]).findings
+
+
+def test_an_mbarrier_orders_arrivals_before_a_wait() -> None:
+    assert run_pair("", "ld.shared.u32 %r9, [tile];") == ()
+
+
+def test_what_precedes_the_wait_at_an_mbarrier_is_not_ordered() -> None:
+    (finding,) = run_pair("ld.shared.u32 %r9, [tile];", "")
+    assert {finding.line, finding.other.line if finding.other else 0} == {START + 3, START + 8}
+
+
 COPY = "cp.async.cg.shared.global [%r4], [%d1], 16; cp.async.commit_group;\n"
 WAIT = "cp.async.wait_group 0;\n"
 
