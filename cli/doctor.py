@@ -69,7 +69,7 @@ def _default() -> str:
 
 def _ptxas() -> Finding:
     if (ptxas := find_ptxas()) is None:
-        return Finding(False, "needs: pip install 'tilewright[cuda]'")
+        return Finding(False, "pip install 'tilewright[cuda]'")
     try:
         return Finding(True, ptxas.version)
     except TilewrightError as error:
@@ -78,7 +78,7 @@ def _ptxas() -> Finding:
 
 def _ways(versions: dict[str, str | None]) -> dict[str, Finding]:
     upstream = versions["torch-mlir"] is not None and versions["llvmlite"] is not None
-    needs = "" if upstream else "needs: pip install 'tilewright[mlir]'"
+    needs = "" if upstream else "pip install 'tilewright[mlir]'"
     return {"direct": Finding(True, ""), "upstream": Finding(upstream, needs)}
 
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 
 from ..attention.expression import VariantError
-from ..attention.spec import DTYPES, LAYOUTS, TARGETS, AttentionSpec, PagedKV
+from ..attention.spec import DTYPES, LAYOUTS, TARGETS, AttentionSpec
 from ..attention.variants import Variant, alibi, causal, full, sliding_window, soft_cap
 from ..runtime.errors import ArgumentError
 
@@ -77,13 +77,12 @@ def spec_of(arguments: argparse.Namespace) -> AttentionSpec:
     """Returns the numbers that were given; raises ArgumentError with the name of the option."""
     head_dim = arguments.head_dim
     try:
-        pages = PagedKV(arguments.page_size, arguments.layout)
         return AttentionSpec(
             num_qo_heads=arguments.heads,
             num_kv_heads=arguments.kv_heads,
             head_dim=head_dim,
-            page_size=pages.page_size,
-            layout=pages.layout,
+            page_size=arguments.page_size,
+            layout=arguments.layout,
             dtype=arguments.dtype,
             target=arguments.target,
             softmax_scale=1.0 / math.sqrt(max(head_dim, 1)),
