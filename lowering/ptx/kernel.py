@@ -51,13 +51,13 @@ class KernelPrinter(Operands):
     The state of printing one kernel.
 
     `values` maps an SSA value to its elements in row-major order; a struct's members follow each
-    other. `files` numbers the source files of `.loc` lines, from 1.
+    other. `files` numbers the source files of `.loc` lines, from 1; None prints no such lines.
     """
 
     def __init__(
         self,
         rules: Mapping[str, Rule],
-        files: dict[str, int],
+        files: dict[str, int] | None,
         target: str,
         block_size: Sequence[int],
     ) -> None:
@@ -117,6 +117,8 @@ class KernelPrinter(Operands):
 
     def _move_to(self, place: Place) -> None:
         self._place = place
+        if self.files is None:
+            return
         file, line, column = place
         number = self.files.setdefault(file, len(self.files) + 1)
         self.code.append((f"\t.loc {number} {line} {column}", ()))

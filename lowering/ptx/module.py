@@ -38,16 +38,18 @@ RULES: dict[str, Rule] = {
 _DIRECTIVES = {"nvvm.minctasm": ".minnctapersm", "nvvm.maxnreg": ".maxnreg"}
 
 
-def print_ptx(module: ModuleOp, target: str = "sm_80") -> str:
+def print_ptx(module: ModuleOp, target: str = "sm_80", lines: bool = True) -> str:
     """
     Returns the PTX text of every `gpu.func` kernel in a thread-level module.
+
+    With `lines` the places of the ops become `.loc` lines.
 
     Raises DiagnosticError for an op or type that has no PTX, at the op's place.
     """
     if target not in TARGETS:
         known = ", ".join(TARGETS)
         raise DiagnosticError(f"expected a target among {known}, got {target!r}")
-    files: dict[str, int] = {}
+    files: dict[str, int] | None = {} if lines else None
     body: list[str] = []
     for device in module.body.block.ops:
         if not isinstance(device, gpu.ModuleOp):
@@ -60,7 +62,7 @@ def print_ptx(module: ModuleOp, target: str = "sm_80") -> str:
             else:
                 raise error_at(op, "expects llvm.mlir.global or gpu.func in gpu.module")
     head = [f".version {TARGETS[target]}", f".target {target}", ".address_size 64", ""]
-    names = [f".file {number} {_quoted(name)}" for name, number in files.items()]
+    names = [f".file {number} {_quoted(name)}" for name, number in (files or {}).items()]
     return "\n".join([*head, *names, *body]) + "\n"
 
 
@@ -97,7 +99,7 @@ def _block_size(op: gpu.FuncOp) -> tuple[int, ...]:
     return ()
 
 
-def _kernel(op: gpu.FuncOp, files: dict[str, int], target: str) -> Iterator[str]:
+def _kernel(op: gpu.FuncOp, files: dict[str, int] | None, target: str) -> Iterator[str]:
     if op.kernel is None:
         raise error_at(op, "expects the attribute kernel: functions are inlined before PTX")
     block_size = _block_size(op)

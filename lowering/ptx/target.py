@@ -20,5 +20,7 @@ class PTXTarget(Target):
 
     arch: str = field(default="sm_80", metadata={"doc": "the architecture, such as sm_80"})
 
+    lines: bool = field(default=True, metadata={"doc": "print the places of the ops"})
+
     def emit(self, ctx: Context, module: ModuleOp, output: IO[str]) -> None:
-        output.write(print_ptx(module, self.arch))
+        output.write(print_ptx(module, self.arch, self.lines))

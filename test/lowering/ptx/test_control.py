@@ -363,6 +363,35 @@ def test_while_loop() -> None:
     _run(code, reference)
 
 
+def test_carried_value_is_read_in_every_trip_of_an_inner_while() -> None:
+    # What the while passes on becomes %x of the next trip, but its own condition reads the old.
+    code = """
+    %r = scf.for %i = %c0 to %c4 step %c1 iter_args(%x = %a) -> (i32) : i32 {
+      %w = scf.while (%k = %c0) : (i32) -> (i32) {
+        %t = arith.addi %k, %x : i32
+        %p = arith.cmpi slt, %t, %b : i32
+        scf.condition(%p) %k : i32
+      } do {
+      ^bb0(%u: i32):
+        %n = arith.addi %u, %c2 : i32
+        scf.yield %n : i32
+      }
+      scf.yield %w : i32
+    }
+    """
+
+    def reference(a: int, b: int) -> int:
+        x = a
+        for _ in range(4):
+            k = 0
+            while k + x < b:
+                k += 2
+            x = k
+        return x
+
+    _run(code, reference)
+
+
 def test_halves_are_carried_packed() -> None:
     code = """
     %z = arith.constant dense<1.0> : vector<2xf16>
