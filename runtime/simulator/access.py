@@ -55,7 +55,10 @@ def global_index(group: "Group", site: "Site", address: Lanes, write: bool) -> t
         relative = address + hit.delta
         top, bits = _range(relative)
         if top <= hit.limit and not bits & hit.low:
-            return hit.view, (relative >> hit.shift).view(np.int64)
+            index = (relative >> hit.shift).view(np.int64)
+            if hit.allocation.written is not None:
+                _follow(group, site, hit.allocation, index, write)
+            return hit.view, index
     if not address.ndim:
         return _settle(group, site, address, write, None)
     if address.size == 0:
@@ -109,7 +112,28 @@ def _settle(
     hit = Hit(allocation, site)
     group.machine.hits[site] = hit
     index = (relative >> hit.shift).view(np.int64)
+    if allocation.written is not None:
+        _follow(group, site, allocation, index, write)
     return hit.view, index if address.ndim else index[0]
+
+
+def _follow(
+    group: "Group", site: "Site", allocation: Allocation, index: Lanes, write: bool
+) -> None:
+    """Marks written bytes of global memory, or checks that read bytes were written."""
+    if allocation.written is None:
+        return
+    size = site.size
+    marks = allocation.written[: allocation.size // size * size].reshape(-1, size)
+    if write:
+        marks[index] = 1
+        return
+    bad = np.flatnonzero(~np.atleast_2d(marks[index]).all(axis=1))
+    if bad.size:
+        address = allocation.base + int(np.atleast_1d(index)[bad[0]]) * size
+        message = f"a read of {size} bytes at {address:#x} in {allocation}: not written"
+        positions = bad if bad.size < group.n and index.ndim else None
+        raise group.fault(site, "uninitialised", message, positions, address)
 
 
 def _fault(group: "Group", site: "Site", full: Array, bad: Array) -> Exception:

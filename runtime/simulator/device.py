@@ -99,8 +99,13 @@ class Buffer:
         """Returns the contents as a view; raises ValueError after free()."""
         if not self._allocation.live:
             raise ValueError(f"buffer {self.name or hex(self.address)} was freed")
+        self._allocation.written = None  # the host may write through the view from here on
         window = _Window(self, self._storage, _DTYPES.get(self.dtype, self.dtype), self.shape)
         return np.asarray(window)
+
+    def watch(self) -> None:
+        """Takes the contents as not written yet, for the check "uninitialised"."""
+        self._allocation.written = np.zeros(self.nbytes, np.uint8)
 
     def free(self) -> None:
         """Ends the buffer; a kernel that still uses its address gets a use-after-free fault."""
@@ -225,7 +230,7 @@ class Device:
     A simulated GPU: memory of its own, and the checks that its launches make.
 
     `checks` is "none", "default", "all", or names out of CHECKS. Bounds, alignment, use after
-    free and deadlock are always checked; "all" adds reads of shared memory that nobody wrote, and
+    free and deadlock are always checked; "all" adds reads of memory that nobody wrote, and
     what `Report.findings` lists: races in shared memory and copies in flight at exit.
     """
 
@@ -243,13 +248,21 @@ class Device:
         return Module(self, syntax, programs)
 
     def empty(self, shape: Sequence[int] | int, dtype: str, name: str = "") -> Buffer:
-        """Returns a buffer whose contents start as zeros; `dtype` is a name such as "bf16"."""
+        """
+        Returns a buffer whose contents start as zeros; `dtype` is a name such as "bf16".
+
+        The check "uninitialised" finds loads of what no kernel has written; it ends for a buffer
+        whose `numpy()` the host has asked for.
+        """
         extents = (shape,) if isinstance(shape, int) else tuple(int(n) for n in shape)
         code = _DTYPES.get(dtype)
         if code is None:
             raise ValueError(f"unknown dtype {dtype!r}; there are {', '.join(_DTYPES)}")
         size = int(np.prod(extents, dtype=np.int64)) * np.dtype(code).itemsize
-        return Buffer(self.memory, np.zeros(size, np.uint8), dtype, extents, name)
+        buffer = Buffer(self.memory, np.zeros(size, np.uint8), dtype, extents, name)
+        if "uninitialised" in self.checks:
+            buffer.watch()
+        return buffer
 
     def array(self, values: Any, dtype: str = "", name: str = "") -> Buffer:
         """Returns a buffer with a copy of an array; pass dtype="bf16" for uint16 bits of it."""

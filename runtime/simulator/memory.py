@@ -21,7 +21,7 @@ _GAP = 512  # bytes that belong to nobody between two allocations
 class Allocation:
     """A range of global memory; `storage` is a one-dimensional uint8 array of `size` bytes."""
 
-    __slots__ = ("_views", "base", "live", "name", "size", "storage", "writable")
+    __slots__ = ("_views", "base", "live", "name", "size", "storage", "writable", "written")
 
     def __init__(self, name: str, base: int, storage: Array, writable: bool) -> None:
         self.name = name
@@ -30,6 +30,7 @@ class Allocation:
         self.storage = storage
         self.writable = writable
         self.live = True
+        self.written: Array | None = None  # marks of written bytes, None where nobody asks
         self._views: dict[str, Array] = {}
 
     def view(self, code: str) -> Array:

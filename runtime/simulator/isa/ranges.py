@@ -46,6 +46,7 @@ def global_range(
         message = f"a store of {size} bytes to {allocation}, which is read-only"
         raise group.fault(site, "read-only", message, np.array([position]), address)
     start = address - allocation.base
+    allocation.written = None  # what bulk copies write is not followed
     return allocation.storage[start : start + size]
 
 

@@ -1,4 +1,4 @@
-"""Races in shared memory and copies in flight: what is found, where, and what is left alone."""
+"""Races, copies in flight, unwritten memory: what is found, where, and what is left alone."""
 
 from typing import Any
 
@@ -189,3 +189,32 @@ def test_a_copy_that_nobody_waits_for_is_in_flight_at_exit() -> None:
 @pytest.mark.parametrize("checks", ["none", "default"])
 def test_races_are_looked_for_only_on_demand(checks: str) -> None:
     assert run(STORE + READ, checks) == ()
+
+
+def run_on_empty(body: str, look: bool = False, checks: str = "all") -> None:
+    """Runs a body on a buffer of 64 KiB that nobody has written."""
+    device = simulator.Device(checks)
+    out = device.empty((4096, 4), "u32", "out")
+    if look:
+        out.numpy()[:] = 1
+    device.load(f"{HEAD}{body}\nret;\n}}")["k"].launch(1, 128, [out])
+
+
+FILL = "st.global.v4.u32 [%d1], {%r0, %r0, %r0, %r0};\n"
+
+
+def test_a_load_of_global_memory_that_nobody_wrote_is_found() -> None:
+    with pytest.raises(simulator.SimulationError) as raised:
+        run_on_empty(FILL + "ld.global.u32 %r9, [%d1+512];\n")
+    finding = raised.value.finding
+    assert (finding.kind, finding.line, finding.tid) == ("uninitialised", START + 1, (96, 0, 0))
+    assert "out" in finding.message
+
+
+def test_what_a_kernel_or_the_host_wrote_is_initialised() -> None:
+    run_on_empty(FILL + "ld.global.u32 %r9, [%d1+4];\n")
+    run_on_empty("ld.global.u32 %r9, [%d1];\n", look=True)
+
+
+def test_unwritten_global_memory_is_looked_for_only_on_demand() -> None:
+    run_on_empty("ld.global.u32 %r9, [%d1];\n", checks="default")
