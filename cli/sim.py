@@ -19,6 +19,7 @@ from .simulation_argument import (
     parse_argument,
     parse_extents,
 )
+from .simulation_trace import trace_of
 
 NAME = "sim"
 SUMMARY = "Run a kernel of a PTX file on the simulator and check what it does."
@@ -46,6 +47,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-steps", help="end the launch after so many instructions issued")
     parser.add_argument("--profile", action="store_true", help="count what each line does")
     parser.add_argument("--profile-html", metavar="FILE", help="write the profile as a page")
+    parser.add_argument(
+        "--trace", metavar="BLOCK,THREAD", help="print the steps of one thread, both from 0"
+    )
+    parser.add_argument(
+        "--break",
+        dest="break_line",
+        metavar="LINE",
+        help="stop before a line of the PTX and print the warp's registers",
+    )
     parser.add_argument("--gpu", choices=GPUS, default="h100", help="peak rates of the roofline")
     parser.add_argument("--seed", default="0", help="of arrays that are =random")
 
@@ -61,7 +71,7 @@ def execute(arguments: argparse.Namespace, report: Report) -> int:
     outputs = _outputs(arguments.out, given)
     generator = np.random.default_rng(_number("--seed", arguments.seed))
     values = [_value(device, argument, generator) for argument in given]
-    result = _launch(kernel, _fitted(kernel, given, values), arguments)
+    result = _launch(kernel, _fitted(kernel, given, values), arguments, report)
     code = _tell(result, report)
     arrays = {a.name: v for a, v in zip(given, values, strict=True) if a.extents is not None}
     for name, path in outputs.items():
@@ -174,14 +184,15 @@ def _fitted(
 
 
 def _launch(
-    kernel: simulator.Kernel, values: list[Any], arguments: argparse.Namespace
+    kernel: simulator.Kernel, values: list[Any], arguments: argparse.Namespace, report: Report
 ) -> simulator.Report:
     """Runs the kernel; a fault becomes a finding of the report. Raises TilewrightError."""
     grid, block = (parse_extents(f"--{n}", getattr(arguments, n)) for n in ("grid", "block"))
     steps = None if arguments.max_steps is None else _number("--max-steps", arguments.max_steps)
     shared, profile = _number("--shared", arguments.shared), _is_profiled(arguments)
+    trace = trace_of(arguments.trace, arguments.break_line, report)
     try:
-        return kernel.launch(grid, block, values, shared, steps, profile=profile)
+        return kernel.launch(grid, block, values, shared, steps, profile, trace)
     except simulator.LaunchError as error:
         raise TilewrightError(str(error)) from None
     except simulator.SimulationError as error:
@@ -240,7 +251,7 @@ def _tell(result: simulator.Report, report: Report) -> int:
             f"{len(result.findings)} findings"
         )
     elif not result.findings:
-        report.line(f"not complete: --max-steps was reached after {profile.steps} instructions")
+        report.line(f"not complete: ended after {profile.steps} instructions")
     report.record(
         {
             "complete": result.complete,

@@ -22,9 +22,9 @@ from .scalars import Array
 from .tensor_map import tensor_map
 
 if TYPE_CHECKING:
-    from .profiler import Profiler
     from .program import Program
     from .syntax import Module as Syntax
+    from .tracing import Trace
 
 # Names of element types that buffers take, besides what NumPy calls its own.
 _DTYPES = {
@@ -133,20 +133,24 @@ class Kernel:
         shared_bytes: int = 0,
         max_steps: int | None = None,
         profile: bool = False,
+        trace: "Trace | None" = None,
     ) -> Report:
         """
         Runs the kernel to its end.
 
         `shared_bytes` is the size of `.extern .shared` memory. `max_steps` ends the launch after
         so many instructions issued; the report then says `complete=False`. `profile` counts by
-        instruction (Report.profile.lines), which takes longer. Raises LaunchError before
-        anything runs for arguments or extents that don't fit, SimulationError for a fault.
+        instruction (Report.profile.lines); `trace` follows a thread. Both take longer and need
+        a launch each. Raises LaunchError before anything runs for arguments or extents
+        that don't fit, SimulationError for a fault.
         """
         device = self._module.device
         for argument in args:
             if isinstance(argument, Buffer) and argument.memory is not device.memory:
                 raise LaunchError(f"{argument!r} belongs to another device")
-        observer = _profiler(self._module.syntax) if profile else None
+        if profile and trace is not None:
+            raise LaunchError("a launch is profiled or traced, not both")
+        observer = _observer(self._module.syntax, trace) if profile or trace else None
         launch = Launch(
             self.program if observer is None else self._compile_observed(observer.wants_values),
             device.memory,
@@ -164,7 +168,7 @@ class Kernel:
 
         report = run(launch, max_steps)
         if observer is not None:
-            report.profile.lines = observer.lines()
+            report.profile.lines = observer.lines() if profile else ()
         return report
 
     def _compile_observed(self, values: bool) -> "Program":
@@ -305,11 +309,12 @@ class Device:
         return Buffer(self.memory, storage, dtype or known, values.shape, name)
 
 
-def _profiler(syntax: "Syntax") -> "Profiler":
-    """Returns an observer that counts."""
+def _observer(syntax: "Syntax", trace: "Trace | None") -> Any:
+    """Returns an observer that counts, or one that follows a trace."""
     from .profiler import Profiler
+    from .tracing import Tracer
 
-    return Profiler(syntax)
+    return Profiler(syntax) if trace is None else Tracer(syntax, trace)
 
 
 @lru_cache(maxsize=128)

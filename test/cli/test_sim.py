@@ -56,7 +56,7 @@ def test_a_launch_that_reaches_max_steps_says_so(
     path = tmp_path / "spin.ptx"
     path.write_text(HEADER + ".visible .entry spin() { again: bra again; }")
     assert main(["sim", str(path), "--max-steps", "1000"]) == 1
-    assert "--max-steps was reached" in capsys.readouterr().out
+    assert "not complete: ended after" in capsys.readouterr().out
 
 
 def test_negative_numbers_fit_unsigned_parameters(tmp_path: Path) -> None:
@@ -85,6 +85,25 @@ def test_a_profile_is_printed_and_written(
     assert "http" not in text
 
 
+def test_a_thread_is_traced(capsys: pytest.CaptureFixture[str]) -> None:
+    values = ["--arg", "i32=256", "--arg", "f32=1", "--arg", "f32[256]", "--arg", "f32[256]"]
+    assert main([*SAXPY, *values, "--trace", "3,5"]) == 0
+    out = capsys.readouterr().out
+    assert "mov.u32" in out
+    assert "=5 " in f"{out} " or "=5\n" in out
+    assert "ran 4 CTAs" in out
+
+
+def test_a_break_prints_the_registers_and_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = (CORPUS / "simt.ptx").read_text().splitlines()
+    line = next(n for n, text in enumerate(lines, 1) if "fma.rn.f32" in text)
+    assert main([*SAXPY, *FULL, "--break", str(line)]) == 1
+    out = capsys.readouterr().out
+    assert f"stopped before PTX line {line}" in out
+    assert "lanes 0-7" in out
+    assert "not complete" in out
+
+
 FULL = ["--arg", "i32=8", "--arg", "f32=1", "--arg", "f32[8]", "--arg", "f32[8]"]
 
 
@@ -103,6 +122,9 @@ FULL = ["--arg", "i32=8", "--arg", "f32=1", "--arg", "f32[8]", "--arg", "f32[8]"
         ([*SAXPY, *FULL, "--shared", "999999"], "bytes of shared memory"),
         ([*SAXPY, *FULL, "--max-steps", "x"], "--max-steps 'x'"),
         ([*SAXPY, *FULL, "--seed", "x"], "--seed 'x'"),
+        ([*SAXPY, *FULL, "--trace", "1"], "--trace '1': expected BLOCK,THREAD"),
+        ([*SAXPY, *FULL, "--break", "x"], "--break 'x': expected a line"),
+        ([*SAXPY, *FULL, "--trace", "0,0", "--profile"], "profiled or traced, not both"),
         ([*SAXPY, *FULL, "--out", "z=f.npy"], "--out 'z=f.npy': expected NAME=FILE"),
         ([*SAXPY, "--arg", "i32"], "--arg 'i32': expected TYPE=NUMBER"),
         ([*SAXPY, "--arg", "f33=1"], "unknown type 'f33'"),

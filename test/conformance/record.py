@@ -231,7 +231,7 @@ def differences(variant: Variant, expected: Any, got: Any) -> Any:
 def _ordered(bits: Any, size: int) -> Any:
     """Returns integers in the order of the floats that the bits stand for."""
     magnitude = (bits & ((1 << 8 * size - 1) - 1)).astype(np.int64)
-    return np.where(bits >> (8 * size - 1), -magnitude, magnitude)
+    return magnitude * (1 - 2 * (bits >> (8 * size - 1)).astype(np.int64))
 
 
 def run_on_simulator(ptx: str, entry: str, inputs: Sequence[Any], output: Any) -> None:
