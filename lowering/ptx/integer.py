@@ -55,6 +55,19 @@ def power_of_two(element: Element) -> int | None:
 
 def add(p: KernelPrinter, kind: str, lhs: Element, rhs: Element) -> Element:
     """Adds; constants are put off so that they can become offsets of addresses."""
+    if type(lhs) is not str or type(rhs) is not str:
+        folded = _add_folded(p, kind, lhs, rhs)
+        if folded is not None:
+            return folded
+    result = _plain(p, f"add.s{_word(kind)}", kind, lhs, rhs)
+    a = p.bounds_of(lhs)
+    if a is not None and (b := p.bounds_of(rhs)) is not None:
+        p.note_bounds(result, (a[0] + b[0], a[1] + b[1]), BITS[kind])
+    return result
+
+
+def _add_folded(p: KernelPrinter, kind: str, lhs: Element, rhs: Element) -> Element | None:
+    """Adds where one side is a constant or was put off; None where there is nothing to gain."""
     if isinstance(lhs, int):
         lhs, rhs = rhs, lhs
     if isinstance(rhs, int):
@@ -75,11 +88,7 @@ def add(p: KernelPrinter, kind: str, lhs: Element, rhs: Element) -> Element:
         if isinstance(product, WideProduct) and product.factor != 1:
             addend = p.register_of(other, kind)
             return p.compute("mad.wide.s32", "rd", product.register, str(product.factor), addend)
-    result = _plain(p, f"add.s{_word(kind)}", kind, lhs, rhs)
-    a, b = p.bounds_of(lhs), p.bounds_of(rhs)
-    if a is not None and b is not None:
-        p.note_bounds(result, (a[0] + b[0], a[1] + b[1]), BITS[kind])
-    return result
+    return None
 
 
 def add_constant(p: KernelPrinter, kind: str, element: Element, offset: int) -> Element:
@@ -131,8 +140,8 @@ def multiply(p: KernelPrinter, kind: str, lhs: Element, rhs: Element) -> Element
             scaled = multiply(p, kind, lhs.base, rhs)
             return add_constant(p, kind, scaled, lhs.offset * rhs)
     result = _plain(p, f"mul.lo.s{_word(kind)}", kind, lhs, rhs)
-    a, b = p.bounds_of(lhs), p.bounds_of(rhs)
-    if a is not None and b is not None:
+    a = p.bounds_of(lhs)
+    if a is not None and (b := p.bounds_of(rhs)) is not None:
         corners = [x * y for x in a for y in b]
         p.note_bounds(result, (min(corners), max(corners)), BITS[kind])
     return result

@@ -25,8 +25,8 @@ class Step:
     def __init__(self, op: Operation, rule: Rule) -> None:
         self.op = op
         self.rule = rule
-        self.args = tuple(id(value) for value in op.operands)
-        self.outs = tuple(id(value) for value in op.results)
+        self.args = tuple(map(id, op.operands))
+        self.outs = tuple(map(id, op.results))
         self.place = innermost_place(op.location)
         # Whatever the rule wants to know again the next time.
         self.memo: Any = None

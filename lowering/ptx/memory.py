@@ -22,7 +22,7 @@ from .elements import (
     element_kind,
     wrap,
 )
-from .integer import add, multiply
+from .integer import add, multiply, signed
 from .kernel import KernelPrinter, Rule, Step, kind_of
 
 _DYNAMIC = -(1 << 31)
@@ -72,7 +72,7 @@ def _getelementptr(p: KernelPrinter, step: Step) -> None:
     kind, index_kind, size, constant = step.memo
     address = address_of(p, step, 0)
     if constant != _DYNAMIC:
-        result = Address(address.base, address.offset + constant * size)
+        result = _in_reach(p, kind, address.base, address.offset + constant * size)
     else:
         result = offset_by(p, kind, address, index_kind, p.element(step, 1), size)
     p.values[step.outs[0]] = [result]
@@ -84,7 +84,8 @@ def offset_by(
     """Returns an address moved by an index times a size in bytes."""
     word = "i64" if BITS[kind] == 64 else "i32"
     if isinstance(index, int):
-        return Address(address.base, address.offset + index * size)
+        return _in_reach(p, kind, address.base, address.offset + index * size)
+    index = signed(p, index, index_kind)
     if word == "i64" and index_kind != "i64":
         scaled = _wide_offset(p, index, size)
     else:
@@ -95,7 +96,16 @@ def offset_by(
     if isinstance(scaled, Sum):
         scaled, offset = scaled.base, offset + scaled.offset
     base = p.operand(add(p, word, p.base(address, kind), scaled), word)
-    return Address(base, wrap(offset, BITS[kind]))
+    return _in_reach(p, kind, base, offset)
+
+
+def _in_reach(p: KernelPrinter, kind: str, base: str, offset: int) -> Address:
+    """Returns an address whose offset an instruction can hold, 32 bits with a sign."""
+    if BITS[kind] == 32:
+        return Address(base, wrap(offset, 32))
+    if -(1 << 31) <= offset < 1 << 31:
+        return Address(base, offset)
+    return Address(p.materialise_sum(Sum(p.base(Address(base, 0), kind), offset), "i64"), 0)
 
 
 def _wide_offset(p: KernelPrinter, index: Element, size: int) -> Element:

@@ -104,50 +104,85 @@ def elementwise(code: str, inputs: Sequence[str], output: str) -> ModuleOp:
     )
 
 
+_VECTOR_ADD = """
+%c128 = arith.constant 128 : i32
+%c4 = arith.constant 4 : i32
+%c16 = arith.constant 16 : i32
+%block = arith.muli %cta, %c128 : i32
+%index = arith.addi %block, %tid : i32
+%first = arith.muli %index, %c4 : i32
+%last = arith.addi %first, %c4 : i32
+%whole = arith.cmpi sle, %last, %n : i32
+scf.if %whole {
+  %bytes = arith.muli %index, %c16 : i32
+  %px = "llvm.getelementptr"(%x, %bytes) <{elem_type = i8, noWrapFlags = 0 : i32,
+    rawConstantIndices = array<i32: -2147483648>}> : (!llvm.ptr<1>, i32) -> !llvm.ptr<1>
+  %py = "llvm.getelementptr"(%y, %bytes) <{elem_type = i8, noWrapFlags = 0 : i32,
+    rawConstantIndices = array<i32: -2147483648>}> : (!llvm.ptr<1>, i32) -> !llvm.ptr<1>
+  %pz = "llvm.getelementptr"(%z, %bytes) <{elem_type = i8, noWrapFlags = 0 : i32,
+    rawConstantIndices = array<i32: -2147483648>}> : (!llvm.ptr<1>, i32) -> !llvm.ptr<1>
+  %vx = "llvm.load"(%px) <{ordering = 0 : i64}> : (!llvm.ptr<1>) -> vector<4xf32>
+  %vy = "llvm.load"(%py) <{ordering = 0 : i64}> : (!llvm.ptr<1>) -> vector<4xf32>
+  %vz = arith.addf %vx, %vy : vector<4xf32>
+  "llvm.store"(%vz, %pz) <{ordering = 0 : i64}> : (vector<4xf32>, !llvm.ptr<1>) -> ()
+} else {
+  %one = arith.constant 1 : i32
+  scf.for %i = %first to %n step %one : i32 {
+    %px = "llvm.getelementptr"(%x, %i) <{elem_type = f32, noWrapFlags = 0 : i32,
+      rawConstantIndices = array<i32: -2147483648>}> : (!llvm.ptr<1>, i32) -> !llvm.ptr<1>
+    %py = "llvm.getelementptr"(%y, %i) <{elem_type = f32, noWrapFlags = 0 : i32,
+      rawConstantIndices = array<i32: -2147483648>}> : (!llvm.ptr<1>, i32) -> !llvm.ptr<1>
+    %pz = "llvm.getelementptr"(%z, %i) <{elem_type = f32, noWrapFlags = 0 : i32,
+      rawConstantIndices = array<i32: -2147483648>}> : (!llvm.ptr<1>, i32) -> !llvm.ptr<1>
+    %vx = "llvm.load"(%px) <{ordering = 0 : i64}> : (!llvm.ptr<1>) -> f32
+    %vy = "llvm.load"(%py) <{ordering = 0 : i64}> : (!llvm.ptr<1>) -> f32
+    %vz = arith.addf %vx, %vy : f32
+    "llvm.store"(%vz, %pz) <{ordering = 0 : i64}> : (f32, !llvm.ptr<1>) -> ()
+  }
+}
+"""
+
+
 def vector_add() -> ModuleOp:
     """Adds two f32 arrays, four elements a thread and one at a time in the tail."""
     return module(
         "%x: !llvm.ptr<1>, %y: !llvm.ptr<1>, %z: !llvm.ptr<1>, %n: i32",
-        THREAD
-        + """
-        %c128 = arith.constant 128 : i32
-        %c4 = arith.constant 4 : i32
-        %c16 = arith.constant 16 : i32
-        %block = arith.muli %cta, %c128 : i32
-        %index = arith.addi %block, %tid : i32
-        %first = arith.muli %index, %c4 : i32
-        %last = arith.addi %first, %c4 : i32
-        %whole = arith.cmpi sle, %last, %n : i32
-        scf.if %whole {
-          %bytes = arith.muli %index, %c16 : i32
-          %px = "llvm.getelementptr"(%x, %bytes) <{elem_type = i8, noWrapFlags = 0 : i32,
-            rawConstantIndices = array<i32: -2147483648>}> : (!llvm.ptr<1>, i32) -> !llvm.ptr<1>
-          %py = "llvm.getelementptr"(%y, %bytes) <{elem_type = i8, noWrapFlags = 0 : i32,
-            rawConstantIndices = array<i32: -2147483648>}> : (!llvm.ptr<1>, i32) -> !llvm.ptr<1>
-          %pz = "llvm.getelementptr"(%z, %bytes) <{elem_type = i8, noWrapFlags = 0 : i32,
-            rawConstantIndices = array<i32: -2147483648>}> : (!llvm.ptr<1>, i32) -> !llvm.ptr<1>
-          %vx = "llvm.load"(%px) <{ordering = 0 : i64}> : (!llvm.ptr<1>) -> vector<4xf32>
-          %vy = "llvm.load"(%py) <{ordering = 0 : i64}> : (!llvm.ptr<1>) -> vector<4xf32>
-          %vz = arith.addf %vx, %vy : vector<4xf32>
-          "llvm.store"(%vz, %pz) <{ordering = 0 : i64}> : (vector<4xf32>, !llvm.ptr<1>) -> ()
-        } else {
-          %one = arith.constant 1 : i32
-          scf.for %i = %first to %n step %one : i32 {
-            %px = "llvm.getelementptr"(%x, %i) <{elem_type = f32, noWrapFlags = 0 : i32,
-              rawConstantIndices = array<i32: -2147483648>}> : (!llvm.ptr<1>, i32) -> !llvm.ptr<1>
-            %py = "llvm.getelementptr"(%y, %i) <{elem_type = f32, noWrapFlags = 0 : i32,
-              rawConstantIndices = array<i32: -2147483648>}> : (!llvm.ptr<1>, i32) -> !llvm.ptr<1>
-            %pz = "llvm.getelementptr"(%z, %i) <{elem_type = f32, noWrapFlags = 0 : i32,
-              rawConstantIndices = array<i32: -2147483648>}> : (!llvm.ptr<1>, i32) -> !llvm.ptr<1>
-            %vx = "llvm.load"(%px) <{ordering = 0 : i64}> : (!llvm.ptr<1>) -> f32
-            %vy = "llvm.load"(%py) <{ordering = 0 : i64}> : (!llvm.ptr<1>) -> f32
-            %vz = arith.addf %vx, %vy : f32
-            "llvm.store"(%vz, %pz) <{ordering = 0 : i64}> : (f32, !llvm.ptr<1>) -> ()
-          }
-        }
-        """,
+        THREAD + _VECTOR_ADD,
         threads=128,
     )
+
+
+_ROW_LOAD = """
+%all = arith.constant -1 : i32
+%clamp = arith.constant 31 : i32
+%c512 = arith.constant 512 : i32
+%c16 = arith.constant 16 : i32
+%row = arith.muli %cta, %c512 : i32
+%column = arith.muli %tid, %c16 : i32
+%bytes = arith.addi %row, %column : i32
+%px = "llvm.getelementptr"(%x, %bytes) <{elem_type = i8, noWrapFlags = 0 : i32,
+  rawConstantIndices = array<i32: -2147483648>}> : (!llvm.ptr<1>, i32) -> !llvm.ptr<1>
+%py = "llvm.getelementptr"(%y, %bytes) <{elem_type = i8, noWrapFlags = 0 : i32,
+  rawConstantIndices = array<i32: -2147483648>}> : (!llvm.ptr<1>, i32) -> !llvm.ptr<1>
+%v = "llvm.load"(%px) <{ordering = 0 : i64}> : (!llvm.ptr<1>) -> vector<4xf32>
+%m0 = vector.reduction <maximumf>, %v : vector<4xf32> into f32
+"""
+
+_ROW_EXP2 = """
+%log2e = arith.constant 1.44269504 : f32
+%scale = vector.broadcast %log2e : f32 to vector<4xf32>
+%top = vector.broadcast %m5 : f32 to vector<4xf32>
+%d = arith.subf %v, %top : vector<4xf32>
+%z = arith.mulf %d, %scale : vector<4xf32>
+%e = math.exp2 %z fastmath<afn> : vector<4xf32>
+%s0 = vector.reduction <add>, %e : vector<4xf32> into f32
+"""
+
+_ROW_STORE = """
+%whole = vector.broadcast %s5 : f32 to vector<4xf32>
+%r = arith.divf %e, %whole : vector<4xf32>
+"llvm.store"(%r, %py) <{ordering = 0 : i64}> : (vector<4xf32>, !llvm.ptr<1>) -> ()
+"""
 
 
 def softmax_rows() -> ModuleOp:
@@ -169,38 +204,7 @@ def softmax_rows() -> ModuleOp:
     )
     return module(
         "%x: !llvm.ptr<1>, %y: !llvm.ptr<1>",
-        THREAD
-        + """
-        %all = arith.constant -1 : i32
-        %clamp = arith.constant 31 : i32
-        %c512 = arith.constant 512 : i32
-        %c16 = arith.constant 16 : i32
-        %row = arith.muli %cta, %c512 : i32
-        %column = arith.muli %tid, %c16 : i32
-        %bytes = arith.addi %row, %column : i32
-        %px = "llvm.getelementptr"(%x, %bytes) <{elem_type = i8, noWrapFlags = 0 : i32,
-          rawConstantIndices = array<i32: -2147483648>}> : (!llvm.ptr<1>, i32) -> !llvm.ptr<1>
-        %py = "llvm.getelementptr"(%y, %bytes) <{elem_type = i8, noWrapFlags = 0 : i32,
-          rawConstantIndices = array<i32: -2147483648>}> : (!llvm.ptr<1>, i32) -> !llvm.ptr<1>
-        %v = "llvm.load"(%px) <{ordering = 0 : i64}> : (!llvm.ptr<1>) -> vector<4xf32>
-        %m0 = vector.reduction <maximumf>, %v : vector<4xf32> into f32
-        """
-        + exchange
-        + """
-        %log2e = arith.constant 1.44269504 : f32
-        %scale = vector.broadcast %log2e : f32 to vector<4xf32>
-        %top = vector.broadcast %m5 : f32 to vector<4xf32>
-        %d = arith.subf %v, %top : vector<4xf32>
-        %z = arith.mulf %d, %scale : vector<4xf32>
-        %e = math.exp2 %z fastmath<afn> : vector<4xf32>
-        %s0 = vector.reduction <add>, %e : vector<4xf32> into f32
-        """
-        + total
-        + """
-        %whole = vector.broadcast %s5 : f32 to vector<4xf32>
-        %r = arith.divf %e, %whole : vector<4xf32>
-        "llvm.store"(%r, %py) <{ordering = 0 : i64}> : (vector<4xf32>, !llvm.ptr<1>) -> ()
-        """,
+        THREAD + _ROW_LOAD + exchange + _ROW_EXP2 + total + _ROW_STORE,
     )
 
 

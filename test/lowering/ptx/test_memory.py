@@ -110,6 +110,36 @@ def test_index_may_be_negative() -> None:
     assert (out[:225] == -1).all()
 
 
+def test_distant_offset_is_added_to_the_pointer() -> None:
+    body = """
+    %up = arith.constant 8589934592 : i64
+    %down = arith.constant -8589934588 : i64
+    """
+    body += _gep("far", "p", "up", "i64", 1) + _gep("at", "far", "down", "i64", 1)
+    body += """
+    %k = arith.constant 5 : i32
+    "llvm.store"(%k, %at) <{ordering = 0 : i64}> : (i32, !llvm.ptr<1>) -> ()
+    """
+    out = launch(module("%p: !llvm.ptr<1>", body, threads=1), [np.zeros(2, np.int32)], threads=1)
+    assert out[0].tolist() == [0, 5]
+
+
+def test_narrow_index_is_extended_by_its_sign() -> None:
+    body = """
+    %half = arith.constant 64 : i64
+    %c1 = arith.constant 1 : i8
+    %i = arith.addi %x, %c1 : i8
+    """
+    body += _gep("middle", "p", "half", "i64", 1) + _gep("at", "middle", "i", "i8", 1, "i32")
+    body += """
+    %k = arith.constant 7 : i32
+    "llvm.store"(%k, %at) <{ordering = 0 : i64}> : (i32, !llvm.ptr<1>) -> ()
+    """
+    kernel = module("%p: !llvm.ptr<1>, %x: i8", body, threads=1)
+    out = launch(kernel, [np.zeros(32, np.int32), -4], threads=1)[0]
+    assert np.flatnonzero(out).tolist() == [16 - 3]
+
+
 def test_elements_are_scaled_by_their_size() -> None:
     body = (
         THREAD
