@@ -128,7 +128,8 @@ def select(p: KernelPrinter, kind: str, cond: Element, yes: Element, no: Element
     """Chooses between two elements by an i1 element."""
     if isinstance(cond, int):
         return yes if cond else no
-    if yes == no and type(yes) is type(no):
+    # Zeros of both signs are equal, but not the same.
+    if yes == no and not isinstance(yes, float):
         return yes
     predicate = p.operand(cond, "i1")
     if kind == "i1":

@@ -155,7 +155,7 @@ def _loop(p: KernelPrinter, step: Step, op: scf.ForOp, bounds: tuple[Element, ..
     _start_carried(p, carried, lower(p, slots, _flat(p, step.args[3:])))
     induction = p.register(cls)
     p.emit(f"\tmov.b{word} %s, %s;", (induction,), (low,))
-    _note_induction(p, induction, bounds)
+    _note_induction(p, induction, word, bounds)
     begin, end = p.label(), p.label()
     enters = compare(p, "lt", True, kind, bounds[0], bounds[1])
     if not isinstance(enters, int):
@@ -181,10 +181,12 @@ def _loop(p: KernelPrinter, step: Step, op: scf.ForOp, bounds: tuple[Element, ..
     _bind_all(p, op.results, lift(p, slots, carried))
 
 
-def _note_induction(p: KernelPrinter, register: str, bounds: tuple[Element, ...]) -> None:
+def _note_induction(
+    p: KernelPrinter, register: str, bits: int, bounds: tuple[Element, ...]
+) -> None:
     low, high, _ = (p.bounds_of(element) for element in bounds)
     if low is not None:
-        top = high[1] - 1 if high is not None else (1 << 31) - 2
+        top = high[1] - 1 if high is not None else (1 << (bits - 1)) - 2
         p.bounds[register] = (low[0], max(low[0], top))
 
 

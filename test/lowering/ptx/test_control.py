@@ -47,6 +47,23 @@ def test_induction_variable_counts() -> None:
     _run(code, lambda a, b: 7 + sum(i * i for i in range(a, b, 2)))
 
 
+def test_induction_variable_of_64_bits_passes_32() -> None:
+    code = """
+    %start = arith.constant 4294967290 : i64
+    %one = arith.constant 1 : i64
+    %limit = arith.constant 4294967293 : i64
+    %b64 = arith.extsi %b : i32 to i64
+    %end = arith.addi %start, %b64 : i64
+    %r = scf.for %i = %start to %end step %one iter_args(%s = %c0) -> (i32) : i64 {
+      %below = arith.cmpi slt, %i, %limit : i64
+      %n = arith.extui %below : i1 to i32
+      %t = arith.addi %s, %n : i32
+      scf.yield %t : i32
+    }
+    """
+    _run(code, lambda a, b: min(max(b, 0), 3))
+
+
 def test_carried_values_are_exchanged() -> None:
     code = """
     %x, %y = scf.for %i = %c0 to %b step %c1 iter_args(%p = %a, %q = %c5) -> (i32, i32) : i32 {

@@ -265,6 +265,19 @@ def test_constants_that_are_not_numbers(bits: str) -> None:
     _assert_same(result, expected)
 
 
+def test_selection_between_zeros_keeps_their_sign() -> None:
+    code = """
+    %plus = arith.constant 0.0 : f32
+    %minus = arith.constant -0.0 : f32
+    %p = arith.cmpf olt, %a, %plus : f32
+    %r = arith.select %p, %plus, %minus : f32
+    """
+    a = _random("f32")
+    result = _run(code, [("f32", a)], "f32")
+    with np.errstate(invalid="ignore"):
+        assert np.signbit(result).tolist() == (~(a < 0)).tolist()
+
+
 def test_power_of_two_instruction_flushes_on_request() -> None:
     a = np.full(32, -130.0, np.float32)
     kept = _run("%r = nvvm.ex2 %a : f32", [("f32", a)], "f32")
