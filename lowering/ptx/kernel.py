@@ -110,8 +110,9 @@ class KernelPrinter(Operands):
         """
         steps = self.varying_steps(block) if again else self.steps(block)
         for step in steps[:-1]:
-            if step.place is not None and step.place != self._place:
-                self._move_to(step.place)
+            place = step.place
+            if place is not self._place and place is not None and place != self._place:
+                self._move_to(place)
             step.rule(self, step)
         return steps[-1]
 

@@ -140,6 +140,8 @@ class _Position:
     def begin(self, p: KernelPrinter, step: Step) -> int:
         """Returns the index of the first element of the part."""
         offset = self.offset
+        if not self.dynamic:
+            return offset
         for operand, axis in self.dynamic:
             position = p.element(step, operand)
             if not isinstance(position, int):

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from xdsl.dialects.builtin import FileLineColLoc, IntAttr, ModuleOp, StringAttr
+from xdsl.dialects.builtin import FileLineColLoc, IntAttr, IntegerAttr, ModuleOp, StringAttr
+from xdsl.dialects.gpu import FuncOp
 
 from tilewright.lowering.ptx import print_ptx
 from tilewright.test.lowering.ptx.execute import bf16_bits, bf16_values, launch
@@ -59,6 +60,16 @@ def test_kernel_declares_its_block() -> None:
     text = print_ptx(gemm())
     assert ".reqntid 128, 1, 1" in text
     assert ".extern .shared .align 1024 .b8 smem[];" in text
+
+
+def test_attributes_become_directives() -> None:
+    kernel = vector_add()
+    for op in kernel.walk():
+        if isinstance(op, FuncOp):
+            op.attributes["nvvm.minctasm"] = IntegerAttr(2, 32)
+            op.attributes["nvvm.maxnreg"] = IntegerAttr(64, 32)
+    text = print_ptx(kernel)
+    assert re.search(r"\.reqntid 128, 1, 1\n\.minnctapersm 2\n\.maxnreg 64\n\{", text)
 
 
 @pytest.mark.parametrize(("target", "version"), [("sm_80", "7.4"), ("sm_90a", "8.0")])
