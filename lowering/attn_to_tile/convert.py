@@ -38,13 +38,13 @@ class ConvertAttnToTilePass(ModulePass):
             and any(isinstance(inner, AttendOp) for inner in function.walk())
         ]
         for function in functions:
-            self._convert(op, function)
+            self._convert(function)
         for variant in [found for found in op.walk() if isinstance(found, VariantOp)]:
             Rewriter.erase_op(variant)
 
-    def _convert(self, module: ModuleOp, function: func.FuncOp) -> None:
+    def _convert(self, function: func.FuncOp) -> None:
         attend = _only_attend(function)
-        variant = SymbolTable.lookup_symbol(module, attend.variant)
+        variant = SymbolTable.lookup_symbol(attend, attend.variant)
         if not isinstance(variant, VariantOp):
             raise error_at(attend, f"expects a variant, got {attend.variant}")
         geometry = geometry_of(attend, self.target, self.warps, self.kv_tile, self.stages)

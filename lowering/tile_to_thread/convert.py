@@ -39,11 +39,10 @@ class ConvertTileToThreadPass(ModulePass):
     name = "convert-tile-to-thread"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        kernels = [kernel for kernel in op.body.block.ops if isinstance(kernel, KernelOp)]
-        for kernel in kernels:
+        for kernel in [kernel for kernel in op.walk() if isinstance(kernel, KernelOp)]:
+            if (container := kernel.parent_op()) is not None:
+                container.attributes["gpu.container_module"] = UnitAttr()
             Rewriter.replace_op(kernel, _gpu_module(kernel), [])
-        if kernels:
-            op.attributes["gpu.container_module"] = UnitAttr()
 
 
 def _gpu_module(kernel: KernelOp) -> gpu.ModuleOp:

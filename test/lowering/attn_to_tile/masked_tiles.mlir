@@ -220,3 +220,23 @@ func.func @two(
     -> !attn.ragged<[n, 2, 16], f16>, !attn.ragged<[n, 2], f32>
   func.return %out, %lse : !attn.ragged<[n, 2, 16], f16>, !attn.ragged<[n, 2], f32>
 }
+
+// -----
+
+// A module inside another has variants of its own.
+// CHECK: builtin.module @inner {
+// CHECK: tile.kernel @nested
+builtin.module @inner {
+  attn.variant @own
+
+  func.func @nested(
+    %q: !attn.ragged<[n, 4, 64], bf16>, %k: !attn.paged<[pages, 16, 2, 64], bf16, NHD>,
+    %v: !attn.paged<[pages, 16, 2, 64], bf16, NHD>, %batch: !attn.batch<[b, nnz]>, %scale: f32
+  ) -> (!attn.ragged<[n, 4, 64], bf16>, !attn.ragged<[n, 4], f32>) {
+    %out, %lse = attn.attend %q, %k, %v over %batch scale %scale variant @own
+      : !attn.ragged<[n, 4, 64], bf16>, !attn.paged<[pages, 16, 2, 64], bf16, NHD>,
+        !attn.paged<[pages, 16, 2, 64], bf16, NHD>, !attn.batch<[b, nnz]>
+      -> !attn.ragged<[n, 4, 64], bf16>, !attn.ragged<[n, 4], f32>
+    func.return %out, %lse : !attn.ragged<[n, 4, 64], bf16>, !attn.ragged<[n, 4], f32>
+  }
+}

@@ -68,3 +68,12 @@ tile.kernel @control(%n: i32, %f: f32, %condition: i1) warps 1 grid [1, 1, 1] {
   }
   tile.return
 }
+
+// A kernel in an inner module makes that one a container.
+// CHECK: builtin.module @inner attributes {gpu.container_module} {
+// CHECK-NEXT: "gpu.module"() <{sym_name = "nested"}>
+builtin.module @inner {
+  tile.kernel @nested() warps 1 grid [1, 1, 1] {
+    tile.return
+  }
+}
