@@ -8,21 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..runtime.errors import TilewrightError
+from ..runtime.simulator.device import DTYPES
 
-DTYPES = {
-    "f16": "f2",
-    "bf16": "u2",
-    "f32": "f4",
-    "f64": "f8",
-    "i8": "i1",
-    "i16": "i2",
-    "i32": "i4",
-    "i64": "i8",
-    "u8": "u1",
-    "u16": "u2",
-    "u32": "u4",
-    "u64": "u8",
-}
 _ARGUMENT = re.compile(
     r"(?:(?P<name>[A-Za-z_]\w*):)?(?P<type>\w+)(?:\[(?P<extents>[^\]]*)\])?(?:=(?P<value>.*))?",
     re.DOTALL | re.ASCII,

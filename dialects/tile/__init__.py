@@ -27,6 +27,7 @@ from .memory import (
 )
 from .pipeline import pending_groups
 from .types import (
+    RING_ALIGNMENT,
     ROWS_PER_WARP,
     FragmentLayout,
     FragmentLayoutAttr,
@@ -41,6 +42,7 @@ from .types import (
 )
 
 __all__ = [
+    "RING_ALIGNMENT",
     "ROWS_PER_WARP",
     "WARP_SIZE",
     "AllocOp",

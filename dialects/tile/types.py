@@ -41,6 +41,8 @@ from xdsl.utils.hints import isa
 from xdsl.utils.str_enum import StrEnum
 
 ROWS_PER_WARP = 16
+# Rings begin at multiples of this many bytes, where every layout of shared memory may begin.
+RING_ALIGNMENT = 1024
 
 
 class FragmentLayout(StrEnum):

@@ -7,7 +7,7 @@ from xdsl.ir import Attribute
 
 from ...dialects.attn import AttendOp, PagedType, PageLayout, RaggedType
 from ...dialects.diagnostic import error_at
-from ...dialects.tile import RingType, SharedLayout
+from ...dialects.tile import RING_ALIGNMENT, RingType, SharedLayout
 
 # Targets whose instruction set the kernels of this lowering use: mma.sync, ldmatrix, cp.async.
 # With each the bytes of shared memory that a CTA can have (CUDA programming guide, table of
@@ -81,8 +81,12 @@ class Geometry:
 
     @property
     def shared_bytes(self) -> int:
-        """The bytes of shared memory of a CTA."""
-        return self.query_ring.stage_bytes + 2 * self.stages * self.kv_ring.stage_bytes
+        """The bytes of shared memory of a CTA: the rings, each where one may begin."""
+        end = 0
+        for ring in (self.query_ring, self.kv_ring, self.kv_ring):
+            start = -(-end // RING_ALIGNMENT) * RING_ALIGNMENT
+            end = start + ring.stages.data * ring.stage_bytes
+        return end
 
 
 def geometry_of(op: AttendOp, target: str, warps: int, kv_tile: int, stages: int) -> Geometry:

@@ -19,11 +19,11 @@ from xdsl.ir import Block, Region
 from xdsl.passes import ModulePass
 from xdsl.rewriter import Rewriter
 
-from ...dialects.tile import KernelOp, pending_groups
+from ...dialects.tile import RING_ALIGNMENT, KernelOp, pending_groups
 from ..emitter import Emitter
 from .control import lower_block
 from .lanes import SHARED_SPACE, Lanes, pointer_type
-from .thread import SHARED_ALIGNMENT, Thread
+from .thread import Thread
 
 SHARED_SYMBOL = "smem"
 # What the contract of a kernel takes from its function.
@@ -52,7 +52,7 @@ def _gpu_module(kernel: KernelOp) -> gpu.ModuleOp:
         SHARED_SYMBOL,
         "external",
         addr_space=SHARED_SPACE,
-        alignment=SHARED_ALIGNMENT,
+        alignment=RING_ALIGNMENT,
         body=Region(),
     )
     block.add_ops([shared, _gpu_function(kernel)])

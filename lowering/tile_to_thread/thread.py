@@ -8,12 +8,9 @@ from xdsl.dialects.builtin import IntegerAttr, VectorType
 from xdsl.ir import Operation, Region, SSAValue
 
 from ...dialects.diagnostic import error_at
-from ...dialects.tile import LoadOp, YieldOp
+from ...dialects.tile import RING_ALIGNMENT, LoadOp, YieldOp
 from ..emitter import Emitter
 from .lanes import Lanes, address, load_element
-
-# Rings begin where every layout of shared memory may begin.
-SHARED_ALIGNMENT = 1024
 
 
 @dataclass
@@ -42,7 +39,7 @@ class Thread:
 
     def allocate(self, size: int) -> SSAValue:
         """Returns the address of `size` more bytes of shared memory."""
-        start = -(-self.shared_bytes // SHARED_ALIGNMENT) * SHARED_ALIGNMENT
+        start = -(-self.shared_bytes // RING_ALIGNMENT) * RING_ALIGNMENT
         self.shared_bytes = start + size
         return address(self.emit, self.shared, start)
 

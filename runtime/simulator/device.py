@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .tracing import Trace
 
 # Names of element types that buffers take, besides what NumPy calls its own.
-_DTYPES = {
+DTYPES = {
     "f16": "f2",
     "bf16": "u2",
     "f32": "f4",
@@ -41,7 +41,7 @@ _DTYPES = {
     "u32": "u4",
     "u64": "u8",
 }
-_NAMES = {np.dtype(code): name for name, code in _DTYPES.items() if name != "bf16"}
+_NAMES = {np.dtype(code): name for name, code in DTYPES.items() if name != "bf16"}
 _ALWAYS = frozenset({"bounds", "alignment", "use-after-free", "deadlock"})
 CHECKS = _ALWAYS | {"uninitialised", "race", "in-flight"}
 # Most are always made: what they refuse has no meaning that could be computed.
@@ -100,7 +100,7 @@ class Buffer:
         if not self._allocation.live:
             raise ValueError(f"buffer {self.name or hex(self.address)} was freed")
         self._allocation.written = None  # the host may write through the view from here on
-        window = _Window(self, self._storage, _DTYPES.get(self.dtype, self.dtype), self.shape)
+        window = _Window(self, self._storage, DTYPES.get(self.dtype, self.dtype), self.shape)
         return np.asarray(window)
 
     def watch(self) -> None:
@@ -259,9 +259,9 @@ class Device:
         whose `numpy()` the host has asked for.
         """
         extents = (shape,) if isinstance(shape, int) else tuple(int(n) for n in shape)
-        code = _DTYPES.get(dtype)
+        code = DTYPES.get(dtype)
         if code is None:
-            raise ValueError(f"unknown dtype {dtype!r}; there are {', '.join(_DTYPES)}")
+            raise ValueError(f"unknown dtype {dtype!r}; there are {', '.join(DTYPES)}")
         size = int(np.prod(extents, dtype=np.int64)) * np.dtype(code).itemsize
         buffer = Buffer(self.memory, np.zeros(size, np.uint8), dtype, extents, name)
         if "uninitialised" in self.checks:
@@ -274,7 +274,7 @@ class Device:
         known = _NAMES.get(array.dtype)
         if known is None:
             raise ValueError(f"can't hold elements of type {array.dtype}")
-        if dtype and np.dtype(_DTYPES.get(dtype, "V1")).itemsize != array.itemsize:
+        if dtype and np.dtype(DTYPES.get(dtype, "V1")).itemsize != array.itemsize:
             raise ValueError(f"elements of type {array.dtype} are not {dtype}")
         storage = array.reshape(-1).view(np.uint8).copy()
         return Buffer(self.memory, storage, dtype or known, np.shape(values), name)
