@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .distributed import cluster_index, is_distributed
 from .memory import Allocation, Window
 from .scalars import Array, Lanes
 
@@ -56,7 +57,7 @@ def global_index(group: "Group", site: "Site", address: Lanes, write: bool) -> t
         top, bits = _range(relative)
         if top <= hit.limit and not bits & hit.low:
             index = (relative >> hit.shift).view(np.int64)
-            if hit.allocation.written is not None:
+            if hit.allocation.written is not None or group.machine.launch.races is not None:
                 _follow(group, site, hit.allocation, index, write)
             return hit.view, index
     if not address.ndim:
@@ -112,15 +113,20 @@ def _settle(
     hit = Hit(allocation, site)
     group.machine.hits[site] = hit
     index = (relative >> hit.shift).view(np.int64)
-    if allocation.written is not None:
+    if not address.ndim:
+        index = index[0]
+    if allocation.written is not None or group.machine.launch.races is not None:
         _follow(group, site, allocation, index, write)
-    return hit.view, index if address.ndim else index[0]
+    return hit.view, index
 
 
 def _follow(
     group: "Group", site: "Site", allocation: Allocation, index: Lanes, write: bool
 ) -> None:
-    """Marks written bytes of global memory, or checks that read bytes were written."""
+    """Tells the checks that follow global memory of an access."""
+    races = group.machine.launch.races
+    if races is not None:
+        races.access(group, site, allocation, index, write)
     if allocation.written is None:
         return
     size = site.size
@@ -172,16 +178,22 @@ def window_index(
             site.offset & (_MASK64 if address.itemsize == 8 else _MASK64 >> 32)
         )
     top, bits = _range(address) if address.size else (0, 0)
+    shift = size.bit_length() - 1
     if top > window.limit - size or bits & (size - 1):
-        raise _window_fault(group, site, window, address)
+        found = None
+        if is_distributed(site, top) and not bits & (size - 1):
+            found = cluster_index(group, site, window, address)
+        if found is None:
+            raise _window_fault(group, site, window, address)
+        index: Lanes = found >> shift
+    else:
+        row = group.row(window, shift)
+        index = address >> address.dtype.type(shift)
+        index = index.astype(np.int64) if row is None else index + row
     if write and not window.writable:
         raise group.fault(site, "read-only", f"a store to .{window.space} memory")
     single = site.count == 1 and site.dtype is not None
     code = np.dtype(site.dtype).str[1:] if single else _code(size)
-    shift = size.bit_length() - 1
-    row = group.row(window, shift)
-    index = address >> address.dtype.type(shift)
-    index = index.astype(np.int64) if row is None else index + row
     if index.dtype != np.int64:
         index = index.astype(np.int64)
     if window.written is not None and mark:
@@ -206,9 +218,8 @@ def _track(group: "Group", site: "Site", window: Window, index: Lanes, write: bo
     bad = np.flatnonzero(~raw.all(axis=1))
     if bad.size:
         where = int(np.atleast_1d(index)[bad[0]]) * site.size
-        row = group.row(window)
-        if row is not None:
-            where -= int(row[bad[0]])
+        if window.pitch:
+            where %= window.pitch
         message = (
             f"a read of {site.size} bytes of .{window.space} memory at {where:#x}: not written"
         )

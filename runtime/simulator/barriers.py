@@ -53,8 +53,8 @@ class Barriers:
         arrived += np.bincount(ctas, minlength=machine.ctas)
         if count is not None:
             expected[np.unique(ctas)] = count
-        if machine.shared.races is not None:
-            machine.shared.races.arrive(number, lanes)
+        if machine.clocks is not None:
+            machine.clocks.arrive(number, lanes)
         released: list[tuple[int, Array]] = []
         if waits:
             self.waiting.setdefault(number, []).append(Waiting(lanes, site, follow, count))
@@ -80,8 +80,8 @@ class Barriers:
         for entry in self.waiting.get(number, ()):
             free = done[entry.lanes // machine.padded]
             if free.any():
-                if machine.shared.races is not None:
-                    machine.shared.races.release(number, entry.lanes[free])
+                if machine.clocks is not None:
+                    machine.clocks.release(number, entry.lanes[free])
                 released.append((entry.follow, entry.lanes[free]))
                 gone.append(Waiting(entry.lanes[free], entry.site, entry.follow, entry.count))
             if not free.all():
@@ -89,8 +89,8 @@ class Barriers:
         self.waiting[number] = kept
         arrived[done] = 0
         expected[done] = 0
-        if machine.shared.races is not None:
-            machine.shared.races.completed(number, done)
+        if machine.clocks is not None:
+            machine.clocks.completed(number, done)
         self._converged(number, gone)
         return released
 

@@ -8,7 +8,7 @@ from .syntax import Function, Immediate, Instruction, Label, Name, Operand, Regi
 # Instructions that end a block: control flow, and what may wait.
 _ENDS = ("bra", "brx", "ret", "exit", "trap", "bar", "barrier")
 # What waits and begins again where the wait is in vain: alone in its block.
-_RETRIED = "mbarrier.try_wait"
+_RETRIED = ("mbarrier.try_wait", "barrier.cluster.wait")
 # Instructions for whole warps: the position of the member mask, None for all lanes.
 _COLLECTIVE: dict[str, int | None] = {
     "shfl": -1,

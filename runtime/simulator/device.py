@@ -16,6 +16,7 @@ from .launch import (
     check_shape,
     extents,
     pack_arguments,
+    place_grid,
 )
 from .memory import Allocation, DeviceMemory
 from .scalars import Array
@@ -134,14 +135,16 @@ class Kernel:
         max_steps: int | None = None,
         profile: bool = False,
         trace: "Trace | None" = None,
+        cluster: Sequence[int] | int | None = None,
     ) -> Report:
         """
         Runs the kernel to its end.
 
-        `shared_bytes` is the size of `.extern .shared` memory. `max_steps` ends the launch after
-        so many instructions issued; the report then says `complete=False`. `profile` counts by
-        instruction (Report.profile.lines); `trace` follows a thread. Both take longer and need
-        a launch each. Raises LaunchError before anything runs for arguments or extents
+        `shared_bytes` is the size of `.extern .shared` memory, `cluster` the CTAs of a cluster
+        along x, y, z (what `.reqnctapercluster` says where it is left out). `max_steps` ends the
+        launch after so many instructions issued; the report then says `complete=False`. `profile`
+        counts by instruction (Report.profile.lines), `trace` follows a thread; both take longer
+        and need a launch each. Raises LaunchError before anything runs for arguments or extents
         that don't fit, SimulationError for a fault.
         """
         device = self._module.device
@@ -154,7 +157,7 @@ class Kernel:
         launch = Launch(
             self.program if observer is None else self._compile_observed(observer.wants_values),
             device.memory,
-            extents("grid", grid, MAX_GRID),
+            place_grid(extents("grid", grid, MAX_GRID), cluster, self.program.function),
             extents("block", block, MAX_BLOCK),
             pack_arguments(self.program.function.params, args, self.name),
             shared_bytes,

@@ -227,6 +227,10 @@ class BlockEmitter:
         clock = name in ("%clock", "%clock64", "%clock_hi") or name.startswith("%globaltimer")
         wide = name in ("%clock64", "%globaltimer", "%gridid", "%current_graph_exec")
         code = "u8" if wide else "u4"
+        if name == "%is_explicit_cluster":
+            if type != "pred":
+                raise self.error(f"expects a value of type .{type}, got the predicate {name}")
+            return self.launch_value("special", name, "?")
         if BITS[type] < int(code[1:]) * 8 and not (BITS[type] == 16):
             raise self.error(f"expects a value of type .{type}, got {name}")
         value = (

@@ -4,23 +4,29 @@ from typing import Any
 
 import numpy as np
 
+from .clocks import Clocks
+from .global_races import GlobalRaces
 from .launch import Launch, Report
+from .leaving import leave
 from .machine import Machine
-from .races import SharedRaces, copies_left
+from .races import SharedRaces
 from .scheduler import Scheduler, StepLimit
 
 _BATCH_LANES = 4096  # where NumPy's cost per call is spread thin and values still fit the cache
 _SLICE_BLOCKS = 20_000  # blocks that a batch runs before the next one gets a turn
-_LIVE_BATCHES = 16
+_LIVE_BATCHES = 64  # about the threads that a large GPU holds at once
 
 
 def run(launch: Launch, max_steps: int | None) -> Report:
     """Runs all CTAs, in ascending batches of about 4096 lanes; returns the report."""
-    gx, gy, gz = launch.grid
-    total = gx * gy * gz
+    placement = launch.placement
+    total = placement.total
     padded = (launch.threads + 31) // 32 * 32
-    each = max(1, min(total, _BATCH_LANES // padded))
+    clusters = max(1, _BATCH_LANES // (padded * placement.size))
+    each = min(total, clusters * placement.size)
     report = Report()
+    if "race" in launch.checks:
+        launch.races = GlobalRaces(launch)
     pending = iter(range(0, total, each))
     running: list[tuple[Machine, Any]] = []
     left: int | None = max_steps
@@ -30,8 +36,7 @@ def run(launch: Launch, max_steps: int | None) -> Report:
                 first = next(pending, None)
                 if first is not None:
                     machine = Machine(launch, first, min(each, total - first))
-                    if "race" in launch.checks:
-                        machine.shared.races = SharedRaces(machine)
+                    _watch(machine)
                     running.append((machine, Scheduler(machine, left).run(_SLICE_BLOCKS)))
             if not running:
                 report.findings = tuple(launch.findings.values())
@@ -46,13 +51,21 @@ def run(launch: Launch, max_steps: int | None) -> Report:
                 except StepLimit:
                     report.complete = False
                 _account(report, machine)
-                if report.complete and "in-flight" in launch.checks:
-                    copies_left(machine)
+                if report.complete:
+                    leave(machine)
                 if not report.complete:
                     report.findings = tuple(launch.findings.values())
                     return report
                 left = None if left is None else left - int(machine.steps)
                 running.remove(entry)
+
+
+def _watch(machine: Machine) -> None:
+    """Gives a batch what its checks keep."""
+    if "race" in machine.checks:
+        machine.clocks = machine.phases.clocks = Clocks(machine)
+        machine.shared.races = SharedRaces(machine, machine.clocks)
+        machine.launch.races.watch(machine)
 
 
 def _account(report: Report, machine: Machine) -> None:

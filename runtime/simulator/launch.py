@@ -10,15 +10,17 @@ import numpy as np
 from .counts import Profile
 from .errors import Finding, LaunchError
 from .memory import DeviceMemory
+from .placement import Extents, Placement
 from .scalars import BITS
 
 if TYPE_CHECKING:
     from .program import Program
-    from .syntax import Variable
+    from .syntax import Function, Variable
 
 _MAX_SHARED = 227 * 1024
 MAX_GRID = (2**31 - 1, 65535, 65535)
 MAX_BLOCK = (1024, 1024, 64)
+MAX_CLUSTER = 16  # CTAs; more than 8 need an attribute of the function on a GPU
 
 
 @dataclass
@@ -36,8 +38,8 @@ class Launch:
 
     program: "Program"
     memory: DeviceMemory
-    grid: tuple[int, int, int]
-    block: tuple[int, int, int]
+    placement: Placement
+    block: Extents
     params: bytes
     dynamic_bytes: int
     symbols: dict[str, int]
@@ -46,6 +48,7 @@ class Launch:
     findings: dict[tuple[str, int, int], Finding] = field(
         default_factory=dict[tuple[str, int, int], Finding]
     )
+    races: Any = None  # what global_races.py keeps, where races are looked for
     observer: Any = None  # what observed.py tells of each instruction
 
     @property
@@ -70,6 +73,29 @@ def extents(name: str, value: Sequence[int] | int, limits: tuple[int, int, int])
         if not 1 <= extent <= limit:
             raise LaunchError(f"{name} {whole} is outside 1..{limits}")
     return whole
+
+
+def place_grid(grid: Extents, cluster: Any, function: "Function") -> Placement:
+    """
+    Returns where the CTAs of a grid stand.
+
+    `cluster` is what the launch asks for, or None. Raises LaunchError where it is not what the
+    kernel requires, where the grid is no multiple of it, or where it is too large.
+    """
+    required = function.cluster
+    limits = (MAX_CLUSTER, MAX_CLUSTER, MAX_CLUSTER)
+    wanted: Extents = (1, 1, 1) if cluster is None else extents("cluster", cluster, limits)
+    if required is not None:
+        if cluster is not None and wanted != required:
+            raise LaunchError(f"cluster {wanted} is not .reqnctapercluster {required}")
+        wanted = required
+    if wanted[0] * wanted[1] * wanted[2] > MAX_CLUSTER:
+        raise LaunchError(f"cluster {wanted} has more than {MAX_CLUSTER} CTAs")
+    if any(extent % part for extent, part in zip(grid, wanted, strict=True)):
+        raise LaunchError(f"grid {grid} is no multiple of cluster {wanted}")
+    if function.explicit_cluster and cluster is None and required is None:
+        raise LaunchError(".explicitcluster asks for a launch with cluster=")
+    return Placement(grid, wanted)
 
 
 def pack_arguments(params: "Sequence[Variable]", arguments: Sequence[Any], kernel: str) -> bytes:

@@ -7,6 +7,7 @@ import numpy as np
 from .errors import Finding, SimulationError
 from .memory import LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, Window
 from .phases import Phases
+from .placement import PLACES
 from .scalars import Array, Lanes
 from .syntax import Instruction
 
@@ -110,8 +111,9 @@ class Machine:
     """
     One batch of CTAs: lanes, registers, shared and local memory, barriers, async copies.
 
-    Lanes are ordered by CTA, then thread. A CTA takes a multiple of 32 lanes; those beyond its
-    threads count as exited from the beginning.
+    Lanes are ordered by CTA, then thread; the CTAs of a cluster are neighbours. A CTA takes a
+    multiple of 32 lanes; those beyond its threads count as exited from the beginning. `first` is
+    the slot of the first CTA.
     """
 
     def __init__(self, launch: "Launch", first: int, ctas: int) -> None:
@@ -130,6 +132,9 @@ class Machine:
         self.thread_instructions: int = 0
         self.checks = launch.checks
         self.copies: Any = None  # what isa/asynchronous.py keeps of copies in flight
+        self.bulk_groups: Any = None  # what bulk_groups.py keeps of them
+        self.cluster_barriers: Any = None  # what cluster_barrier.py keeps
+        self.clocks: Any = None  # the vector clocks, where races are looked for
         self.phases = Phases()
         self.fragments: dict[Any, Any] = {}  # what isa/matrix.py keeps of decoded operands
         self.windows = self._windows()
@@ -142,6 +147,7 @@ class Machine:
         launch = self.launch
         row = (launch.shared_bytes + 1023) // 1024 * 1024
         shared = np.full(max(row * self.ctas, 16), _POISON, np.uint8)
+        self.cluster = launch.placement.size
         cta = np.arange(self.lanes) // self.padded
         base = None if self.ctas == 1 else cta * row
         layout = self.program.layout
@@ -153,6 +159,8 @@ class Machine:
             "local": Window("local", local, layout.local, np.arange(self.lanes) * layout.local),
             "param": Window("param", params, layout.params, None, writable=False),
         }
+        windows["shared"].pitch = row
+        windows["shared::cluster"] = windows["shared"]
         if "uninitialised" in self.checks:
             windows["shared"].written = np.zeros(shared.size, np.uint8)
         return windows
@@ -175,20 +183,15 @@ class Machine:
     def _special(self, name: str) -> Lanes:
         """Returns the value of a special register over all lanes."""
         launch = self.launch
-        if name.startswith("%cluster_n"):  # a CTA is a cluster of its own
-            return np.uint32(1)
-        if name.startswith(("%nclusterid.", "%clusterid.")):
-            name = name.replace("cluster", "cta")
-        if name.startswith(("%ntid.", "%nctaid.")):
-            extents = launch.block if name[1] == "n" and name[2] == "t" else launch.grid
-            return np.uint32(extents["xyz".index(name[-1])])
+        kind = name[1:].partition(".")[0]
+        if kind in PLACES:
+            return launch.placement.special(name, self._slots())
+        if kind == "ntid":
+            return np.uint32(launch.block["xyz".index(name[-1])])
         thread = np.arange(self.lanes, dtype=np.uint32) % np.uint32(self.padded)
         lane = thread % np.uint32(WARP)
-        if name.startswith("%tid."):
+        if kind == "tid":
             return self._axis(np.minimum(thread, self.threads - 1), launch.block, name[-1])
-        if name.startswith("%ctaid."):
-            cta = np.arange(self.lanes, dtype=np.int64) // self.padded + self.first
-            return self._axis(cta, launch.grid, name[-1])
         if name == "%laneid":
             return lane
         if name == "%warpid":
@@ -203,10 +206,13 @@ class Machine:
             "%aggr_smem_size": launch.shared_bytes,
         }
         if name == "%smid":
-            cta = np.arange(self.lanes, dtype=np.int64) // self.padded + self.first
-            return (cta % launch.multiprocessors).astype(np.uint32)
+            return (self._slots() % launch.multiprocessors).astype(np.uint32)
         wide = name in ("%gridid", "%current_graph_exec")
         return np.uint64(0) if wide else np.uint32(constants.get(name, 0))
+
+    def _slots(self) -> Array:
+        """Returns the slot of each lane's CTA."""
+        return np.arange(self.lanes, dtype=np.int64) // self.padded + self.first
 
     @staticmethod
     def _axis(index: Array, extents: tuple[int, int, int], axis: str) -> Lanes:
@@ -233,11 +239,10 @@ class Machine:
 
     def place(self, lane: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
         """Returns ctaid and tid of a lane."""
-        cta, thread = self.first + lane // self.padded, lane % self.padded
-        gx, gy, _ = self.launch.grid
+        thread = lane % self.padded
         bx, by, _ = self.launch.block
         return (
-            (cta % gx, cta // gx % gy, cta // (gx * gy)),
+            self.launch.placement.ctaid(self.first + lane // self.padded),
             (thread % bx, thread // bx % by, thread // (bx * by)),
         )
 

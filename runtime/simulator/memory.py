@@ -124,6 +124,7 @@ class Window:
         self.limit = limit
         self.base = base
         self.writable = writable
+        self.pitch = 0  # bytes from one CTA's row of shared memory to the next
         self.written: Array | None = None
         self.races: Any = None  # what races.py keeps of a checked space
         self._views: dict[str, Array] = {}

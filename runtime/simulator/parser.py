@@ -137,16 +137,22 @@ class ModuleParser(Declarations):
             if self.peek() != ",":
                 break
             self.next()
-        if token == ".reqnctapercluster" and any(number != 1 for number in numbers):
-            raise self.error("clusters of several CTAs are not covered")
-        if token in (".maxntid", ".reqntid"):
+        if token == ".blocksareclusters":
+            raise self.error("a grid counted in clusters is not covered", back=1)
+        if token == ".explicitcluster":
+            function.explicit_cluster = True
+        if token in (".maxntid", ".reqntid", ".reqnctapercluster"):
             if not 1 <= len(numbers) <= 3:
                 raise self.error(f"expected 1 to 3 numbers after {token}")
             x, y, z = (*numbers, 1, 1)[:3]
+            if min(x, y, z) < 1:
+                raise self.error(f"expected numbers above 0 after {token}", back=1)
             if token == ".maxntid":
                 function.maxntid = (x, y, z)
-            else:
+            elif token == ".reqntid":
                 function.reqntid = (x, y, z)
+            else:
+                function.cluster = (x, y, z)
 
     def _relocate(self) -> None:
         """Checks that every symbol in an initialiser names something."""

@@ -1,5 +1,8 @@
 """The mbarrier objects of one batch of CTAs (PTX ISA, "mbarrier")."""
 
+from collections.abc import Callable
+from typing import Any
+
 MAX_COUNT = (1 << 20) - 1  # of arrivals and of bytes in flight
 NUMBER = 32  # bit of a state token from which the number of its phase stands
 
@@ -9,16 +12,19 @@ class Phase:
     One mbarrier: `pending` of `expected` arrivals and `bytes` are missing to complete a phase.
 
     `number` counts the phases that are complete. Bytes are negative where data came before it
-    was announced.
+    was announced. `deliveries` holds data that is on its way: what writes it, how many bytes it
+    counts for, and the site and lane that sent it.
     """
 
-    __slots__ = ("bytes", "expected", "number", "pending")
+    __slots__ = ("bytes", "deliveries", "expected", "number", "pending", "place")
 
-    def __init__(self, expected: int) -> None:
+    def __init__(self, place: int, expected: int) -> None:
+        self.place = place  # byte in the batch's shared memory, divided by 8
         self.expected = expected
         self.pending = expected
         self.bytes = 0
         self.number = 0
+        self.deliveries: list[tuple[Callable[[], None], int, Any, int]] = []
 
     def token(self) -> int:
         """Returns the state that an arrival now would be given: phase and pending count."""
@@ -41,20 +47,36 @@ class Phase:
 
 
 class Phases:
-    """The mbarriers by place in shared memory, and how many phases have completed in all."""
+    """
+    The mbarriers by place in shared memory, and how many phases have completed in all.
 
-    __slots__ = ("at", "flips")
+    Data that copies bring is delivered at the latest moment: when a thread asks for the phase, or
+    when nothing else can go on. So a thread that forgets to wait sees what was there before.
+    """
+
+    __slots__ = ("at", "clocks", "flips", "under_way")
 
     def __init__(self) -> None:
-        self.at: dict[int, Phase] = {}  # byte in the batch's shared memory, divided by 8
+        self.at: dict[int, Phase] = {}
         self.flips = 0
+        self.under_way: dict[Phase, None] = {}  # those with deliveries
+        self.clocks: Any = None  # the batch's vector clocks, where races are looked for
+
+    def _advance(self, phase: Phase) -> None:
+        """Begins the next phase if nothing is missing."""
+        if phase.completes():
+            self.flips += 1
+            if self.clocks is not None:
+                self.clocks.phase_completed(phase.place, phase.number)
 
     def arrive(self, phase: Phase, count: int) -> str:
         """Takes `count` arrivals; returns what is wrong with them, or the empty string."""
+        if count > phase.pending and phase.deliveries:
+            self.deliver(phase)
         if count > phase.pending:
             return f"{count} arrivals where {phase.pending} are pending"
         phase.pending -= count
-        self.flips += phase.completes()
+        self._advance(phase)
         return ""
 
     def transact(self, phase: Phase, count: int) -> str:
@@ -63,5 +85,27 @@ class Phases:
         if not -MAX_COUNT <= phase.bytes <= MAX_COUNT:
             return f"{phase.bytes} bytes in flight, the limit is {MAX_COUNT}"
         if count < 0:
-            self.flips += phase.completes()
+            self._advance(phase)
         return ""
+
+    def send(self, phase: Phase, write: Callable[[], None], size: int, site: Any, lane: int) -> str:
+        """Takes data for a phase; returns what is wrong with its size, or ""."""
+        phase.deliveries.append((write, size, site, lane))
+        self.under_way[phase] = None
+        coming = sum(count for _, count, _, _ in phase.deliveries)
+        if coming - phase.bytes > MAX_COUNT:
+            return f"{coming} bytes in flight, the limit is {MAX_COUNT}"
+        return ""
+
+    def deliver(self, phase: Phase) -> None:
+        """Writes the data that is on its way to an mbarrier, and tells it of its bytes."""
+        deliveries, phase.deliveries = phase.deliveries, []
+        self.under_way.pop(phase, None)
+        for write, size, _, _ in deliveries:
+            write()
+            self.transact(phase, -size)
+
+    def deliver_all(self) -> None:
+        """Writes all data that is on its way."""
+        for phase in list(self.under_way):
+            self.deliver(phase)

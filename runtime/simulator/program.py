@@ -21,12 +21,15 @@ class Site:
     count: int = 1  # elements of a vector access
     space: str = ""
     operation: str = ""  # of an atomic, or the order of another strong access
+    order: str = ""  # of a strong access: relaxed, acquire, release, acq_rel; volatile is relaxed
+    scope: str = ""  # of a strong access
+    returns: bool = False  # an atomic that reads
     offset: int = 0  # constant part of the address
     extra: Any = None
 
     def byte(self) -> "Site":
         """Returns the site of an access to single bytes at the same place."""
-        return Site(self.instruction, np.uint8, 1, 1, self.space, "", self.offset)
+        return Site(self.instruction, np.uint8, 1, space=self.space, offset=self.offset)
 
 
 @dataclass(eq=False, slots=True)

@@ -1,175 +1,128 @@
 """
 Finds races in shared memory by happens-before, over all lanes of an instruction at once.
 
-The agents are warps: lanes of one warp are taken as ordered among themselves. Every warp has a
-vector clock over the warps of its CTA; barriers join clocks. Each unit of memory remembers its
-last write and the last read of every warp (after FastTrack, Flanagan and Freund, PLDI 2009). The
-data of cp.async is in flight, and ordered with nobody, until its own threads have waited.
-
-Arrivals at mbarriers are ordered before the waits that see a phase complete. What bulk and tensor
-copies read and write is not followed.
+The agents are warps: lanes of one warp are taken as ordered among themselves. What they know of
+each other stands in clocks.py. Each unit of memory remembers its last write and the last read of
+every warp (after FastTrack, Flanagan and Freund, PLDI 2009). Engines that work for a warp are
+agents of their own: cp.async, whose data is in flight until its own threads have waited; bulk and
+tensor copies and the products of warpgroups, which work through the async proxy.
 
 Strong accesses (atomics, volatile, relaxed, acquire, release) don't race with each other, and one
-that reads orders its warp after those that wrote there: fences are taken as being where they must.
+that reads orders its warp after those that wrote there: fences within a CTA are taken as being
+where they must.
 """
-
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from .errors import Place
-from .machine import WARP, Group, Machine
+from .clocks import WARP, Clocks
+from .machine import Group, Machine
+from .marks import AGENT_AT, SHARED, SITE_AT, Sites
 from .program import Site
 from .scalars import Array, Lanes
+from .shared_report import report_proxy, report_race
 
-# A mark is one number: clock, then warp (5 bits), site (18 bits), lane (5 bits).
-_WARP_AT = 23
-_CLOCK_AT = 28
-_FLYING = 1 << 34  # the clock of what is in flight: later than any other
+_TIME_AT = SHARED.time_at
 
 
 class SharedRaces:
-    """The marks of the shared memory of one batch, and the clocks of its warps."""
+    """The marks of the shared memory of one batch."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, clocks: Clocks) -> None:
         self.machine = machine
-        self.warps = machine.padded // WARP
-        agents = machine.ctas * self.warps
-        self.clocks = np.zeros((agents, self.warps), np.int64)
-        self._agents = np.arange(agents)
-        self._own = self._agents % self.warps
-        self.clocks[self._agents, self._own] = 1
-        self._pending: dict[int, Array] = {}  # barrier: joined clocks of who arrived, by CTA
-        self._unit = 16  # bytes that share a mark; as small as the smallest access so far
+        self.clocks = clocks
+        self.sites = Sites()
+        self.unit = 16  # bytes that share a mark; as small as the smallest access so far
         self._writes = np.zeros(machine.shared.storage.size // 16, np.int64)
-        self._reads = np.zeros((self._writes.size, self.warps), np.int64)
+        # Columns of reads: the CTA's warps, its warpgroups' products, bulk copies, other CTAs.
+        self._bulk = clocks.warps + clocks.groups
+        self._foreign = self._bulk + 1
+        self._reads = np.zeros((self._writes.size, self._foreign + 1), np.int64)
         self._strong: Array | None = None  # clocks of the warps that strong writes came from
-        self._signals: dict[int, Array] = {}  # mbarrier: joined clocks of who arrived
-        self._sites: list[Site] = []
-        self._numbers: dict[Site, int] = {}
-        self._refresh()
-
-    # Clocks.
+        self.issuers: dict[tuple[int, int], int] = {}  # cluster, column of an mbarrier: a lane
+        self._version = -1
+        self._marks: Array = np.zeros(0, np.int64)
+        self._past = 0
 
     def _refresh(self) -> None:
         """Computes what the clocks imply: the mark of each lane, and what is past for all."""
-        own = self.clocks[self._agents, self._own]
-        marks = (own << _CLOCK_AT) | (self._own << _WARP_AT)
+        clocks = self.clocks
+        if self._version == clocks.version:
+            return
+        self._version = clocks.version
+        marks = (clocks.time() << _TIME_AT) | (clocks.own << AGENT_AT)
         self._marks = (marks[:, None] | np.arange(WARP)).reshape(-1)
-        self._past = (int(self.clocks.min()) + 1 << _CLOCK_AT) - 1
+        self._past = (clocks.past() + 1 << _TIME_AT) - 1
 
-    def barrier(self) -> None:
-        """Orders all warps of each CTA."""
-        rows = self.clocks.reshape(self.machine.ctas, self.warps, self.warps)
-        rows[:] = rows.max(axis=1, keepdims=True)
-        self.clocks[self._agents, self._own] += 1
-        self._refresh()
-
-    def arrive(self, number: int, lanes: Array) -> None:
-        """Takes the clocks of warps that arrive at a barrier."""
-        agents = np.unique(lanes // WARP)
-        pending = self._pending.get(number)
-        if pending is None:
-            pending = np.zeros((self.machine.ctas, self.warps), np.int64)
-            self._pending[number] = pending
-        np.maximum.at(pending, agents // self.warps, self.clocks[agents])
-        self.clocks[agents, self._own[agents]] += 1
-        self._refresh()
-
-    def release(self, number: int, lanes: Array) -> None:
-        """Gives warps that leave a barrier the clocks of all who arrived or have exited."""
-        pending = self._pending[number]
-        gone = np.flatnonzero(self.machine.exited.reshape(-1, WARP).all(axis=1))
-        np.maximum.at(pending, gone // self.warps, self.clocks[gone])
-        agents = np.unique(lanes // WARP)
-        self.clocks[agents] = np.maximum(self.clocks[agents], pending[agents // self.warps])
-        self._refresh()
-
-    def completed(self, number: int, ctas: Array) -> None:
-        """Begins the next phase of a barrier in some CTAs."""
-        self._pending[number][ctas] = 0
-
-    def signal(self, lanes: Array, places: Array) -> None:
-        """Takes the clocks of warps that arrive at mbarriers; `places` has one for each lane."""
-        agents = lanes // WARP
-        for agent, place in sorted(set(zip(agents.tolist(), places.tolist(), strict=True))):
-            known = self._signals.get(place)
-            row = self.clocks[agent]
-            self._signals[place] = row.copy() if known is None else np.maximum(known, row)
-        agents = np.unique(agents)
-        self.clocks[agents, self._own[agents]] += 1
-        self._refresh()
-
-    def observe(self, lanes: Array, places: Array) -> None:
-        """Orders warps that see a phase complete after those that arrived at its mbarrier."""
-        pairs = set(zip((lanes // WARP).tolist(), places.tolist(), strict=True))
-        for agent, place in pairs:
-            if place in self._signals:
-                self.clocks[agent] = np.maximum(self.clocks[agent], self._signals[place])
-        self._refresh()
-
-    # Accesses.
+    # Accesses by threads, through the generic proxy.
 
     def access(self, group: Group, site: Site, index: Lanes, write: bool, flies: bool) -> None:
         """Checks and marks an access; `index` counts elements of the site's size."""
-        lanes = group.lanes()
+        self._refresh()
         units = np.broadcast_to(index, group.n)
-        units, lanes = self._units(site, units, lanes)
-        marks = self._marks[lanes] | (self._number(site) << 5)
+        units, lanes = self._units(site.size, units, group.lanes())
+        marks = self._marks[lanes] | (self.sites.number(site) << SITE_AT)
+        agents = lanes // WARP
+        foreign = self._are_foreign(units, agents)
+        if foreign is not None:
+            marks |= np.where(foreign, SHARED.careful, 0)
         last = self._writes[units]
         if int(last.max(initial=0)) > self._past:
             self._compare(site, lanes, units, last, True)
         if site.operation:
-            self._synchronise(lanes // WARP, units, write)
+            self._synchronise(agents, units, write)
         if not write:
-            self._reads[units, self._own[lanes // WARP]] = marks
+            columns = agents % self.clocks.warps
+            if foreign is not None:
+                columns = np.where(foreign, self._foreign, columns)
+            self._reads[units, columns] = marks
             return
         reads = self._reads[units]
         if int(reads.max(initial=0)) > self._past:
-            for warp in range(self.warps):
-                self._compare(site, lanes, units, reads[:, warp], False)
+            for column in range(reads.shape[1]):
+                self._compare(site, lanes, units, reads[:, column], False)
         if flies:
-            marks |= _FLYING << _CLOCK_AT
+            marks |= SHARED.never << _TIME_AT
         self._writes[units] = marks
         if not site.operation:
             self._collisions(site, lanes, units, marks)
 
+    def _are_foreign(self, units: Array, agents: Array) -> Array | None:
+        """Says which lanes access the memory of another CTA; None where none can."""
+        if self.machine.cluster == 1:
+            return None
+        pitch = max(self.machine.shared.pitch // self.unit, 1)
+        foreign = units // pitch != agents // self.clocks.warps
+        return foreign if foreign.any() else None
+
     def _synchronise(self, agents: Array, units: Array, write: bool) -> None:
         """Orders warps by strong accesses; a write that is no atomic is taken to read as well."""
+        clocks, domain = self.clocks, self.clocks.domain
         if self._strong is None:
-            self._strong = np.zeros((self._writes.size, self.warps), np.int64)
+            self._strong = np.zeros((self._writes.size, domain), np.int64)
         if write:
-            np.maximum.at(self._strong, units, self.clocks[agents])
-        np.maximum.at(self.clocks, agents, self._strong[units])
+            np.maximum.at(self._strong, units, clocks.known[agents, :domain])
+        np.maximum.at(clocks.known[:, :domain], agents, self._strong[units])
         if write:
-            agents = np.unique(agents)
-            self.clocks[agents, self._own[agents]] += 1
-        self._refresh()
+            clocks.advance(np.unique(agents))
+        clocks.version += 1
 
     def land(self, site: Site, lanes: Array, index: Array) -> None:
         """Marks data of cp.async as written by its threads, which have waited for it."""
-        units, lanes = self._units(site, index, lanes)
-        self._writes[units] = self._marks[lanes] | (self._number(site) << 5)
+        self._refresh()
+        units, lanes = self._units(site.size, index, lanes)
+        marks = self._marks[lanes] | (self.sites.number(site) << SITE_AT)
+        self._writes[units] = marks | SHARED.proxied
 
-    def _number(self, site: Site) -> int:
-        """Returns the number of a site in marks."""
-        number = self._numbers.get(site)
-        if number is None:
-            number = self._numbers[site] = len(self._sites)
-            self._sites.append(site)
-        return number
-
-    def _units(self, site: Site, index: Array, lanes: Array) -> tuple[Array, Array]:
+    def _units(self, size: int, index: Array, lanes: Array) -> tuple[Array, Array]:
         """Returns the units that lanes access, and the lane of each."""
-        if site.size < self._unit:
-            times = self._unit // site.size
+        if size < self.unit:
+            times = self.unit // size
             self._writes = np.repeat(self._writes, times)
             self._reads = np.repeat(self._reads, times, axis=0)
             if self._strong is not None:
                 self._strong = np.repeat(self._strong, times, axis=0)
-            self._unit = site.size
-        each = site.size // self._unit
+            self.unit = size
+        each = size // self.unit
         if each == 1:
             return index, lanes
         return (index[:, None] * each + np.arange(each)).reshape(-1), np.repeat(lanes, each)
@@ -180,89 +133,83 @@ class SharedRaces:
         if not near.size:
             return
         earlier = last[near]
-        known = self.clocks[lanes[near] // WARP, (earlier >> _WARP_AT) & 31]
-        bad = near[(earlier >> _CLOCK_AT) > known]
+        known = self.clocks.known[lanes[near] // WARP, SHARED.agent(earlier)]
+        bad = near[SHARED.time(earlier) > known]
         if bad.size and site.operation:
-            atomic = np.array([bool(s.operation) for s in self._sites])
-            bad = bad[~atomic[(last[bad] >> 5) & 0x3FFFF]]
+            bad = bad[~self.sites.are_strong(last[bad])]
         if bad.size:
-            self._report(site, lanes[bad], units[bad], last[bad], wrote)
+            report_race(self, site, lanes[bad], units[bad], last[bad], wrote)
 
     def _collisions(self, site: Site, lanes: Array, units: Array, marks: Array) -> None:
         """Reports warps that write one unit by the same execution of an instruction."""
-        bad = np.flatnonzero((self._writes[units] ^ marks) >> _WARP_AT & 31)
+        bad = np.flatnonzero(SHARED.agent(self._writes[units] ^ marks))
         if bad.size:
-            self._report(site, lanes[bad], units[bad], self._writes[units[bad]], True)
+            report_race(self, site, lanes[bad], units[bad], self._writes[units[bad]], True)
 
-    # Reports.
+    # Accesses by engines, through the async proxy.
 
-    def _report(self, site: Site, lanes: Array, units: Array, last: Array, wrote: bool) -> None:
-        """Adds a finding for each earlier instruction that the lanes race with."""
-        numbers = (last >> 5) & 0x3FFFF
-        for number in np.unique(numbers):
-            first = int(np.flatnonzero(numbers == number)[0])
-            other = self._sites[int(number)]
-            key = ("race", site.instruction.line, other.instruction.line)
-            same = ("race", other.instruction.line, site.instruction.line)
-            findings = self.machine.launch.findings
-            if key in findings or same in findings:
-                continue
-            concerned = lanes[numbers == number]
-            findings[key] = self._finding(
-                site, other, concerned, int(units[first]), int(last[first]), wrote
-            )
+    def engine_read(
+        self, site: Site, lane: int, units: Array, size: int, column: int, time: int
+    ) -> None:
+        """
+        Checks and marks what an engine reads on behalf of a lane.
 
-    def _finding(
-        self, site: Site, other: Site, lanes: Array, unit: int, mark: int, wrote: bool
-    ) -> Any:
-        """Returns the finding of one pair of accesses."""
-        machine = self.machine
-        cta = int(lanes[0]) // machine.padded
-        address = unit * self._unit
-        base = machine.shared.base
-        if base is not None:
-            address -= int(base[int(lanes[0])])
-        flies = mark >> _CLOCK_AT >= _FLYING
-        lane = cta * machine.padded + ((mark >> _WARP_AT) & 31) * WARP + (mark & 31)
-        ctaid, tid = machine.place(lane)
-        module = machine.program.module
-        place = Place(
-            ctaid,
-            tid,
-            other.instruction.line,
-            module.source_of(other.instruction),
-            module.text_of(other.instruction),
-        )
-        what = "a copy in flight" if flies else "a write" if wrote else "a read"
-        message = (
-            f"an access of {site.size} bytes of .shared memory at {address:#x} is not ordered "
-            f"after {what} of thread {tid} by PTX line {place.line}"
-        )
-        error = machine.fault(site.instruction, "race", message, np.unique(lanes), address)
-        allocation = machine.program.layout.name_at("shared", address)
-        return replace(error.finding, other=place, allocation=allocation, cure=_cure(place, flies))
+        `units` count `size` bytes. `column` is the engine's, `time` the one of its work. The
+        read is over for a warp that knows of this time.
+        """
+        units, _ = self._units(size, units, units)
+        self._check_writes(site, lane, units, self._knowledge(lane, column))
+        mark = SHARED.careful | time << _TIME_AT | column << AGENT_AT | lane % WARP
+        mark |= self.sites.number(site) << SITE_AT
+        clocks = self.clocks
+        slot = self._bulk
+        if clocks.products <= column < clocks.mbarriers:
+            slot = clocks.warps + (column - clocks.products) % clocks.groups
+        self._reads[units, slot] = mark
 
+    def engine_write(self, site: Site, lane: int, units: Array, size: int, place: int) -> None:
+        """Checks and marks what a copy writes that arrives at the mbarrier at a place."""
+        units, _ = self._units(size, units, units)
+        known = self.clocks.known[lane // WARP]
+        self._check_writes(site, lane, units, known)
+        reads = self._reads[units]
+        if reads.any():
+            late = SHARED.time(reads) > known[SHARED.agent(reads)]
+            for column in np.flatnonzero(late.any(axis=0)):
+                bad = np.flatnonzero(late[:, column])
+                lanes = np.full(bad.size, lane)
+                report_race(self, site, lanes, units[bad], reads[bad, column], False)
+        column = self.clocks.column(place)
+        cluster = lane // self.machine.padded // self.machine.cluster
+        self.issuers[cluster, column] = lane
+        number = self.machine.phases.at[place].number + 1
+        mark = SHARED.careful | SHARED.proxied | number << _TIME_AT | column << AGENT_AT
+        self._writes[units] = mark | self.sites.number(site) << SITE_AT | lane % WARP
 
-def copies_left(machine: Machine) -> None:
-    """Adds a finding where threads have exited that never waited for a cp.async of theirs."""
-    flight: Any = machine.copies.flight if machine.copies is not None else ()
-    for _, copies in flight:
-        for copy in copies:
-            instruction = copy.site.instruction
-            key = ("in-flight", instruction.line, 0)
-            if key in machine.launch.findings:
-                continue
-            message = "threads have exited while data of this copy may still be in flight"
-            error = machine.fault(instruction, "in-flight", message, copy.lanes)
-            cure = "wait with cp.async.wait_all before the kernel ends"
-            machine.launch.findings[key] = replace(error.finding, cure=cure)
+    def _knowledge(self, lane: int, column: int) -> Array:
+        """Returns what a lane's warp knows; all four of its warpgroup for a product."""
+        clocks, agent = self.clocks, lane // WARP
+        if not clocks.products <= column < clocks.mbarriers:
+            return clocks.known[agent]
+        cta, warp = divmod(agent, clocks.warps)
+        first = cta * clocks.warps + warp // 4 * 4
+        return clocks.known[first : min(first + 4, (cta + 1) * clocks.warps)].max(axis=0)
 
-
-def _cure(place: Place, flies: bool) -> str:
-    """Returns the sentence that says what would order a pair of accesses."""
-    if flies:
-        return (
-            f"wait for the copy of line {place.line} with cp.async.wait_group in the threads that "
-            "issued it, then bar.sync, before this access"
-        )
-    return f"put a bar.sync between line {place.line} and this access"
+    def _check_writes(self, site: Site, lane: int, units: Array, known: Array) -> None:
+        """Reports writes that an engine's access is not ordered after, or lacks a fence for."""
+        last = self._writes[units]
+        if not last.any():
+            return
+        times, columns = SHARED.time(last), SHARED.agent(last)
+        late = times > known[columns]
+        if late.any():
+            bad = np.flatnonzero(late)
+            report_race(self, site, np.full(bad.size, lane), units[bad], last[bad], True)
+        clocks = self.clocks
+        generic = ~late & (columns < clocks.domain) & ((last & SHARED.proxied) == 0) & (last > 0)
+        if not generic.any():
+            return
+        unseen = generic & (times > known[np.minimum(columns, clocks.domain) + clocks.proxied])
+        if unseen.any():
+            bad = np.flatnonzero(unseen)
+            report_proxy(self, site, np.full(bad.size, lane), units[bad], last[bad])

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .program import CompiledBlock, Site
 
 _PATIENCE = 64  # times that a ready group may be passed over
+_DELIVERY = 256  # blocks after which data on its way arrives though others can still go on
 Selection: TypeAlias = slice | Array | None
 
 
@@ -63,6 +64,8 @@ class Scheduler:
                 if lanes is not None and not lanes.size:
                     continue
             self._execute(block, lanes)
+            if machine.phases.under_way and self._executed % _DELIVERY == 0:
+                machine.phases.deliver_all()
             if machine.phases.flips != self._flips:
                 self._resume()
             if self._executed >= pause:
@@ -261,8 +264,8 @@ class Scheduler:
             if not any(self.barriers.waiting.values()) and not any(
                 arrived.any() for arrived in self.barriers.arrived.values()
             ):
-                if self.machine.shared.races is not None:
-                    self.machine.shared.races.barrier()
+                if self.machine.clocks is not None:
+                    self.machine.clocks.barrier()
                 self._push(block.follow, lanes)
                 return
         everyone = group.lanes()
@@ -315,11 +318,22 @@ class Scheduler:
             return
         machine.exited[lanes] = True
         machine.alive -= lanes.size
+        if machine.cluster_barriers is not None:
+            machine.cluster_barriers.complete()
         for follow, free in self.barriers.exits():
             self._push(follow, free)
 
     def _wake(self) -> bool:
-        """Makes parked lanes ready whose mates have exited; says whether there are any."""
+        """
+        Makes parked lanes ready whose mates have exited, and lanes that wait for data on its way.
+
+        Says whether there are any.
+        """
+        machine = self.machine
+        if machine.phases.under_way:
+            machine.phases.deliver_all()
+            if machine.phases.flips != self._flips:
+                self._resume()
         for follow, free in self.barriers.release_warps():
             self._push(follow, free)
         for index in list(self.parked):
@@ -367,6 +381,14 @@ def deadlock(scheduler: Scheduler) -> Exception:
     for index, parts in scheduler.waiting.items():
         block, lanes = scheduler.blocks[index], np.concatenate(parts)
         line = block.first.line if block.first else 0
+        if block.first is not None and block.first.opcode.startswith("barrier.cluster"):
+            missing = machine.cluster_barriers.missing(int(lanes[0]))
+            lines.append(
+                f"{lanes.size} threads wait for their cluster in PTX line {line}; in the cluster "
+                f"of block {machine.place(int(lanes[0]))[0]} {missing} threads have not arrived"
+            )
+            first = first or (block.first, lanes)
+            continue
         lines.append(f"{lanes.size} threads wait for an mbarrier in PTX line {line}")
         row = machine.shared.storage.size // machine.ctas
         lines += [

@@ -157,6 +157,8 @@ class Function:
     branch_targets: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     maxntid: tuple[int, int, int] | None = None
     reqntid: tuple[int, int, int] | None = None
+    cluster: tuple[int, int, int] | None = None  # .reqnctapercluster
+    explicit_cluster: bool = False
 
 
 @dataclass(slots=True)

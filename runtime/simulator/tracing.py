@@ -118,7 +118,7 @@ class Tracer:
     def _warp(self, group: Any) -> tuple[Array, Array]:
         """Returns the positions in a group of the traced warp's lanes, and the lanes, 0 to 31."""
         machine = group.machine
-        cta = self._trace.block - machine.first
+        cta = machine.launch.placement.slot(self._trace.block) - machine.first
         everyone: Array = group.lanes()
         if not 0 <= cta < machine.ctas:
             return everyone[:0], everyone[:0]

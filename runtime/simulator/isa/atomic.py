@@ -12,6 +12,7 @@ from ..scalars import DTYPES, Array, Lanes, size_of
 from ..syntax import Instruction
 from .forms import Fields, Table
 from .half import compute, compute_pairs
+from .memory import space_of
 from .operations import lanes_of, select
 
 if TYPE_CHECKING:
@@ -124,9 +125,12 @@ def _atomic(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None
     site = b.site(
         dtype=np.dtype(DTYPES[type]).type,
         size=size_of(type),
-        space=fields["space"].partition("::")[0],
+        space=space_of(fields),
         offset=offset,
         operation=operation,
+        order=fields["order"],
+        scope=fields["scope"],
+        returns=returns,
         extra=type,
     )
     if returns:
@@ -137,7 +141,7 @@ def _atomic(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None
 
 _HEAD = (
     "<op:atom|red>[.<order:relaxed|acquire|release|acq_rel>][.<scope:scope>]"
-    "[.<space:global|shared::cta|shared>]"
+    "[.<space:global|shared::cta|shared::cluster|shared>]"
 )
 FORMS: Table = (
     (_HEAD + ".<what:add>.<t:u32|s32|u64|s64|f32|f64>", _atomic),

@@ -1,15 +1,17 @@
 """
 Bulk copies between global and shared memory (PTX ISA, "cp.async.bulk", "cp.reduce.async.bulk").
 
-The data moves when the copy is issued; an mbarrier hears of it then, and waits for bulk groups
-find it done.
+What comes to shared memory is sent to an mbarrier, which gets it at the latest moment; what leaves
+shared memory goes in the bulk groups of threads.
 """
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..scalars import DTYPES, Lanes, size_of
+from ..bulk_groups import bulk_groups_of
+from ..scalars import DTYPES, Array, Lanes, size_of
 from ..syntax import Immediate, Instruction
 from .forms import Fields, Table
 from .memory import emit_nothing
@@ -17,11 +19,18 @@ from .operations import lanes_of
 from .ranges import (
     SIZE,
     aligned,
-    complete,
+    fault,
+    follow_global,
     global_range,
+    mbarrier_place,
+    ranks_of,
+    reads,
     reduction,
+    send,
+    shared_place,
     shared_read,
-    shared_write,
+    steps_of,
+    units_of,
 )
 
 if TYPE_CHECKING:
@@ -36,31 +45,100 @@ def _plain(group: "Group", *values: Lanes) -> Any:
 
 
 def fetch(
+    group: "Group",
+    site: "Site",
+    target: Lanes,
+    source: Lanes,
+    size: Lanes,
+    barrier: Lanes,
+    *mask: Lanes,
+) -> None:
+    """
+    Runs a copy from global memory to shared memory, of the CTAs in `mask` where there is one.
+
+    `site.extra` holds the constant offsets.
+    """
+    to, at, of = site.extra
+    for position, start, origin, count, place, *ranks in _plain(
+        group, target, source, size, barrier, *mask
+    ):
+        _check(group, site, start + to, origin + at, count, position)
+        data = global_range(group, site, origin + at, count, False, position).copy()
+        steps = steps_of(count)
+        follow_global(group, site, origin + at, steps, SIZE, False, position)
+        for rank in ranks_of(ranks[0]) if ranks else (None,):
+            bytes_at = shared_place(group, site, start + to, count, position, rank)
+            units = units_of(bytes_at, count)
+            mbarrier = mbarrier_place(group, site, place + of, position, rank)
+            send(group, site, units, data.view(np.complex128), mbarrier, position)
+
+
+def share(
     group: "Group", site: "Site", target: Lanes, source: Lanes, size: Lanes, barrier: Lanes
 ) -> None:
-    """Runs a copy from global to shared memory; `site.extra` holds the constant offsets."""
+    """Runs a copy from a CTA's shared memory to that of another CTA of the cluster."""
     to, at, of = site.extra
     for position, start, origin, count, place in _plain(group, target, source, size, barrier):
         _check(group, site, start + to, origin + at, count, position)
-        data = global_range(group, site, origin + at, count, False, position)
-        shared_write(group, site, start + to, data, position)
-        complete(group, site, place + of, count, position)
+        data = shared_read(group, site, origin + at, count, position).copy()
+        bytes_at = shared_place(group, site, start + to, count, position)
+        mbarrier = mbarrier_place(group, site, place + of, position)
+        _same_cta(group, site, bytes_at, mbarrier, position)
+        units = units_of(bytes_at, count)
+        send(group, site, units, data.view(np.complex128), mbarrier, position)
+        races, clocks = group.machine.shared.races, group.machine.clocks
+        if races is not None:
+            begin = shared_place(group, site, origin + at, count, position)
+            read = units_of(begin, count)
+            phase = group.machine.phases.at[mbarrier // 8]
+            column = clocks.column(mbarrier // 8)
+            lane = int(group.lanes()[position])
+            races.engine_read(site, lane, read, SIZE, column, phase.number + 1)
+
+
+def _same_cta(group: "Group", site: "Site", place: int, barrier: int, position: int) -> None:
+    """Faults where data and mbarrier lie in different CTAs."""
+    pitch = group.machine.shared.pitch
+    if place // pitch != barrier // pitch:
+        message = "the data and the mbarrier lie in the shared memory of different CTAs"
+        raise fault(group, site, "mbarrier", message, position)
 
 
 def store(group: "Group", site: "Site", target: Lanes, source: Lanes, size: Lanes) -> None:
-    """Runs a copy or a reduction from shared to global memory."""
+    """Issues a copy or a reduction from shared to global memory."""
     to, at = site.extra
     for position, start, origin, count in _plain(group, target, source, size):
         _check(group, site, start + to, origin + at, count, position)
         data = shared_read(group, site, origin + at, count, position)
         into = global_range(group, site, start + to, count, True, position)
-        if not site.operation:
-            into[:] = data
-            continue
-        operation, _, form = site.operation.partition(".")
-        code = DTYPES[form]
-        old = into.copy().view(code)
-        into[:] = reduction(operation, form)(old, data.copy().view(code)).view(np.uint8)
+        steps = steps_of(count)
+        follow_global(group, site, start + to, steps, SIZE, True, position)
+        begin = shared_place(group, site, origin + at, count, position)
+        reads(group, site, units_of(begin, count), position)
+        lane = int(group.lanes()[position])
+        copy = partial(_write, site.operation, into, data)
+        bulk_groups_of(group.machine).issue(lane, site, copy)
+
+
+def _write(operation: str, into: Array, data: Array) -> None:
+    """Writes data to global memory, or combines it with what is there."""
+    if not operation:
+        into[:] = data
+        return
+    name, _, form = operation.partition(".")
+    code = DTYPES[form]
+    old = into.copy().view(code)
+    into[:] = reduction(name, form)(old, data.copy().view(code)).view(np.uint8)
+
+
+def commit(group: "Group") -> None:
+    """Runs cp.async.bulk.commit_group."""
+    bulk_groups_of(group.machine).commit(group.lanes())
+
+
+def wait(group: "Group", pending: int) -> None:
+    """Runs cp.async.bulk.wait_group."""
+    bulk_groups_of(group.machine).wait(group.lanes(), pending)
 
 
 def _check(
@@ -74,10 +152,16 @@ def _check(
 
 def _fetch(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits cp.async.bulk to shared memory."""
-    target, source, size, barrier, *_ = b.operands(5 if fields["L2_cache_hint"] else 4)
+    multicast = bool(fields.get("multicast_cluster"))
+    target, source, size, barrier, *rest = b.operands(
+        4 + multicast + bool(fields.get("L2_cache_hint"))
+    )
     (to, x), (at, y), (of, z) = b.address(target), b.address(source), b.address(barrier)
     site = b.site(space="shared", extra=(x, y, z))
-    b.call(fetch, site, [to, at, b.read(size, "u32"), of])
+    names = [to, at, b.read(size, "u32"), of]
+    if multicast:
+        names.append(b.read(rest[0], "u16"))
+    b.call(share if fields["from"] == "shared::cta" else fetch, site, names)
 
 
 def _store(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
@@ -102,20 +186,37 @@ def _covered(b: "BlockEmitter", fields: Fields) -> None:
         raise b.error("is no reduction of the PTX ISA")
 
 
+def unguarded(b: "BlockEmitter") -> None:
+    """Refuses a guard on the instructions that end or wait for groups."""
+    if b.guard is not None:
+        raise b.error("with a guard is not covered")
+
+
+def _commit(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
+    """Emits cp.async.bulk.commit_group."""
+    b.operands(0)
+    unguarded(b)
+    b.lines.append(f"{b.use(commit, 'f_bulk_commit')}(g)")
+
+
 def _wait(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
-    """Emits cp.async.bulk.wait_group: bulk groups are done when they are issued."""
+    """Emits cp.async.bulk.wait_group."""
     (count,) = b.operands(1)
     if not isinstance(count, Immediate):
         raise b.error("expects a constant")
+    unguarded(b)
+    b.lines.append(f"{b.use(wait, 'f_bulk_wait')}(g, {count.value})")
 
 
 _HINT = "[.L2::cache_hint]"
+_COMPLETE = ".mbarrier::complete_tx::bytes"
 FORMS: Table = (
     (
-        "cp.async.bulk.<to:shared::cluster|shared::cta>.global.mbarrier::complete_tx::bytes"
-        + _HINT,
+        f"cp.async.bulk.shared::cluster.<from:global>{_COMPLETE}[.multicast::cluster]{_HINT}",
         _fetch,
     ),
+    (f"cp.async.bulk.shared::cta.<from:global>{_COMPLETE}{_HINT}", _fetch),
+    (f"cp.async.bulk.shared::cluster.<from:shared::cta>{_COMPLETE}", _fetch),
     ("cp.async.bulk.global.shared::cta.bulk_group" + _HINT, _store),
     (
         "cp.reduce.async.bulk.global.shared::cta.bulk_group" + _HINT + ".<what:add|min|max|inc|dec"
@@ -123,6 +224,6 @@ FORMS: Table = (
         _store,
     ),
     ("cp.async.bulk.prefetch.L2.global" + _HINT, emit_nothing),
-    ("cp.async.bulk.commit_group", emit_nothing),
+    ("cp.async.bulk.commit_group", _commit),
     ("cp.async.bulk.wait_group[.read]", _wait),
 )

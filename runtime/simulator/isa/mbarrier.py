@@ -1,7 +1,7 @@
 """
 Transaction barriers in shared memory (PTX ISA, "mbarrier").
 
-A CTA alone is a cluster of one: addresses in shared::cluster are its own.
+Threads arrive at the mbarriers of all CTAs of their cluster; they wait for those of their own.
 """
 
 from typing import TYPE_CHECKING
@@ -15,7 +15,6 @@ from ..scalars import Array, Lanes
 from ..syntax import Address, Instruction, Name, Operand
 from .asynchronous import wait
 from .forms import Fields, Table
-from .memory import emit_nothing
 from .operations import lanes_of, select
 
 if TYPE_CHECKING:
@@ -52,9 +51,9 @@ def _phase(group: "Group", site: "Site", place: int, position: int) -> Phase:
 
 def _signal(group: "Group", places: Array) -> Array:
     """Tells the race check, if there is one, that lanes arrive at mbarriers; returns `places`."""
-    races = group.machine.shared.races
-    if races is not None:
-        races.signal(group.lanes(), places)
+    clocks = group.machine.clocks
+    if clocks is not None:
+        clocks.signal(group.lanes(), places)
     return places
 
 
@@ -67,13 +66,16 @@ def start(group: "Group", site: "Site", address: Lanes, count: Lanes) -> None:
         if not 1 <= wanted <= MAX_COUNT:
             message = f"a count of {wanted}, expected 1 to {MAX_COUNT}"
             raise group.fault(site, "mbarrier", message, np.array([position]))
-        group.machine.phases.at[place] = Phase(wanted)
+        phases = group.machine.phases
+        if phases.clocks is not None:
+            phases.clocks.begin(place)
+        phases.at[place] = Phase(place, wanted)
 
 
 def end(group: "Group", site: "Site", address: Lanes) -> None:
     """Runs mbarrier.inval."""
     for position, place in enumerate(_places(group, site, address).tolist()):
-        _phase(group, site, place, position)
+        group.machine.phases.deliver(_phase(group, site, place, position))
         del group.machine.phases.at[place]
 
 
@@ -121,11 +123,14 @@ def passed(group: "Group", site: "Site", address: Lanes, state: Lanes) -> Lanes:
     known = [
         _phase(group, site, int(place), int(np.flatnonzero(places == place)[0])) for place in first
     ]
+    for phase in known:
+        if phase.deliveries:
+            group.machine.phases.deliver(phase)
     number = np.array([phase.number for phase in known])[pick]
     done = (number & 1) != states if site.extra else number > (states >> np.uint64(NUMBER))
-    races = group.machine.shared.races
-    if races is not None and done.any():
-        races.observe(group.lanes()[done], places[done])
+    clocks = group.machine.clocks
+    if clocks is not None and done.any():
+        clocks.observe(group.lanes()[done], places[done])
     return done
 
 
@@ -145,7 +150,15 @@ def _barrier(b: "BlockEmitter", operand: Operand, extra: object) -> tuple[str, s
     if not isinstance(operand, Address):
         raise b.error("expects the address of an mbarrier in brackets")
     base, offset = b.address(operand)
-    return b.site(dtype=np.uint64, size=8, space="shared", offset=offset, extra=extra), base
+    space = "shared" if _is_own(b) else "shared::cluster"
+    return b.site(dtype=np.uint64, size=8, space=space, offset=offset, extra=extra), base
+
+
+def _is_own(b: "BlockEmitter") -> bool:
+    """Says whether the instruction reaches the shared memory of its own CTA alone."""
+    opcode = b.instruction.opcode if b.instruction is not None else ""
+    local = (".shared.", ".shared::cta.", "_wait", ".init", ".inval")
+    return any(part in f"{opcode}." for part in local)
 
 
 def _init(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
@@ -244,5 +257,4 @@ FORMS: Table = (
     ),
     ("mbarrier.pending_count.b64", _pending),
     ("cp.async.mbarrier.arrive[.noinc]" + _SHARED, _copied),
-    ("fence.mbarrier_init.release.cluster", emit_nothing),
 )

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from ..program import Site
 
 _WHOLE = {1: "u1", 2: "u2", 4: "u4", 8: "u8", 16: "c16"}
-_WINDOWS = {"shared": SHARED_WINDOW, "local": LOCAL_WINDOW, "param": PARAM_WINDOW}
+_WINDOWS = {
+    "shared": SHARED_WINDOW,
+    "shared::cluster": SHARED_WINDOW,
+    "local": LOCAL_WINDOW,
+    "param": PARAM_WINDOW,
+}
 
 
 def _alone(value: Lanes) -> Lanes:
@@ -149,9 +154,10 @@ def store_generic(group: "Group", site: "Site", address: Lanes, *values: Lanes) 
         view[index] = value if index.ndim or not value.ndim else value[-1]
 
 
-def _space(fields: Fields) -> str:
-    """Returns the space of a form, "" for generic addresses."""
-    return fields["space"].partition("::")[0]
+def space_of(fields: Fields) -> str:
+    """Returns the space of a form: "shared::cluster", or its first part; "" for generic."""
+    space = fields["space"]
+    return space if space == "shared::cluster" else space.partition("::")[0]
 
 
 def _wide_address(b: "BlockEmitter", operand: Operand, space: str) -> tuple[str, int]:
@@ -186,7 +192,7 @@ def _count(fields: Fields) -> int:
 def emit_load(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits ld."""
     operands = b.operands(2, 3) if fields["L2_cache_hint"] else b.operands(2)
-    type, space, count = fields["t"], _space(fields), _count(fields)
+    type, space, count = fields["t"], space_of(fields), _count(fields)
     items = _items(b, operands[0], count)
     if _static_param(b, operands[1], items, type, space):
         return
@@ -204,6 +210,8 @@ def emit_load(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> No
         extra=extra,
         offset=offset,
         operation=_strong(fields),
+        order=fields["order"],
+        scope=fields["scope"],
     )
     function = {"": load_generic, "global": load_global, "const": load_global}.get(
         space, load_window
@@ -250,7 +258,7 @@ def _static_param(
 def emit_store(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits st."""
     operands = b.operands(2, 3) if fields["L2_cache_hint"] else b.operands(2)
-    type, space, count = fields["t"], _space(fields), _count(fields)
+    type, space, count = fields["t"], space_of(fields), _count(fields)
     if space in ("const", "param"):
         raise b.error(f"can't store to .{space}")
     items = _items(b, operands[1], count)
@@ -266,6 +274,8 @@ def emit_store(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> N
         space=space,
         offset=offset,
         operation=_strong(fields),
+        order=fields["order"],
+        scope=fields["scope"],
     )
     function = {"": store_generic, "global": store_global}.get(space, store_window)
     b.call(function, site, [base, *values])
@@ -274,7 +284,7 @@ def emit_store(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> N
 def emit_cvta(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits cvta: windows lie at constant generic addresses, global memory at its own."""
     target, source = b.operands(2)
-    space, type = _space(fields), fields["t"]
+    space, type = space_of(fields), fields["t"]
     if type == "u32":
         raise b.error("is covered for .u64 only")
     start = _WINDOWS.get(space, 0)
@@ -312,7 +322,4 @@ FORMS: Table = (
     ("prefetchu.L1", emit_nothing),
     ("applypriority.global.L2::evict_normal", emit_nothing),
     ("discard[.<space:global>].L2", emit_nothing),
-    ("membar.<level:cta|gl|sys>", emit_nothing),
-    ("fence[.<kind:sc|acq_rel|acquire|release>].<scope:scope>", emit_nothing),
-    ("fence.proxy.<proxy:alias|async|async.global|async.shared::cta>", emit_nothing),
 )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..memory import SHARED_WINDOW
+from ..distributed import is_gone, target_of
 from ..scalars import Array
 
 if TYPE_CHECKING:
@@ -46,60 +46,156 @@ def global_range(
         message = f"a store of {size} bytes to {allocation}, which is read-only"
         raise group.fault(site, "read-only", message, np.array([position]), address)
     start = address - allocation.base
-    allocation.written = None  # what bulk copies write is not followed
     return allocation.storage[start : start + size]
 
 
+def follow_global(
+    group: "Group",
+    site: "Site",
+    address: int,
+    offsets: Array,
+    size: int,
+    write: bool,
+    position: int,
+) -> None:
+    """
+    Tells the checks that follow global memory of elements that a copy of one lane accesses.
+
+    `offsets` are in bytes from the address; each element has `size` bytes.
+    """
+    races, memory = group.machine.launch.races, group.machine.launch.memory
+    allocation = memory.find(address)
+    if allocation is None or not offsets.size or (races is None and allocation.written is None):
+        return
+    index = (offsets + (address - allocation.base)) // size
+    if races is not None:
+        races.touch(group, site, allocation, index, size, position, write)
+    if allocation.written is None:
+        return
+    marks = allocation.written[: allocation.size // size * size].reshape(-1, size)
+    if write:
+        marks[index] = 1
+    elif not marks[index].all():
+        bad = int(index[np.flatnonzero(~marks[index].all(axis=1))[0]]) * size + allocation.base
+        message = f"a read of {size} bytes at {bad:#x} in {allocation}: not written"
+        raise group.fault(site, "uninitialised", message, np.array([position]), bad)
+
+
 def shared_place(
-    group: "Group", site: "Site", address: int, size: int, position: int
-) -> tuple[int, int]:
-    """Returns where `size` bytes lie in the batch's shared memory, and where its CTA's begin."""
-    window = group.machine.shared
-    if address >= SHARED_WINDOW:
-        address -= SHARED_WINDOW
-    if address < 0 or address + size > window.limit:
+    group: "Group",
+    site: "Site",
+    address: int,
+    size: int,
+    position: int,
+    rank: int | None = None,
+) -> int:
+    """
+    Returns where `size` bytes lie in the batch's shared memory, in bytes.
+
+    With `rank` it is the same place in the CTA of that rank of the cluster. Faults for what lies
+    outside, and for the memory of a CTA that has exited.
+    """
+    machine, window = group.machine, group.machine.shared
+    own = int(group.lanes()[position]) // machine.padded
+    cta, place = target_of(machine, own, address)
+    if rank is not None:
+        cta = own - own % machine.cluster + rank if rank < machine.cluster else -1
+    if cta < 0:
+        message = f"there are {machine.cluster} CTAs in the cluster; {address:#x} is in none"
+        raise group.fault(site, "bounds", message, np.array([position]), address)
+    if place < 0 or place + size > window.limit:
         message = (
-            f"an access of {size} bytes at {address:#x} of .shared memory: its end is "
-            f"{address + size - window.limit} bytes past the {window.limit} bytes there are"
+            f"an access of {size} bytes at {place:#x} of .shared memory: its end is "
+            f"{place + size - window.limit} bytes past the {window.limit} bytes there are"
         )
         raise group.fault(site, "bounds", message, np.array([position]), address)
-    rows = group.row(window)
-    row = 0 if rows is None else int(rows[position])
-    return row + address, row
+    if cta != own and is_gone(machine, cta):
+        message = f"an access to the shared memory of CTA {cta % machine.cluster}, which has exited"
+        raise group.fault(site, "use-after-free", message, np.array([position]), address)
+    return cta * window.pitch + place
 
 
 def shared_read(group: "Group", site: "Site", address: int, size: int, position: int) -> Array:
     """Returns `size` bytes of shared memory as a view; faults where they were never written."""
     window = group.machine.shared
-    start, row = shared_place(group, site, address, size, position)
+    start = shared_place(group, site, address, size, position)
     if window.written is not None and not window.written[start : start + size].all():
-        first = start - row + int(np.argmin(window.written[start : start + size]))
+        first = start + int(np.argmin(window.written[start : start + size]))
+        first %= max(window.pitch, 1)
         message = f"a read of {size} bytes of .shared memory: byte {first:#x} was not written"
         raise group.fault(site, "uninitialised", message, np.array([position]), first)
     return window.storage[start : start + size]
 
 
-def shared_write(group: "Group", site: "Site", address: int, data: Array, position: int) -> None:
-    """Writes bytes to shared memory."""
-    window = group.machine.shared
-    start, _ = shared_place(group, site, address, data.size, position)
-    window.storage[start : start + data.size] = data
-    if window.written is not None:
-        window.written[start : start + data.size] = 0xFF
+def send(
+    group: "Group",
+    site: "Site",
+    index: Array,
+    data: Array,
+    barrier: int,
+    position: int,
+    combine: Callable[[Array, Array], Array] | None = None,
+) -> None:
+    """
+    Puts data on its way to shared memory; an mbarrier hears of it when it is there.
 
-
-def complete(group: "Group", site: "Site", barrier: int, size: int, position: int) -> None:
-    """Tells an mbarrier that `size` bytes have arrived."""
-    place, _ = shared_place(group, site, barrier, 8, position)
-    aligned(group, site, "the mbarrier's address", barrier, 8, position)
-    phases = group.machine.phases
-    phase = phases.at.get(place // 8)
+    `index` are its places in units of the data's elements, `barrier` is the byte of the mbarrier
+    in the batch's shared memory. `combine` makes what is written of old and new elements.
+    """
+    machine, window = group.machine, group.machine.shared
+    code, lane = data.dtype.str[1:], int(group.lanes()[position])
+    phase = machine.phases.at.get(barrier // 8)
     if phase is None:
-        message = f"there is no initialised mbarrier at {barrier:#x}"
+        place = barrier % max(window.pitch, 1)
+        message = f"there is no initialised mbarrier at {place:#x}"
         raise fault(group, site, "mbarrier", message, position)
-    problem = phases.transact(phase, -size)
+    if window.races is not None:
+        window.races.engine_write(site, lane, index, data.itemsize, barrier // 8)
+
+    def write() -> None:
+        view = window.view(code)
+        view[index] = data if combine is None else combine(view[index], data)
+        marks = window.written_view(code)
+        if marks is not None:
+            marks[index] = np.full(16, 0xFF, np.uint8).view(marks.dtype)[0]
+
+    problem = machine.phases.send(phase, write, data.nbytes, site, lane)
     if problem:
-        raise fault(group, site, "mbarrier", problem, position)
+        raise fault(group, site, "transaction", problem, position)
+
+
+def reads(group: "Group", site: "Site", units: Array, position: int) -> None:
+    """Tells the race check that a bulk copy of one lane reads units of 16 bytes."""
+    machine = group.machine
+    if machine.shared.races is None:
+        return
+    lane, clocks = int(group.lanes()[position]), machine.clocks
+    agent = lane // 32
+    column = clocks.bulk + int(clocks.own[agent])
+    machine.shared.races.engine_read(site, lane, units, SIZE, column, int(clocks.stores[agent]) + 1)
+
+
+def mbarrier_place(
+    group: "Group", site: "Site", address: int, position: int, rank: int | None = None
+) -> int:
+    """Returns the byte of an mbarrier in the batch's shared memory."""
+    aligned(group, site, "the mbarrier's address", address, 8, position)
+    return shared_place(group, site, address, 8, position, rank)
+
+
+def steps_of(size: int) -> Array:
+    """Returns the offsets of the units of 16 bytes that a copy of some bytes has."""
+    return np.arange(0, size, SIZE)
+
+
+def units_of(start: int, size: int) -> Array:
+    """Returns the units of 16 bytes that a range of shared memory has."""
+    return np.arange(start // SIZE, (start + size) // SIZE)
+
+
+def ranks_of(mask: int) -> list[int]:
+    """Returns the ranks of the CTAs that a mask of multicast names."""
+    return [rank for rank in range(16) if mask >> rank & 1]
 
 
 def _wider(function: Callable[..., Any], form: str) -> Callable[[Array, Array], Array]:

@@ -2,21 +2,35 @@
 Tensor copies through tensor maps, in tile mode (PTX ISA, "cp.async.bulk.tensor").
 
 A thread names a box by its first coordinates. What lies outside of the tensor is filled when it
-comes and left out when it goes. A copy moves its data when it is issued; see bulk.py.
+comes and left out when it goes. When data moves is said in bulk.py.
 """
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..memory import PARAM_WINDOW
+from ..bulk_groups import bulk_groups_of
+from ..memory import PARAM_WINDOW, Window
 from ..scalars import Array, Lanes
 from ..syntax import Address, Instruction, Operand, Vector
 from ..tensor_map import BYTES, TensorMap, decode
 from .forms import Fields, Table
 from .operations import lanes_of
-from .ranges import aligned, complete, fault, global_range, reduction, shared_place, shared_read
+from .ranges import (
+    aligned,
+    fault,
+    follow_global,
+    global_range,
+    mbarrier_place,
+    ranks_of,
+    reads,
+    reduction,
+    send,
+    shared_place,
+    shared_read,
+)
 
 if TYPE_CHECKING:
     from ..emitter import BlockEmitter
@@ -69,6 +83,10 @@ def _tensor(
     """Returns the memory behind a map up to its last element that a box touches."""
     size = int(offsets.max()) + map.size if offsets.size else 0
     memory = global_range(group, site, map.address, size, write, position)
+    unit, places = map.size, offsets
+    if offsets.size and not offsets[0] % _UNIT:
+        unit, places = _UNIT, np.unique(offsets // _UNIT) * _UNIT
+    follow_global(group, site, map.address, places, unit, write, position)
     return memory.view(f"u{map.size}")
 
 
@@ -78,12 +96,18 @@ def _units(map: TensorMap, start: int, size: int) -> Array:
     return units ^ ((units >> 3) & (map.swizzle // _UNIT - 1)) if map.swizzle else units
 
 
-def _place(group: "Group", site: "Site", map: TensorMap, address: int, position: int) -> Array:
+def _place(
+    group: "Group",
+    site: "Site",
+    map: TensorMap,
+    address: int,
+    position: int,
+    rank: int | None = None,
+) -> Array:
     """Returns the units of shared memory that a box takes."""
     size = int(np.prod(map.extents)) * map.size
     aligned(group, site, "the address in shared memory", address, 128, position)
-    place, _ = shared_place(group, site, address, size, position)
-    return _units(map, place, size)
+    return _units(map, shared_place(group, site, address, size, position, rank), size)
 
 
 def _boxes(group: "Group", site: "Site", maps: Lanes, coordinates: tuple[Lanes, ...]) -> Any:
@@ -98,46 +122,84 @@ def _boxes(group: "Group", site: "Site", maps: Lanes, coordinates: tuple[Lanes, 
 def fetch(
     group: "Group", site: "Site", target: Lanes, maps: Lanes, barrier: Lanes, *start: Lanes
 ) -> None:
-    """Copies boxes to shared memory; `site.extra` holds the offsets of target and mbarrier."""
+    """Sends boxes to shared memory; `site.extra` holds the offsets of target and mbarrier."""
+    _send(group, site, (target, maps, barrier), None, start)
+
+
+def multicast(
+    group: "Group",
+    site: "Site",
+    target: Lanes,
+    maps: Lanes,
+    barrier: Lanes,
+    mask: Lanes,
+    *start: Lanes,
+) -> None:
+    """Sends boxes to the same place in the CTAs that `mask` names by rank; see fetch."""
+    _send(group, site, (target, maps, barrier), lanes_of(group, mask).tolist(), start)
+
+
+def _send(
+    group: "Group",
+    site: "Site",
+    addresses: tuple[Lanes, Lanes, Lanes],
+    masks: list[Any] | None,
+    start: tuple[Lanes, ...],
+) -> None:
+    """Sends the box of each lane to its CTA, or to the CTAs of its mask."""
     to, of = site.extra
+    target, maps, barrier = addresses
     targets, barriers = lanes_of(group, target).tolist(), lanes_of(group, barrier).tolist()
-    shared = group.machine.shared
     for position, map, first in _boxes(group, site, maps, start):
-        units = _place(group, site, map, targets[position] + to, position)
         offsets, inside = _elements(map, first)
         fill = _NAN[map.dtype] if map.nan_fill else 0
         data = np.full(offsets.size, fill, f"u{map.size}")
         wanted = offsets[inside]
         memory = _tensor(group, site, map, wanted, False, position)
         data[inside] = memory[wanted // map.size]
-        shared.view("c16")[units] = data.view(np.complex128)
-        marks = shared.written_view("c16")
-        if marks is not None:
-            marks[units] = np.full(_UNIT, 0xFF, np.uint8).view(np.complex128)[0]
-        complete(group, site, barriers[position] + of, data.nbytes, position)
+        ranks: list[Any] = [None] if masks is None else ranks_of(int(masks[position]))
+        for rank in ranks:
+            units = _place(group, site, map, targets[position] + to, position, rank)
+            place = mbarrier_place(group, site, barriers[position] + of, position, rank)
+            send(group, site, units, data.view(np.complex128), place, position)
 
 
 def store(group: "Group", site: "Site", maps: Lanes, source: Lanes, *start: Lanes) -> None:
-    """Copies boxes to global memory, or combines them; `site.extra` is the source's offset."""
+    """Issues copies of boxes to global memory, or reductions; `site.extra` is the offset."""
     sources = lanes_of(group, source).tolist()
+    machine = group.machine
     for position, map, first in _boxes(group, site, maps, start):
         address = sources[position] + site.extra
         units = _place(group, site, map, address, position)
         shared_read(group, site, address, units.size * _UNIT, position)
-        data = group.machine.shared.view("c16")[units].view(f"u{map.size}")
+        reads(group, site, units, position)
         offsets, inside = _elements(map, first)
         wanted = offsets[inside]
         memory = _tensor(group, site, map, wanted, True, position)
-        at, new = wanted // map.size, data[inside]
-        if site.operation:
-            new = _combined(group, site, map, memory[at], new, position)
-        memory[at] = new
+        combine = _combining(group, site, map, position) if site.operation else None
+        at = wanted // map.size
+        copy = partial(_write, machine.shared, units, map, memory, at, inside, combine)
+        bulk_groups_of(machine).issue(int(group.lanes()[position]), site, copy)
 
 
-def _combined(
-    group: "Group", site: "Site", map: TensorMap, old: Array, new: Array, position: int
-) -> Array:
-    """Returns what a reduction leaves of old and new elements."""
+def _write(
+    window: "Window",
+    units: Array,
+    map: TensorMap,
+    memory: Array,
+    at: Array,
+    inside: Array,
+    combine: "Callable[[Array, Array], Array] | None",
+) -> None:
+    """Writes a box to global memory, or combines it with what is there."""
+    new = window.view("c16")[units].view(f"u{map.size}")[inside]
+    memory[at] = new if combine is None else combine(memory[at], new)
+
+
+def _combining(
+    group: "Group", site: "Site", map: TensorMap, position: int
+) -> "Callable[[Array, Array], Array]":
+    """Returns what a reduction makes of old and new elements, all as bits."""
     operation, form = site.operation, _FORMS.get(map.dtype, map.dtype)
     float_type = form[0] in "fb"
     bitwise, counting = operation in ("and", "or", "xor"), operation in ("inc", "dec")
@@ -146,7 +208,8 @@ def _combined(
         message = f"reduction {operation} of {map.dtype} elements"
         raise fault(group, site, "tensor map", message, position)
     code = {"f32": "f4", "f64": "f8", "s32": "i4", "s64": "i8"}.get(form, f"u{map.size}")
-    return reduction(operation, form)(old.view(code), new.view(code)).view(f"u{map.size}")
+    function = reduction(operation, form)
+    return lambda old, new: function(old.view(code), new.view(code)).view(f"u{map.size}")
 
 
 def prefetch(group: "Group", site: "Site", maps: Lanes, *start: Lanes) -> None:
@@ -168,10 +231,15 @@ def _box(b: "BlockEmitter", operand: Operand, fields: Fields) -> tuple[str, int,
 
 def _fetch(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits cp.async.bulk.tensor to shared memory."""
-    target, tensor, barrier, *_ = b.operands(4 if fields["L2_cache_hint"] else 3)
+    more = bool(fields.get("multicast_cluster")) + bool(fields["L2_cache_hint"])
+    target, tensor, barrier, *rest = b.operands(3 + more)
     map, offset, start = _box(b, tensor, fields)
     (to, x), (of, y) = b.address(target), b.address(barrier)
-    b.call(fetch, b.site(offset=offset, extra=(x, y)), [to, map, of, *start])
+    site = b.site(offset=offset, extra=(x, y))
+    if fields.get("multicast_cluster"):
+        b.call(multicast, site, [to, map, of, b.read(rest[0], "u16"), *start])
+    else:
+        b.call(fetch, site, [to, map, of, *start])
 
 
 def _store(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
@@ -199,7 +267,12 @@ _RANK = ".<rank:1|2|3|4|5>d"
 _HINT = "[.L2::cache_hint]"
 FORMS: Table = (
     (
-        f"cp.async.bulk.tensor{_RANK}.<to:shared::cluster|shared::cta>.global[.tile]"
+        f"cp.async.bulk.tensor{_RANK}.<to:shared::cluster>.global[.tile]"
+        f".mbarrier::complete_tx::bytes[.multicast::cluster]{_HINT}",
+        _fetch,
+    ),
+    (
+        f"cp.async.bulk.tensor{_RANK}.<to:shared::cta>.global[.tile]"
         f".mbarrier::complete_tx::bytes{_HINT}",
         _fetch,
     ),

@@ -1,8 +1,10 @@
 """
 Products of a warpgroup, wgmma.mma_async (PTX ISA, "Asynchronous Warpgroup Level Matrix").
 
-The product is computed when it is issued. A row of A or B has 32 bytes along k for every type, so
-operands are gathered as units of 16 bytes through their matrix descriptors.
+The product is computed when it is issued: that no thread touches its registers before it has
+waited is checked when the kernel is compiled. A row of A or B has 32 bytes along k for every
+type, so operands are gathered as units of 16 bytes through their matrix descriptors. Where races
+are looked for, what it reads of shared memory counts as being read until the wait.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,7 @@ import numpy as np
 
 from ..scalars import Array, Lanes
 from ..syntax import Immediate, Instruction, Operand, Register, Vector
+from .bulk import unguarded
 from .forms import Fields, Table
 from .memory import emit_nothing
 from .operations import lanes_of
@@ -113,9 +116,34 @@ def _matrix(
             for descriptor, begin in zip(table[:, 0].tolist(), begins, strict=True)
         ]
     )
+    if group.machine.shared.races is not None:
+        _follow(group, site, index)
     units = group.machine.shared.view("c16")[index]
     values = _decode(units.view(np.uint8), kind)
     return values.transpose(0, 2, 1) if across else values
+
+
+def _follow(group: "Group", site: "Site", index: Array) -> None:
+    """Tells the race check which units of shared memory the products of warpgroups read."""
+    machine = group.machine
+    clocks: Any = machine.clocks
+    for lane, units in zip(group.lanes()[::_GROUP].tolist(), index, strict=True):
+        agent = lane // 32
+        column = int(clocks.product_column(agent))
+        time = int(clocks.committed[agent]) + 1
+        machine.shared.races.engine_read(site, lane, units.reshape(-1), 16, column, time)
+
+
+def commit(group: "Group") -> None:
+    """Runs wgmma.commit_group."""
+    if group.machine.clocks is not None:
+        group.machine.clocks.commit(group.lanes())
+
+
+def wait(group: "Group", pending: int) -> None:
+    """Runs wgmma.wait_group: products are done when they are issued."""
+    if group.machine.clocks is not None:
+        group.machine.clocks.wait(group.lanes(), pending)
 
 
 def _fragment(group: "Group", registers: tuple[Lanes, ...], kind: str) -> Array:
@@ -258,11 +286,20 @@ def _check(b: "BlockEmitter", total: str, kind: str, second: str, depth: int, n:
         raise b.error("has types or a shape that the PTX ISA doesn't")
 
 
+def _commit(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
+    """Emits wgmma.commit_group."""
+    b.operands(0)
+    unguarded(b)
+    b.lines.append(f"{b.use(commit, 'f_wgmma_commit')}(g)")
+
+
 def _wait(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
-    """Emits wgmma.wait_group: products are done when they are issued."""
+    """Emits wgmma.wait_group."""
     (count,) = b.operands(1)
     if not isinstance(count, Immediate):
         raise b.error("expects a constant")
+    unguarded(b)
+    b.lines.append(f"{b.use(wait, 'f_wgmma_wait')}(g, {count.value})")
 
 
 _N = "|".join(str(n) for n in range(8, 257, 8))
@@ -271,6 +308,7 @@ _FLOATS = "f16|bf16|tf32|e4m3|e5m2"
 FORMS: Table = (
     (f"{_HEAD}.<d:f32|f16>.<a:{_FLOATS}>.<b:{_FLOATS}>", _multiply),
     (f"{_HEAD}[.satfinite].<d:s32>.<a:s8|u8>.<b:s8|u8>", _multiply),
-    ("wgmma.<what:fence|commit_group>.sync.aligned", emit_nothing),
+    ("wgmma.fence.sync.aligned", emit_nothing),
+    ("wgmma.commit_group.sync.aligned", _commit),
     ("wgmma.wait_group.sync.aligned", _wait),
 )

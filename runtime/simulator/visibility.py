@@ -1,0 +1,207 @@
+"""
+What warps know of other clusters: release and acquire patterns in global memory.
+
+Knowledge of all warps of the launch is one array of times. It is made only where something was
+released, so that kernels whose CTAs don't talk to each other pay nothing.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .scalars import Array
+
+if TYPE_CHECKING:
+    from .clocks import Clocks
+    from .global_races import GlobalRaces
+    from .program import Site
+
+_MOST_BYTES = 1 << 28  # of knowledge that places hold; beyond it everything counts as ordered
+
+
+class Released:
+    """What was released at places of global memory: the times of all warps of the launch."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.overflows = False
+        self._places: dict[int, Array] = {}
+
+    def __bool__(self) -> bool:
+        """Says whether anything was released."""
+        return bool(self._places)
+
+    def at(self, address: int) -> Array | None:
+        """Returns what was released at a place."""
+        return self._places.get(address)
+
+    def add(self, address: int, first: int, times: Array, more: Array | None) -> None:
+        """Releases times of a cluster's warps, of which `first` is the first, and `more`."""
+        held = self._places.get(address)
+        if held is None:
+            if (len(self._places) + 1) * self.total * 8 > _MOST_BYTES:
+                self.overflows = True
+                return
+            held = self._places[address] = np.zeros(self.total, np.int64)
+        part = held[first : first + times.size]
+        np.maximum(part, times, out=part)
+        if more is not None:
+            np.maximum(held, more, out=held)
+
+
+class Foreign:
+    """
+    What the warps of one batch know of warps of other clusters, None for nothing.
+
+    `fenced` is what a warp knew at its last fence, `seen` what strong reads have found since:
+    another fence makes it known.
+    """
+
+    def __init__(self, clocks: "Clocks", races: "GlobalRaces", first: int) -> None:
+        self.clocks = clocks
+        self.races = races
+        self.first = first  # the batch's first warp in the launch
+        self.known = _nothing(clocks.agents)
+        self.fenced = _nothing(clocks.agents)
+        self.seen = _nothing(clocks.agents)
+        self._active = False
+        self._boxes: dict[tuple[str, int], tuple[Array | None, Array | None]] = {}
+
+    def known_times(self, agents: Array, others: Array) -> Array:
+        """Returns what warps know of warps of the launch, both counted from the batch's first."""
+        times = np.zeros(agents.size, np.int64)
+        if self.races.released.overflows:
+            return times + (1 << 60)
+        if not self._active:
+            return times
+        for agent in np.unique(agents).tolist():
+            known = self.known[agent]
+            if known is not None:
+                here = agents == agent
+                times[here] = known[others[here] + self.first]
+        return times
+
+    # Patterns.
+
+    def strong(self, site: "Site", address: Array, lanes: Array, write: bool) -> None:
+        """Takes strong accesses of lanes to places, in the order of the lanes."""
+        if site.scope in ("cta", "cluster"):
+            return
+        order = site.order
+        reads = not write or site.returns
+        releases = write and order in ("release", "acq_rel")
+        acquires = reads and order in ("acquire", "acq_rel")
+        if write and not releases and not self._any_fenced():
+            write = False
+        if not write and not self.races.released:
+            return
+        for place, lane in zip(address.tolist(), lanes.tolist(), strict=True):
+            agent = lane // 32
+            if reads:
+                self._acquire(agent, self.races.released.at(place), acquires)
+            if write:
+                self._release(agent, place, releases)
+
+    def _any_fenced(self) -> bool:
+        """Says whether some warp of the batch has passed a fence at gpu scope."""
+        clocks = self.clocks
+        return bool(clocks.known[:, clocks.fenced : clocks.bulk].any())
+
+    def _acquire(self, agent: int, times: Array | None, at_once: bool) -> None:
+        """Lets a warp see what was released; it knows it at once, or after a fence."""
+        if times is None:
+            return
+        if at_once:
+            self._learn(agent, times)
+        else:
+            self.seen[agent] = _joined(self.seen[agent], times.copy())
+
+    def _learn(self, agent: int, times: Array) -> None:
+        """Makes released times known to a warp."""
+        self._active = True
+        self.known[agent] = _joined(self.known[agent], times.copy())
+        clocks = self.clocks
+        begin = self.first + agent // clocks.domain * clocks.domain
+        row = clocks.known[agent, : clocks.domain]
+        np.maximum(row, times[begin : begin + clocks.domain], out=row)
+        clocks.version += 1
+
+    def _release(self, agent: int, place: int, everything: bool) -> None:
+        """Releases what a warp knows, or what it knew at its last fence."""
+        clocks = self.clocks
+        begin = 0 if everything else clocks.fenced
+        times = clocks.known[agent, begin : begin + clocks.domain]
+        more = (self.known if everything else self.fenced)[agent]
+        if times.any() or more is not None:
+            first = self.first + agent // clocks.domain * clocks.domain
+            self.races.released.add(place, first, times, more)
+            clocks.advance(np.array([agent]))
+
+    def fence(self, lanes: Array) -> None:
+        """Takes a fence at gpu scope by some lanes."""
+        clocks = self.clocks
+        agents = clocks.agents_of(lanes)
+        for agent in agents.tolist():
+            seen = self.seen[agent]
+            if seen is not None:
+                self._learn(agent, seen)
+                self.seen[agent] = None
+            self.fenced[agent] = self.known[agent]
+        clocks.known[agents, clocks.fenced : clocks.bulk] = clocks.known[agents, : clocks.domain]
+        clocks.advance(agents)
+
+    # Barriers within a cluster carry it on. A box holds what was put into it.
+
+    def put(self, box: tuple[str, int], agent: int) -> None:
+        """Joins what a warp knows to what a barrier holds."""
+        known, fenced = self._boxes.get(box, (None, None))
+        known, fenced = _joined(known, self.known[agent]), _joined(fenced, self.fenced[agent])
+        self._boxes[box] = known, fenced
+
+    def take(self, box: tuple[str, int], agent: int) -> None:
+        """Joins what a barrier holds to what a warp knows."""
+        known, fenced = self._boxes.get(box, (None, None))
+        self.known[agent] = _joined(self.known[agent], known)
+        self.fenced[agent] = _joined(self.fenced[agent], fenced)
+
+    def barrier(self, clocks: "Clocks") -> None:
+        """Joins what all warps of each CTA know."""
+        if not self._active:
+            return
+        for cta in range(clocks.agents // clocks.warps):
+            agents = range(cta * clocks.warps, (cta + 1) * clocks.warps)
+            self._boxes.pop(("all", cta), None)
+            for agent in agents:
+                self.put(("all", cta), agent)
+            for agent in agents:
+                self.take(("all", cta), agent)
+
+    def arrive(self, name: str, boxes: Array, agents: Array) -> None:
+        """Puts what warps know into the boxes of a barrier, one for each."""
+        if self._active:
+            for box, agent in zip(boxes.tolist(), agents.tolist(), strict=True):
+                self.put((name, box), agent)
+
+    def forget(self, name: str, boxes: Array) -> None:
+        """Empties the boxes of a barrier."""
+        if self._active:
+            for box in boxes.tolist():
+                self._boxes.pop((name, box), None)
+
+    def leave(self, name: str, boxes: Array, agents: Array) -> None:
+        """Takes what the boxes of a barrier hold, one for each warp."""
+        if self._active:
+            for box, agent in zip(boxes.tolist(), agents.tolist(), strict=True):
+                self.take((name, box), agent)
+
+
+def _nothing(count: int) -> list[Array | None]:
+    """Returns what warps know that know nothing."""
+    return [None] * count
+
+
+def _joined(one: Array | None, other: Array | None) -> Array | None:
+    """Returns the later of two times each; arrays are never changed once they are shared."""
+    if one is None or one is other:
+        return other
+    return one if other is None else np.maximum(one, other)
