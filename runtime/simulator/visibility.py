@@ -5,7 +5,7 @@ Knowledge of all warps of the launch is one array of times. It is made only wher
 released, so that kernels whose CTAs don't talk to each other pay nothing.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .global_races import GlobalRaces
     from .program import Site
 
+Knowledge: TypeAlias = "list[Array | None]"
 _MOST_BYTES = 1 << 28  # of knowledge that places hold; beyond it everything counts as ordered
 
 
@@ -61,9 +62,9 @@ class Foreign:
         self.clocks = clocks
         self.races = races
         self.first = first  # the batch's first warp in the launch
-        self.known = _nothing(clocks.agents)
-        self.fenced = _nothing(clocks.agents)
-        self.seen = _nothing(clocks.agents)
+        self.known: Knowledge = [None] * clocks.agents
+        self.fenced: Knowledge = [None] * clocks.agents
+        self.seen: Knowledge = [None] * clocks.agents
         self._active = False
         self._boxes: dict[tuple[str, int], tuple[Array | None, Array | None]] = {}
 
@@ -193,11 +194,6 @@ class Foreign:
         if self._active:
             for box, agent in zip(boxes.tolist(), agents.tolist(), strict=True):
                 self.take((name, box), agent)
-
-
-def _nothing(count: int) -> list[Array | None]:
-    """Returns what warps know that know nothing."""
-    return [None] * count
 
 
 def _joined(one: Array | None, other: Array | None) -> Array | None:
