@@ -16,7 +16,7 @@ Columns of a cluster with D warps:
     then         what arrives at mbarriers, by phase: a column for each mbarrier of the cluster
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,7 +24,6 @@ from .scalars import Array
 
 if TYPE_CHECKING:
     from .machine import Machine
-    from .visibility import Foreign
 
 WARP = 32
 _FIRST_MBARRIERS = 8  # columns at the beginning; twice as many where they don't suffice
@@ -58,7 +57,7 @@ class Clocks:
         self._used = [0] * len(self._clusters)  # columns of mbarriers, by cluster
         self._open = np.zeros((_FIRST_MBARRIERS, self.width), np.int64)
         self._closed = self._open.copy()
-        self.foreign: Foreign | None = None  # what is known of other clusters
+        self.foreign: Any = None  # what visibility.py keeps of other clusters
 
     @property
     def width(self) -> int:

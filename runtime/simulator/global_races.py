@@ -65,7 +65,7 @@ class GlobalRaces:
 
     def watch(self, machine: "Machine") -> None:
         """Takes a batch: its clocks learn of other clusters."""
-        machine.clocks.foreign = Foreign(machine.clocks, self, machine.first * self.warps)
+        machine.clocks.foreign = Foreign(machine.clocks, self.released, machine.first * self.warps)
 
     def shadow(self, allocation: Allocation) -> Shadow:
         """Returns the marks of an allocation."""

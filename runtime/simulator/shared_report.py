@@ -1,6 +1,10 @@
-"""Reports of races in shared memory: who, where, what would cure it."""
+"""
+Reports of races in shared memory: who, where, what would cure it.
 
-from typing import TYPE_CHECKING, Any
+`races` is the SharedRaces that found them.
+"""
+
+from typing import Any
 
 import numpy as np
 
@@ -9,12 +13,9 @@ from .marks import SHARED, add_finding, finding_of, numbers_of, place_of
 from .program import Site
 from .scalars import Array
 
-if TYPE_CHECKING:
-    from .races import SharedRaces
-
 
 def report_race(
-    races: "SharedRaces", site: Site, lanes: Array, units: Array, last: Array, wrote: bool
+    races: Any, site: Site, lanes: Array, units: Array, last: Array, wrote: bool
 ) -> None:
     """Adds a finding for each earlier instruction that the lanes race with."""
     for other, concerned, unit, mark in _pairs(races, lanes, units, last):
@@ -27,7 +28,7 @@ def report_race(
         )
 
 
-def report_proxy(races: "SharedRaces", site: Site, lanes: Array, units: Array, last: Array) -> None:
+def report_proxy(races: Any, site: Site, lanes: Array, units: Array, last: Array) -> None:
     """Adds a finding for each write that an engine may not see yet, for want of a proxy fence."""
     for other, concerned, unit, mark in _pairs(races, lanes, units, last):
         add_finding(
@@ -39,7 +40,7 @@ def report_proxy(races: "SharedRaces", site: Site, lanes: Array, units: Array, l
         )
 
 
-def _pairs(races: "SharedRaces", lanes: Array, units: Array, last: Array) -> Any:
+def _pairs(races: Any, lanes: Array, units: Array, last: Array) -> Any:
     """Yields other site, lanes, first unit and first mark of each earlier instruction."""
     numbers = numbers_of(last)
     for number in np.unique(numbers):
@@ -48,14 +49,14 @@ def _pairs(races: "SharedRaces", lanes: Array, units: Array, last: Array) -> Any
         yield races.sites.of(int(last[first])), lanes[chosen], int(units[first]), int(last[first])
 
 
-def _address(races: "SharedRaces", unit: int) -> int:
+def _address(races: Any, unit: int) -> int:
     """Returns the place in a CTA's shared memory of a unit."""
     address = unit * races.unit
     pitch = races.machine.shared.pitch
     return address % pitch if pitch else address
 
 
-def _lane(races: "SharedRaces", lanes: Array, mark: int) -> int:
+def _lane(races: Any, lanes: Array, mark: int) -> int:
     """Returns the lane of a mark that some lanes of the same cluster met."""
     machine, clocks = races.machine, races.clocks
     cluster = int(lanes[0]) // machine.padded // machine.cluster
@@ -66,7 +67,7 @@ def _lane(races: "SharedRaces", lanes: Array, mark: int) -> int:
 
 
 def _race(
-    races: "SharedRaces", site: Site, other: Site, lanes: Array, unit: int, mark: int, wrote: bool
+    races: Any, site: Site, other: Site, lanes: Array, unit: int, mark: int, wrote: bool
 ) -> Any:
     """Returns the finding of one pair of accesses."""
     machine = races.machine
@@ -93,9 +94,7 @@ def _race(
     )
 
 
-def _proxy(
-    races: "SharedRaces", site: Site, other: Site, lanes: Array, unit: int, mark: int
-) -> Any:
+def _proxy(races: Any, site: Site, other: Site, lanes: Array, unit: int, mark: int) -> Any:
     """Returns the finding of a write through one proxy and an access through another."""
     machine = races.machine
     address = _address(races, unit)
@@ -118,7 +117,7 @@ def _proxy(
     )
 
 
-def _cure(races: "SharedRaces", place: Place, mark: int, flies: bool) -> str:
+def _cure(races: Any, place: Place, mark: int, flies: bool) -> str:
     """Returns the sentence that says what would order a pair of accesses."""
     clocks, column = races.clocks, int(SHARED.agent(mark))
     if flies:

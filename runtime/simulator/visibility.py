@@ -13,7 +13,6 @@ from .scalars import Array
 
 if TYPE_CHECKING:
     from .clocks import Clocks
-    from .global_races import GlobalRaces
     from .program import Site
 
 Knowledge: TypeAlias = "list[Array | None]"
@@ -58,9 +57,9 @@ class Foreign:
     another fence makes it known.
     """
 
-    def __init__(self, clocks: "Clocks", races: "GlobalRaces", first: int) -> None:
+    def __init__(self, clocks: "Clocks", released: Released, first: int) -> None:
         self.clocks = clocks
-        self.races = races
+        self.released = released
         self.first = first  # the batch's first warp in the launch
         self.known: Knowledge = [None] * clocks.agents
         self.fenced: Knowledge = [None] * clocks.agents
@@ -71,7 +70,7 @@ class Foreign:
     def known_times(self, agents: Array, others: Array) -> Array:
         """Returns what warps know of warps of the launch, both counted from the batch's first."""
         times = np.zeros(agents.size, np.int64)
-        if self.races.released.overflows:
+        if self.released.overflows:
             return times + (1 << 60)
         if not self._active:
             return times
@@ -94,12 +93,12 @@ class Foreign:
         acquires = reads and order in ("acquire", "acq_rel")
         if write and not releases and not self._any_fenced():
             write = False
-        if not write and not self.races.released:
+        if not write and not self.released:
             return
         for place, lane in zip(address.tolist(), lanes.tolist(), strict=True):
             agent = lane // 32
             if reads:
-                self._acquire(agent, self.races.released.at(place), acquires)
+                self._acquire(agent, self.released.at(place), acquires)
             if write:
                 self._release(agent, place, releases)
 
@@ -135,7 +134,7 @@ class Foreign:
         more = (self.known if everything else self.fenced)[agent]
         if times.any() or more is not None:
             first = self.first + agent // clocks.domain * clocks.domain
-            self.races.released.add(place, first, times, more)
+            self.released.add(place, first, times, more)
             clocks.advance(np.array([agent]))
 
     def fence(self, lanes: Array) -> None:
