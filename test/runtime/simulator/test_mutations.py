@@ -1,7 +1,6 @@
 """Correct kernels without one of their barriers or waits: the checks find what is missing."""
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -9,10 +8,17 @@ import numpy as np
 import pytest
 
 from tilewright import attention
-from tilewright.runtime import simulator
 from tilewright.runtime.artifact import KernelArtifact
 from tilewright.runtime.errors import KernelFault
 from tilewright.runtime.simulator_device import SimulatorDevice, SimulatorKernel
+from tilewright.test.runtime.simulator.cases import CASES
+from tilewright.test.runtime.simulator.mutations import (
+    REDUNDANT,
+    alone,
+    missed,
+    mutations,
+    needed,
+)
 
 SYNCHRONISES = re.compile(r"\s*(bar\.sync|cp\.async\.wait_group)\b")
 
@@ -31,52 +37,34 @@ def without(ptx: str, dropped: int) -> str:
     return "\n".join(lines)
 
 
-def matmul(ptx: str) -> tuple[simulator.Finding, ...]:
-    """Runs the tiled product of the corpus over three tiles; returns what is found."""
-    device = simulator.Device("all")
-    a, b = np.random.default_rng(0).normal(size=(2, 48, 48)).astype("f4")
-    arguments = [device.array(a), device.array(b), device.empty((48, 48), "f32"), 48, 48, 48]
-    return device.load(ptx)["matmul"].launch((3, 3), (16, 16), arguments).findings
+# Kernels that wait for each other by barriers and cp.async alone.
+FOLLOWED = (
+    "matmul",
+    "attention",
+    "gemm_sm80",
+    "turns",
+    "block_scan",
+    "transpose",
+    "layer_norm",
+)
 
 
-def corpus_attention(ptx: str) -> tuple[simulator.Finding, ...]:
-    """Runs the attention of the corpus over four tiles of keys; returns what is found."""
-    device = simulator.Device("all")
-    words = np.random.default_rng(1).standard_normal((3, 2, 256, 128)).astype("f4").view("u4") >> 16
-    buffers = [device.array(word.astype("u2"), "bf16") for word in words]
-    out = device.empty((2, 256, 128), "bf16")
-    kernel = device.load(ptx)["attention"]
-    return kernel.launch(
-        (4, 2), 128, [*buffers, out, 256, 0.125], shared_bytes=5 * 64 * 256
-    ).findings
+@pytest.mark.parametrize("name", FOLLOWED)
+def test_every_needed_barrier_and_wait_of_the_corpus_is_missed(name: str) -> None:
+    assert len(needed(name, CASES[name])) >= 2
+    assert missed(name, CASES[name]) == []
 
 
-CORPUS: dict[str, Callable[[str], tuple[simulator.Finding, ...]]] = {
-    "simt.ptx": matmul,
-    "attention.ptx": corpus_attention,
-}
-
-
-def found(run: Callable[[str], tuple[simulator.Finding, ...]], ptx: str) -> list[str]:
-    """Returns the kinds of what is found in a text."""
-    try:
-        return [finding.kind for finding in run(ptx)]
-    except simulator.SimulationError as error:
-        return [error.finding.kind]
-
-
-@pytest.mark.parametrize("name", CORPUS)
-def test_nothing_is_found_in_a_kernel_of_the_corpus(corpus: Any, name: str) -> None:
-    assert found(CORPUS[name], corpus(name)) == []
-
-
-@pytest.mark.parametrize("name", CORPUS)
-def test_every_barrier_and_wait_of_the_corpus_is_missed(corpus: Any, name: str) -> None:
-    """Tiles are loaded into buffers used before, and read by other warps: all are needed."""
-    text = corpus(name)
-    dropped = places(text)
-    assert len(dropped) == {"simt.ptx": 2, "attention.ptx": 4}[name]
-    assert [number for number in dropped if not found(CORPUS[name], without(text, number))] == []
+@pytest.mark.parametrize("name", REDUNDANT)
+def test_what_is_redundant_is_there_and_changes_no_result(name: str) -> None:
+    case = CASES[name]
+    text = alone(case.text, case.entry)
+    chosen = [each for each in mutations(case) if each.name in REDUNDANT[name]]
+    assert {each.name for each in chosen} == set(REDUNDANT[name])
+    for each in chosen:
+        outcome = case.run(each.apply(text))
+        assert (each.name, outcome.findings) == (each.name, ())
+        assert outcome.error <= case.tolerance
 
 
 class Mutant(SimulatorDevice):
