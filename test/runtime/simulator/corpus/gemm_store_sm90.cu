@@ -8,7 +8,7 @@
 constexpr int BM = 128, BN = 64, BK = 64, STAGES = 3;
 constexpr int A_BYTES = BM * BK * 2, STAGE = A_BYTES + BN * BK * 2, OUT = 64 * BN * 2;
 
-extern "C" __global__ void __launch_bounds__(384)
+extern "C" __global__ void __launch_bounds__(384, 1)
     gemm(const __grid_constant__ Map a, const __grid_constant__ Map b, const __grid_constant__ Map c,
          int m, int n, int k) {
   extern __shared__ __align__(1024) char smem[];
