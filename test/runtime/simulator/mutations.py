@@ -1,9 +1,10 @@
 """
 Correct kernels of the corpus with one synchronisation changed, and which of the changes matter.
 
-A mutation drops a line, lets a wait for an mbarrier end at once, or changes the bytes that one
-expects. It is needed, that is, some legal schedule gives another result or none at all, unless
-REDUNDANT says why not. Everything there was decided from the kernels and the PTX ISA.
+A mutation drops a line, lets a wait for an mbarrier end at once, lets one group more stay in
+flight, or changes the bytes that an mbarrier expects. It is needed, that is, some legal schedule
+gives another result or none at all, unless REDUNDANT says why not. Everything there was decided
+from the kernels and the PTX ISA.
 """
 
 import re
@@ -27,6 +28,7 @@ _DROPPED = re.compile(
 )
 _WAIT = re.compile(r"\s*mbarrier\.try_wait\S*\s+(?P<flag>[%\w]+),")
 _EXPECT = re.compile(r"(?P<head>\s*mbarrier\.arrive\.expect_tx.*,\s*)(?P<bytes>[%\w]+);")
+_GROUPS = re.compile(r"(?P<head>\s*(?P<name>[\w.]+\.wait_group(?:\.read)?)\S*\s+)(?P<left>\d+);")
 _ENTRY = re.compile(r"\s*(?:\.visible\s+)?\.entry\s+(\w+)")
 
 
@@ -72,8 +74,11 @@ REDUNDANT: dict[str, dict[str, str]] = {
 def _changes(line: str) -> Iterator[tuple[str, str]]:
     """Yields what a line may become, with the operation that goes."""
     dropped, wait, expect = _DROPPED.match(line), _WAIT.match(line), _EXPECT.match(line)
+    groups = _GROUPS.match(line)
     if dropped:
         yield dropped[1], ""
+    if groups:
+        yield f"{groups['name']} + 1", f"{groups['head']}{int(groups['left']) + 1};"
     if wait:
         yield "mbarrier.try_wait", f"setp.eq.u32 {wait['flag']}, 0, 0;"
     if expect:
@@ -95,11 +100,11 @@ def alone(text: str, entry: str) -> str:
     return "\n".join(lines)
 
 
-def mutations(case: Case) -> list[Mutation]:
-    """Returns all mutations of the kernel of a case, in the order of its lines."""
+def mutations(text: str, entry: str) -> list[Mutation]:
+    """Returns all mutations of one kernel of a text, in the order of its lines."""
     found: list[Mutation] = []
     count: dict[str, int] = {}
-    for number, line in enumerate(alone(case.text, case.entry).splitlines(), 1):
+    for number, line in enumerate(alone(text, entry).splitlines(), 1):
         for operation, contents in _changes(line):
             count[operation] = count.get(operation, 0) + 1
             found.append(Mutation(number, operation, count[operation], contents))
@@ -108,7 +113,8 @@ def mutations(case: Case) -> list[Mutation]:
 
 def needed(name: str, case: Case) -> list[Mutation]:
     """Returns the mutations of a case that matter."""
-    return [each for each in mutations(case) if each.name not in REDUNDANT.get(name, {})]
+    redundant = REDUNDANT.get(name, {})
+    return [each for each in mutations(case.text, case.entry) if each.name not in redundant]
 
 
 def kinds(case: Case, text: str) -> list[str]:

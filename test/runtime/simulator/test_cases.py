@@ -2,14 +2,32 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
+from tilewright.runtime.simulator.scheduler import Scheduler
 from tilewright.test.runtime.simulator import cases
 from tilewright.test.runtime.simulator.cases import CASES, Outcome
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_kernel_agrees_with_float64(name: str) -> None:
+    case = CASES[name]
+    outcome = case.run(case.text)
+    assert outcome.findings == ()
+    assert outcome.error <= case.tolerance
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_order_of_blocks_changes_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Groups run in any order: results stay, and the checks still find nothing."""
+    generator = np.random.default_rng()
+
+    def pick(scheduler: Scheduler) -> int:
+        ready = sorted(scheduler.ready)
+        return ready[int(generator.integers(len(ready)))] if ready else -1
+
+    monkeypatch.setattr(Scheduler, "_pick", pick)
     case = CASES[name]
     outcome = case.run(case.text)
     assert outcome.findings == ()
@@ -40,14 +58,14 @@ def test_gemms_of_other_sizes(m: int, n: int, k: int) -> None:
         assert (outcome.findings, outcome.error) == ((), 0)
 
 
-@pytest.mark.parametrize("ctas", [1, 7, 40])
+@pytest.mark.parametrize("ctas", [1, 7, 20])
 def test_stream_k_on_other_numbers_of_ctas(ctas: int) -> None:
-    """One CTA has no help; with forty a tile has up to five parts, and some CTAs have no step."""
+    """One CTA has no help; of twenty some have no step, and they are more than run at once."""
     outcome = cases.stream_k(CASES["stream_k"].text, ctas=ctas)
     assert (outcome.findings, outcome.error) == ((), 0)
 
 
 def test_a_barrier_of_a_grid_of_several_batches() -> None:
-    """40 CTAs of 128 threads are more than the 4096 lanes that run at once."""
-    outcome = cases.grid_rounds(CASES["grid_rounds"].text, ctas=40, threads=128)
+    """33 CTAs of 128 threads are more than the 4096 lanes that run at once."""
+    outcome = cases.grid_rounds(CASES["grid_rounds"].text, ctas=33, threads=128)
     assert (outcome.findings, outcome.error) == ((), 0)

@@ -59,12 +59,59 @@ def test_every_needed_barrier_and_wait_of_the_corpus_is_missed(name: str) -> Non
 def test_what_is_redundant_is_there_and_changes_no_result(name: str) -> None:
     case = CASES[name]
     text = alone(case.text, case.entry)
-    chosen = [each for each in mutations(case) if each.name in REDUNDANT[name]]
+    chosen = [each for each in mutations(case.text, case.entry) if each.name in REDUNDANT[name]]
     assert {each.name for each in chosen} == set(REDUNDANT[name])
     for each in chosen:
         outcome = case.run(each.apply(text))
         assert (each.name, outcome.findings) == (each.name, ())
         assert outcome.error <= case.tolerance
+
+
+@pytest.mark.parametrize(
+    ("line", "operations"),
+    [
+        ("bar.sync \t0;", ["bar.sync"]),
+        ("barrier.cta.sync.aligned 1, 64;", ["barrier.cta.sync"]),
+        ("bar.arrive %r1, 256;", ["bar.arrive"]),
+        ("cp.async.commit_group;", ["cp.async.commit_group"]),
+        ("cp.async.wait_group 1;", ["cp.async.wait_group", "cp.async.wait_group + 1"]),
+        ("cp.async.wait_all;", ["cp.async.wait_all"]),
+        ("cp.async.bulk.commit_group;", ["cp.async.bulk.commit_group"]),
+        (
+            "cp.async.bulk.wait_group.read 0;",
+            ["cp.async.bulk.wait_group.read", "cp.async.bulk.wait_group.read + 1"],
+        ),
+        ("cp.async.mbarrier.arrive.noinc.shared.b64 [%r1];", ["cp.async.mbarrier.arrive"]),
+        ("wgmma.fence.sync.aligned;", ["wgmma.fence"]),
+        ("wgmma.wait_group.sync.aligned 0;", ["wgmma.wait_group", "wgmma.wait_group + 1"]),
+        ("fence.proxy.async.shared::cta;", ["fence.proxy.async"]),
+        ("fence.acq_rel.gpu;", ["fence.acq_rel"]),
+        ("membar.gl;", ["membar"]),
+        ("barrier.cluster.arrive;", ["barrier.cluster.arrive"]),
+        ("mbarrier.arrive.shared::cta.b64 _, [%r1];", ["mbarrier.arrive"]),
+        ("mbarrier.try_wait.parity.shared.b64 p, [%r1], 0;", ["mbarrier.try_wait"]),
+        (
+            "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r1], 512;",
+            ["expect_tx add 16", "expect_tx sub 16"],
+        ),
+        ("mbarrier.init.shared::cta.b64 [%r1], 1;", []),
+        ("wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16 {%f1}, %rd1, %rd2, p, 1, 1;", []),
+    ],
+)
+def test_what_synchronises_is_changed(line: str, operations: list[str]) -> None:
+    text = f".visible .entry k()\n{{\n{line}\n}}"
+    found = mutations(text, "k")
+    assert [each.operation for each in found] == operations
+    assert all(each.line == 3 and each.contents != line for each in found)
+
+
+def test_a_kernel_alone_keeps_its_lines() -> None:
+    case = CASES["grid_rounds"]
+    lines, rest = case.text.splitlines(), alone(case.text, case.entry).splitlines()
+    assert len(rest) == len(lines)
+    assert {number for number, line in enumerate(lines) if "membar" in line and rest[number]}
+    assert all(part in ("", line) for part, line in zip(rest, lines, strict=True))
+    assert not any("stream_k_param" in part for part in rest)
 
 
 class Mutant(SimulatorDevice):
