@@ -58,6 +58,14 @@ BUGS = {
         (7, 0, 0),
         (999 - 7 * 128, 0, 0),
     ),
+    "bounds_shared": Bug(
+        "bounds",
+        "ld.shared",
+        1,
+        128,
+        lambda device: [*integers(device, 128, 128)],
+        tid=(96, 0, 0),
+    ),
     "alignment": Bug(
         "alignment",
         "ld.global.v4",
@@ -80,6 +88,14 @@ BUGS = {
     ),
     "deadlock": Bug(
         "deadlock", "mbarrier.try_wait", 1, 128, lambda device: [*integers(device, 128)]
+    ),
+    "mbarrier": Bug(
+        "mbarrier",
+        "mbarrier.arrive",
+        1,
+        128,
+        lambda device: [*integers(device, 128)],
+        tid=(64, 0, 0),
     ),
     "in_flight": Bug(
         "in-flight", "cp.async.cg", 1, 32, lambda device: [*integers(device, 128, 128), 3]
@@ -107,15 +123,17 @@ def places(text: str, line: int, opcode: str) -> set[int]:
 
 
 def report(name: str) -> simulator.Finding:
-    """Runs the kernel of a bug; returns the first thing found."""
+    """Runs the kernel of a bug; returns the one thing found."""
     bug = BUGS[name]
     device = simulator.Device("all")
     kernel = device.load((FOLDER / f"{name}.ptx").read_text())[name]
     arguments = bug.arguments(device)
     try:
-        return kernel.launch(bug.grid, bug.block, arguments).findings[0]
+        findings = kernel.launch(bug.grid, bug.block, arguments).findings
     except simulator.SimulationError as error:
         return error.finding
+    assert len(findings) == 1, findings
+    return findings[0]
 
 
 @pytest.mark.parametrize("name", BUGS)

@@ -58,6 +58,14 @@ def test_gemms_of_other_sizes(m: int, n: int, k: int) -> None:
         assert (outcome.findings, outcome.error) == ((), 0)
 
 
+@pytest.mark.parametrize("entry", ["gemm_ss", "gemm_rs"])
+@pytest.mark.parametrize(("m", "n", "k"), [(128, 64, 64), (300, 136, 328)])
+def test_warp_specialised_gemms_of_other_sizes(entry: str, m: int, n: int, k: int) -> None:
+    """One step; then six in nine CTAs, and a size that fits no tile."""
+    outcome = cases.gemm_sm90(entry, CASES[entry].text, m, n, k)
+    assert (outcome.findings, outcome.error) == ((), 0)
+
+
 @pytest.mark.parametrize("ctas", [1, 7, 20])
 def test_stream_k_on_other_numbers_of_ctas(ctas: int) -> None:
     """One CTA has no help; of twenty some have no step, and they are more than run at once."""
