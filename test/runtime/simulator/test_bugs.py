@@ -41,6 +41,11 @@ def integers(device: simulator.Device, *sizes: int) -> list[simulator.Buffer]:
     return [device.array(random.integers(0, 100, size).astype("i4")) for size in sizes]
 
 
+def matrices(device: simulator.Device) -> list[simulator.Buffer]:
+    """Returns the operands of a wgmma, and a buffer for its sums."""
+    return [device.array(np.zeros(2048, "u4")), device.empty(256, "f32")]
+
+
 def freed(device: simulator.Device) -> list[Any]:
     """Returns a buffer, the address of one that was freed, and a buffer."""
     live, dead, out = integers(device, 128, 128, 256)
@@ -99,6 +104,50 @@ BUGS = {
     ),
     "in_flight": Bug(
         "in-flight", "cp.async.cg", 1, 32, lambda device: [*integers(device, 128, 128), 3]
+    ),
+    "race_global": Bug(
+        "race",
+        "ld.global",
+        3,
+        128,
+        lambda device: [*integers(device, 384, 384, 384)],
+        other="st.global",
+    ),
+    "divergence": Bug(
+        "divergence", "bar.sync", 1, 128, lambda device: [*integers(device, 128, 128)]
+    ),
+    "in_flight_store": Bug(
+        "in-flight",
+        "cp.async.bulk.global",
+        2,
+        128,
+        lambda device: [*integers(device, 256, 256)],
+    ),
+    "proxy": Bug(
+        "proxy",
+        "cp.async.bulk.global",
+        2,
+        128,
+        lambda device: [*integers(device, 256, 256)],
+        other="st.shared",
+    ),
+    "transaction": Bug(
+        "transaction",
+        "mbarrier.try_wait",
+        1,
+        128,
+        lambda device: [*integers(device, 128, 128)],
+        other="mbarrier.arrive.expect_tx",
+    ),
+    "wgmma_wait": Bug("wgmma", "st.global", 1, 128, matrices, other="wgmma.mma_async"),
+    "wgmma_fence": Bug("wgmma", "wgmma.mma_async", 1, 128, matrices),
+    "registers": Bug(
+        "registers",
+        "setmaxnreg.inc",
+        1,
+        384,
+        lambda device: [*integers(device, 384)],
+        tid=(128, 0, 0),
     ),
 }
 
