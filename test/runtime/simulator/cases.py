@@ -263,6 +263,50 @@ def layer_norm(text: str) -> Outcome:
     return Outcome(report.findings, out.numpy(), want)
 
 
+def cluster_histogram(text: str) -> Outcome:
+    """Runs the histogram of cluster.cu: two clusters of two CTAs, twenty counters in each CTA."""
+    device = simulator.Device("all")
+    x = whole(1000, low=0, high=40)
+    counts = device.array(np.zeros(40, "u4"))
+    arguments = [device.array(x.astype("u4")), counts, 1000, 20]
+    report = device.load(text)["histogram"].launch(4, 128, arguments, cluster=(2, 1, 1))
+    return Outcome(report.findings, counts.numpy(), np.bincount(x, minlength=40))
+
+
+def cluster_sums(text: str) -> Outcome:
+    """Runs the sums of cluster.cu: two clusters of three CTAs, every CTA has its cluster's sum."""
+    device = simulator.Device("all")
+    x = whole(6, 32, low=0, high=1000)
+    out = device.empty(6, "u32")
+    arguments = [device.array(x.astype("u4")), out]
+    report = device.load(text)["sums"].launch(6, 32, arguments, cluster=(3, 1, 1))
+    return Outcome(report.findings, out.numpy(), x.reshape(2, 96).sum(1).repeat(3))
+
+
+def multicast(text: str) -> Outcome:
+    """Runs the multicast of cluster.cu: two clusters of two CTAs, five tiles."""
+    device = simulator.Device("all")
+    x = whole(5, 32, 32, low=-100, high=100)
+    buffer, out = device.array(x.astype("f4").reshape(160, 32)), device.empty((4, 32, 32), "f32")
+    arguments = [_rows(device, buffer, (32, 16), "none"), out, 5]
+    report = device.load(text)["multicast"].launch(4, 256, arguments, cluster=(2, 1, 1))
+    want = x.sum(0) * np.array([1, 2, 1, 2])[:, None, None]
+    return Outcome(report.findings, out.numpy(), want)
+
+
+def ring(text: str, size: int = 3) -> Outcome:
+    """Runs the ring of cluster.cu in two clusters of `size` CTAs."""
+    device = simulator.Device("all")
+    own = whole(2, size, 64, low=0, high=1 << 20)
+    out = device.empty((2, size, 64), "u32")
+    arguments = [device.array(own.astype("u4")), out]
+    report = device.load(text)["ring"].launch(2 * size, 64, arguments, cluster=(size, 1, 1))
+    want = own
+    for _ in range(size):
+        want = (3 * np.roll(want, 1, 1) + own) % 2**32
+    return Outcome(report.findings, out.numpy(), want)
+
+
 CASES = {
     "matmul": Case("simt.ptx", "matmul", matmul),
     "attention": Case("attention.ptx", "attention", attention, 0.02),
@@ -282,4 +326,8 @@ CASES = {
     "transpose": Case("warp.ptx", "transpose", transpose),
     "histogram": Case("warp.ptx", "histogram", histogram),
     "layer_norm": Case("warp.ptx", "layer_norm", layer_norm, 1e-4),
+    "cluster_histogram": Case("cluster.ptx", "histogram", cluster_histogram),
+    "cluster_sums": Case("cluster.ptx", "sums", cluster_sums),
+    "multicast": Case("cluster.ptx", "multicast", multicast),
+    "ring": Case("cluster.ptx", "ring", ring),
 }

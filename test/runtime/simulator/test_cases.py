@@ -77,3 +77,10 @@ def test_a_barrier_of_a_grid_of_several_batches() -> None:
     """33 CTAs of 128 threads are more than the 4096 lanes that run at once."""
     outcome = cases.grid_rounds(CASES["grid_rounds"].text, ctas=33, threads=128)
     assert (outcome.findings, outcome.error) == ((), 0)
+
+
+@pytest.mark.parametrize("size", [1, 2, 8])
+def test_rings_of_other_sizes(size: int) -> None:
+    """A CTA alone sends to itself; eight CTAs are the most that every GPU takes."""
+    outcome = cases.ring(CASES["ring"].text, size)
+    assert (outcome.findings, outcome.error) == ((), 0)
