@@ -1,7 +1,6 @@
 """Correct kernels without one of their barriers or waits: the checks find what is missing."""
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -9,10 +8,17 @@ import numpy as np
 import pytest
 
 from tilewright import attention
-from tilewright.runtime import simulator
 from tilewright.runtime.artifact import KernelArtifact
 from tilewright.runtime.errors import KernelFault
 from tilewright.runtime.simulator_device import SimulatorDevice, SimulatorKernel
+from tilewright.test.runtime.simulator.cases import CASES
+from tilewright.test.runtime.simulator.mutations import (
+    REDUNDANT,
+    alone,
+    missed,
+    mutations,
+    needed,
+)
 
 SYNCHRONISES = re.compile(r"\s*(bar\.sync|cp\.async\.wait_group)\b")
 
@@ -31,52 +37,72 @@ def without(ptx: str, dropped: int) -> str:
     return "\n".join(lines)
 
 
-def matmul(ptx: str) -> tuple[simulator.Finding, ...]:
-    """Runs the tiled product of the corpus over three tiles; returns what is found."""
-    device = simulator.Device("all")
-    a, b = np.random.default_rng(0).normal(size=(2, 48, 48)).astype("f4")
-    arguments = [device.array(a), device.array(b), device.empty((48, 48), "f32"), 48, 48, 48]
-    return device.load(ptx)["matmul"].launch((3, 3), (16, 16), arguments).findings
+SYNCHRONISED = [name for name, case in CASES.items() if mutations(case.text, case.entry)]
 
 
-def corpus_attention(ptx: str) -> tuple[simulator.Finding, ...]:
-    """Runs the attention of the corpus over four tiles of keys; returns what is found."""
-    device = simulator.Device("all")
-    words = np.random.default_rng(1).standard_normal((3, 2, 256, 128)).astype("f4").view("u4") >> 16
-    buffers = [device.array(word.astype("u2"), "bf16") for word in words]
-    out = device.empty((2, 256, 128), "bf16")
-    kernel = device.load(ptx)["attention"]
-    return kernel.launch(
-        (4, 2), 128, [*buffers, out, 256, 0.125], shared_bytes=5 * 64 * 256
-    ).findings
+@pytest.mark.parametrize("name", SYNCHRONISED)
+def test_every_needed_synchronisation_of_the_corpus_is_missed(name: str) -> None:
+    assert needed(name, CASES[name])
+    assert missed(name, CASES[name]) == []
 
 
-CORPUS: dict[str, Callable[[str], tuple[simulator.Finding, ...]]] = {
-    "simt.ptx": matmul,
-    "attention.ptx": corpus_attention,
-}
+@pytest.mark.parametrize("name", REDUNDANT)
+def test_what_is_redundant_is_there_and_changes_no_result(name: str) -> None:
+    case = CASES[name]
+    text = alone(case.text, case.entry)
+    chosen = [each for each in mutations(case.text, case.entry) if each.name in REDUNDANT[name]]
+    assert {each.name for each in chosen} == set(REDUNDANT[name])
+    for each in chosen:
+        outcome = case.run(each.apply(text))
+        assert (each.name, outcome.findings) == (each.name, ())
+        assert outcome.error <= case.tolerance
 
 
-def found(run: Callable[[str], tuple[simulator.Finding, ...]], ptx: str) -> list[str]:
-    """Returns the kinds of what is found in a text."""
-    try:
-        return [finding.kind for finding in run(ptx)]
-    except simulator.SimulationError as error:
-        return [error.finding.kind]
+@pytest.mark.parametrize(
+    ("line", "operations"),
+    [
+        ("bar.sync \t0;", ["bar.sync"]),
+        ("barrier.cta.sync.aligned 1, 64;", ["barrier.cta.sync"]),
+        ("bar.arrive %r1, 256;", ["bar.arrive"]),
+        ("cp.async.commit_group;", ["cp.async.commit_group"]),
+        ("cp.async.wait_group 1;", ["cp.async.wait_group", "cp.async.wait_group + 1"]),
+        ("cp.async.wait_all;", ["cp.async.wait_all"]),
+        ("cp.async.bulk.commit_group;", ["cp.async.bulk.commit_group"]),
+        (
+            "cp.async.bulk.wait_group.read 0;",
+            ["cp.async.bulk.wait_group.read", "cp.async.bulk.wait_group.read + 1"],
+        ),
+        ("cp.async.mbarrier.arrive.noinc.shared.b64 [%r1];", ["cp.async.mbarrier.arrive"]),
+        ("wgmma.fence.sync.aligned;", ["wgmma.fence"]),
+        ("wgmma.wait_group.sync.aligned 0;", ["wgmma.wait_group", "wgmma.wait_group + 1"]),
+        ("fence.proxy.async.shared::cta;", ["fence.proxy.async"]),
+        ("fence.acq_rel.gpu;", ["fence.acq_rel"]),
+        ("membar.gl;", ["membar"]),
+        ("barrier.cluster.arrive;", ["barrier.cluster.arrive"]),
+        ("mbarrier.arrive.shared::cta.b64 _, [%r1];", ["mbarrier.arrive"]),
+        ("mbarrier.try_wait.parity.shared.b64 p, [%r1], 0;", ["mbarrier.try_wait"]),
+        (
+            "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r1], 512;",
+            ["expect_tx add 16", "expect_tx sub 16"],
+        ),
+        ("mbarrier.init.shared::cta.b64 [%r1], 1;", []),
+        ("wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16 {%f1}, %rd1, %rd2, p, 1, 1;", []),
+    ],
+)
+def test_what_synchronises_is_changed(line: str, operations: list[str]) -> None:
+    text = f".visible .entry k()\n{{\n{line}\n}}"
+    found = mutations(text, "k")
+    assert [each.operation for each in found] == operations
+    assert all(each.line == 3 and each.contents != line for each in found)
 
 
-@pytest.mark.parametrize("name", CORPUS)
-def test_nothing_is_found_in_a_kernel_of_the_corpus(corpus: Any, name: str) -> None:
-    assert found(CORPUS[name], corpus(name)) == []
-
-
-@pytest.mark.parametrize("name", CORPUS)
-def test_every_barrier_and_wait_of_the_corpus_is_missed(corpus: Any, name: str) -> None:
-    """Tiles are loaded into buffers used before, and read by other warps: all are needed."""
-    text = corpus(name)
-    dropped = places(text)
-    assert len(dropped) == {"simt.ptx": 2, "attention.ptx": 4}[name]
-    assert [number for number in dropped if not found(CORPUS[name], without(text, number))] == []
+def test_a_kernel_alone_keeps_its_lines() -> None:
+    case = CASES["grid_rounds"]
+    lines, rest = case.text.splitlines(), alone(case.text, case.entry).splitlines()
+    assert len(rest) == len(lines)
+    assert {number for number, line in enumerate(lines) if "membar" in line and rest[number]}
+    assert all(part in ("", line) for part, line in zip(rest, lines, strict=True))
+    assert not any("stream_k_param" in part for part in rest)
 
 
 class Mutant(SimulatorDevice):
