@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import LaunchError
+from .errors import Finding, LaunchError
 from .launch import (
     MAX_BLOCK,
     MAX_GRID,
@@ -43,11 +43,12 @@ DTYPES = {
 }
 _NAMES = {np.dtype(code): name for name, code in DTYPES.items() if name != "bf16"}
 _ALWAYS = frozenset({"bounds", "alignment", "use-after-free", "deadlock"})
-CHECKS = _ALWAYS | {"uninitialised", "race", "in-flight"}
+_STATIC = frozenset({"wgmma"})  # made once for each kernel, before it runs
+CHECKS = _ALWAYS | _STATIC | {"uninitialised", "race", "in-flight"}
 # Most are always made: what they refuse has no meaning that could be computed.
 _SETS = {
     "none": _ALWAYS,
-    "default": _ALWAYS,
+    "default": _ALWAYS | _STATIC,
     "all": CHECKS,
 }
 
@@ -167,9 +168,20 @@ class Kernel:
         from .execution import run
 
         report = run(launch, max_steps)
+        if "wgmma" in device.checks:
+            report.findings = (*self._hazards(), *report.findings)
         if observer is not None:
             report.profile.lines = observer.lines() if profile else ()
         return report
+
+    def _hazards(self) -> tuple[Finding, ...]:
+        """Returns what is wrong with the registers of wgmma, found at the first launch."""
+        from .hazards import hazards
+
+        program = self.program
+        if program.hazards is None:
+            program.hazards = hazards(program.module, program.function)
+        return program.hazards
 
     def _compile_observed(self, values: bool) -> "Program":
         """Returns the program that tells an observer of each instruction."""
@@ -234,8 +246,10 @@ class Device:
     A simulated GPU: memory of its own, and the checks that its launches make.
 
     `checks` is "none", "default", "all", or names out of CHECKS. Bounds, alignment, use after
-    free and deadlock are always checked; "all" adds reads of memory that nobody wrote, and
-    what `Report.findings` lists: races in shared memory and copies in flight at exit.
+    free and deadlock are always checked. "default" adds what costs no time while a kernel runs:
+    accesses of registers of wgmma in flight, and fences that it lacks. "all" adds reads of
+    memory that nobody wrote, races in shared memory and copies in flight at exit. What doesn't
+    end a launch is listed in `Report.findings`.
     """
 
     def __init__(self, checks: str | Iterable[str] = "default") -> None:

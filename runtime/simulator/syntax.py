@@ -1,5 +1,6 @@
 """The syntax tree of a PTX module, as the parser makes it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -102,6 +103,28 @@ class Pair:
 Operand: TypeAlias = (
     Register | Special | Immediate | SymbolAddress | Name | Negated | Address | Vector | Pair
 )
+
+
+def registers_of(operand: Operand) -> Iterator[Register]:
+    """Yields the registers of an operand."""
+    match operand:
+        case Register():
+            yield operand
+        case Negated():
+            yield operand.register
+        case Pair():
+            yield from registers_of(operand.first)
+            yield from registers_of(operand.second)
+        case Vector():
+            for item in operand.items:
+                yield from registers_of(item)
+        case Address():
+            if isinstance(operand.base, Register):
+                yield operand.base
+            for item in operand.coordinates:
+                yield from registers_of(item)
+        case _:
+            pass
 
 
 @dataclass(frozen=True, slots=True)
