@@ -11,7 +11,16 @@ from dataclasses import dataclass, field
 
 from .blocks import Block, cut
 from .errors import Finding
-from .syntax import Function, Immediate, Instruction, Module, Operand, Vector, registers_of
+from .syntax import (
+    Function,
+    Immediate,
+    Instruction,
+    Module,
+    Operand,
+    Register,
+    Vector,
+    registers_of,
+)
 
 _FENCE, _COMMIT = "wgmma.fence", "wgmma.commit_group"
 _WAIT, _PRODUCT = "wgmma.wait_group", "wgmma.mma_async"
@@ -103,6 +112,16 @@ def _each(bits: int) -> Iterator[int]:
         bits ^= lowest
 
 
+def _move(instruction: Instruction) -> tuple[Register | None, Operand]:
+    """Returns target and source of a move; None and the first operand for all others."""
+    operands = instruction.operands
+    if instruction.opcode.startswith("mov.") and instruction.guard is None:
+        target, source = operands[0], operands[-1]
+        if isinstance(target, Register) and isinstance(source, Register | Immediate):
+            return target, source
+    return None, operands[0] if operands else Vector(())
+
+
 class _Analysis:
     """The analysis of one function."""
 
@@ -121,6 +140,7 @@ class _Analysis:
         for product in made:
             watched |= product.registers
         self._accesses = [self._access(instruction) & watched for instruction in self.text]
+        self._constants = self._find_constants()
         self._found: dict[tuple[str, Instruction, Instruction], _Hazard] = {}
 
     def _access(self, instruction: Instruction) -> int:
@@ -132,6 +152,39 @@ class _Analysis:
         if instruction.guard is not None:
             bits |= 1 << instruction.guard.register.index
         return bits
+
+    def _find_constants(self) -> frozenset[int]:
+        """
+        Returns the positions of what sets registers to constants, copies of them included.
+
+        Compilers set accumulators to zero right before the product, behind the fence of the
+        source, and ptxas orders that by itself.
+        """
+        varying: set[Register] = set()
+        moves: list[tuple[Register, Operand]] = []
+        for instruction in self.text:
+            target, source = _move(instruction)
+            if target is not None:
+                moves.append((target, source))
+            elif instruction not in self._number:
+                varying.update(registers_of(source))
+        before = -1
+        while len(varying) != before:
+            before = len(varying)
+            varying.update(target for target, source in moves if source in varying)
+        found: set[int] = set()
+        for block in self.blocks:
+            here: set[Operand] = set()  # registers that hold constants at this place alone
+            for position, instruction in enumerate(block.instructions, self._starts[block.index]):
+                target, source = _move(instruction)
+                if target is None:
+                    here.difference_update(registers_of(source))
+                elif source in here or source not in varying:
+                    here.add(target)
+                    found.add(position)
+                else:
+                    here.discard(target)
+        return frozenset(found)
 
     def run(self) -> list[_Hazard]:
         """Returns all hazards."""
@@ -165,7 +218,8 @@ class _Analysis:
             if accessed:
                 if telling:
                     self._check_access(state, instruction, accessed)
-                state.touched |= 1 << position
+                if position not in self._constants:
+                    state.touched |= 1 << position
             if opcode.startswith("wgmma."):
                 self._step(state, instruction, telling)
             elif telling and opcode.partition(".")[0] in ("ret", "exit"):

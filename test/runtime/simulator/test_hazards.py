@@ -92,7 +92,21 @@ def test_a_fence_on_one_of_two_paths_is_not_enough() -> None:
     assert finding.line == 15
 
 
-@pytest.mark.parametrize("touch", ["mov.f32 %f0, %f9;", "mov.f32 %f9, %f0;", "mov.b32 %a2, 1;"])
+TOUCHES = ["add.f32 %f0, %f8, %f9;", "add.f32 %f9, %f0, %f9;", "ld.shared.b32 %a2, [tile];"]
+
+
+def test_constants_behind_the_fence_are_left_to_ptxas() -> None:
+    """As nvcc puts them: a constant, and copies of a register that holds one."""
+    text = ("mov.f32 %f8, 0f00000000;", "mov.f32 %f0, %f8;", "mov.f32 %f1, %f8;")
+    assert found(FENCE, *text, product(), COMMIT, wait()) == []
+
+
+def test_a_copy_of_what_varies_behind_the_fence_is_found() -> None:
+    text = ("add.f32 %f8, %f8, %f9;", "mov.f32 %f10, %f8;", FENCE, "mov.f32 %f0, %f10;")
+    assert [finding.line for finding in found(*text, product(), COMMIT, wait())] == [16]
+
+
+@pytest.mark.parametrize("touch", TOUCHES)
 def test_an_access_after_the_fence_is_found(touch: str) -> None:
     (finding,) = found(FENCE, touch, product(0, FRAGMENT), COMMIT, wait())
     assert (finding.line, finding.instruction[:5]) == (14, "wgmma")
