@@ -7,6 +7,7 @@ import numpy as np
 from .launch import Launch, Report
 from .machine import Machine
 from .races import SharedRaces, copies_left
+from .registers import check_registers
 from .scheduler import Scheduler, StepLimit
 
 _BATCH_LANES = 4096  # where NumPy's cost per call is spread thin and values still fit the cache
@@ -48,6 +49,8 @@ def run(launch: Launch, max_steps: int | None) -> Report:
                 _account(report, machine)
                 if report.complete and "in-flight" in launch.checks:
                     copies_left(machine)
+                if report.complete and "registers" in launch.checks:
+                    check_registers(machine)
                 if not report.complete:
                     report.findings = tuple(launch.findings.values())
                     return report

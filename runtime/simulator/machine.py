@@ -130,6 +130,7 @@ class Machine:
         self.thread_instructions: int = 0
         self.checks = launch.checks
         self.copies: Any = None  # what isa/asynchronous.py keeps of copies in flight
+        self.register_changes: list[tuple[Any, Array]] = []  # setmaxnreg: sites and lanes
         self.phases = Phases()
         self.fragments: dict[Any, Any] = {}  # what isa/matrix.py keeps of decoded operands
         self.windows = self._windows()

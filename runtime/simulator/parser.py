@@ -139,6 +139,13 @@ class ModuleParser(Declarations):
             self.next()
         if token == ".reqnctapercluster" and any(number != 1 for number in numbers):
             raise self.error("clusters of several CTAs are not covered")
+        if token in (".minnctapersm", ".maxnreg"):
+            if len(numbers) != 1:
+                raise self.error(f"expected a number after {token}")
+            if token == ".maxnreg":
+                function.maxnreg = numbers[0]
+            else:
+                function.minnctapersm = numbers[0]
         if token in (".maxntid", ".reqntid"):
             if not 1 <= len(numbers) <= 3:
                 raise self.error(f"expected 1 to 3 numbers after {token}")

@@ -180,6 +180,8 @@ class Function:
     branch_targets: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     maxntid: tuple[int, int, int] | None = None
     reqntid: tuple[int, int, int] | None = None
+    minnctapersm: int = 0  # 0 where the directive is not there, as for maxnreg
+    maxnreg: int = 0
 
 
 @dataclass(slots=True)

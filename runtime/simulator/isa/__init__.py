@@ -14,6 +14,7 @@ from . import (
     matrix,
     mbarrier,
     memory,
+    registers,
     tensor,
     warp,
     wgmma,
@@ -36,5 +37,6 @@ FORMS = Forms(
     bulk.FORMS,
     tensor.FORMS,
     wgmma.FORMS,
+    registers.FORMS,
     control.FORMS,
 )
