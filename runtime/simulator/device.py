@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import LaunchError
+from .errors import Finding, LaunchError
 from .launch import (
     MAX_BLOCK,
     MAX_GRID,
@@ -44,11 +44,12 @@ DTYPES = {
 }
 _NAMES = {np.dtype(code): name for name, code in DTYPES.items() if name != "bf16"}
 _ALWAYS = frozenset({"bounds", "alignment", "use-after-free", "deadlock"})
-CHECKS = _ALWAYS | {"uninitialised", "race", "in-flight"}
+_CHEAP = frozenset({"wgmma", "registers"})  # take no time while a kernel runs
+CHECKS = _ALWAYS | _CHEAP | {"uninitialised", "race", "in-flight"}
 # Most are always made: what they refuse has no meaning that could be computed.
 _SETS = {
     "none": _ALWAYS,
-    "default": _ALWAYS,
+    "default": _ALWAYS | _CHEAP,
     "all": CHECKS,
 }
 
@@ -170,9 +171,22 @@ class Kernel:
         from .execution import run
 
         report = run(launch, max_steps)
+        report.findings = (*self._hazards(), *report.findings)
         if observer is not None:
             report.profile.lines = observer.lines() if profile else ()
         return report
+
+    def _hazards(self) -> tuple[Finding, ...]:
+        """Returns what the text alone shows; it is looked for at the first launch."""
+        from .hazards import hazards
+        from .registers import ignored
+
+        program = self.program
+        if program.hazards is None:
+            known = (program.module, program.function)
+            program.hazards = (*ignored(*known), *hazards(*known))
+        checks = self._module.device.checks
+        return tuple(finding for finding in program.hazards if finding.kind in checks)
 
     def _compile_observed(self, values: bool) -> "Program":
         """Returns the program that tells an observer of each instruction."""
@@ -237,8 +251,11 @@ class Device:
     A simulated GPU: memory of its own, and the checks that its launches make.
 
     `checks` is "none", "default", "all", or names out of CHECKS. Bounds, alignment, use after
-    free and deadlock are always checked; "all" adds reads of memory that nobody wrote, and
-    what `Report.findings` lists: races in shared memory and copies in flight at exit.
+    free and deadlock are always checked. "default" adds what costs no time while a kernel runs:
+    accesses of registers of wgmma in flight, fences that it lacks, and setmaxnreg that waits for
+    ever. "all" adds reads of
+    memory that nobody wrote, races in shared memory and copies in flight at exit. What doesn't
+    end a launch is listed in `Report.findings`.
     """
 
     def __init__(self, checks: str | Iterable[str] = "default") -> None:

@@ -41,13 +41,14 @@ class Place:
 @dataclass(frozen=True)
 class Finding:
     """
-    One fault found while a kernel ran.
+    One fault found in a kernel, most of them while it ran.
 
     `kind` is "bounds", "alignment", "use-after-free", "read-only", "uninitialised", "deadlock",
-    "divergence", "race", "in-flight", "mbarrier", "tensor map" or "trap". `ctaid` and `tid` name
-    the first thread concerned, `lanes` says how many threads the same execution of the
-    instruction concerns. `source` is `file:line:column` from `.loc`, or "". `address` is the
-    generic or space address, where one is concerned.
+    "divergence", "race", "in-flight", "mbarrier", "tensor map", "trap", "wgmma" or "registers".
+    `ctaid` and `tid` name the first thread concerned, `lanes` says how many threads the same
+    execution of the instruction concerns: 0 for what the text alone shows. `source` is
+    `file:line:column` from `.loc`, or "". `address` is the generic or space address, where one
+    is concerned.
     """
 
     kind: str
@@ -66,8 +67,10 @@ class Finding:
 
     def __str__(self) -> str:
         """Returns the report as text, several lines."""
-        place = f"kernel {self.kernel}, block {self.ctaid}, thread {self.tid}"
-        lines = [f"{self.kind}: {self.message}", f"  {place} ({self.lanes} threads concerned)"]
+        place = f"  kernel {self.kernel}"
+        if self.lanes:
+            place += f", block {self.ctaid}, thread {self.tid} ({self.lanes} threads concerned)"
+        lines = [f"{self.kind}: {self.message}", place]
         if self.line:
             at = f" from {self.source}" if self.source else ""
             lines.append(f"  PTX line {self.line}{at}: {self.instruction}")

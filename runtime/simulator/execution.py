@@ -10,6 +10,7 @@ from .launch import Launch, Report
 from .leaving import leave
 from .machine import Machine
 from .races import SharedRaces
+from .registers import check_registers
 from .scheduler import Scheduler, StepLimit
 
 _BATCH_LANES = 4096  # where NumPy's cost per call is spread thin and values still fit the cache
@@ -53,6 +54,8 @@ def run(launch: Launch, max_steps: int | None) -> Report:
                 _account(report, machine)
                 if report.complete:
                     leave(machine)
+                if report.complete and "registers" in launch.checks:
+                    check_registers(machine)
                 if not report.complete:
                     report.findings = tuple(launch.findings.values())
                     return report

@@ -135,6 +135,7 @@ class Machine:
         self.bulk_groups: Any = None  # what bulk_groups.py keeps of them
         self.cluster_barriers: Any = None  # what cluster_barrier.py keeps
         self.clocks: Any = None  # the vector clocks, where races are looked for
+        self.register_changes: list[tuple[Any, Array]] = []  # setmaxnreg: sites and lanes
         self.phases = Phases()
         self.fragments: dict[Any, Any] = {}  # what isa/matrix.py keeps of decoded operands
         self.windows = self._windows()

@@ -16,11 +16,9 @@ from .syntax import (
     Address,
     Immediate,
     Instruction,
-    Negated,
     Operand,
-    Pair,
     Register,
-    Vector,
+    registers_of,
 )
 
 _VECTORS = {"v2": 2, "v4": 4, "v8": 8}
@@ -135,26 +133,4 @@ def _registers(instruction: Instruction) -> Iterator[Register]:
     if instruction.guard is not None:
         yield instruction.guard.register
     for operand in instruction.operands:
-        yield from _inside(operand)
-
-
-def _inside(operand: Operand) -> Iterator[Register]:
-    """Yields the registers of an operand."""
-    match operand:
-        case Register():
-            yield operand
-        case Negated():
-            yield operand.register
-        case Pair():
-            yield from _inside(operand.first)
-            yield from _inside(operand.second)
-        case Vector():
-            for item in operand.items:
-                yield from _inside(item)
-        case Address():
-            if isinstance(operand.base, Register):
-                yield operand.base
-            for item in operand.coordinates:
-                yield from _inside(item)
-        case _:
-            pass
+        yield from registers_of(operand)

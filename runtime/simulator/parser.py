@@ -141,6 +141,13 @@ class ModuleParser(Declarations):
             raise self.error("a grid counted in clusters is not covered", back=1)
         if token == ".explicitcluster":
             function.explicit_cluster = True
+        if token in (".minnctapersm", ".maxnreg"):
+            if len(numbers) != 1:
+                raise self.error(f"expected a number after {token}")
+            if token == ".maxnreg":
+                function.maxnreg = numbers[0]
+            else:
+                function.minnctapersm = numbers[0]
         if token in (".maxntid", ".reqntid", ".reqnctapercluster"):
             if not 1 <= len(numbers) <= 3:
                 raise self.error(f"expected 1 to 3 numbers after {token}")

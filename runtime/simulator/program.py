@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .errors import Finding
 from .layout import Layout
 from .scalars import Lanes
 from .syntax import Function, Instruction, Module, Register
@@ -71,3 +72,4 @@ class Program:
     source: str
     module: Module
     function: Function
+    hazards: tuple[Finding, ...] | None = None  # what the text alone shows, once it was asked for

@@ -1,5 +1,6 @@
 """The syntax tree of a PTX module, as the parser makes it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -104,6 +105,28 @@ Operand: TypeAlias = (
 )
 
 
+def registers_of(operand: Operand) -> Iterator[Register]:
+    """Yields the registers of an operand."""
+    match operand:
+        case Register():
+            yield operand
+        case Negated():
+            yield operand.register
+        case Pair():
+            yield from registers_of(operand.first)
+            yield from registers_of(operand.second)
+        case Vector():
+            for item in operand.items:
+                yield from registers_of(item)
+        case Address():
+            if isinstance(operand.base, Register):
+                yield operand.base
+            for item in operand.coordinates:
+                yield from registers_of(item)
+        case _:
+            pass
+
+
 @dataclass(frozen=True, slots=True)
 class Guard:
     """`@p` or `@!p`."""
@@ -159,6 +182,8 @@ class Function:
     reqntid: tuple[int, int, int] | None = None
     cluster: tuple[int, int, int] | None = None  # .reqnctapercluster
     explicit_cluster: bool = False
+    minnctapersm: int = 0  # 0 where the directive is not there, as for maxnreg
+    maxnreg: int = 0
 
 
 @dataclass(slots=True)

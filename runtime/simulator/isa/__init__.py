@@ -16,6 +16,7 @@ from . import (
     matrix,
     mbarrier,
     memory,
+    registers,
     tensor,
     warp,
     wgmma,
@@ -40,5 +41,6 @@ FORMS = Forms(
     wgmma.FORMS,
     cluster.FORMS,
     fences.FORMS,
+    registers.FORMS,
     control.FORMS,
 )

@@ -270,5 +270,4 @@ FORMS: Table = (
     ("cp.async.<which:wait_group|wait_all>", _wait),
     ("griddepcontrol.<what:wait|launch_dependents>", emit_nothing),
     ("nanosleep.u32", emit_nothing),
-    ("setmaxnreg.<what:inc|dec>.sync.aligned.u32", emit_nothing),
 )

@@ -119,11 +119,11 @@ __device__ __forceinline__ void gemm(const Map *a, const Map *b, float *c, int m
   }
 }
 
-extern "C" __global__ void __launch_bounds__(384) gemm_ss(
+extern "C" __global__ void __launch_bounds__(384, 1) gemm_ss(
     const __grid_constant__ Map a, const __grid_constant__ Map b, float *c, int m, int n, int k) {
   gemm<false>(&a, &b, c, m, n, k);
 }
-extern "C" __global__ void __launch_bounds__(384) gemm_rs(
+extern "C" __global__ void __launch_bounds__(384, 1) gemm_rs(
     const __grid_constant__ Map a, const __grid_constant__ Map b, float *c, int m, int n, int k) {
   gemm<true>(&a, &b, c, m, n, k);
 }
