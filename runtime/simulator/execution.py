@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from .errors import SimulationError
 from .launch import Launch, Report
 from .machine import Machine
 from .races import SharedRaces, copies_left
@@ -16,6 +17,17 @@ _LIVE_BATCHES = 16
 
 def run(launch: Launch, max_steps: int | None) -> Report:
     """Runs all CTAs, in ascending batches of about 4096 lanes; returns the report."""
+    try:
+        report = _run(launch, max_steps)
+    except SimulationError as error:
+        error.printed = launch.text()
+        raise
+    report.printed = launch.text()
+    return report
+
+
+def _run(launch: Launch, max_steps: int | None) -> Report:
+    """Runs all CTAs; returns the report without what was printed."""
     gx, gy, gz = launch.grid
     total = gx * gy * gz
     padded = (launch.threads + 31) // 32 * 32
@@ -53,6 +65,7 @@ def run(launch: Launch, max_steps: int | None) -> Report:
                     return report
                 left = None if left is None else left - int(machine.steps)
                 running.remove(entry)
+                launch.hits = [machine.hits for machine, _ in running]
 
 
 def _account(report: Report, machine: Machine) -> None:

@@ -23,11 +23,17 @@ MAX_BLOCK = (1024, 1024, 64)
 
 @dataclass
 class Report:
-    """The result of a launch; `complete` is False where max_steps ended it."""
+    """
+    The result of a launch; `complete` is False where max_steps ended it.
+
+    `printed` is what the kernel's printf calls gave, in the order in which lanes ran them; bytes
+    that are not UTF-8 are replaced.
+    """
 
     findings: tuple[Finding, ...] = ()
     profile: Profile = field(default_factory=Profile)
     complete: bool = True
+    printed: str = ""
 
 
 @dataclass
@@ -47,6 +53,12 @@ class Launch:
         default_factory=dict[tuple[str, int, int], Finding]
     )
     observer: Any = None  # what observed.py tells of each instruction
+    printed: list[bytes] = field(default_factory=list[bytes])
+    hits: list[dict[Any, Any]] = field(default_factory=list[dict[Any, Any]])  # of live machines
+
+    def text(self) -> str:
+        """Returns what the kernel has printed so far."""
+        return b"".join(self.printed).decode("utf-8", "replace")
 
     @property
     def threads(self) -> int:

@@ -14,6 +14,7 @@ from . import (
     matrix,
     mbarrier,
     memory,
+    system_calls,
     tensor,
     warp,
     wgmma,
@@ -37,4 +38,5 @@ FORMS = Forms(
     tensor.FORMS,
     wgmma.FORMS,
     control.FORMS,
+    system_calls.FORMS,
 )
