@@ -44,11 +44,12 @@ class Finding:
     One fault found in a kernel, most of them while it ran.
 
     `kind` is "bounds", "alignment", "use-after-free", "read-only", "uninitialised", "deadlock",
-    "divergence", "race", "in-flight", "mbarrier", "tensor map", "trap", "wgmma" or "registers".
-    `ctaid` and `tid` name the first thread concerned, `lanes` says how many threads the same
-    execution of the instruction concerns: 0 for what the text alone shows. `source` is
-    `file:line:column` from `.loc`, or "". `address` is the generic or space address, where one
-    is concerned.
+    "divergence", "race", "proxy", "in-flight", "mbarrier", "transaction", "tensor map", "assert",
+    "trap", "wgmma" or "registers". `ctaid` and `tid` name the first thread concerned, `lanes`
+    says how many threads the same execution of the instruction concerns: 0 for what the text
+    alone shows. `source` is `file:line:column` from `.loc`, or "". `address` is the generic or
+    space address, where one is concerned. `calls` holds the PTX lines of the calls that lead to
+    an instruction in a function, innermost first.
     """
 
     kind: str
@@ -64,6 +65,7 @@ class Finding:
     allocation: str = ""
     other: Place | None = None
     cure: str = ""
+    calls: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         """Returns the report as text, several lines."""
@@ -74,6 +76,8 @@ class Finding:
         if self.line:
             at = f" from {self.source}" if self.source else ""
             lines.append(f"  PTX line {self.line}{at}: {self.instruction}")
+        if self.calls:
+            lines.append(f"  called from PTX line {', '.join(map(str, self.calls))}")
         if self.allocation:
             lines.append(f"  in {self.allocation}")
         if self.other is not None:
@@ -84,8 +88,13 @@ class Finding:
 
 
 class SimulationError(Exception):
-    """Ends a launch: the kernel did what no GPU defines. `finding` says what and where."""
+    """
+    Ends a launch: the kernel did what no GPU defines. `finding` says what and where.
+
+    `printed` is what the kernel's printf calls gave before.
+    """
 
     def __init__(self, finding: Finding) -> None:
         super().__init__(str(finding))
         self.finding = finding
+        self.printed = ""

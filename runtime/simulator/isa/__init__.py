@@ -17,6 +17,7 @@ from . import (
     mbarrier,
     memory,
     registers,
+    system_calls,
     tensor,
     warp,
     wgmma,
@@ -43,4 +44,5 @@ FORMS = Forms(
     fences.FORMS,
     registers.FORMS,
     control.FORMS,
+    system_calls.FORMS,
 )
