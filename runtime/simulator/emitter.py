@@ -121,10 +121,10 @@ class BlockEmitter:
         assert self.instruction is not None
         return Site(self.instruction, **fields)
 
-    def end(self, kind: str, flag: str, aligned: bool = False) -> None:
+    def end(self, kind: str, flag: str, aligned: bool = False, **fields: Any) -> None:
         """Ends the block: the scheduler asks for `flag`."""
         assert self.instruction is not None
-        site = Site(self.instruction, extra=aligned)
+        site = Site(self.instruction, extra=aligned, **fields)
         self.terminator = Terminator(kind, flag, site)
 
     def is_predicate(self, operand: Operand) -> bool:
@@ -424,6 +424,11 @@ class BlockEmitter:
                 self._emit(instruction)
             except PTXError as problem:
                 problems.append(problem)
+        around = self.block.around
+        if around is not None:
+            name = self.view(self.value(around.register), "?")
+            flag = name if around.negated else self.inverse(name)
+            self.terminator = Terminator("branch", flag)
         return problems
 
     def _emit(self, instruction: Instruction) -> None:

@@ -218,8 +218,6 @@ def _dot(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
 
 def _carry(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits add.cc, addc, sub.cc, subc and mad.cc, madc through the carry register."""
-    if b.guard is not None:
-        raise b.error("with a guard is not covered")
     head = fields["op"]
     type = _unsigned(fields["t"])
     code = DTYPES[type]

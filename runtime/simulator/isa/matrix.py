@@ -131,8 +131,6 @@ def _registers(b: "BlockEmitter", operand: Operand, count: int) -> tuple[Registe
 
 def _load(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits ldmatrix; its registers are made when something other than mma reads them."""
-    if b.guard is not None:
-        raise b.error("with a guard is not covered: all lanes of the warp must execute it")
     d, address = b.operands(2)
     count = int(fields["num"][1:])
     targets = _registers(b, d, count)
@@ -151,8 +149,6 @@ def _load(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
 
 def _store(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits stmatrix."""
-    if b.guard is not None:
-        raise b.error("with a guard is not covered: all lanes of the warp must execute it")
     address, s = b.operands(2)
     count = int(fields["num"][1:])
     values = [b.read(item, "b32") for item in _vector(b, s, count)]
@@ -194,8 +190,6 @@ _SHAPES = {
 
 def _multiply(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits mma.sync."""
-    if b.guard is not None:
-        raise b.error("with a guard is not covered: all lanes of the warp must execute it")
     shape, kind, total = fields["shape"], fields["ab"], fields["cd"]
     counts = _SHAPES.get((shape, kind))
     if counts is None or fields["ab"] != fields["b2"] or total != fields["c2"]:

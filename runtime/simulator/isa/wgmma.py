@@ -228,8 +228,6 @@ def _vector(b: "BlockEmitter", operand: Operand, count: int) -> tuple[Operand, .
 
 def _multiply(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits wgmma.mma_async."""
-    if b.guard is not None:
-        raise b.error("with a guard is not covered: all threads must execute it")
     total, kind, second, columns = fields["d"], fields["a"], fields["b"], int(fields["n"])
     _check(b, total, kind, second, int(fields["k"]), columns)
     d, a, x, *others = b.operands(*range(4, 9))
