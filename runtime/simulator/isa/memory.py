@@ -96,7 +96,7 @@ def store_window(group: "Group", site: "Site", address: Lanes, *values: Lanes) -
     view[index] = value
 
 
-def _generic_parts(group: "Group", address: Lanes) -> "list[tuple[Window | None, int, Any]]":
+def generic_parts(group: "Group", address: Lanes) -> "list[tuple[Window | None, int, Any]]":
     """Returns the windows that generic addresses lie in, each with its start and positions."""
     window_of = group.machine.window_of
     if address.ndim == 0:
@@ -116,7 +116,7 @@ def _generic_parts(group: "Group", address: Lanes) -> "list[tuple[Window | None,
 def load_generic(group: "Group", site: "Site", address: Lanes) -> Any:
     """Loads through generic addresses."""
     pieces: list[tuple[Array, tuple[Lanes, ...]]] = []
-    for window, start, positions in _generic_parts(group, address):
+    for window, start, positions in generic_parts(group, address):
         narrow = group if positions is None else group.at(positions)
         where = address if positions is None else address[positions]
         if window is None:
@@ -137,7 +137,7 @@ def load_generic(group: "Group", site: "Site", address: Lanes) -> Any:
 
 def store_generic(group: "Group", site: "Site", address: Lanes, *values: Lanes) -> None:
     """Stores through generic addresses."""
-    for window, start, positions in _generic_parts(group, address):
+    for window, start, positions in generic_parts(group, address):
         narrow = group if positions is None else group.at(positions)
         where = address if positions is None else address[positions]
         parts = tuple(v if positions is None or not v.ndim else v[positions] for v in values)
