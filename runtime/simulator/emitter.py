@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 from .blocks import Block
 from .errors import PTXError
 from .isa.operations import guarded, idle, select
+from .isa.refusals import reason
 from .isa.rounding import flush
 from .program import CompiledBlock, Site, Terminator
 from .scalars import BITS, DTYPES, FLOATS, NUMPY, Lanes
@@ -226,6 +227,7 @@ class BlockEmitter:
         """Reads a special register."""
         clock = name in ("%clock", "%clock64", "%clock_hi") or name.startswith("%globaltimer")
         wide = name in ("%clock64", "%globaltimer", "%gridid", "%current_graph_exec")
+        wide = wide or name.endswith("_64")
         code = "u8" if wide else "u4"
         if BITS[type] < int(code[1:]) * 8 and not (BITS[type] == 16):
             raise self.error(f"expects a value of type .{type}, got {name}")
@@ -436,7 +438,7 @@ class BlockEmitter:
         self.instruction = instruction
         found = self._find(instruction.opcode)
         if found is None:
-            raise self.error("is not covered by the simulator")
+            raise self.error(f"is not covered by the simulator{reason(instruction.opcode)}")
         self.guard = None
         if instruction.guard is not None:
             name = self.view(self.value(instruction.guard.register), "?")

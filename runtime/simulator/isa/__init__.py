@@ -1,6 +1,7 @@
 """The instructions that the simulator covers: one file for each family of the PTX ISA."""
 
 from . import (
+    addresses,
     asynchronous,
     atomic,
     bits,
@@ -30,6 +31,7 @@ FORMS = Forms(
     conversion.FORMS,
     packing.FORMS,
     memory.FORMS,
+    addresses.FORMS,
     atomic.FORMS,
     warp.FORMS,
     matrix.FORMS,
