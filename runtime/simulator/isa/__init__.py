@@ -13,12 +13,14 @@ from . import (
     half,
     integer,
     matrix,
+    matrix64,
     mbarrier,
     memory,
     packing,
     tensor,
     warp,
     wgmma,
+    wmma,
 )
 from .forms import Forms
 
@@ -35,6 +37,8 @@ FORMS = Forms(
     atomic.FORMS,
     warp.FORMS,
     matrix.FORMS,
+    matrix64.FORMS,
+    wmma.FORMS,
     asynchronous.FORMS,
     mbarrier.FORMS,
     bulk.FORMS,
