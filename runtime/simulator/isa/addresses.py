@@ -68,6 +68,9 @@ FORMS: Table = (
     (f"createpolicy.range[.<space:global>].<first:{_PRIORITY}>{_SECOND}.b64", _policy),
     (f"createpolicy.fractional.<first:{_PRIORITY}>{_SECOND}.b64", _policy),
     ("createpolicy.cvt.L2.b64", _policy),
-    ("membar.proxy.<proxy:alias|async|async.global|async.shared::cta>", emit_nothing),
+    (
+        "membar.proxy.<proxy:alias|async|async.global|async.shared::cta|async.shared::cluster>",
+        emit_nothing,
+    ),
     ("pmevent[.mask]", emit_nothing),
 )

@@ -220,7 +220,7 @@ _HEAD = (
     "<op:atom|red>[.<order:relaxed|acquire|release|acq_rel>][.<scope:scope>]"
     "[.<space:global|shared::cta|shared>]"
 )
-_VECTOR = "<op:atom|red>[.<order:relaxed|acquire|release|acq_rel>][.<scope:scope>].<space:global>"
+_VECTOR = "<op:atom|red>[.<order:relaxed|acquire|release|acq_rel>][.<scope:scope>][.<space:global>]"
 _HALF, _HALF_PAIR = "f16|bf16", "f16x2|bf16x2"
 _HINT = "[.L2::cache_hint]"
 FORMS: Table = (

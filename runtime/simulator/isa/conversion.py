@@ -208,7 +208,7 @@ def _tensor_float(b: "BlockEmitter", instruction: Instruction, fields: Fields) -
     name = b.read(s, "f32")
     if fields.get("relu"):
         name = b.define(f"{b.use(rectify)}({name})")
-    finite = bool(fields["satfinite"])
+    finite = bool(fields.get("satfinite"))
     b.write(d, "tf32", f"{b.use(to_tensor_float)}({name}, {fields['mode']!r}, {finite})")
 
 
@@ -231,5 +231,5 @@ FORMS: Table = (
     ("cvt.<mode:rn|rz>[.relu][.satfinite].<d:f16x2|bf16x2>.f32", _pair),
     ("cvt.<mode:rn|rz>[.relu][.satfinite].<d:f16|bf16>.<s:f32>", _convert),
     ("cvt.<mode:rna>[.satfinite].tf32.f32", _tensor_float),
-    ("cvt.<mode:rn|rz>[.satfinite][.relu].tf32.f32", _tensor_float),
+    ("cvt.<mode:rn|rz>[.relu].tf32.f32", _tensor_float),
 )

@@ -135,6 +135,11 @@ def _arithmetic(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> 
     _finish(b, fields, f"{b.use(function)}({x}, {y}, {mode!r})")
 
 
+def _saturated(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
+    """Emits add.sat and sub.sat."""
+    _arithmetic(b, instruction, {**fields, "sat": "sat"})
+
+
 def _fused(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits fma and mad."""
     _, names = _sources(b, fields, 3)
@@ -240,6 +245,7 @@ def _test(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
 
 FORMS: Table = (
     ("<op:add|sub|mul>[.<round:round>][.ftz][.sat].<t:f32>", _arithmetic),
+    ("<op:add|sub>[.<round:round>].sat[.ftz].<t:f32>", _saturated),  # as LLVM spells it
     ("<op:add|sub|mul>[.<round:round>].<t:f64>", _arithmetic),
     ("fma.<round:round>[.ftz][.sat].<t:f32>", _fused),
     ("mad[.<round:round>][.ftz][.sat].<t:f32>", _fused),

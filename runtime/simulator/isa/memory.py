@@ -211,6 +211,11 @@ def emit_load(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> No
     b.call(function, site, [base], [(item, code) for item in items])
 
 
+def _load_uniform(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
+    """Emits ldu: a load from a place that all lanes of a warp share, or may not."""
+    emit_load(b, instruction, {**fields, "order": "", "L2_cache_hint": ""})
+
+
 def _widening(b: "BlockEmitter", items: tuple[Operand, ...], type: str) -> tuple[Any, str]:
     """Returns the NumPy type and code that loaded elements are widened to, if they are."""
     widths = {BITS[item.type] for item in items if isinstance(item, Register)}
@@ -305,14 +310,17 @@ FORMS: Table = (
         "[.<space:space>][.<cop:wb|cg|cs|wt>]" + _CACHE,
         emit_store,
     ),
-    ("ldu.global[.<vec:v2|v4>].<t:value>[.L2::cache_hint][.<space:global>]", emit_load),
+    ("ldu[.<space:global>][.<vec:v2|v4>].<t:value|b128>", _load_uniform),
     ("cvta[.to].<space:space>.<t:u32|u64>", emit_cvta),
     ("cvta[.to].<space:param>.<t:u64>", emit_cvta),
     ("prefetch[.<space:global|local>].<level:L1|L2|L2::evict_last|L2::evict_normal>", emit_nothing),
     ("prefetchu.L1", emit_nothing),
-    ("applypriority.global.L2::evict_normal", emit_nothing),
+    ("applypriority[.global].L2::evict_normal", emit_nothing),
     ("discard[.<space:global>].L2", emit_nothing),
     ("membar.<level:cta|gl|sys>", emit_nothing),
     ("fence[.<kind:sc|acq_rel|acquire|release>].<scope:scope>", emit_nothing),
-    ("fence.proxy.<proxy:alias|async|async.global|async.shared::cta>", emit_nothing),
+    (
+        "fence.proxy.<proxy:alias|async|async.global|async.shared::cta|async.shared::cluster>",
+        emit_nothing,
+    ),
 )
