@@ -83,10 +83,12 @@ def adjusted(nearest: Lanes, error: Lanes, mode: str) -> Lanes:
 def directed64(operation: str, mode: str, *operands: Lanes) -> Lanes:
     """Returns mul, fma, div or sqrt of f64 lanes rounded in a mode: rz, rm or rp."""
     nearest = _OPERATIONS[operation][0](*operands)
-    result = adjusted(nearest, _errors(operation, nearest, operands), mode)
-    if operation == "fma" and mode == "rm":
-        return negative_zero(result, operands[0] * operands[1], operands[2])
-    return result
+    error = _errors(operation, nearest, operands)
+    result = adjusted(nearest, error, mode)
+    if operation != "fma" or mode != "rm":
+        return result
+    down = negative_zero(result, operands[0] * operands[1], operands[2])
+    return select(error == 0, down, result)
 
 
 def directed_sum64(a: Lanes, b: Lanes, mode: str) -> Lanes:

@@ -44,7 +44,8 @@ def encode(x: Lanes, type: str) -> Lanes:
     size = np.abs(x).astype(np.float64)
     largest = np.float64(TABLES[type][_LARGEST[type]])
     size = np.minimum(size, largest)  # keeps NaN
-    exponent = np.maximum(np.frexp(size)[1] - 1, _LOWEST[type])
+    exponent = np.where(size > 0, np.frexp(size)[1] - 1, _LOWEST[type])
+    exponent = np.maximum(exponent, _LOWEST[type])
     unit = np.ldexp(1.0, exponent - _FRACTION[type])
     whole = np.rint(size / unit)
     # The codes of one sign are consecutive: a carry into the exponent is a carry of the code.
