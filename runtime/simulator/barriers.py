@@ -35,6 +35,8 @@ class Barriers:
         self.arrived: dict[int, Array] = {}  # barrier: lanes arrived, by CTA
         self.expected: dict[int, Array] = {}  # barrier: count given by an arrival, 0 for none
         self.waiting: dict[int, list[Waiting]] = {}
+        self.votes: dict[int, Array] = {}  # barrier: predicates of bar.red that hold, by CTA
+        self.answers: list[tuple[int, Array, Array]] = []  # register, lanes, results of bar.red
         self.warps: list[tuple[Array, Array, Site, int]] = []  # lanes, masks, site, follow
 
     def alive(self) -> Array:
@@ -42,15 +44,34 @@ class Barriers:
         machine = self.machine
         return np.count_nonzero(~machine.exited.reshape(machine.ctas, -1), axis=1)
 
+    def unused(self) -> bool:
+        """Says whether nobody has arrived at a barrier that is not complete."""
+        arrived = any(lanes.any() for lanes in self.arrived.values())
+        return not arrived and not any(self.waiting.values())
+
     def arrive(
-        self, number: int, lanes: Array, count: int | None, site: "Site", follow: int, waits: bool
+        self,
+        number: int,
+        lanes: Array,
+        count: int | None,
+        site: "Site",
+        follow: int,
+        waits: bool,
+        votes: Array | None = None,
     ) -> list[tuple[int, Array]]:
-        """Takes lanes that reach a barrier; returns who goes on: blocks and their lanes."""
+        """
+        Takes lanes that reach a barrier; returns who goes on: blocks and their lanes.
+
+        `votes` are the predicates of bar.red, whose results are in `answers` afterwards.
+        """
         machine = self.machine
         arrived = self.arrived.setdefault(number, np.zeros(machine.ctas, np.int64))
         expected = self.expected.setdefault(number, np.zeros(machine.ctas, np.int64))
         ctas = lanes // machine.padded
         arrived += np.bincount(ctas, minlength=machine.ctas)
+        if votes is not None:
+            total = self.votes.setdefault(number, np.zeros(machine.ctas, np.int64))
+            total += np.bincount(ctas[votes], minlength=machine.ctas)
         if count is not None:
             expected[np.unique(ctas)] = count
         if machine.clocks is not None:
@@ -83,16 +104,31 @@ class Barriers:
                 if machine.clocks is not None:
                     machine.clocks.release(number, entry.lanes[free])
                 released.append((entry.follow, entry.lanes[free]))
+                if entry.site.operation:
+                    self._answer(number, entry.site, entry.lanes[free])
                 gone.append(Waiting(entry.lanes[free], entry.site, entry.follow, entry.count))
             if not free.all():
                 kept.append(Waiting(entry.lanes[~free], entry.site, entry.follow, entry.count))
         self.waiting[number] = kept
+        if number in self.votes:
+            self.votes[number][done] = 0
         arrived[done] = 0
         expected[done] = 0
         if machine.clocks is not None:
             machine.clocks.completed(number, done)
         self._converged(number, gone)
         return released
+
+    def _answer(self, number: int, site: "Site", lanes: Array) -> None:
+        """Keeps what bar.red gives the lanes of a barrier that is complete."""
+        ctas = lanes // self.machine.padded
+        votes = self.votes[number][ctas]
+        results = {
+            "popc": votes.astype(np.uint32),
+            "and": votes == self.arrived[number][ctas],
+            "or": votes > 0,
+        }
+        self.answers.append((site.count, lanes, results[site.operation]))
 
     def _converged(self, number: int, entries: list[Waiting]) -> None:
         """Raises where lanes of one warp came to an aligned barrier by different instructions."""

@@ -1,9 +1,9 @@
 """Cuts a function body into blocks and finds which registers live across them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .errors import PTXError
-from .syntax import Function, Immediate, Instruction, Label, Name, Operand, Register, Vector
+from .syntax import Function, Guard, Immediate, Instruction, Label, Name, Operand, Register, Vector
 
 # Instructions that end a block: control flow, and what may wait.
 _ENDS = ("bra", "brx", "ret", "exit", "trap", "bar", "barrier")
@@ -20,7 +20,18 @@ _COLLECTIVE: dict[str, int | None] = {
     "stmatrix": None,
     "mma": None,
     "movmatrix": None,
+    "wmma": None,
 }
+# What lanes with a false guard branch around: they must neither take part nor hold others up.
+_BRANCHED = frozenset({*_COLLECTIVE, "wgmma", "bar", "barrier", "brx", "activemask"})
+_BRANCHED |= {"addc", "subc", "madc"}
+_BRANCHED_OPCODES = (
+    _RETRIED,
+    "cp.async.commit_group",
+    "cp.async.wait",
+    "cp.async.bulk.commit_group",
+    "cp.async.bulk.wait_group",
+)
 ALL_LANES = 0xFFFFFFFF
 WARPGROUP = 1 << 32  # all lanes of four warps
 
@@ -32,6 +43,8 @@ class Block:
 
     `mask` is None, or what names the lanes that must come together before the block runs: a
     constant (WARPGROUP for four warps) or a register. `follow` is the block below, or -1.
+    `around` is the guard of the instruction alone in the block below: lanes where it is off go to
+    the block after that one.
     """
 
     index: int
@@ -39,11 +52,21 @@ class Block:
     mask: int | Register | None = None
     targets: tuple[int, ...] = ()
     follow: int = -1
+    around: Guard | None = None
 
 
 def _end(opcode: str) -> bool:
     """Says whether an instruction ends its block."""
     return opcode.partition(".")[0] in _ENDS or opcode.startswith(_RETRIED)
+
+
+def _branched(instruction: Instruction) -> bool:
+    """Says whether an instruction's guard becomes a branch around it."""
+    opcode = instruction.opcode
+    if instruction.guard is None:
+        return False
+    head = opcode.partition(".")[0]
+    return head in _BRANCHED or ".cc." in opcode or opcode.startswith(_BRANCHED_OPCODES)
 
 
 def member_mask(instruction: Instruction) -> int | Register | None:
@@ -92,18 +115,26 @@ def cut(function: Function) -> list[Block]:
     for item in function.body or ():
         block = blocks[-1]
         ended = bool(block.instructions) and _end(block.instructions[-1].opcode)
+        ended = ended or (len(blocks) > 1 and blocks[-2].around is not None)
         if isinstance(item, Label):
             if block.instructions:
                 blocks.append(Block(len(blocks)))
             labels[item.name] = len(blocks) - 1
             continue
         alone = bool(block.instructions) and item.opcode.startswith(_RETRIED)
+        if _branched(item):
+            if ended:
+                blocks.append(Block(len(blocks)))
+            blocks[-1].around = item.guard
+            item, ended = replace(item, guard=None), True
         if ended or alone or _separate(block, item):
             blocks.append(Block(len(blocks)))
         block = blocks[-1]
         if block.mask is None:
             block.mask = member_mask(item)
         block.instructions.append(item)
+    if len(blocks) > 1 and blocks[-2].around is not None:
+        blocks.append(Block(len(blocks)))
     for block in blocks:
         _link(function, block, labels, len(blocks))
     return blocks
@@ -119,6 +150,8 @@ def _link(function: Function, block: Block, labels: dict[str, int], count: int) 
     leaves = head in ("bra", "brx", "ret", "exit", "trap")
     if not leaves or (last is not None and last.guard is not None):
         block.follow = below
+    if block.around is not None:
+        block.targets = (block.index + 2,)
 
 
 def _names(function: Function, branch: Instruction) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 # From the first part of an opcode to its family; the rest is arithmetic of its last type.
 _FAMILIES = {
     "memory": "ld ldu st atom red cp ldmatrix stmatrix prefetch prefetchu multimem discard",
-    "tensor": "mma wgmma movmatrix",
+    "tensor": "mma wmma wgmma movmatrix",
     "warp": "shfl vote match redux activemask elect",
     "barrier": "bar barrier mbarrier fence membar",
     "control": "bra brx ret exit trap call setmaxnreg nanosleep griddepcontrol",
@@ -20,6 +20,7 @@ _FAMILIES = {
 _FAMILY = {head: family for family, heads in _FAMILIES.items() for head in heads.split()}
 _FLOATS = {"f16": 1, "bf16": 1, "f16x2": 2, "bf16x2": 2, "f32": 1, "f32x2": 2, "f64": 1}
 _SHAPE = re.compile(r"\.m(\d+)n(\d+)k(\d+)")
+_TYPE = re.compile(r"[bsuf]\d+|bf16|tf32|e4m3|e5m2")
 _NOT_COUNTED = frozenset({"neg", "abs", "min", "max", "copysign"})
 
 
@@ -36,13 +37,14 @@ def flops_of(opcode: str) -> tuple[str, float]:
     """Returns the type and number of floating-point operations of one thread."""
     head, _, rest = opcode.partition(".")
     parts = rest.split(".")
-    if head in ("mma", "wgmma"):
+    if head in ("mma", "wgmma") or opcode.startswith("wmma.mma"):
         shape = _SHAPE.search(opcode)
         if shape is None:
             return "", 0
         m, n, k = map(int, shape.groups())
         threads = 128 if head == "wgmma" else 32
-        inputs = parts[-3] if head == "mma" and len(parts) > 3 else parts[-1]
+        types = [part for part in parts if _TYPE.fullmatch(part)]
+        inputs = types[1] if len(types) > 2 else ("f16" if head == "wmma" else types[-1])
         return f"tensor {inputs}", 2 * m * n * k / threads
     types = [part for part in parts if part in _FLOATS]
     if head in _NOT_COUNTED or not types or family_of(opcode) != "float":

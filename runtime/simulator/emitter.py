@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 from .blocks import Block
 from .errors import PTXError
 from .isa.operations import guarded, idle, select
+from .isa.refusals import reason
 from .isa.rounding import flush
 from .program import CompiledBlock, Site, Terminator
 from .scalars import BITS, DTYPES, FLOATS, NUMPY, Lanes
@@ -122,10 +123,10 @@ class BlockEmitter:
         assert self.instruction is not None
         return Site(self.instruction, **fields)
 
-    def end(self, kind: str, flag: str, aligned: bool = False) -> None:
+    def end(self, kind: str, flag: str, aligned: bool = False, **fields: Any) -> None:
         """Ends the block: the scheduler asks for `flag`."""
         assert self.instruction is not None
-        site = Site(self.instruction, extra=aligned)
+        site = Site(self.instruction, extra=aligned, **fields)
         self.terminator = Terminator(kind, flag, site)
 
     def is_predicate(self, operand: Operand) -> bool:
@@ -230,6 +231,7 @@ class BlockEmitter:
         """Reads a special register."""
         clock = name in ("%clock", "%clock64", "%clock_hi") or name.startswith("%globaltimer")
         wide = name in ("%clock64", "%globaltimer", "%gridid", "%current_graph_exec")
+        wide = wide or name.endswith("_64")
         code = "u8" if wide else "u4"
         if name == "%is_explicit_cluster":
             if type != "pred":
@@ -432,6 +434,11 @@ class BlockEmitter:
                 self._emit(instruction)
             except PTXError as problem:
                 problems.append(problem)
+        around = self.block.around
+        if around is not None:
+            name = self.view(self.value(around.register), "?")
+            flag = name if around.negated else self.inverse(name)
+            self.terminator = Terminator("branch", flag)
         return problems
 
     def _emit(self, instruction: Instruction) -> None:
@@ -439,7 +446,7 @@ class BlockEmitter:
         self.instruction = instruction
         found = self._find(instruction.opcode)
         if found is None:
-            raise self.error("is not covered by the simulator")
+            raise self.error(f"is not covered by the simulator{reason(instruction.opcode)}")
         self.guard = None
         if instruction.guard is not None:
             name = self.view(self.value(instruction.guard.register), "?")

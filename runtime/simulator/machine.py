@@ -209,7 +209,7 @@ class Machine:
         }
         if name == "%smid":
             return (self._slots() % launch.multiprocessors).astype(np.uint32)
-        wide = name in ("%gridid", "%current_graph_exec")
+        wide = name in ("%gridid", "%current_graph_exec") or name.endswith("_64")
         return np.uint64(0) if wide else np.uint32(constants.get(name, 0))
 
     def _slots(self) -> Array:

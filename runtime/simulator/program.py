@@ -35,7 +35,10 @@ class Site:
 
 @dataclass(eq=False, slots=True)
 class Terminator:
-    """How a block ends: `kind` is branch, jump, table, exit, barrier, arrive, warp, park, fall."""
+    """
+    How a block ends: `kind` is branch, jump, table, exit, trap, barrier, arrive,
+    reduce, warp, park or fall.
+    """
 
     kind: str = "fall"
     flag: str = "None"  # expression that the block function returns first

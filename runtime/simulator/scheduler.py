@@ -166,6 +166,8 @@ class Scheduler:
             self._store(block, select, results)
         machine.thread_instructions += block.size * group.n
         self._leave(block, group, lanes, results[0])
+        if self.barriers.answers:
+            self._answer()
 
     def _store(self, block: "CompiledBlock", select: Any, results: tuple[Lanes, ...]) -> None:
         """Writes what lives out of a block for some lanes only."""
@@ -174,14 +176,25 @@ class Scheduler:
         if isinstance(select, slice):  # inputs were views of the file; a swap must not see itself
             new = tuple(v.copy() if v.ndim and v.base is not None else v for v in new)
         for register, value in zip(block.outputs, new, strict=True):
-            old = file[register]
-            if register not in self._owned:
-                if old is value:
-                    continue
-                old = np.full(self.machine.lanes, old) if old.ndim == 0 else old.copy()
-                file[register] = old
-                self._owned.add(register)
-            old[select] = value
+            if register not in self._owned and file[register] is value:
+                continue
+            self._own(register)[select] = value
+
+    def _own(self, register: int) -> Array:
+        """Returns the array of a register, to which nobody else refers from now on."""
+        old = self.machine.file[register]
+        if register not in self._owned:
+            old = np.full(self.machine.lanes, old) if old.ndim == 0 else old.copy()
+            self.machine.file[register] = old
+            self._owned.add(register)
+        return old
+
+    def _answer(self) -> None:
+        """Writes the results of bar.red into the registers of the lanes that go on."""
+        for register, lanes, results in self.barriers.answers:
+            target = self._own(register)
+            target[lanes] = results.view(target.dtype)
+        self.barriers.answers.clear()
 
     def _leave(self, block: "CompiledBlock", group: Group, lanes: Array | None, flag: Any) -> None:
         """Sends lanes where the end of a block leads them."""
@@ -258,20 +271,19 @@ class Scheduler:
         self, block: "CompiledBlock", group: Group, lanes: Array | None, flag: Any
     ) -> None:
         """Brings lanes to a barrier."""
-        number, count = flag
-        waits = block.terminator.kind == "barrier"
-        if waits and count is None and number.ndim == 0 and group.n == self.machine.alive:
-            if not any(self.barriers.waiting.values()) and not any(
-                arrived.any() for arrived in self.barriers.arrived.values()
-            ):
-                if self.machine.clocks is not None:
-                    self.machine.clocks.barrier()
-                self._push(block.follow, lanes)
-                return
+        number, count, *more = flag
+        waits = block.terminator.kind != "arrive"
+        alone = count is None and number.ndim == 0 and group.n == self.machine.alive
+        if waits and not more and alone and self.barriers.unused():
+            if self.machine.clocks is not None:
+                self.machine.clocks.barrier()
+            self._push(block.follow, lanes)
+            return
         everyone = group.lanes()
         site = self._site(block)
         threads = None if count is None else np.broadcast_to(count, group.n)
         numbers = np.broadcast_to(number, group.n)
+        votes = np.broadcast_to(more[0], group.n) if more else None
         for value in np.unique(numbers):
             part = everyone[numbers == value]
             if value >= 16:
@@ -279,7 +291,13 @@ class Scheduler:
                 raise self.machine.fault(site.instruction, "bounds", message, part)
             wanted = None if threads is None else int(threads[numbers == value][0])
             for follow, free in self.barriers.arrive(
-                int(value), part, wanted, site, block.follow, waits
+                int(value),
+                part,
+                wanted,
+                site,
+                block.follow,
+                waits,
+                None if votes is None else votes[numbers == value],
             ):
                 self._push(follow, free)
 

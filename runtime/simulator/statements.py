@@ -27,7 +27,7 @@ SPECIAL = re.compile(
     r"%(n?tid|n?ctaid|cluster_n?ctaid|n?clusterid)\.[xyz]"
     r"|%(laneid|n?warpid|n?smid|gridid|clock|clock_hi|clock64|globaltimer|globaltimer_lo"
     r"|globaltimer_hi|lanemask_(eq|le|lt|ge|gt)|dynamic_smem_size|total_smem_size"
-    r"|aggr_smem_size|is_explicit_cluster|cluster_n?ctarank|current_graph_exec|envreg\d+|pm\d+)"
+    r"|aggr_smem_size|reserved_smem_offset_(begin|end|cap|[01])|is_explicit_cluster|cluster_n?ctarank|current_graph_exec|envreg\d+|pm\d+(_64)?)"
 )
 _RANGE = re.compile(r"(.*?)(\d+)", re.DOTALL)
 

@@ -1,6 +1,7 @@
 """The instructions that the simulator covers: one file for each family of the PTX ISA."""
 
 from . import (
+    addresses,
     asynchronous,
     atomic,
     bits,
@@ -14,13 +15,16 @@ from . import (
     half,
     integer,
     matrix,
+    matrix64,
     mbarrier,
     memory,
+    packing,
     registers,
     system_calls,
     tensor,
     warp,
     wgmma,
+    wmma,
 )
 from .forms import Forms
 
@@ -31,10 +35,14 @@ FORMS = Forms(
     floating.FORMS,
     half.FORMS,
     conversion.FORMS,
+    packing.FORMS,
     memory.FORMS,
+    addresses.FORMS,
     atomic.FORMS,
     warp.FORMS,
     matrix.FORMS,
+    matrix64.FORMS,
+    wmma.FORMS,
     asynchronous.FORMS,
     mbarrier.FORMS,
     bulk.FORMS,

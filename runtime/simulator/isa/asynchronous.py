@@ -205,12 +205,6 @@ def wait(group: "Group", pending: int, everything: bool) -> None:
     copies_of(group.machine).wait(group, pending, everything)
 
 
-def _unguarded(b: "BlockEmitter") -> None:
-    """Refuses a guard on the instructions that end or wait for groups."""
-    if b.guard is not None:
-        raise b.error("with a guard is not covered")
-
-
 def _copy(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits cp.async."""
     operands = b.operands(3, 4, 5) if fields["L2_cache_hint"] else b.operands(3, 4)
@@ -242,14 +236,12 @@ def _source_size(b: "BlockEmitter", operand: Operand, size: int) -> str:
 
 def _commit(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits cp.async.commit_group."""
-    _unguarded(b)
     b.operands(0)
     b.lines.append(f"{b.use(commit)}(g)")
 
 
 def _wait(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits cp.async.wait_group and cp.async.wait_all."""
-    _unguarded(b)
     if fields["which"] == "wait_all":
         b.operands(0)
         b.lines.append(f"{b.use(wait)}(g, 0, True)")

@@ -1,19 +1,20 @@
 """Atomic operations (PTX ISA, atom and red)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from ..access import global_index, window_index
 from ..memory import Window
 from ..scalars import DTYPES, Array, Lanes, size_of
-from ..syntax import Instruction
+from ..syntax import Instruction, Operand, Vector
 from .forms import Fields, Table
 from .half import compute, compute_pairs
-from .memory import space_of
+from .memory import generic_parts, space_of
 from .operations import lanes_of, select
+from .rounding import flush
 
 if TYPE_CHECKING:
     from ..emitter import BlockEmitter
@@ -54,47 +55,78 @@ _OPERATIONS: dict[str, Callable[..., Lanes]] = {
     "dec": _decrement,
     "cas": _compare_and_swap,
 }
-# Types that hold no NumPy numbers: the operation on their bits.
-_HALVES: dict[str, Callable[..., Lanes]] = {
-    "f16": partial(compute, "add", "f16", ""),
-    "bf16": partial(compute, "add", "bf16", ""),
-    "f16x2": partial(compute_pairs, "add", "f16", ""),
-    "bf16x2": partial(compute_pairs, "add", "bf16", ""),
-}
+# Types that hold no NumPy numbers: the operation works on their bits.
+_HALVES = frozenset({"f16", "bf16", "f16x2", "bf16x2"})
 
 
-def _places(group: "Group", site: "Site", address: Lanes) -> tuple[Any, Any]:
-    """Returns the view and the indices of the addresses, in the site's space."""
-    machine = group.machine
-    window: Window | None = machine.windows.get(site.space)
-    if not site.space:
-        window, start = machine.window_of(int(address[0]))
-        address = address - np.uint64(start)
-    if window is not None:
-        return window_index(group, site, window, address, True)
-    view, index = global_index(group, site, address, True)
-    if view is None:
-        message = "lanes access several allocations at once: not covered for atomics"
-        raise group.fault(site, "bounds", message)
-    return view, index
+def _wide_swap(old: Lanes, compare: Lanes, new: Lanes) -> Lanes:
+    """Returns the new 128-bit value where the old one has the bits of the one compared with."""
+    words = [np.ascontiguousarray(value).view(np.uint64).reshape(-1, 2) for value in (old, compare)]
+    return select((words[0] == words[1]).all(axis=1), new, old)
 
 
-def atomic(group: "Group", site: "Site", address: Lanes, *operands: Lanes) -> Array:
+def _flushed_sum(old: Lanes, value: Lanes) -> Lanes:
+    """Returns the sum of f32 lanes with subnormal operands and results flushed to zero."""
+    return flush(flush(old) + flush(value))
+
+
+def _function(site: "Site", space: str) -> Callable[..., Lanes]:
+    """Returns what an atomic computes from the old value and its operands."""
+    operation, type = site.operation, site.extra
+    if type in ("f16", "bf16"):
+        return partial(compute, operation, type, "")
+    if type in ("f16x2", "bf16x2"):
+        return partial(compute_pairs, operation, type.removesuffix("x2"), "")
+    if type == "b128" and operation == "cas":
+        return _wide_swap
+    if type == "f32" and operation == "add" and space == "global":
+        return _flushed_sum
+    return _OPERATIONS[operation]
+
+
+Place: TypeAlias = "tuple[Array | None, str, Any, Any]"
+
+
+def _places(group: "Group", site: "Site", address: Array) -> "Iterator[Place]":
     """
-    Performs one atomic operation a lane, in lane order; returns what was there before.
-
-    Lanes that meet at one address go in rounds: the first of each address, then the second.
+    Yields the places of the addresses: positions of lanes (None for all), space, view, indices.
     """
-    view, index = _places(group, site, lanes_of(group, address))
-    index = np.broadcast_to(index, group.n)
-    values = [lanes_of(group, operand) for operand in operands]
-    function = _HALVES.get(site.extra) or _OPERATIONS[site.operation]
+    window: Window | None = group.machine.windows.get(site.space)
+    parts = [(window, 0, None)] if site.space else generic_parts(group, address)
+    for window, start, positions in parts:
+        narrow = group if positions is None else group.at(positions)
+        where = address if positions is None else address[positions]
+        if window is not None:
+            space = window.space
+            yield (
+                positions,
+                space,
+                *window_index(narrow, site, window, where - where.dtype.type(start), True),
+            )
+            continue
+        view, index = global_index(narrow, site, where, True)
+        if view is not None:
+            yield positions, "global", view, index
+            continue
+        for inner in index:
+            chosen = inner if positions is None else positions[inner]
+            yield chosen, "global", *global_index(group.at(chosen), site, address[chosen], True)
+
+
+def _rounds(
+    view: Array, index: Array, function: Callable[..., Lanes], values: list[Array]
+) -> Array:
+    """
+    Performs one operation a lane, in lane order; returns what was there before.
+
+    Lanes that meet at one place go in rounds: the first of each place, then the second.
+    """
     order = np.argsort(index, kind="stable")
     places = index[order]
     starts = np.flatnonzero(np.concatenate(([True], places[1:] != places[:-1])))
-    counts = np.diff(np.append(starts, group.n))
-    rank = np.arange(group.n) - np.repeat(starts, counts)
-    old = np.empty(group.n, view.dtype)
+    counts = np.diff(np.append(starts, index.size))
+    rank = np.arange(index.size) - np.repeat(starts, counts)
+    old = np.empty(index.size, view.dtype)
     for turn in range(int(counts.max(initial=0))):
         now = order[rank == turn]
         here = index[now]
@@ -103,28 +135,67 @@ def atomic(group: "Group", site: "Site", address: Lanes, *operands: Lanes) -> Ar
     return old
 
 
+def atomic(group: "Group", site: "Site", address: Lanes, *operands: Lanes) -> Any:
+    """
+    Performs one atomic operation a lane and element; returns what was there before.
+
+    The elements of a vector are atomic one by one. Operands come by element.
+    """
+    address = lanes_of(group, address)
+    values = [lanes_of(group, operand) for operand in operands]
+    each = len(values) // site.count
+    old = [np.empty(group.n, site.dtype) for _ in range(site.count)]
+    for positions, space, view, index in _places(group, site, address):
+        here = slice(None) if positions is None else positions
+        function = _function(site, space)
+        size = group.n if positions is None else positions.size
+        first = np.broadcast_to(index, size) * site.count
+        elements = view.view(site.dtype)
+        for number in range(site.count):
+            mine = [value[here] for value in values[number * each : (number + 1) * each]]
+            old[number][here] = _rounds(elements, first + number, function, mine)
+    return old[0] if site.count == 1 else tuple(old)
+
+
 def reduction(group: "Group", site: "Site", address: Lanes, *operands: Lanes) -> None:
     """Performs one atomic operation a lane and returns nothing: all at once where possible."""
     ufunc = _OPERATIONS[site.operation]
-    if isinstance(ufunc, np.ufunc) and site.extra not in _HALVES:
-        view, index = _places(group, site, lanes_of(group, address))
-        ufunc.at(view, np.broadcast_to(index, group.n), lanes_of(group, operands[0]))
+    plain = isinstance(ufunc, np.ufunc) and site.extra not in _HALVES and site.count == 1
+    if not plain:
+        atomic(group, site, address, *operands)
         return
-    atomic(group, site, address, *operands)
+    value = lanes_of(group, operands[0])
+    for positions, space, view, index in _places(group, site, lanes_of(group, address)):
+        mine = value if positions is None else value[positions]
+        here = np.broadcast_to(index, mine.size)
+        if _function(site, space) is _flushed_sum:
+            view[here] = flush(view[here])
+            ufunc.at(view, here, flush(mine))
+            view[here] = flush(view[here])
+        else:
+            ufunc.at(view, here, mine)
 
 
 def _atomic(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits atom and red."""
     operation, type = fields["what"], fields["t"]
+    count = int(fields["vec"][1:]) if fields.get("vec") else 1
     more = 2 if operation == "cas" else 1
     returns = fields["op"] == "atom"
-    operands = b.operands(1 + more + returns)
-    address = operands[1 if returns else 0]
+    if operation in ("cas", "exch") and not returns:
+        raise b.error(f"has no .{operation}")
+    operands = b.operands(1 + more + returns + bool(fields.get("L2_cache_hint")))
+    address = operands[returns]
     base, offset = b.address(address)
-    values = [b.read(operand, type) for operand in operands[-more:]]
+    values = [
+        b.read(item, type)
+        for operand in operands[returns + 1 : returns + 1 + more]
+        for item in _elements(b, operand, count)
+    ]
     site = b.site(
         dtype=np.dtype(DTYPES[type]).type,
-        size=size_of(type),
+        size=size_of(type) * count,
+        count=count,
         space=space_of(fields),
         offset=offset,
         operation=operation,
@@ -134,21 +205,39 @@ def _atomic(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None
         extra=type,
     )
     if returns:
-        b.call(atomic, site, [base, *values], [(operands[0], DTYPES[type])])
+        targets = _elements(b, operands[0], count)
+        b.call(atomic, site, [base, *values], [(item, DTYPES[type]) for item in targets])
     else:
         b.call(reduction, site, [base, *values])
+
+
+def _elements(b: "BlockEmitter", operand: Operand, count: int) -> tuple[Operand, ...]:
+    """Returns the elements of a vector operand, or the operand alone."""
+    items = operand.items if isinstance(operand, Vector) else (operand,)
+    if len(items) != count:
+        raise b.error(f"expects a vector of {count} elements, got {len(items)}")
+    return items
 
 
 _HEAD = (
     "<op:atom|red>[.<order:relaxed|acquire|release|acq_rel>][.<scope:scope>]"
     "[.<space:global|shared::cta|shared::cluster|shared>]"
 )
+_VECTOR = "<op:atom|red>[.<order:relaxed|acquire|release|acq_rel>][.<scope:scope>][.<space:global>]"
+_HALF, _HALF_PAIR = "f16|bf16", "f16x2|bf16x2"
+_HINT = "[.L2::cache_hint]"
 FORMS: Table = (
-    (_HEAD + ".<what:add>.<t:u32|s32|u64|s64|f32|f64>", _atomic),
-    (_HEAD + ".<what:add>.noftz.<t:f16|bf16|f16x2|bf16x2>", _atomic),
-    (_HEAD + ".<what:min|max>.<t:u32|s32|u64|s64>", _atomic),
-    (_HEAD + ".<what:and|or|xor>.<t:b32|b64>", _atomic),
-    (_HEAD + ".<what:inc|dec>.<t:u32>", _atomic),
-    (_HEAD + ".<what:exch>.<t:b32|b64>", _atomic),
-    (_HEAD + ".<what:cas>.<t:b16|b32|b64>", _atomic),
+    (_HEAD + f".<what:add>{_HINT}.<t:u32|s32|u64|s64|f32|f64>", _atomic),
+    (_HEAD + f".<what:add>.noftz{_HINT}.<t:{_HALF}|{_HALF_PAIR}>", _atomic),
+    (_HEAD + f".<what:min|max>{_HINT}.<t:u32|s32|u64|s64>", _atomic),
+    (_HEAD + f".<what:and|or|xor>{_HINT}.<t:b32|b64>", _atomic),
+    (_HEAD + f".<what:inc|dec>{_HINT}.<t:u32>", _atomic),
+    (_HEAD + f".<what:exch>{_HINT}.<t:b32|b64|b128>", _atomic),
+    (_HEAD + f".<what:cas>{_HINT}.<t:b16|b32|b64|b128>", _atomic),
+    (_VECTOR + f".<what:add>{_HINT}.<vec:v2|v4>.<t:f32>", _atomic),
+    (_VECTOR + f".<what:add|min|max>.noftz{_HINT}.<vec:v2|v4|v8>.<t:{_HALF}>", _atomic),
+    (_VECTOR + f".<what:add|min|max>.noftz{_HINT}.<vec:v2|v4>.<t:{_HALF_PAIR}>", _atomic),
+    (_VECTOR + f"{_HINT}.<vec:v2|v4>.<t:f32>.<what:add>", _atomic),
+    (_VECTOR + f"{_HINT}.<vec:v2|v4|v8>.<t:{_HALF}>.<what:add|min|max>.noftz", _atomic),
+    (_VECTOR + f"{_HINT}.<vec:v2|v4>.<t:{_HALF_PAIR}>.<what:add|min|max>.noftz", _atomic),
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..scalars import BITS, DTYPES, Lanes
-from ..syntax import Immediate, Instruction
+from ..syntax import Immediate, Instruction, Pair
 from .forms import Emit, Fields, Table
 from .operations import select
 
@@ -133,6 +133,47 @@ def permute_mode(a: Lanes, b: Lanes, selector: Lanes, mode: str) -> Lanes:
     """Returns prmt in one of its named modes: two bits of the selector pick the pattern."""
     patterns = np.array(_PERMUTATIONS[mode], np.uint32)
     return permute(a, b, patterns[(selector & np.uint32(3)).astype(np.int64)])
+
+
+def bit_mask(start: Lanes, width: Lanes, clamp: bool) -> Lanes:
+    """Returns u32 lanes with `width` bits set from `start` up (bmsk)."""
+    first, count = start & np.uint32(31), width & np.uint32(31)
+    if clamp:
+        first, count = start, np.minimum(width, np.uint32(32))
+    end = np.minimum(first + count, np.uint32(32))
+    ones = np.uint32(0xFFFFFFFF)
+    return shift_left(ones, first) & ~shift_left(ones, end)
+
+
+def find_nth(mask: Lanes, base: Lanes, offset: Lanes) -> Lanes:
+    """Returns the place of the offset-th set bit of a mask from a base on (fns)."""
+    bits, start, wanted = np.broadcast_arrays(mask, base, offset)
+    found = np.full(bits.shape, 0xFFFFFFFF, np.uint32)
+    seen = np.zeros(bits.shape, np.int64)
+    count = np.maximum(np.abs(wanted.astype(np.int64)), 1)
+    step = np.where(wanted < 0, -1, 1)
+    for i in range(32):
+        place = start.astype(np.int64) + step * i
+        inside = (place >= 0) & (place < 32) & ((i == 0) | (wanted != 0))
+        shifted = bits >> np.clip(place, 0, 31).astype(np.uint32)
+        hit = inside & ((shifted & np.uint32(1)) != 0)
+        seen += hit
+        found = np.where(hit & (seen == count), place, found).astype(np.uint32)
+    return found[()]
+
+
+def _bit_mask(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
+    """Emits bmsk."""
+    d, start, width = b.operands(3)
+    values = f"{b.read(start, 'u32')}, {b.read(width, 'u32')}"
+    b.write(d, "b32", f"{b.use(bit_mask)}({values}, {fields['mode'] == 'clamp'})")
+
+
+def _find_nth(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
+    """Emits fns."""
+    d, mask, base, offset = b.operands(4)
+    values = f"{b.read(mask, 'b32')}, {b.read(base, 'u32')}, {b.read(offset, 's32')}"
+    b.write(d, "b32", f"{b.use(find_nth)}({values})")
 
 
 def _logic(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
@@ -268,13 +309,23 @@ def three(table: int, a: str, b: str, c: str, zero: str) -> str:
 
 
 def _lop3(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
-    """Emits lop3."""
-    d, x, y, z, table = b.operands(5)
+    """Emits lop3; with .or and .and also the predicate (d != 0) joined with another one."""
+    join = fields["join"]
+    d, x, y, z, table, *more = b.operands(6 if join else 5)
     if not isinstance(table, Immediate):
         raise b.error("expects a constant table")
     first, second, third = (b.read(o, "b32") for o in (x, y, z))
     zero = b.scope.constant("u4", 0)
-    b.write(d, "b32", three(table.value & 255, first, second, third, zero))
+    result = three(table.value & 255, first, second, third, zero)
+    if not join:
+        b.write(d, "b32", result)
+        return
+    if not isinstance(d, Pair):
+        raise b.error("expects a register and a predicate d|p as its destination")
+    result = b.define(result)
+    predicate = b.define(f"({result} != {zero}) {_SYMBOLS[join]} {b.read(more[0], 'pred')}")
+    b.write(d.first, "b32", result)
+    b.write(d.second, "pred", predicate)
 
 
 FORMS: Table = (
@@ -291,5 +342,7 @@ FORMS: Table = (
     ("bfi.<t:b32|b64>", _insert),
     ("shf.<way:l|r>.<mode:wrap|clamp>.b32", _funnel),
     ("prmt.b32[.<mode:f4e|b4e|rc8|ecl|ecr|rc16>]", _permute),
-    ("lop3.b32", _lop3),
+    ("lop3[.<join:or|and>].b32", _lop3),
+    ("bmsk.<mode:clamp|wrap>.b32", _bit_mask),
+    ("fns.b32", _find_nth),
 )

@@ -17,8 +17,6 @@ def _branch(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None
 
 def _table(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits brx.idx."""
-    if b.guard is not None:
-        raise b.error("with a guard is not covered")
     index, _ = b.operands(2)
     b.end("table", b.read(index, "u32"))
 
@@ -46,8 +44,6 @@ def _thread_count(b: "BlockEmitter", operand: Operand | None) -> str:
 
 def _barrier(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits bar.sync, bar.arrive and their kin."""
-    if b.guard is not None:
-        raise b.error("with a guard is not covered")
     arrive = fields["what"] == "arrive"
     number, *rest = b.operands(2) if arrive else b.operands(1, 2)
     if isinstance(number, Immediate) and not 0 <= number.value < 16:
@@ -59,10 +55,24 @@ def _barrier(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> Non
     b.end(kind, f"({name}, {count})", aligned)
 
 
+def _reduce(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
+    """Emits bar.red and barrier.red; the scheduler writes the result when the barrier completes."""
+    d, number, *rest, predicate = b.operands(3, 4)
+    if not isinstance(d, Register):
+        raise b.error("expects a register as its destination")
+    if isinstance(number, Immediate) and not 0 <= number.value < 16:
+        raise b.error(f"expects a barrier from 0 to 15, got {number.value}")
+    type = "b32" if fields["what"] == "popc" else "pred"
+    name, vote = b.read(number, "u32"), b.read(predicate, "pred")
+    count = _thread_count(b, rest[0] if rest else None)
+    b.write(d, type, b.read(d, type))
+    aligned = fields["op"] == "bar" or bool(fields["aligned"])
+    flag = f"({name}, {count}, {vote})"
+    b.end("reduce", flag, aligned, operation=fields["what"], count=d.index)
+
+
 def _warp_barrier(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits bar.warp.sync."""
-    if b.guard is not None:
-        raise b.error("with a guard is not covered")
     (mask,) = b.operands(1)
     if not isinstance(mask, Immediate | Register):
         raise b.error("expects a member mask")
@@ -76,5 +86,7 @@ FORMS: Table = (
     ("trap", _trap),
     ("bar[.cta].<what:sync|arrive>[.aligned]", _barrier),
     ("barrier[.cta].<what:sync|arrive>[.aligned]", _barrier),
+    ("<op:bar|barrier>[.cta].red.<what:popc>[.aligned].u32", _reduce),
+    ("<op:bar|barrier>[.cta].red.<what:and|or>[.aligned].pred", _reduce),
     ("bar.warp.sync", _warp_barrier),
 )

@@ -1,4 +1,4 @@
-"""Conversions (PTX ISA, cvt and cvt.pack)."""
+"""Conversions between scalar types, and to pairs of halves (PTX ISA, cvt)."""
 
 from typing import TYPE_CHECKING
 
@@ -6,10 +6,11 @@ import numpy as np
 
 from ..scalars import BITS, DTYPES, FLOATS, Lanes
 from ..syntax import Instruction
+from .double import adjusted
 from .forms import Fields, Table
 from .half import to_float
 from .operations import select
-from .rounding import directed, narrow_odd, saturate, to_bfloat, to_half
+from .rounding import directed, narrow_odd, rectify, saturate, to_bfloat, to_half
 
 if TYPE_CHECKING:
     from ..emitter import BlockEmitter
@@ -55,7 +56,10 @@ def float_to_integer(x: Lanes, source: str, target: str, mode: str) -> Lanes:
 def integer_to_float(x: Lanes, target: str, mode: str) -> Lanes:
     """Returns integer lanes as a float type, rounded once; 16-bit types as bits."""
     if target == "f64":
-        return x.astype(np.float64)
+        wide = x.astype(np.float64)
+        if mode == "rn" or x.itemsize < 8:
+            return wide
+        return adjusted(wide, _conversion_error(x, wide), mode)
     if target == "f32" and mode == "rn":
         return x.astype(np.float32)
     wide = x.astype(np.float64)
@@ -66,11 +70,16 @@ def integer_to_float(x: Lanes, target: str, mode: str) -> Lanes:
     return to_half(wide, mode) if target == "f16" else to_bfloat(narrow_odd(wide), mode)
 
 
-def _odd_double(x: Lanes, wide: Lanes) -> Lanes:
-    """Returns 64-bit integers as f64 rounded to odd; `wide` is rounded to nearest."""
+def _conversion_error(x: Lanes, wide: Lanes) -> Lanes:
+    """Returns 64-bit integers minus the f64 numbers that they were rounded to."""
     high = (x >> x.dtype.type(32)).astype(np.float64) * 4294967296.0
     low = (x & x.dtype.type(0xFFFFFFFF)).astype(np.float64)
-    error = (high - wide) + low
+    return (high - wide) + low
+
+
+def _odd_double(x: Lanes, wide: Lanes) -> Lanes:
+    """Returns 64-bit integers as f64 rounded to odd; `wide` is rounded to nearest."""
+    error = _conversion_error(x, wide)
     bits = wide.view(np.int64)
     wrong = (error != 0) & ((bits & np.int64(1)) == 0)
     step = select((error > 0) == (wide > 0), np.int64(1), np.int64(-1))
@@ -82,8 +91,12 @@ def round_integral(x: Lanes, mode: str) -> Lanes:
     return _INTEGRAL[mode](x)
 
 
-def to_tensor_float(x: Lanes, mode: str) -> Lanes:
-    """Returns f32 lanes rounded to tf32 (10 bits), as u32 bits: rn, rz or rna (ties away)."""
+def to_tensor_float(x: Lanes, mode: str, finite: bool) -> Lanes:
+    """
+    Returns f32 lanes rounded to tf32 (10 bits), as u32 bits: rn, rz or rna (ties away).
+
+    `finite` clips at the largest number.
+    """
     bits = x.view(np.uint32)
     if mode == "rna":
         rounded = bits + np.uint32(0x1000)
@@ -93,13 +106,16 @@ def to_tensor_float(x: Lanes, mode: str) -> Lanes:
         rounded = bits
     special = (bits & np.uint32(0x7F800000)) == np.uint32(0x7F800000)
     cut = select(special, bits, rounded) & np.uint32(0xFFFFE000)
+    if finite:
+        infinite = (cut & np.uint32(0x7FFFFFFF)) == np.uint32(0x7F800000)
+        cut = select(infinite, cut - np.uint32(0x2000), cut)
     return select(x != x, np.uint32(0x7FFFFFFF), cut)
 
 
 def narrow(x: Lanes, type: str, mode: str, relu: bool, finite: bool) -> Lanes:
     """Returns f32 lanes as f16 or bf16 bits; `relu` clips at 0, `finite` at the largest number."""
     if relu:
-        x = select(x > np.float32(0), x, select(x == x, np.float32(0), x))
+        x = rectify(x)
     bits = to_half(x, mode) if type == "f16" else to_bfloat(x, mode)
     if finite:
         infinity = np.uint16(0x7C00 if type == "f16" else 0x7F80)
@@ -140,8 +156,6 @@ def _from_integer(b: "BlockEmitter", name: str, fields: Fields) -> str:
     if target in FLOATS:
         if mode not in ("rn", "rz", "rm", "rp"):
             raise b.error("expects a rounding such as .rn")
-        if target == "f64" and mode != "rn" and BITS[source] == 64:
-            raise b.error(f"with .{mode} is not covered")
         return f"{b.use(integer_to_float)}({name}, {target!r}, {mode!r})"
     if mode:
         raise b.error(f"takes no rounding .{mode} between integers")
@@ -159,9 +173,11 @@ def _between_floats(b: "BlockEmitter", name: str, fields: Fields) -> str:
     if half:
         name = b.define(f"{b.use(to_float)}({name}, {source!r})")
     if mode in _INTEGRAL:
-        if source != target or half:
-            raise b.error("is not covered")
+        if source != target:
+            raise b.error("rounds to an integer only where both types are the same")
         name = f"{b.use(round_integral)}({name}, {mode!r})"
+        if half:
+            return _to_half(b, name, {**fields, "mode": "rn"})
     elif target == "f32" and source == "f64":
         name = f"{b.use(directed)}({name}, {mode or 'rn'!r})"
     elif target == "f64":
@@ -178,8 +194,6 @@ def _between_floats(b: "BlockEmitter", name: str, fields: Fields) -> str:
 def _to_half(b: "BlockEmitter", name: str, fields: Fields) -> str:
     """Returns the conversion of an f32 or f64 value to 16 bits."""
     source, target, mode = fields["s"], fields["d"], fields["mode"] or "rn"
-    if mode not in ("rn", "rz"):
-        raise b.error(f"with .{mode} is not covered")
     if fields.get("sat"):
         name = f"{b.use(saturate)}({name})"
     if source == "f64":
@@ -193,9 +207,9 @@ def _tensor_float(b: "BlockEmitter", instruction: Instruction, fields: Fields) -
     d, s = b.operands(2)
     name = b.read(s, "f32")
     if fields.get("relu"):
-        zero = b.scope.constant("f4", 0)
-        name = b.define(f"{b.use(select)}({name} > {zero}, {name}, {zero})")
-    b.write(d, "tf32", f"{b.use(to_tensor_float)}({name}, {fields['mode']!r})")
+        name = b.define(f"{b.use(rectify)}({name})")
+    finite = bool(fields.get("satfinite"))
+    b.write(d, "tf32", f"{b.use(to_tensor_float)}({name}, {fields['mode']!r}, {finite})")
 
 
 def _pair(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
@@ -217,5 +231,5 @@ FORMS: Table = (
     ("cvt.<mode:rn|rz>[.relu][.satfinite].<d:f16x2|bf16x2>.f32", _pair),
     ("cvt.<mode:rn|rz>[.relu][.satfinite].<d:f16|bf16>.<s:f32>", _convert),
     ("cvt.<mode:rna>[.satfinite].tf32.f32", _tensor_float),
-    ("cvt.<mode:rn|rz>[.relu][.satfinite].tf32.f32", _tensor_float),
+    ("cvt.<mode:rn|rz>[.relu].tf32.f32", _tensor_float),
 )

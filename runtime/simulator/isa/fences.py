@@ -48,7 +48,7 @@ FORMS: Table = (
     ("membar.cta", emit_nothing),
     (f"fence{_KIND}.<scope:gpu|sys>", _device),
     (f"fence{_KIND}.<scope:cta|cluster>", emit_nothing),
-    ("fence.proxy.async[.shared::cta]", _proxy),
+    ("fence.proxy.async[.<space:shared::cta|shared::cluster>]", _proxy),
     ("fence.proxy.<proxy:alias|async.global>", emit_nothing),
     ("fence.mbarrier_init.release.cluster", emit_nothing),
     (

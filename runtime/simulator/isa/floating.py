@@ -7,8 +7,25 @@ import numpy as np
 
 from ..scalars import DTYPES, Lanes
 from ..syntax import Instruction
+from .double import (
+    directed64,
+    directed_sum64,
+    gross_reciprocal,
+    gross_reciprocal_root,
+    negative_zero,
+)
 from .forms import Emit, Fields, Table
-from .rounding import directed, exact_sum, extremum, fused32, fused64, saturate, to_odd, two_sum
+from .rounding import (
+    directed,
+    exact_sum,
+    extremum,
+    fused32,
+    fused64,
+    saturate,
+    signed_extremum,
+    to_odd,
+    two_sum,
+)
 
 if TYPE_CHECKING:
     from ..emitter import BlockEmitter
@@ -19,7 +36,8 @@ _SYMBOLS = {"add": "+", "sub": "-", "mul": "*"}
 def directed_sum(a: Lanes, b: Lanes, mode: str) -> Lanes:
     """Returns a + b of f32 lanes rounded in a mode."""
     total, error = two_sum(a.astype(np.float64), b.astype(np.float64))
-    return directed(to_odd(total, error), mode)
+    result = directed(to_odd(total, error), mode)
+    return negative_zero(result, a, b) if mode == "rm" else result
 
 
 def directed_product(a: Lanes, b: Lanes, mode: str) -> Lanes:
@@ -29,7 +47,10 @@ def directed_product(a: Lanes, b: Lanes, mode: str) -> Lanes:
 
 def directed_fused(a: Lanes, b: Lanes, c: Lanes, mode: str) -> Lanes:
     """Returns a * b + c of f32 lanes rounded in a mode."""
-    return directed(exact_sum(a, b, c), mode)
+    result = directed(exact_sum(a, b, c), mode)
+    if mode != "rm":
+        return result
+    return negative_zero(result, a.astype(np.float64) * b.astype(np.float64), c)
 
 
 def directed_quotient(a: Lanes, b: Lanes, mode: str) -> Lanes:
@@ -105,11 +126,18 @@ def _arithmetic(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> 
     if mode == "rn":
         _finish(b, fields, f"{x} {_SYMBOLS[op]} {y}")
         return
-    if fields["t"] == "f64":
-        raise b.error(f"with .{mode} is covered for .f32 only")
-    function = directed_product if op == "mul" else directed_sum
     y = f"-{y}" if op == "sub" else y
+    if fields["t"] == "f64" and op == "mul":
+        _finish(b, fields, f"{b.use(directed64)}('mul', {mode!r}, {x}, {y})")
+        return
+    function = directed_product if op == "mul" else directed_sum
+    function = directed_sum64 if fields["t"] == "f64" else function
     _finish(b, fields, f"{b.use(function)}({x}, {y}, {mode!r})")
+
+
+def _saturated(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
+    """Emits add.sat and sub.sat."""
+    _arithmetic(b, instruction, {**fields, "sat": "sat"})
 
 
 def _fused(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
@@ -117,9 +145,8 @@ def _fused(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     _, names = _sources(b, fields, 3)
     mode, joined = fields["round"] or "rn", ", ".join(names)
     if fields["t"] == "f64":
-        if mode != "rn":
-            raise b.error(f"with .{mode} is covered for .f32 only")
-        _finish(b, fields, f"{b.use(fused64)}({joined})")
+        call = f"{b.use(fused64)}(" if mode == "rn" else f"{b.use(directed64)}('fma', {mode!r}, "
+        _finish(b, fields, f"{call}{joined})")
     elif mode == "rn":
         _finish(b, fields, f"{b.use(fused32)}({joined})")
     else:
@@ -131,6 +158,9 @@ def _divide(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None
     type = fields["t"]
     if fields["op"] == "rcp":
         _, (y,) = _sources(b, fields, 1)
+        if type == "f64" and fields["round"] == "approx":
+            _finish(b, fields, f"{b.use(gross_reciprocal)}({y})")
+            return
         x = b.scope.constant(DTYPES[type], 0x3F800000 if type == "f32" else 0x3FF << 52)
     else:
         _, (x, y) = _sources(b, fields, 2)
@@ -139,7 +169,8 @@ def _divide(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None
         _finish(b, fields, f"{x} / {y}")
         return
     if type == "f64":
-        raise b.error(f"with .{mode} is covered for .f32 only")
+        _finish(b, fields, f"{b.use(directed64)}('div', {mode!r}, {x}, {y})")
+        return
     _finish(b, fields, f"{b.use(directed_quotient)}({x}, {y}, {mode!r})")
 
 
@@ -150,7 +181,7 @@ def _root(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     if mode in ("rn", "approx"):
         _finish(b, fields, f"{b.use(np.sqrt)}({x})")
     elif fields["t"] == "f64":
-        raise b.error(f"with .{mode} is covered for .f32 only")
+        _finish(b, fields, f"{b.use(directed64)}('sqrt', {mode!r}, {x})")
     else:
         _finish(b, fields, f"{b.use(directed_root)}({x}, {mode!r})")
 
@@ -159,7 +190,8 @@ def _function(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> No
     """Emits ex2, lg2, sin, cos, tanh, rsqrt: the correctly rounded value, computed in f64."""
     _, (x,) = _sources(b, fields, 1)
     if fields["t"] == "f64":
-        _finish(b, fields, f"{b.use(reciprocal_root)}({x})")
+        function = gross_reciprocal_root if fields["ftz"] else reciprocal_root
+        _finish(b, fields, f"{b.use(function)}({x})")
         return
     _finish(b, fields, f"{b.use(_FUNCTIONS[fields['op']])}({x})")
 
@@ -168,7 +200,10 @@ def _extremum(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> No
     """Emits min and max."""
     _, (x, y) = _sources(b, fields, 2)
     largest, nan = fields["op"] == "max", bool(fields.get("NaN"))
-    _finish(b, fields, f"{b.use(extremum)}({x}, {y}, {largest}, {nan})")
+    if not fields.get("xorsign_abs"):
+        _finish(b, fields, f"{b.use(extremum)}({x}, {y}, {largest}, {nan})")
+        return
+    _finish(b, fields, f"{b.use(signed_extremum)}({x}, {y}, {largest}, {nan})")
 
 
 def _sign(expression: str) -> Emit:
@@ -210,6 +245,7 @@ def _test(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
 
 FORMS: Table = (
     ("<op:add|sub|mul>[.<round:round>][.ftz][.sat].<t:f32>", _arithmetic),
+    ("<op:add|sub>[.<round:round>].sat[.ftz].<t:f32>", _saturated),  # as LLVM spells it
     ("<op:add|sub|mul>[.<round:round>].<t:f64>", _arithmetic),
     ("fma.<round:round>[.ftz][.sat].<t:f32>", _fused),
     ("mad[.<round:round>][.ftz][.sat].<t:f32>", _fused),
@@ -222,8 +258,8 @@ FORMS: Table = (
     ("sqrt.<round:round>.<t:f64>", _root),
     ("<op:ex2|lg2|sin|cos|rsqrt>.approx[.ftz].<t:f32>", _function),
     ("tanh.approx.<t:f32>", _function),
-    ("rsqrt.approx.<t:f64>", _function),
-    ("<op:min|max>[.ftz][.NaN].<t:f32>", _extremum),
+    ("rsqrt.approx[.ftz].<t:f64>", _function),
+    ("<op:min|max>[.ftz][.NaN][.xorsign.abs].<t:f32>", _extremum),
     ("<op:min|max>.<t:f64>", _extremum),
     ("abs[.ftz].<t:f32>", _sign("abs({x})")),
     ("neg[.ftz].<t:f32>", _sign("-{x}")),

@@ -6,12 +6,13 @@ In every mma layout used here (PTX ISA, "Matrix fragments for mma.m16n8k16" and 
 4c+3 of row r. Such a block is kept as 8 complex128 elements a warp: 16 bytes that move at once.
 """
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
 from ..access import window_index
 from ..scalars import Array, Lanes
+from .eight import TABLES
 from .operations import lanes_of
 
 if TYPE_CHECKING:
@@ -23,6 +24,21 @@ _HIGH = np.uint32(0xFFFF0000)
 _SIXTEEN = np.uint32(16)
 _THREADED = 4 * 65536  # m*n*k up to which OpenBLAS starts no threads
 _CACHED = 8  # operands of mma that a batch keeps in decoded form
+
+
+class Form(NamedTuple):
+    """
+    What an mma.sync multiplies: `left` and `right` are the types of A and B, `total` that of C.
+
+    `halves` is the number of 8-row blocks of A. The type of bits is "xor" or "and", as their
+    products are.
+    """
+
+    left: str
+    right: str
+    total: str
+    halves: int = 2
+    saturated: bool = False
 
 
 class Fragment:
@@ -108,10 +124,29 @@ def store_matrices(group: "Group", site: "Site", address: Lanes, *values: Lanes)
     view[index] = rows.reshape(-1)
 
 
-def _decode(raw: Array, kind: str) -> Array:
-    """Returns blocks of 16 bytes as f32: 8 elements for f16 and bf16, 4 for tf32."""
+def _nibbles(raw: Array, kind: str) -> Array:
+    """Returns s4 or u4 elements of blocks of 16 bytes as f32, the lower half of a byte first."""
+    bytes_ = raw.view(np.uint8)
+    out = np.empty((*bytes_.shape, 2), np.uint8)
+    np.bitwise_and(bytes_, np.uint8(15), out=out[..., 0])
+    np.right_shift(bytes_, np.uint8(4), out=out[..., 1])
+    values = out.reshape(*bytes_.shape[:-1], -1).astype(np.float32)
+    return np.where(values > 7, values - 16, values) if kind == "s4" else values
+
+
+def decode(raw: Array, kind: str) -> Array:
+    """Returns blocks of 16 bytes as f32 elements; bits to be xored as 1 and -1."""
     if kind == "f16":
         return raw.view(np.float16).astype(np.float32)
+    if kind in ("s8", "u8"):
+        return raw.view(np.int8 if kind == "s8" else np.uint8).astype(np.float32)
+    if kind in TABLES:
+        return TABLES[kind][raw.view(np.uint8)]
+    if kind in ("s4", "u4"):
+        return _nibbles(raw, kind)
+    if kind in ("xor", "and"):
+        bits = np.unpackbits(raw.view(np.uint8), axis=-1, bitorder="little").astype(np.float32)
+        return bits if kind == "and" else np.float32(1) - np.float32(2) * bits
     words = raw.view(np.uint32)
     if kind == "tf32":
         return (words & np.uint32(0xFFFFE000)).view(np.float32)
@@ -128,20 +163,22 @@ def _block(group: "Group", operand: Operand) -> Array:
     return flat.view(np.complex128).reshape(-1, 8)
 
 
-def _left(group: "Group", kind: str, steps: int, operands: tuple[Operand, ...]) -> Array:
-    """Returns A as f32 [warps, 16, k]; operands come by k step, then as the ISA numbers them."""
+def _left(
+    group: "Group", kind: str, halves: int, steps: int, operands: tuple[Operand, ...]
+) -> Array:
+    """Returns A as f32 [warps, rows, k]; operands come by k step, then as the ISA numbers them."""
     key = (kind, *(id(o[0]) * 8 + o[1] if isinstance(o, tuple) else id(o) for o in operands))
     cache = group.machine.fragments
     known = cache.get(key)
     if known is not None:
         return known[1]
-    each = len(operands) // steps  # 2 or 4 registers: two halves of rows, then of k
-    columns = each // 2
-    raw = np.empty((group.n // _WARP, 2, 8, steps * columns), np.complex128)
+    each = len(operands) // steps  # registers: the halves of rows vary first, then those of k
+    columns = each // halves
+    raw = np.empty((group.n // _WARP, halves, 8, steps * columns), np.complex128)
     for number, operand in enumerate(operands):
         step, place = divmod(number, each)
-        raw[:, place % 2, :, step * columns + place // 2] = _block(group, operand)
-    matrix = _decode(raw, kind).reshape(group.n // _WARP, 16, -1)
+        raw[:, place % halves, :, step * columns + place // halves] = _block(group, operand)
+    matrix = decode(raw, kind).reshape(group.n // _WARP, 8 * halves, -1)
     while len(cache) >= _CACHED:
         del cache[next(iter(cache))]
     cache[key] = (operands, matrix)  # the operands too: their ids must stay theirs
@@ -154,13 +191,14 @@ def _right(
     """
     Returns B as f32 [warps or CTAs, k, n] and how many warps share an entry.
 
-    Operands come by n tile, then k. Blocks that ldmatrix read with .trans are rows of k, all
-    others are rows of n.
+    Operands come by n tile, then k. Blocks of 16-bit elements that ldmatrix read with .trans are
+    rows of k, all others are rows of n.
     """
     each = len(operands) // tiles
     loaded = [operand for operand in operands if isinstance(operand, tuple)]
     ways = {(fragment.repeat, fragment.transposed) for fragment, _ in loaded}
-    if len(loaded) == len(operands) and len(ways) == 1:
+    whole = len(loaded) == len(operands) and len(ways) == 1
+    if whole and (kind in ("f16", "bf16") or not loaded[0][0].transposed):
         repeat, transposed = ways.pop()
         blocks: list[Array] = [fragment.raw[index] for fragment, index in loaded]
     else:
@@ -171,11 +209,11 @@ def _right(
         raw = np.empty((count, each, 8, tiles), np.complex128)
         for number, block in enumerate(blocks):
             raw[:, number % each, :, number // each] = block
-        return _decode(raw, kind).reshape(count, each * 8, -1), repeat
+        return decode(raw, kind).reshape(count, each * 8, -1), repeat
     raw = np.empty((count, tiles, 8, each), np.complex128)
     for number, block in enumerate(blocks):
         raw[:, number // each, :, number % each] = block
-    return _decode(raw, kind).reshape(count, tiles * 8, -1).transpose(0, 2, 1), repeat
+    return decode(raw, kind).reshape(count, tiles * 8, -1).transpose(0, 2, 1), repeat
 
 
 def _product(a: Array, b: Array, repeat: int) -> Array:
@@ -187,7 +225,7 @@ def _product(a: Array, b: Array, repeat: int) -> Array:
     inner, columns = b.shape[1], b.shape[2]
     fitting = [n for n in range(1, repeat + 1) if repeat % n == 0 and _fits(n, inner, columns)]
     together = max(fitting, default=1)
-    a = a.reshape(b.shape[0], repeat // together, together * 16, inner)
+    a = a.reshape(b.shape[0], repeat // together, together * a.shape[1], inner)
     b = b[:, None]
     width = columns
     while width > 8 and not _fits(1, inner, width):
@@ -213,25 +251,41 @@ def multiply(
     """
     Returns C + A B for chains of mma.sync that share A, one after the other along k.
 
-    `site.extra` is (type of A and B, type of C and D, k steps, n tiles). `left` holds the
-    registers of A by k step, `right` those of B by n tile and k step, `start` those of C by n
-    tile. Products are exact, sums are f32 in an order of their own, as on a GPU.
+    `site.extra` is (form, k steps, n tiles). `left` holds the registers of A by k step, `right`
+    those of B by n tile and k step, `start` those of C by n tile. Products are exact, sums are
+    f32 in an order of their own, as on a GPU; those of integers are exact.
     """
-    kind, total, steps, tiles = site.extra
+    form, steps, tiles = site.extra
     if not group.whole_warps():
         message = "needs all 32 lanes of the warp; some have exited"
         raise group.fault(site, "divergence", message)
-    a = _left(group, kind, steps, left)
-    b, repeat = _right(group, kind, tiles, right)
+    a = _left(group, form.left, form.halves, steps, left)
+    b, repeat = _right(group, form.right, tiles, right)
     warps = group.n // _WARP
-    product = _product(a, b, repeat).reshape(warps, 2, 8, tiles, 4, 2)
-    rows = np.ascontiguousarray(product.transpose(3, 1, 5, 0, 2, 4)).reshape(tiles * 4, -1)
-    if total == "f32":
+    product = _product(a, b, repeat).reshape(warps, form.halves, 8, tiles, 4, 2)
+    rows = np.ascontiguousarray(product.transpose(3, 1, 5, 0, 2, 4)).reshape(-1, group.n)
+    if form.total == "s32":
+        if form.left == "xor":
+            rows = (a.shape[2] - rows) / 2  # each pair of bits that differ counts -1, not 1
+        return integers(rows, start, form.saturated)
+    if form.total == "f32":
         for row, former in zip(rows, start, strict=True):
             if former.ndim or former:
                 np.add(row, former, out=row)
         return list(rows)
     return _halves(group, rows, start)
+
+
+def integers(rows: Array, start: tuple[Lanes, ...], saturated: bool) -> list[Array]:
+    """Returns s32 accumulators: exact sums of products added, wrapped or clamped."""
+    limits = np.iinfo(np.int32)
+    out: list[Array] = []
+    for row, former in zip(rows, start, strict=True):
+        total = row.astype(np.int64) + former
+        if saturated:
+            total = np.clip(total, limits.min, limits.max)
+        out.append(total.astype(np.int32))
+    return out
 
 
 def _halves(group: "Group", rows: Array, start: tuple[Lanes, ...]) -> list[Array]:

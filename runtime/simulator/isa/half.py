@@ -15,7 +15,9 @@ from .rounding import (
     extremum,
     from_bfloat,
     narrow_odd,
+    rectify,
     saturate,
+    signed_extremum,
     to_bfloat,
     to_half,
 )
@@ -50,7 +52,7 @@ def _tangent(x: Lanes) -> Lanes:
     return np.tanh(x.astype(np.float64)).astype(np.float32)
 
 
-def _flush_half(bits: Lanes) -> Lanes:
+def flush_half(bits: Lanes) -> Lanes:
     """Returns 16-bit lanes with subnormal f16 numbers replaced by zero of their sign."""
     field = bits & np.uint16(0x7C00)
     return select(field == 0, bits & np.uint16(0x8000), bits)
@@ -67,6 +69,10 @@ _ARITHMETIC: dict[str, Callable[..., Lanes]] = {
     "max": partial(extremum, largest=True, nan=False),
     "min.NaN": partial(extremum, largest=False, nan=True),
     "max.NaN": partial(extremum, largest=True, nan=True),
+    "min.xorsign.abs": partial(signed_extremum, largest=False, nan=False),
+    "max.xorsign.abs": partial(signed_extremum, largest=True, nan=False),
+    "min.NaN.xorsign.abs": partial(signed_extremum, largest=False, nan=True),
+    "max.NaN.xorsign.abs": partial(signed_extremum, largest=True, nan=True),
     "ex2": _power,
     "tanh": _tangent,
 }
@@ -79,18 +85,18 @@ def compute(operation: str, type: str, modifiers: str, *operands: Lanes) -> Lane
     `modifiers` is a comma-separated list of ftz, sat and relu.
     """
     if operation in ("abs", "neg"):
-        bits = operands[0]
+        flushes = "ftz" in modifiers and type == "f16"
+        bits = flush_half(operands[0]) if flushes else operands[0]
         return bits & np.uint16(0x7FFF) if operation == "abs" else bits ^ np.uint16(0x8000)
     flushing = "ftz" in modifiers and type == "f16"
-    inputs = [_flush_half(bits) for bits in operands] if flushing else operands
+    inputs = [flush_half(bits) for bits in operands] if flushing else operands
     result = _ARITHMETIC[operation](*(to_float(bits, type) for bits in inputs))
     if "sat" in modifiers:
         result = saturate(result)
     if "relu" in modifiers:
-        zero = result.dtype.type(0)
-        result = select(result > zero, result, select(result == result, zero, result))
+        result = rectify(result)
     bits = from_float(result, type)
-    return _flush_half(bits) if flushing else bits
+    return flush_half(bits) if flushing else bits
 
 
 def compute_pairs(operation: str, type: str, modifiers: str, *operands: Lanes) -> Lanes:
@@ -108,8 +114,8 @@ def _arithmetic(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> 
     d, *sources = b.operands(count)
     type = fields["t"]
     modifiers = ",".join(m for m in ("ftz", "sat", "relu") if fields.get(m))
-    if fields.get("NaN"):
-        operation += ".NaN"
+    operation += ".NaN" if fields.get("NaN") else ""
+    operation += ".xorsign.abs" if fields.get("xorsign_abs") else ""
     function = b.use(compute_pairs if BITS[type] == 32 else compute)
     names = ", ".join(b.read(source, type) for source in sources)
     b.write(
@@ -124,8 +130,8 @@ FORMS: Table = (
     (f"fma.rn[.ftz][.sat].<t:{_F16}>", _arithmetic),
     (f"fma.rn[.ftz][.relu].<t:{_F16}>", _arithmetic),
     (f"fma.rn[.relu].<t:{_BF16}>", _arithmetic),
-    (f"<op:min|max>[.ftz][.NaN].<t:{_F16}>", _arithmetic),
-    (f"<op:min|max>[.NaN].<t:{_BF16}>", _arithmetic),
+    (f"<op:min|max>[.ftz][.NaN][.xorsign.abs].<t:{_F16}>", _arithmetic),
+    (f"<op:min|max>[.NaN][.xorsign.abs].<t:{_BF16}>", _arithmetic),
     (f"<op:abs|neg>[.ftz].<t:{_F16}>", _arithmetic),
     (f"<op:abs|neg>.<t:{_BF16}>", _arithmetic),
     (f"ex2.approx.<t:{_F16}>", _arithmetic),

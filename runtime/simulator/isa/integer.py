@@ -86,6 +86,44 @@ def dot(a: Lanes, b: Lanes, c: Lanes, parts: int, low: bool) -> Lanes:
     return out
 
 
+def saturating_high(a: Lanes, b: Lanes, c: Lanes) -> Lanes:
+    """Returns the upper half of a * b plus c of s32 lanes, clamped to the range of s32."""
+    return saturating(multiply_high(a, b), c, 1)
+
+
+def extend(a: Lanes, width: Lanes, clamp: bool) -> Lanes:
+    """Returns the lowest bits of `a` extended to 32, by the sign where `a` is signed (szext)."""
+    count = width & np.uint32(31)
+    bits = a.view(np.uint32)
+    mask = np.uint32(0xFFFFFFFF) << count
+    if clamp:
+        mask = select(width >= np.uint32(32), np.uint32(0), mask)
+    low = bits & ~mask
+    if a.dtype.kind == "u":
+        return low
+    top = (bits >> ((count - np.uint32(1)) & np.uint32(31))) & np.uint32(1)
+    negative = (top != 0) & (count != 0)
+    return select(negative, low | mask, low).view(np.int32)
+
+
+def pairs(operation: str, relu: bool, a: Lanes, b: Lanes) -> Lanes:
+    """Returns add, min or max of both 16-bit halves of i32 lanes (signed) or u32 lanes."""
+    kind = np.int16 if a.dtype.kind == "i" else np.uint16
+    halves: list[Lanes] = []
+    for shift in (0, 16):
+        x, y = (
+            (value.view(np.uint32) >> np.uint32(shift)).astype(np.uint16).view(kind)
+            for value in (a, b)
+        )
+        result = _PAIRED[operation](x, y)
+        result = np.maximum(result, kind(0)) if relu else result
+        halves.append(result.view(np.uint16).astype(np.uint32))
+    return halves[0] | (halves[1] << np.uint32(16))
+
+
+_PAIRED: dict[str, Callable[..., Lanes]] = {"add": np.add, "min": np.minimum, "max": np.maximum}
+
+
 def add_carry(a: Lanes, b: Lanes, carry: Lanes) -> tuple[Lanes, Lanes]:
     """Returns a + b + carry of unsigned lanes and the carry out."""
     partial = a + b
@@ -154,6 +192,10 @@ def _multiply24(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> 
     if fields["mode"] == "hi":
         product = b.define(f"{product} >> {b.scope.constant(code, 16)}")
     result = f"{product}.astype(u4)"
+    if fields.get("sat"):
+        values = f"({result}).view(i4), {b.read(rest[0], 's32')}"
+        b.write(d, "s32", f"{b.use(saturating)}({values}, 1)")
+        return
     if rest:
         result = f"{result} + {b.read(rest[0], 'b32')}"
     b.write(d, "b32", result)
@@ -194,6 +236,29 @@ def _absolute(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> No
     b.write(d, fields["t"], f"abs({b.read(x, fields['t'])})")
 
 
+def _pairs(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
+    """Emits add, min and max of pairs of 16-bit integers."""
+    d, x, y = b.operands(3)
+    type = f"{fields['t'][0]}32"
+    values = f"{b.read(x, type)}, {b.read(y, type)}"
+    call = f"{b.use(pairs)}({fields['op']!r}, {bool(fields.get('relu'))}, {values})"
+    b.write(d, "b32", call)
+
+
+def _extend(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
+    """Emits szext."""
+    d, x, width = b.operands(3)
+    type, clamp = fields["t"], fields["mode"] == "clamp"
+    b.write(d, type, f"{b.use(extend)}({b.read(x, type)}, {b.read(width, 'u32')}, {clamp})")
+
+
+def _saturating_mad(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
+    """Emits mad.hi.sat.s32."""
+    d, *sources = b.operands(4)
+    values = ", ".join(b.read(source, "s32") for source in sources)
+    b.write(d, "s32", f"{b.use(saturating_high)}({values})")
+
+
 def _sad(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits sad: c + |a - b|."""
     d, x, y, z = b.operands(4)
@@ -218,8 +283,6 @@ def _dot(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
 
 def _carry(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits add.cc, addc, sub.cc, subc and mad.cc, madc through the carry register."""
-    if b.guard is not None:
-        raise b.error("with a guard is not covered")
     head = fields["op"]
     type = _unsigned(fields["t"])
     code = DTYPES[type]
@@ -245,10 +308,16 @@ FORMS: Table = (
     ("<op:add|sub>[.sat].<t:s32>", _binary),
     ("<op:add|sub>.<t:int>", _binary),
     ("<op:add|addc|sub|subc>[.cc].<t:u32|s32|u64|s64>", _carry),
+    ("<op:add|min|max>.<t:u16x2>", _pairs),
+    ("add.<t:s16x2>", _pairs),
+    ("<op:min|max>[.relu].<t:s16x2>", _pairs),
     ("mad.<mode:lo|hi|wide>.<t:int>", _multiply_add),
+    ("mad.hi.sat.s32", _saturating_mad),
+    ("szext.<mode:clamp|wrap>.<t:u32|s32>", _extend),
     ("<op:mad|madc>.<mode:lo|hi>[.cc].<t:u32|s32|u64|s64>", _carry),
     ("mul.<mode:lo|hi|wide>.<t:int>", _multiply),
     ("<op:mul24|mad24>.<mode:lo|hi>.<t:u32|s32>", _multiply24),
+    ("mad24.<mode:hi>[.sat].<t:s32>", _multiply24),
     ("div.<t:int>", _call_binary(divide)),
     ("rem.<t:int>", _call_binary(remainder)),
     ("<op:min|max>.<t:int>", _extremum),

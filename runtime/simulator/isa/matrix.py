@@ -7,21 +7,31 @@ import numpy as np
 
 from ..syntax import Instruction, Operand, Register, Vector
 from .forms import Fields, Table
-from .fragments import load_matrices, multiply, store_matrices
+from .fragments import Form, load_matrices, multiply, store_matrices
+from .refusals import reason
 
 if TYPE_CHECKING:
     from ..emitter import BlockEmitter, Value
 
 
+_CODES = {"f32": "f4", "f16": "u4", "s32": "i4"}
+
+
+def _chainable(first: Form, second: Form) -> bool:
+    """
+    Says whether two products may become one: integers wrap after each, f32 holds only short sums.
+    """
+    return first == second and first.total != "s32"
+
+
 class _Node:
     """One mma.sync of a block; `previous` is the one whose result it adds to, if that waits."""
 
-    __slots__ = ("a", "b", "c", "d", "instruction", "kind", "previous", "total")
+    __slots__ = ("a", "b", "c", "d", "form", "instruction", "previous")
 
-    def __init__(self, instruction: Instruction, fields: Fields) -> None:
+    def __init__(self, instruction: Instruction, form: Form) -> None:
         self.instruction = instruction
-        self.kind = fields["ab"]
-        self.total = fields["cd"]
+        self.form = form
         self.a: tuple[Value, ...] = ()
         self.b: tuple[Value, ...] = ()
         self.c: tuple[Value, ...] = ()
@@ -56,7 +66,7 @@ class MatrixQueue:
         """Takes a node that makes some values."""
         node.d = made
         first = self._made.get(id(node.c[0]))
-        if first is not None and first in self._pending and first.total == node.total:
+        if first is not None and first in self._pending and _chainable(first.form, node.form):
             if all(c is d for c, d in zip(node.c, first.d, strict=True)):
                 node.previous = first
         for value in made:
@@ -80,7 +90,7 @@ class MatrixQueue:
         for node in nodes:
             if node not in inner:
                 lefts = tuple(id(value) for link in node.chain() for value in link.a)
-                alike.setdefault((node.kind, node.total, *lefts), []).append(node)
+                alike.setdefault((node.form, *lefts), []).append(node)
         for ends in alike.values():
             self._emit(ends)
 
@@ -90,12 +100,11 @@ class MatrixQueue:
         chains = [node.chain() for node in ends]
         left = [self._operand(value) for link in chains[0] for value in link.a]
         right = [self._operand(v) for chain in chains for link in chain for v in link.b]
-        code = "f4" if ends[0].total == "f32" else "u4"
+        code = _CODES[ends[0].form.total]
         start = [emitter.view(value, code) for chain in chains for value in chain[0].c]
         outer = emitter.instruction
         emitter.instruction = ends[0].instruction
-        extra = (ends[0].kind, ends[0].total, len(chains[0]), len(ends))
-        site = emitter.site(extra=extra)
+        site = emitter.site(extra=(ends[0].form, len(chains[0]), len(ends)))
         emitter.instruction = outer
         arguments = ", ".join(f"({', '.join(names)},)" for names in (left, right, start))
         result = emitter.define(f"{emitter.use(multiply)}(g, {site}, {arguments})")
@@ -131,8 +140,6 @@ def _registers(b: "BlockEmitter", operand: Operand, count: int) -> tuple[Registe
 
 def _load(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits ldmatrix; its registers are made when something other than mma reads them."""
-    if b.guard is not None:
-        raise b.error("with a guard is not covered: all lanes of the warp must execute it")
     d, address = b.operands(2)
     count = int(fields["num"][1:])
     targets = _registers(b, d, count)
@@ -151,8 +158,6 @@ def _load(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
 
 def _store(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits stmatrix."""
-    if b.guard is not None:
-        raise b.error("with a guard is not covered: all lanes of the warp must execute it")
     address, s = b.operands(2)
     count = int(fields["num"][1:])
     values = [b.read(item, "b32") for item in _vector(b, s, count)]
@@ -181,47 +186,60 @@ def transposed(value: "np.ndarray[tuple[int], np.dtype[np.uint32]]") -> object:
     return np.ascontiguousarray(halves.transpose(0, 2, 1)).reshape(-1).view(np.uint32)
 
 
-# Shape and type of A and B: registers of A and of B.
+# Shape and bits of an element of A: registers of A and of B, blocks of 8 rows.
 _SHAPES = {
-    ("m16n8k16", "f16"): (4, 2),
-    ("m16n8k16", "bf16"): (4, 2),
-    ("m16n8k8", "f16"): (2, 1),
-    ("m16n8k8", "bf16"): (2, 1),
-    ("m16n8k8", "tf32"): (4, 2),
-    ("m16n8k4", "tf32"): (2, 1),
+    ("m16n8k16", 16): (4, 2, 2),
+    ("m16n8k8", 16): (2, 1, 2),
+    ("m16n8k8", 32): (4, 2, 2),
+    ("m16n8k4", 32): (2, 1, 2),
+    ("m16n8k32", 8): (4, 2, 2),
+    ("m16n8k16", 8): (2, 1, 2),
+    ("m8n8k16", 8): (1, 1, 1),
+    ("m16n8k64", 4): (4, 2, 2),
+    ("m16n8k32", 4): (2, 1, 2),
+    ("m8n8k32", 4): (1, 1, 1),
+    ("m16n8k256", 1): (4, 2, 2),
+    ("m16n8k128", 1): (2, 1, 2),
+    ("m8n8k128", 1): (1, 1, 1),
 }
+_WIDTHS = {"f16": 16, "bf16": 16, "tf32": 32, "e4m3": 8, "e5m2": 8}
+_WIDTHS |= {"s8": 8, "u8": 8, "s4": 4, "u4": 4, "b1": 1}
 
 
 def _multiply(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits mma.sync."""
-    if b.guard is not None:
-        raise b.error("with a guard is not covered: all lanes of the warp must execute it")
-    shape, kind, total = fields["shape"], fields["ab"], fields["cd"]
-    counts = _SHAPES.get((shape, kind))
-    if counts is None or fields["ab"] != fields["b2"] or total != fields["c2"]:
-        raise b.error("is not covered by the simulator")
-    if total == "f16" and kind != "f16":
-        raise b.error("has f16 accumulators for f16 operands only")
+    kinds, total = (fields["a"], fields["b"]), fields["d"]
+    width = _WIDTHS[kinds[0]]
+    found = _SHAPES.get((fields["shape"], width))
+    same = kinds[0] == kinds[1] or (width == _WIDTHS[kinds[1]] and width < 16)
+    if found is None or not same or total != fields["c"]:
+        raise b.error(f"has no such shape or types{reason(instruction.opcode)}")
+    if total == "f16" and kinds[0] not in ("f16", "e4m3", "e5m2"):
+        raise b.error("has f16 accumulators for operands of f16, e4m3 and e5m2 only")
+    left, right, halves = found
     d, a, x, c = b.operands(4)
-    accumulators = 4 if total == "f32" else 2
-    node = _Node(instruction, fields)
-    operand_type = "b32"
-    node.a = tuple(b.operand(o, operand_type) for o in _vector(b, a, counts[0]))
-    node.b = tuple(b.operand(o, operand_type) for o in _vector(b, x, counts[1]))
-    wanted = "f32" if total == "f32" else "b32"
+    accumulators = halves if total == "f16" else 2 * halves
+    if width == 1:
+        kinds = (fields["bits"], fields["bits"])
+    node = _Node(instruction, Form(*kinds, total, halves, bool(fields.get("satfinite"))))
+    node.a = tuple(b.operand(o, "b32") for o in _vector(b, a, left))
+    node.b = tuple(b.operand(o, "b32") for o in _vector(b, x, right))
+    wanted = "b32" if total == "f16" else total
     node.c = tuple(b.operand(o, wanted) for o in _vector(b, c, accumulators))
     targets = _registers(b, d, accumulators)
-    b.kept(MatrixQueue).add(node, b.put_lazily(targets, "f4" if total == "f32" else "u4"))
+    b.kept(MatrixQueue).add(node, b.put_lazily(targets, _CODES[total]))
 
 
-_FLOATS = "f16|bf16|tf32"
+_FLOATS = "f16|bf16|tf32|e4m3|e5m2"
+_INTEGERS = "s8|u8|s4|u4"
+_MMA = "mma.sync.aligned.<shape:m16n8k8|m16n8k4|m16n8k16|m16n8k32>.row.col"
+_MMA_INTEGER = "mma.sync.aligned.<shape:m8n8k16|m8n8k32|m16n8k16|m16n8k32|m16n8k64>.row.col"
+_MMA_BIT = "mma.sync.aligned.<shape:m8n8k128|m16n8k128|m16n8k256>.row.col"
 FORMS: Table = (
     ("ldmatrix.sync.aligned.m8n8.<num:x1|x2|x4>[.trans][.shared][.shared::cta].b16", _load),
     ("stmatrix.sync.aligned.m8n8.<num:x1|x2|x4>[.trans][.shared][.shared::cta].b16", _store),
     ("movmatrix.sync.aligned.m8n8.trans.b16", _transpose),
-    (
-        "mma.sync.aligned.<shape:m16n8k16|m16n8k8|m16n8k4>.row.col."
-        f"<cd:f32|f16>.<ab:{_FLOATS}>.<b2:{_FLOATS}>.<c2:f32|f16>",
-        _multiply,
-    ),
+    (f"{_MMA}.<d:f32|f16>.<a:{_FLOATS}>.<b:{_FLOATS}>.<c:f32|f16>", _multiply),
+    (f"{_MMA_INTEGER}[.satfinite].<d:s32>.<a:{_INTEGERS}>.<b:{_INTEGERS}>.<c:s32>", _multiply),
+    (f"{_MMA_BIT}.<d:s32>.<a:b1>.<b:b1>.<c:s32>.<bits:xor|and>.popc", _multiply),
 )

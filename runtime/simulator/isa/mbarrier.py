@@ -209,8 +209,6 @@ def _test(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     if not waits:
         b.call(passed, site, [base, value], [(target, "?")])
         return
-    if b.guard is not None:
-        raise b.error("with a guard is not covered")
     done = b.define(f"{b.use(passed)}(g, {site}, {base}, {value})")
     b.write(target, "pred", done)
     b.end("park", done)

@@ -102,7 +102,7 @@ def store_window(group: "Group", site: "Site", address: Lanes, *values: Lanes) -
     view[index] = value
 
 
-def _generic_parts(group: "Group", address: Lanes) -> "list[tuple[Window | None, int, Any]]":
+def generic_parts(group: "Group", address: Lanes) -> "list[tuple[Window | None, int, Any]]":
     """Returns the windows that generic addresses lie in, each with its start and positions."""
     window_of = group.machine.window_of
     if address.ndim == 0:
@@ -122,7 +122,7 @@ def _generic_parts(group: "Group", address: Lanes) -> "list[tuple[Window | None,
 def load_generic(group: "Group", site: "Site", address: Lanes) -> Any:
     """Loads through generic addresses."""
     pieces: list[tuple[Array, tuple[Lanes, ...]]] = []
-    for window, start, positions in _generic_parts(group, address):
+    for window, start, positions in generic_parts(group, address):
         narrow = group if positions is None else group.at(positions)
         where = address if positions is None else address[positions]
         if window is None:
@@ -143,7 +143,7 @@ def load_generic(group: "Group", site: "Site", address: Lanes) -> Any:
 
 def store_generic(group: "Group", site: "Site", address: Lanes, *values: Lanes) -> None:
     """Stores through generic addresses."""
-    for window, start, positions in _generic_parts(group, address):
+    for window, start, positions in generic_parts(group, address):
         narrow = group if positions is None else group.at(positions)
         where = address if positions is None else address[positions]
         parts = tuple(v if positions is None or not v.ndim else v[positions] for v in values)
@@ -220,6 +220,11 @@ def emit_load(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> No
         space, load_window
     )
     b.call(function, site, [base], [(item, code) for item in items])
+
+
+def _load_uniform(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
+    """Emits ldu: a load from a place that all lanes of a warp share, or may not."""
+    emit_load(b, instruction, {**fields, "order": "", "L2_cache_hint": ""})
 
 
 def _widening(b: "BlockEmitter", items: tuple[Operand, ...], type: str) -> tuple[Any, str]:
@@ -300,11 +305,11 @@ FORMS: Table = (
         "[.<space:space>][.<cop:wb|cg|cs|wt>]" + _CACHE,
         emit_store,
     ),
-    ("ldu.global[.<vec:v2|v4>].<t:value>[.L2::cache_hint][.<space:global>]", emit_load),
+    ("ldu[.<space:global>][.<vec:v2|v4>].<t:value|b128>", _load_uniform),
     ("cvta[.to].<space:space>.<t:u32|u64>", emit_cvta),
     ("cvta[.to].<space:param>.<t:u64>", emit_cvta),
     ("prefetch[.<space:global|local>].<level:L1|L2|L2::evict_last|L2::evict_normal>", emit_nothing),
     ("prefetchu.L1", emit_nothing),
-    ("applypriority.global.L2::evict_normal", emit_nothing),
+    ("applypriority[.global].L2::evict_normal", emit_nothing),
     ("discard[.<space:global>].L2", emit_nothing),
 )

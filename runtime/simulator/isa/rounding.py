@@ -36,6 +36,12 @@ def saturate(x: Lanes) -> Lanes:
     return select(x > kind(0), np.minimum(x, kind(1)), kind(0))
 
 
+def rectify(x: Lanes) -> Lanes:
+    """Returns float lanes with negative numbers and negative zero replaced by +0 (.relu)."""
+    zero = x.dtype.type(0)
+    return select(x > zero, x, select(x == x, zero, x))
+
+
 def two_sum(a: Lanes, b: Lanes) -> tuple[Lanes, Lanes]:
     """Returns a + b rounded and its error (Knuth, TAOCP vol. 2, 4.2.2)."""
     total = a + b
@@ -168,13 +174,16 @@ def narrow_odd(exact: Lanes) -> Lanes:
 
 
 def to_bfloat(x: Lanes, mode: str = "rn") -> Lanes:
-    """Returns f32 lanes rounded to bf16 (rn or rz), as u16 bits; NaN becomes 0x7fff."""
+    """Returns f32 lanes rounded to bf16 in a mode, as u16 bits; NaN becomes 0x7fff."""
     bits = x.view(np.uint32)
     rounded = bits
     if mode == "rn":
         odd = (bits >> np.uint32(16)) & np.uint32(1)
         rounded = bits + (np.uint32(0x7FFF) + odd)
     upper = (rounded >> np.uint32(16)).astype(np.uint16)
+    if mode in ("rm", "rp"):
+        inexact = (bits & np.uint32(0xFFFF)) != 0
+        upper = upper + (inexact & (np.signbit(x) == (mode == "rm"))).astype(np.uint16)
     nan = x != x
     if np.count_nonzero(nan):
         upper = select(nan, np.uint16(0x7FFF), upper)
@@ -182,12 +191,16 @@ def to_bfloat(x: Lanes, mode: str = "rn") -> Lanes:
 
 
 def to_half(x: Lanes, mode: str = "rn") -> Lanes:
-    """Returns float lanes rounded to f16 (rn or rz), as u16 bits; NaN becomes 0x7fff."""
+    """Returns float lanes rounded to f16 in a mode, as u16 bits; NaN becomes 0x7fff."""
     half = x.astype(np.float16)
     bits = half.view(np.uint16)
-    if mode == "rz":
-        away = np.abs(half.astype(x.dtype.type)) > np.abs(x)
+    if mode != "rn":
+        back = half.astype(x.dtype.type)
+        away = np.abs(back) > np.abs(x)
         bits = select(away, bits - np.uint16(1), bits)
+        if mode != "rz":
+            outward = (back != x) & (np.signbit(x) == (mode == "rm"))
+            bits = bits + outward.astype(np.uint16)
     nan = x != x
     if np.count_nonzero(nan):
         bits = select(nan, np.uint16(0x7FFF), bits)
@@ -216,3 +229,11 @@ def extremum(a: Lanes, b: Lanes, largest: bool, nan: bool) -> Lanes:
         signed = both.view(result.dtype.type)
         result = select(tied, signed, result)
     return result
+
+
+def signed_extremum(a: Lanes, b: Lanes, largest: bool, nan: bool) -> Lanes:
+    """Returns min or max of the magnitudes with the sign of the product (.xorsign.abs)."""
+    magnitude = extremum(np.abs(a), np.abs(b), largest, nan)
+    negative = np.signbit(a) ^ np.signbit(b)
+    signed = np.copysign(magnitude, select(negative, a.dtype.type(-1), a.dtype.type(1)))
+    return select(magnitude != magnitude, magnitude, signed)

@@ -190,15 +190,8 @@ def _both(b: "BlockEmitter", d: Operand, type: str, result: str) -> None:
     b.write(second, "pred", f"{result}[1]")
 
 
-def _unguarded(b: "BlockEmitter") -> None:
-    """Refuses a guard: the lanes it turns off would be missing."""
-    if b.guard is not None:
-        raise b.error("with a guard is not covered: all lanes of the mask must execute it")
-
-
 def _shuffle(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits shfl.sync."""
-    _unguarded(b)
     d, a, x, c, _ = b.operands(5)
     values = ", ".join((b.read(a, "b32"), b.read(x, "u32"), b.read(c, "u32")))
     result = b.define(f"{b.use(shuffle)}(g, {fields['mode']!r}, {values})")
@@ -207,7 +200,6 @@ def _shuffle(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> Non
 
 def _vote(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits vote.sync."""
-    _unguarded(b)
     d, a, mask = b.operands(3)
     arguments = f"{b.read(a, 'pred')}, {b.read(mask, 'b32')}"
     type = "b32" if fields["mode"] == "ballot" else "pred"
@@ -216,7 +208,6 @@ def _vote(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
 
 def _match(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits match.sync."""
-    _unguarded(b)
     d, a, mask = b.operands(3)
     arguments = f"{b.read(a, fields['t'])}, {b.read(mask, 'b32')}"
     _both(b, d, "b32", b.define(f"{b.use(match)}(g, {fields['mode']!r}, {arguments})"))
@@ -224,7 +215,6 @@ def _match(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
 
 def _redux(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits redux.sync."""
-    _unguarded(b)
     d, a, mask = b.operands(3)
     type = fields["t"]
     arguments = f"{b.read(a, type)}, {b.read(mask, 'b32')}"
@@ -239,7 +229,6 @@ def _active(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None
 
 def _elect(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits elect.sync."""
-    _unguarded(b)
     d, mask = b.operands(2)
     _both(b, d, "b32", b.define(f"{b.use(elect)}(g, {b.read(mask, 'b32')})"))
 

@@ -14,6 +14,7 @@ import numpy as np
 from ..scalars import Array, Lanes
 from ..syntax import Immediate, Instruction, Operand, Register, Vector
 from .bulk import unguarded
+from .eight import TABLES
 from .forms import Fields, Table
 from .memory import emit_nothing
 from .operations import lanes_of
@@ -29,25 +30,6 @@ _SPANS = (0, 128, 64, 32)  # bytes, by the swizzle field of a descriptor
 _DEPTHS = {"f16": 16, "bf16": 16, "tf32": 8, "e4m3": 32, "e5m2": 32, "s8": 32, "u8": 32}
 
 
-def _table(exponents: int, fractions: int) -> Array:
-    """Returns the f32 values of all 256 codes of an 8-bit float (OCP OFP8: E4M3, E5M2)."""
-    code = np.arange(256)
-    exponent = code >> fractions & (1 << exponents) - 1
-    fraction = (code & (1 << fractions) - 1) / (1 << fractions)
-    bias = (1 << exponents - 1) - 1
-    normal = np.ldexp(1 + fraction, exponent - bias)
-    values = np.where(exponent > 0, normal, np.ldexp(fraction, 1 - bias))
-    if exponents == 5:
-        special = np.where(fraction == 0, np.inf, np.nan)
-        values = np.where(exponent == 31, special, values)
-    else:
-        values = np.where(code & 0x7F == 0x7F, np.nan, values)
-    return np.where(code & 0x80, -values, values).astype(np.float32)
-
-
-_TABLES = {"e4m3": _table(4, 3), "e5m2": _table(5, 2)}
-
-
 def _decode(raw: Array, kind: str) -> Array:
     """Returns bytes in the last axis as f32 elements."""
     if kind == "f16":
@@ -56,8 +38,8 @@ def _decode(raw: Array, kind: str) -> Array:
         return (raw.view(np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32)
     if kind == "tf32":
         return (raw.view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
-    if kind in _TABLES:
-        return _TABLES[kind][raw]
+    if kind in TABLES:
+        return TABLES[kind][raw]
     return raw.view(np.int8 if kind == "s8" else np.uint8).astype(np.float32)
 
 
@@ -256,8 +238,6 @@ def _vector(b: "BlockEmitter", operand: Operand, count: int) -> tuple[Operand, .
 
 def _multiply(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits wgmma.mma_async."""
-    if b.guard is not None:
-        raise b.error("with a guard is not covered: all threads must execute it")
     total, kind, second, columns = fields["d"], fields["a"], fields["b"], int(fields["n"])
     _check(b, total, kind, second, int(fields["k"]), columns)
     d, a, x, *others = b.operands(*range(4, 9))

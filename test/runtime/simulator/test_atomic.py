@@ -102,3 +102,90 @@ def test_shared_and_generic_addresses() -> None:
     body += "atom.add.u32 %r10, [%d6], 1; bar.sync 0; ld.shared.u32 %r5, [%r9];"
     _, total = run(body, np.zeros(1, "u4"), np.zeros(192, "u4"))
     assert (total == 128).all()
+
+
+def vectors(instruction: str, kind: str, count: int, start: Any, values: Any) -> Any:
+    """Runs a vector red of 64 threads on one place: thread i adds row i of `values`."""
+    names = ", ".join(f"%v{i}" for i in range(count))
+    width = values.itemsize
+    loads = "".join(f"ld.global.b{8 * width} %v{i}, [%d2+{i * width}];" for i in range(count))
+    text = f""".version 8.1\n.target sm_90\n.address_size 64
+.visible .entry k(.param .u64 x, .param .u64 y) {{
+    .reg .b32 %r<4>; .reg .b64 %d<4>; .reg .{kind} %v<8>; mov.u32 %r1, %tid.x;
+    ld.param.u64 %d1, [x]; ld.param.u64 %d2, [y];
+    mad.wide.u32 %d2, %r1, {count * width}, %d2; {loads}
+    {instruction.replace("VALUES", "{" + names + "}")} ret;
+}}"""
+    device = simulator.Device("all")
+    x, y = device.array(start), device.array(values)
+    device.load(text)["k"].launch(1, 64, [x, y])
+    return x.numpy(), y.numpy()
+
+
+@pytest.mark.parametrize("spelling", ["add.v4.f32", "v4.f32.add"])
+@pytest.mark.parametrize("space", ["", ".global"])
+def test_vectors_of_floats_add_element_by_element(spelling: str, space: str) -> None:
+    values = np.random.default_rng(4).integers(-50, 50, (64, 4)).astype("f4")
+    opcode = f"red.relaxed.gpu{space}.{spelling}"
+    got, _ = vectors(f"{opcode} [%d1], VALUES;", "f32", 4, np.ones(4, "f4"), values)
+    assert (got == 1 + values.sum(axis=0)).all()
+
+
+@pytest.mark.parametrize("name", ["min", "max"])
+def test_vectors_of_halves_keep_the_extreme(name: str) -> None:
+    values = np.random.default_rng(5).normal(size=(64, 8)).astype("f2")
+    start = np.zeros(8, "f2")
+    text = f"atom.global.{name}.noftz.L2::cache_hint.v8.f16 VALUES, [%d1], VALUES, %d3;"
+    got, _ = vectors(text, "b16", 8, start.view("u2"), values.view("u2"))
+    pick = np.min if name == "min" else np.max
+    assert (got.view("f2") == pick(np.concatenate([values, start[None]]), axis=0)).all()
+
+
+def test_a_misaligned_vector_is_found() -> None:
+    values = np.zeros((64, 4), "f4")
+    with pytest.raises(simulator.SimulationError, match="16 bytes"):
+        vectors("red.global.add.v4.f32 [%d1+4], VALUES;", "f32", 4, np.zeros(8, "f4"), values)
+
+
+def test_cas_compares_all_128_bits() -> None:
+    """The old value differs from the expected one in its upper half alone, then not at all."""
+    body = """.reg .b128 %q<4>; mov.b128 %q1, {5, 7}; mov.b128 %q2, {5, 8}; mov.b128 %q3, {1, 2};
+    atom.global.cas.b128 %q0, [%d0], %q2, %q3; mov.b128 {%d6, %d7}, %q0;
+    atom.global.cas.b128 %q0, [%d0], %q1, %q3; mov.b128 {%d7, %d6}, %q0;
+    atom.global.exch.b128 %q0, [%d0+16], %q0; add.u64 %d5, %d6, 0;"""
+    start = np.array([5, 7, 3, 4], "u8")
+    text = f"setp.ne.u32 %p1, %r1, 0; @%p1 bra OUT; {body} OUT:"
+    got, old = run(".reg .pred %p<2>; mov.u64 %d5, 0;" + text, start, np.zeros(64, "u8"))
+    assert got.tolist() == [1, 2, 5, 7]
+    assert old.tolist() == [7] + [0] * 63
+
+
+def test_one_instruction_reaches_several_allocations() -> None:
+    values = np.arange(128, dtype="u4")
+    body = "and.b32 %r8, %r1, 1; setp.ne.u32 %p1, %r8, 0; selp.b64 %d7, %d0, %d8, %p1;"
+    head = ".reg .pred %p<2>; ld.param.u64 %d8, [z]; mov.u32 %r5, 7;"
+    got, other = run(f"{head} {body} red.global.add.u32 [%d7], %r4; bra OUT; OUT: ret;",
+                     np.zeros(1, "u4"), values)  # fmt: skip
+    assert got.tolist() == [sum(range(1, 128, 2))]
+    assert other[0] == sum(range(0, 128, 2))
+
+
+def test_one_instruction_reaches_shared_and_global_memory() -> None:
+    body = """.reg .pred %p<2>; mov.u32 %r9, cell; st.shared.u32 [%r9], 100; bar.sync 0;
+    mov.u64 %d6, cell; cvta.shared.u64 %d6, %d6; and.b32 %r8, %r1, 1; setp.ne.u32 %p1, %r8, 0;
+    selp.b64 %d7, %d6, %d0, %p1; atom.add.u32 %r10, [%d7], 1; bar.sync 0;
+    ld.shared.u32 %r5, [%r9];"""
+    got, total = run(body, np.zeros(1, "u4"), np.zeros(64, "u4"))
+    assert got.tolist() == [32]
+    assert (total == 132).all()
+
+
+def test_f32_addition_flushes_subnormals_in_global_memory_only() -> None:
+    tiny = np.full(64, 3, "u4").view("f4")
+    for operation in ("red.global.add.f32 [%d2], %f4;", "atom.global.add.f32 %f5, [%d2], %f4;"):
+        got, _ = run(operation, np.array([5], "u4").view("f4"), tiny)
+        assert got.view("u4").tolist() == [0]
+    body = """mov.u32 %r9, cell; st.shared.u32 [%r9], 0; bar.sync 0;
+    red.shared.add.f32 [%r9], %f4; bar.sync 0; ld.shared.u32 %r5, [%r9];"""
+    _, total = run(body, np.zeros(1, "f4"), tiny)
+    assert (total.view("u4") == 192).all()

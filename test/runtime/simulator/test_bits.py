@@ -151,3 +151,40 @@ def test_packing_and_unpacking_keep_the_order(lanes: Any, samples: Any) -> None:
 def test_constants_may_be_hex_octal_binary_and_negative(lanes: Any) -> None:
     body = "mov.u32 %r1, 0x10; add.u32 %r1, %r1, 010; add.u32 %r1, %r1, 0b11; add.s32 o0, %r1, -5;"
     assert lanes(body, np.zeros(3, "u4")).tolist() == [16 + 8 + 3 - 5] * 3
+
+
+@pytest.mark.parametrize("mode", ["clamp", "wrap"])
+def test_bmsk_sets_a_run_of_bits(mode: str, lanes: Any) -> None:
+    a, b = places(600, 3), places(600, 4)
+    a[::9], b[::7] = 2**32 - 1, 2**32 - 3
+    got = lanes(f"bmsk.{mode}.b32 o0, a0, a1;", a, b)
+    for start, width, g in zip(a.tolist(), b.tolist(), got.tolist(), strict=True):
+        if mode == "wrap":
+            start, width = start % 32, width % 32
+        assert g == sum(1 << i for i in range(32) if start <= i < start + width)
+
+
+def test_fns_finds_the_nth_set_bit(lanes: Any) -> None:
+    generator = np.random.default_rng(5)
+    mask = generator.integers(0, 1 << 32, 800, dtype="u4")
+    mask[::5] &= 0x8001
+    base = generator.integers(0, 32, 800, dtype="u4")
+    offset = generator.integers(-12, 13, 800, dtype="i4")
+    got = lanes("fns.b32 o0, a0, a1, a2;", mask, base, offset.view("u4"))
+    columns = (mask.tolist(), base.tolist(), offset.tolist(), got.tolist())
+    for bits, start, n, g in zip(*columns, strict=True):
+        places = range(start, 32) if n >= 0 else range(start, -1, -1)
+        found = [i for i in places if bits >> i & 1 and (n or i == start)]
+        index = max(abs(n), 1) - 1
+        assert g == (found[index] if index < len(found) else 0xFFFFFFFF), (bits, start, n)
+
+
+@pytest.mark.parametrize("join", ["or", "and"])
+def test_lop3_joins_a_predicate(join: str, lanes: Any, samples: Any) -> None:
+    a, b, c = samples(32, 3)
+    body = f"setp.lt.u32 %p1, a2, 99; lop3.{join}.b32 %r1|%p2, a0, a1, a2, 0x80, !%p1;"
+    got = lanes(f"{body} selp.u32 %r2, 3, 5, %p2; add.u32 o0, %r1, %r2;", a, b, c)
+    every = a & b & c
+    third = ~(c < 99)
+    joined = (every != 0) | third if join == "or" else (every != 0) & third
+    assert (got == every + np.where(joined, 3, 5).astype("u4")).all()

@@ -96,3 +96,79 @@ def test_a_guard_keeps_the_old_value(lanes: Any, samples: Any) -> None:
         "setp.lt.u32 %p1, a0, a1; mov.u32 o0, 5; @%p1 add.u32 o0, a0, 1; @!%p1 xor.b32 o0, o0, 8;"
     )
     assert (lanes(body, a, b) == np.where(a < b, a + 1, 13)).all()
+
+
+def half(x: Any, form: str) -> Any:
+    """Returns the float32 values of 16-bit patterns."""
+    if form == "f16":
+        return x.view("f2").astype("f4")
+    return (x.astype("u4") << 16).view("f4")
+
+
+@pytest.mark.parametrize("form", ["f16", "bf16"])
+@pytest.mark.parametrize("name", [*ORDERED, "equ", "neu", "ltu", "geu", "num", "nan"])
+def test_pairs_compare_into_two_predicates(name: str, form: str, lanes: Any, samples: Any) -> None:
+    low, high = samples(16, 2, form)
+    a = low.astype("u4") | np.roll(high, 1).astype("u4") << 16
+    b = high.astype("u4") | np.roll(low, 5).astype("u4") << 16
+    body = f"setp.{name}.{form}x2 %p1|%p2, a0, a1; selp.u32 %r1, 1, 0, %p1;"
+    got = lanes(body + "selp.u32 %r2, 2, 0, %p2; or.b32 o0, %r1, %r2;", a, b)
+    results: list[Any] = []
+    for i in (0, 1):
+        x, y = (half(v.view("u2")[i::2].copy(), form) for v in (a, b))
+        unordered = np.isnan(x) | np.isnan(y)
+        if name in ("num", "nan"):
+            results.append(unordered == (name == "nan"))
+        else:
+            plain = x != y if name == "neu" else ORDERED[name.removesuffix("u")](x, y)
+            results.append(plain | unordered if name.endswith("u") else plain)
+    assert (got == results[0] + 2 * results[1]).all()
+
+
+def test_pairs_join_each_predicate_with_a_third(lanes: Any, samples: Any) -> None:
+    a, b, c = samples(32, 3)
+    body = "setp.lt.u32 %p3, a2, 99; setp.gt.and.f16x2 %p1|%p2, a0, a1, !%p3;"
+    got = lanes(f"{body} selp.u32 %r1, 1, 0, %p1; selp.u32 %r2, 2, 0, %p2; or.b32 o0, %r1, %r2;",
+                a, b, c)  # fmt: skip
+    x, y = (v.view("f2") for v in (a, b))
+    want = (x > y).reshape(-1, 2) & (c >= 99)[:, None]
+    assert (got == want[:, 0] + 2 * want[:, 1]).all()
+
+
+@pytest.mark.parametrize(
+    ("type", "one"), [("f16x2", 0x3C00), ("bf16x2", 0x3F80), ("u32", 0xFFFF), ("s32", 0xFFFF)]
+)
+def test_set_of_pairs_fills_each_half(type: str, one: int, lanes: Any, samples: Any) -> None:
+    a, b = samples(32, 2)
+    form = "bf16" if type == "bf16x2" else "f16"
+    got = lanes(f"set.le.{type}.{form}x2 o0, a0, a1;", a, b).view("u2")
+    x, y = (half(v.view("u2"), form) for v in (a, b))
+    assert (got == np.where(x <= y, one, 0)).all()
+
+
+@pytest.mark.parametrize(
+    ("type", "one"), [("f16", 0x3C00), ("bf16", 0x3F80), ("u16", 0xFFFF), ("s16", 0xFFFF)]
+)
+def test_set_of_halves_gives_sixteen_bits(type: str, one: int, lanes: Any, samples: Any) -> None:
+    a, b = samples(16, 2, "bf16")
+    got = lanes(f"set.gtu.{type}.bf16 o0, a0, a1;", a, b, out="u2")
+    x, y = half(a, "bf16"), half(b, "bf16")
+    assert (got == np.where(~(x <= y), one, 0)).all()
+
+
+def test_ftz_flushes_halves_before_they_compare(lanes: Any) -> None:
+    a, b = np.array([1, 0x8001, 0x400], "u2"), np.array([2, 0, 0], "u2")
+    body = "setp.eq.ftz.f16 %p1, a0, a1; selp.u32 o0, 1, 0, %p1;"
+    assert lanes(body, a, b).tolist() == [1, 1, 0]
+
+
+def test_mov_packs_and_unpacks_128_bits(lanes: Any, samples: Any) -> None:
+    a, b = samples(64, 2)
+    body = ".reg .b128 %q; mov.b128 %q, {a0, a1}; mov.b128 {%d1, %d2}, %q; sub.u64 o0, %d2, %d1;"
+    assert (lanes(body, a, b, out="u8") == b - a).all()
+
+
+def test_mov_takes_four_bytes_apart(lanes: Any, samples: Any) -> None:
+    (a,) = samples(32, 1)
+    body = ".reg .b8 %c<4>; mov.b32 {%c0, %c1, %c2, %c3}, a0; mov.b32 o0, {%c3, %c2, %c1, %c0};"
+    assert (lanes(body, a) == a.byteswap()).all()

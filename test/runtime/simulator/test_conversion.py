@@ -45,8 +45,7 @@ def test_float_to_integer_rounds_and_clamps(
 
 @pytest.mark.parametrize(
     ("target", "mode"),
-    [(t, m) for t in ("f16", "bf16") for m in ("rn", "rz")]
-    + [("f32", m) for m in ("rn", "rz", "rm", "rp")],
+    [(t, m) for t in ("f16", "bf16", "f32", "f64") for m in ("rn", "rz", "rm", "rp")],
 )
 @pytest.mark.parametrize("source", ["s32", "u32", "u64", "s64"])
 def test_integer_to_float_rounds_once(
@@ -61,9 +60,11 @@ def test_integer_to_float_rounds_once(
         assert g == rounding[1](Fraction(value), target, mode), value
 
 
-@pytest.mark.parametrize("mode", ["rn", "rz"])
+@pytest.mark.parametrize("mode", ["rn", "rz", "rm", "rp"])
 @pytest.mark.parametrize(
-    ("source", "target"), [("f32", "f16"), ("f32", "bf16"), ("f64", "f32"), ("f64", "f16")]
+    ("source", "target"),
+    [(s, t) for t in ("f16", "bf16") for s in ("f32", "f64")]
+    + [("f64", "f32"), ("bf16", "f16"), ("f16", "bf16")],
 )
 def test_narrowing_rounds_once(
     source: str, target: str, mode: str, lanes: Any, samples: Any, rounding: Any
@@ -74,7 +75,7 @@ def test_narrowing_rounds_once(
         tie = near & np.uint32(0xFFFF8000 if target == "bf16" else 0xFFFFF000)
         small = np.random.default_rng(3).normal(0, 1e-7, 500).astype("f4").view("u4")
         a = np.concatenate([a, near, tie, small])
-    else:
+    elif source == "f64":
         near = np.random.default_rng(2).normal(size=500)
         a = np.concatenate([a, near.view("u8"), near.astype("f4").astype("f8").view("u8") + 1])
     got = lanes(f"cvt.{mode}.{target}.{source} o0, a0;", a, out=f"u{WIDTH[target] // 8}")
@@ -148,3 +149,31 @@ def test_rounding_to_integral_values(lanes: Any) -> None:
 def test_relu_conversion_clips_at_zero(lanes: Any) -> None:
     x = np.array([-2, -0.0, 3], "f4")
     assert lanes("cvt.rn.relu.bf16.f32 o0, a0;", x, out="u2").tolist() == [0, 0, 0x4040]
+
+
+@pytest.mark.parametrize("mode", NUMBER)
+@pytest.mark.parametrize("form", ["f16", "bf16", "f32", "f64"])
+def test_a_float_is_rounded_to_an_integer_in_its_own_type(
+    form: str, mode: str, lanes: Any, samples: Any, rounding: Any
+) -> None:
+    (a,) = samples(WIDTH[form], 1, form, 500)
+    got = lanes(f"cvt.{mode}.{form}.{form} o0, a0;", a, out=f"u{WIDTH[form] // 8}")
+    exact, rounded = rounding
+    for x, g in zip(a.tolist(), got.tolist(), strict=True):
+        value = exact(x, form)
+        if isinstance(value, Fraction):
+            negative = x >> (WIDTH[form] - 1) == 1
+            assert g == rounded(Fraction(NUMBER[mode](value)), form, "rn", negative), hex(x)
+
+
+def test_satfinite_clips_tf32(lanes: Any) -> None:
+    x = np.array([0x7F7FFFFF, 0xFF7FFFFF, 0x7F800000, 0x3F800000], "u4")
+    got = lanes("cvt.rna.satfinite.tf32.f32 o0, a0;", x)
+    assert got.tolist() == [0x7F7FE000, 0xFF7FE000, 0x7F7FE000, 0x3F800000]
+
+
+def test_relu_of_tf32_keeps_nan(lanes: Any) -> None:
+    x = np.array([-3, 3, np.nan], "f4")
+    got = lanes("cvt.rn.relu.tf32.f32 o0, a0;", x)
+    assert got[:2].tolist() == [0, 0x40400000]
+    assert got[2] & 0x7FFFFFFF > 0x7F800000

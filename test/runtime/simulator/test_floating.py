@@ -40,7 +40,7 @@ OPERATIONS: dict[str, Callable[[Fraction, Fraction], Fraction]] = {
 
 
 @pytest.mark.parametrize(
-    ("form", "mode"), [("f32", m) for m in ("rn", "rz", "rm", "rp")] + [("f64", "rn")]
+    ("form", "mode"), [(f, m) for f in ("f32", "f64") for m in ("rn", "rz", "rm", "rp")]
 )
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_arithmetic_rounds_once(
@@ -101,29 +101,34 @@ def test_fma_f32_rounds_ties_once(lanes: Any, rounding: Any) -> None:
         check(g, Fraction(x) * Fraction(y) + Fraction(z), "f32", "rn", rounding, (x, y, z))
 
 
-def test_fma_f64_rounds_once(lanes: Any, samples: Any, rounding: Any) -> None:
+@pytest.mark.parametrize("mode", ["rn", "rz", "rm", "rp"])
+def test_fma_f64_rounds_once(mode: str, lanes: Any, samples: Any, rounding: Any) -> None:
     a, b, c = samples(64, 3, "f64", 300)
     near = np.random.default_rng(7).normal(size=(3, 300)).view("u8")
     a, b, c = (np.concatenate([v, n]) for v, n in zip((a, b, c), near))
-    got = lanes("fma.rn.f64 o0, a0, a1, a2;", a, b, c, out="u8")
+    got = lanes(f"fma.{mode}.f64 o0, a0, a1, a2;", a, b, c, out="u8")
     exact, _ = rounding
     for x, y, z, g in zip(a.tolist(), b.tolist(), c.tolist(), got.tolist(), strict=True):
         p, q, r = (exact(v, "f64") for v in (x, y, z))
         if plain(p) and plain(q) and plain(r):
-            check(g, p * q + r, "f64", "rn", rounding, (hex(x), hex(y), hex(z)))
+            check(g, p * q + r, "f64", mode, rounding, (hex(x), hex(y), hex(z)))
 
 
+@pytest.mark.parametrize("form", ["f32", "f64"])
 @pytest.mark.parametrize("mode", ["rn", "rz", "rm", "rp"])
-def test_sqrt_rounds_once(mode: str, lanes: Any, samples: Any, rounding: Any) -> None:
-    (a,) = samples(32, 1, "f32")
-    got = lanes(f"sqrt.{mode}.f32 o0, a0;", a)
+def test_sqrt_rounds_once(mode: str, form: str, lanes: Any, samples: Any, rounding: Any) -> None:
+    (a,) = samples(SIZE[form], 1, form, 100)
+    got = lanes(f"sqrt.{mode}.{form} o0, a0;", a, out=f"u{SIZE[form] // 8}")
     exact, rounded = rounding
     for x, g in zip(a.tolist(), got.tolist(), strict=True):
-        p = exact(x, "f32")
+        p = exact(x, form)
         if plain(p) and p > 0:
-            root = math.isqrt(int(p * 4**200))
-            sticky = root * root != p * 4**200
-            check(g, Fraction(2 * root + sticky, 2 * 2**200), "f32", mode, rounding, hex(x))
+            scale = 4**200 if form == "f32" else 4**1200
+            root = math.isqrt(int(p * scale))
+            sticky = root * root != p * scale
+            check(
+                g, Fraction(2 * root + sticky, 2 * math.isqrt(scale)), form, mode, rounding, hex(x)
+            )
     del rounded
 
 
@@ -225,3 +230,60 @@ def test_testp(which: str, test: Any, lanes: Any, samples: Any) -> None:
     (a,) = samples(32, 1, "f32")
     got = lanes(f"testp.{which}.f32 %p1, a0; selp.u32 o0, 1, 0, %p1;", a)
     assert (got == test(a.view("f4"))).all()
+
+
+@pytest.mark.parametrize("form", ["f32", "f64"])
+@pytest.mark.parametrize("name", ["add", "sub", "fma"])
+def test_an_exact_zero_is_negative_only_when_rounded_down(name: str, form: str, lanes: Any) -> None:
+    kind = f"f{SIZE[form] // 8}"
+    values = np.array([0.0, -0.0, 3.0, -3.0], kind)
+    a, b = (part.reshape(-1) for part in np.meshgrid(values, values))
+    one = "0f3F800000" if form == "f32" else "0d3FF0000000000000"
+    tail = f"a0, {one}, a1" if name == "fma" else "a0, a1"
+    second = -b if name == "sub" else b
+    for mode in ("rn", "rz", "rm", "rp"):
+        got = lanes(f"{name}.{mode}.{form} o0, {tail};", a, b, out=kind)
+        for x, y, g in zip(a.tolist(), second.tolist(), got.tolist(), strict=True):
+            if x + y == 0:
+                both = math.copysign(1, x), math.copysign(1, y)
+                same = both[0] == both[1] and x == 0
+                negative = both[0] < 0 if same else mode == "rm"
+                assert math.copysign(1, g) == (-1 if negative else 1), (x, y, mode)
+
+
+@pytest.mark.parametrize(("name", "function"), [("rcp", np.reciprocal), ("rsqrt", reciprocal_root)])
+def test_gross_approximations_of_f64_use_the_upper_half(
+    name: str, function: Any, lanes: Any
+) -> None:
+    x = np.random.default_rng(10).uniform(0.01, 900, 300)
+    got = lanes(f"{name}.approx.ftz.f64 o0, a0;", x, out="f8")
+    cut = (x.view("u8") >> np.uint64(32) << np.uint64(32)).view("f8")
+    assert (got.view("u8") & np.uint64(0xFFFFFFFF) == 0).all()
+    assert (np.abs(got - function(cut)) <= 2.0**-20 * function(cut)).all()
+
+
+def test_gross_approximations_of_f64_at_the_edges(lanes: Any) -> None:
+    x = np.array([0.0, -0.0, 1e-310, -1e-310, np.inf, -np.inf, np.nan, 1e308])
+    got = lanes("rcp.approx.ftz.f64 o0, a0;", x, out="f8")
+    assert got[:4].tolist() == [np.inf, -np.inf, np.inf, -np.inf]
+    assert got[[4, 5, 7]].tolist() == [0, 0, 0]
+    assert np.isnan(got[6])
+    assert np.signbit(got[5])
+
+
+@pytest.mark.parametrize("name", ["min", "max"])
+def test_xorsign_takes_the_magnitude_and_the_sign_of_the_product(
+    name: str, lanes: Any, samples: Any
+) -> None:
+    a, b = samples(32, 2, "f32")
+    got = lanes(f"{name}.xorsign.abs.f32 o0, a0, a1;", a, b)
+    pick = np.fmin if name == "min" else np.fmax
+    size = pick(np.abs(a.view("f4")), np.abs(b.view("f4"))).view("u4")
+    want = size | ((a ^ b) & 0x80000000)
+    nan = np.isnan(a.view("f4")) & np.isnan(b.view("f4"))
+    assert np.where(nan, np.isnan(got.view("f4")), got == want).all()
+
+
+def test_llvm_spells_sat_before_ftz(lanes: Any) -> None:
+    x = np.array([0.25, 7, 1e-40], "f4")
+    assert lanes("add.rn.sat.ftz.f32 o0, a0, 0f00000000;", x, out="f4").tolist() == [0.25, 1, 0]

@@ -57,3 +57,29 @@ def test_relu_keeps_nan(lanes: Any) -> None:
     got = lanes(body, x, out="u2")
     assert got[:2].tolist() == [0, 0x3C00]
     assert np.isnan(got[2:].view("f2")).all()
+
+
+@pytest.mark.parametrize("nan", ["", ".NaN"])
+@pytest.mark.parametrize("name", ["min", "max"])
+@pytest.mark.parametrize("form", ["f16", "bf16"])
+def test_xorsign_takes_the_magnitude_and_the_sign_of_the_product(
+    form: str, name: str, nan: str, lanes: Any, samples: Any
+) -> None:
+    a, b = samples(16, 2, form)
+    got = lanes(f"{name}{nan}.xorsign.abs.{form} o0, a0, a1;", a, b, out="u2")
+    infinity = 0x7C00 if form == "f16" else 0x7F80
+    for x, y, g in zip(a.tolist(), b.tolist(), got.tolist(), strict=True):
+        sizes = [v & 0x7FFF for v in (x, y)]
+        numbers = [v for v in sizes if v <= infinity]
+        if not numbers or (nan and len(numbers) < 2):
+            assert g & 0x7FFF > infinity
+        else:
+            pick = min(numbers) if name == "min" else max(numbers)  # bits order magnitudes
+            assert g == pick | (x ^ y) & 0x8000, (hex(x), hex(y))
+
+
+@pytest.mark.parametrize("name", ["neg", "abs"])
+def test_ftz_flushes_the_operand_of_a_sign_operation(name: str, lanes: Any) -> None:
+    x = np.array([0x8001, 0x03FF, 0x8400, 0x3C00], "u2")
+    want = [0x0000, 0x8000, 0x0400, 0xBC00] if name == "neg" else [0, 0, 0x0400, 0x3C00]
+    assert lanes(f"{name}.ftz.f16 o0, a0;", x, out="u2").tolist() == want

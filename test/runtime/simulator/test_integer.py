@@ -124,3 +124,49 @@ def test_mul24_uses_the_low_24_bits(lanes: Any, samples: Any) -> None:
         p, q = x & 0xFFFFFF, y & 0xFFFFFF
         low = signed(p, 24) * signed(q, 24) % (1 << 32)
         assert g == low ^ (p * q >> 16 & 0xFFFFFFFF)
+
+
+@pytest.mark.parametrize("mode", ["clamp", "wrap"])
+@pytest.mark.parametrize("type", ["u32", "s32"])
+def test_szext_extends_a_number_of_some_bits(
+    type: str, mode: str, lanes: Any, samples: Any
+) -> None:
+    a, b = samples(32, 2)
+    n = np.where(np.arange(a.size) % 3 == 0, b, b % 40).astype("u4")
+    got = lanes(f"szext.{mode}.{type} o0, a0, a1;", a, n)
+    for x, width, g in zip(a.tolist(), n.tolist(), got.tolist(), strict=True):
+        if mode == "clamp" and width >= 32:
+            assert g == x
+            continue
+        width %= 32
+        low = x % (1 << width)
+        negative = type == "s32" and width and low >> width - 1
+        assert g == (low - (1 << width) if negative else low) % (1 << 32), (x, width)
+
+
+@pytest.mark.parametrize(
+    ("type", "name"),
+    [(t, op) for t in ("u16", "s16") for op in ("add", "min", "max")]
+    + [("s16", "min.relu"), ("s16", "max.relu")],
+)
+def test_pairs_of_integers_work_on_each_half(
+    type: str, name: str, lanes: Any, samples: Any
+) -> None:
+    a, b = samples(32, 2)
+    got = lanes(f"{name}.{type}x2 o0, a0, a1;", a, b).view(type.replace("s", "i")[0] + "2")
+    x, y = (v.view(got.dtype).astype("i8") for v in (a, b))
+    function = {"add": np.add, "min": np.minimum, "max": np.maximum}[name[:3]]
+    want = function(x, y)
+    want = np.maximum(want, 0) if "relu" in name else want
+    assert (got == want.astype(got.dtype)).all()
+
+
+@pytest.mark.parametrize(("name", "shift"), [("mad.hi.sat", 32), ("mad24.hi.sat", 16)])
+def test_mad_hi_saturates(name: str, shift: int, lanes: Any, samples: Any) -> None:
+    a, b, c = samples(32, 3)
+    got = lanes(f"{name}.s32 o0, a0, a1, a2;", a, b, c).view("i4")
+    columns = (v.view("i4").tolist() for v in (a, b, c))
+    for x, y, z, g in zip(*columns, got.tolist(), strict=True):
+        if shift == 16:
+            x, y = ((v % (1 << 24) ^ 1 << 23) - (1 << 23) for v in (x, y))
+        assert g == max(-(1 << 31), min((1 << 31) - 1, (x * y >> shift) + z))

@@ -137,7 +137,6 @@ def test_errors_name_their_place(text: str, line: int, column: int, message: str
         ("ld.global.u64 %r1, [%d2];", "expects registers of 64 bits or more"),
         ("cvt.s32.f32 %r1, %r2;", "expects an integer rounding"),
         ("cp.async.cg.shared.global [%r1], [%d1], 8;", "can't copy 8 bytes"),
-        ("@%p1 bar.sync 0;", "with a guard is not covered"),
         ("mul.wide.u64 %d1, %d2, %d3;", "no .wide form"),
         ("setp.lo.s32 %p1, %r1, %r2;", "no comparison .lo for .s32"),
         ("st.const.u32 [%d1], %r1;", "can't store to .const"),
