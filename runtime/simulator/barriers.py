@@ -1,5 +1,6 @@
 """Barriers of the CTAs of one batch: who has arrived, who waits (PTX ISA, bar and barrier)."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,13 +15,21 @@ if TYPE_CHECKING:
 class Waiting:
     """Lanes that wait at one barrier instruction, and the block where they go on."""
 
-    __slots__ = ("count", "follow", "lanes", "site")
+    __slots__ = ("absent", "count", "follow", "lanes", "site")
 
-    def __init__(self, lanes: Array, site: "Site", follow: int, count: int | None) -> None:
+    def __init__(
+        self, lanes: Array, site: "Site", follow: int, count: int | None, absent: Array
+    ) -> None:
         self.lanes = lanes
+        self.absent = absent  # lanes of the same warps that were elsewhere, and not to exit
         self.site = site
         self.follow = follow
         self.count = count
+
+    def part(self, chosen: Array, ctas: Array, padded: int) -> "Waiting":
+        """Returns some of the lanes, and the absent ones of some CTAs."""
+        absent = self.absent[ctas[self.absent // padded]] if self.absent.size else self.absent
+        return Waiting(self.lanes[chosen], self.site, self.follow, self.count, absent)
 
 
 class Barriers:
@@ -30,8 +39,9 @@ class Barriers:
     `bar.sync` without a count waits for all threads of the CTA that have not exited.
     """
 
-    def __init__(self, machine: "Machine") -> None:
+    def __init__(self, machine: "Machine", leaving: Callable[[], Array]) -> None:
         self.machine = machine
+        self._leaving = leaving  # says which lanes have nothing left to do but to exit
         self.arrived: dict[int, Array] = {}  # barrier: lanes arrived, by CTA
         self.expected: dict[int, Array] = {}  # barrier: count given by an arrival, 0 for none
         self.waiting: dict[int, list[Waiting]] = {}
@@ -78,10 +88,24 @@ class Barriers:
             machine.clocks.arrive(number, lanes)
         released: list[tuple[int, Array]] = []
         if waits:
-            self.waiting.setdefault(number, []).append(Waiting(lanes, site, follow, count))
+            absent = self._absent(lanes) if site.extra else lanes[:0]
+            self.waiting.setdefault(number, []).append(Waiting(lanes, site, follow, count, absent))
         else:
             released.append((follow, lanes))
         return released + self._release(number)
+
+    def _absent(self, lanes: Array) -> Array:
+        """Returns the lanes of some lanes' warps that are elsewhere, and not about to exit."""
+        if not lanes.size % 32 and not (lanes[::32] % 32).any():
+            if (lanes[31::32] - lanes[::32] == 31).all():
+                return lanes[:0]
+        here = np.zeros(self.machine.lanes, np.bool_)
+        here[lanes] = True
+        rows = (~here & ~self.machine.exited).reshape(-1, 32)
+        rows[~here.reshape(-1, 32).any(axis=1)] = False
+        if not rows.any():
+            return lanes[:0]
+        return np.flatnonzero(rows.reshape(-1) & ~self._leaving())
 
     def exits(self) -> list[tuple[int, Array]]:
         """Returns who goes on because other lanes have exited."""
@@ -106,9 +130,9 @@ class Barriers:
                 released.append((entry.follow, entry.lanes[free]))
                 if entry.site.operation:
                     self._answer(number, entry.site, entry.lanes[free])
-                gone.append(Waiting(entry.lanes[free], entry.site, entry.follow, entry.count))
+                gone.append(entry.part(free, done, machine.padded))
             if not free.all():
-                kept.append(Waiting(entry.lanes[~free], entry.site, entry.follow, entry.count))
+                kept.append(entry.part(~free, ~done, machine.padded))
         self.waiting[number] = kept
         if number in self.votes:
             self.votes[number][done] = 0
@@ -133,6 +157,17 @@ class Barriers:
     def _converged(self, number: int, entries: list[Waiting]) -> None:
         """Raises where lanes of one warp came to an aligned barrier by different instructions."""
         aligned = [entry for entry in entries if entry.site.extra]
+        came = np.concatenate([entry.lanes for entry in aligned]) if aligned else ()
+        for entry in aligned:
+            away = np.setdiff1d(entry.absent, came)
+            if away.size:
+                tid = self.machine.place(int(away[0]))[1]
+                message = (
+                    f"thread {tid} of the same warp has not come to barrier {number}; .aligned "
+                    "asks for all threads of a warp"
+                )
+                instruction = entry.site.instruction
+                raise self.machine.fault(instruction, "divergence", message, entry.lanes)
         sites = {id(entry.site.instruction) for entry in aligned}
         if len(sites) < 2:
             return

@@ -26,7 +26,7 @@ _COLLECTIVE: dict[str, int | None] = {
 _BRANCHED = frozenset({*_COLLECTIVE, "wgmma", "bar", "barrier", "brx", "activemask"})
 _BRANCHED |= {"addc", "subc", "madc"}
 _BRANCHED_OPCODES = (
-    _RETRIED,
+    *_RETRIED,
     "cp.async.commit_group",
     "cp.async.wait",
     "cp.async.bulk.commit_group",
@@ -52,6 +52,8 @@ class Block:
     mask: int | Register | None = None
     targets: tuple[int, ...] = ()
     follow: int = -1
+    leaves: bool = False  # all that is left to do is to exit
+    spins: bool = False  # may be part of a loop that waits for other CTAs
     around: Guard | None = None
 
 
@@ -137,7 +139,30 @@ def cut(function: Function) -> list[Block]:
         blocks.append(Block(len(blocks)))
     for block in blocks:
         _link(function, block, labels, len(blocks))
+        block.spins = any(_is_strong(instruction.opcode) for instruction in block.instructions)
+    _find_leaving(blocks)
     return blocks
+
+
+def _is_strong(opcode: str) -> bool:
+    """Says whether an instruction reads what other CTAs may write meanwhile."""
+    head, *parts = opcode.split(".")
+    ordered = {"volatile", "relaxed", "acquire", "mmio"} & set(parts)
+    near = any(part.partition("::")[0] in ("shared", "local", "param") for part in parts)
+    return (head == "atom" or (head == "ld" and bool(ordered))) and not near
+
+
+def _find_leaving(blocks: list[Block]) -> None:
+    """Marks the blocks from which every way leads out of the kernel without doing anything."""
+    changed = True
+    while changed:
+        changed = False
+        for block in reversed(blocks):
+            heads = {each.opcode.partition(".")[0] for each in block.instructions}
+            ways = (*block.targets, *(() if block.follow < 0 else (block.follow,)))
+            idle = heads <= {"bra", "ret", "exit"} and (ways or heads & {"ret", "exit"})
+            if idle and not block.leaves and all(blocks[way].leaves for way in ways):
+                block.leaves = changed = True
 
 
 def _link(function: Function, block: Block, labels: dict[str, int], count: int) -> None:

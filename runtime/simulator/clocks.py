@@ -11,8 +11,9 @@ Columns of a cluster with D warps:
     D .. 2D      the same, as far as a proxy fence lies in between (PTX ISA, "Async proxy")
     2D .. 3D     the same, as far as a fence at gpu scope lies in between (PTX ISA, "Release
                  and Acquire Patterns")
-    3D .. 4D     the bulk copies that a warp's threads issued, by bulk group
-    4D .. 4D+G   the products of warpgroups, by wgmma group
+    3D .. 4D     the same, as far as a fence at any scope lies in between
+    4D .. 5D     the bulk copies that a warp's threads issued, by bulk group
+    5D .. 5D+G   the products of warpgroups, by wgmma group
     then         what arrives at mbarriers, by phase: a column for each mbarrier of the cluster
 """
 
@@ -39,16 +40,16 @@ class Clocks:
         self.groups = -(-self.warps // 4)  # warpgroups of a CTA
         self.agents = machine.ctas * self.warps
         domain = self.domain
-        self.proxied, self.fenced, self.bulk = domain, 2 * domain, 3 * domain
-        self.products = 4 * domain
-        self.mbarriers = 4 * domain + self.groups * machine.cluster
+        self.proxied, self.fenced, self.ordered = domain, 2 * domain, 3 * domain
+        self.bulk, self.products = 4 * domain, 5 * domain
+        self.mbarriers = 5 * domain + self.groups * machine.cluster
         self.known = np.zeros((self.agents, self.mbarriers + _FIRST_MBARRIERS), np.int64)
         self.rows = np.arange(self.agents)
         self.own = self.rows % domain
         self.known[self.rows, self.own] = 1
         self.committed = np.zeros(self.agents, np.int64)  # wgmma groups, by warp
         self.stores = np.zeros(self.agents, np.int64)  # bulk groups, by warp
-        self.version = 0  # grows with every change of a warp's own time
+        self.version = 0  # grows with every change of what a warp knows
         self._arrived: dict[int, Array] = {}  # barrier: joined clocks of who arrived, by CTA
         self._clusters = np.zeros((machine.ctas // machine.cluster, self.width), np.int64)
         self._met = self._clusters.copy()  # of the last phase that is complete
@@ -230,6 +231,12 @@ class Clocks:
         """Lets the async proxy see what warps know now (fence.proxy.async)."""
         agents, domain = self.agents_of(lanes), self.domain
         self.known[agents, self.proxied : self.fenced] = self.known[agents, :domain]
+
+    def fence(self, lanes: Array) -> None:
+        """Takes a fence at any scope: what warps know now, they may release within their CTA."""
+        agents, domain = self.agents_of(lanes), self.domain
+        self.known[agents, self.ordered : self.bulk] = self.known[agents, :domain]
+        self.advance(agents)
 
     def commit(self, lanes: Array) -> None:
         """Closes the open group of products of warps (wgmma.commit_group)."""

@@ -44,7 +44,7 @@ DTYPES = {
 }
 _NAMES = {np.dtype(code): name for name, code in DTYPES.items() if name != "bf16"}
 _ALWAYS = frozenset({"bounds", "alignment", "use-after-free", "deadlock"})
-_CHEAP = frozenset({"wgmma", "registers"})  # take no time while a kernel runs
+_CHEAP = frozenset({"wgmma", "registers", "transaction"})  # take no time while a kernel runs
 CHECKS = _ALWAYS | _CHEAP | {"uninitialised", "race", "in-flight"}
 # Most are always made: what they refuse has no meaning that could be computed.
 _SETS = {
@@ -251,11 +251,11 @@ class Device:
     A simulated GPU: memory of its own, and the checks that its launches make.
 
     `checks` is "none", "default", "all", or names out of CHECKS. Bounds, alignment, use after
-    free and deadlock are always checked. "default" adds what costs no time while a kernel runs:
-    accesses of registers of wgmma in flight, fences that it lacks, and setmaxnreg that waits for
-    ever. "all" adds reads of
-    memory that nobody wrote, races in shared memory and copies in flight at exit. What doesn't
-    end a launch is listed in `Report.findings`.
+    free, deadlock and divergence at barriers are always checked. "default" adds what costs no
+    time while a kernel runs: accesses of registers of wgmma in flight and fences that it lacks,
+    setmaxnreg that waits for ever, and mbarriers told of other bytes than come. "all" adds reads
+    of memory that nobody wrote, races in shared and global memory, missing proxy fences, and
+    copies in flight at exit. What doesn't end a launch is listed in `Report.findings`.
     """
 
     def __init__(self, checks: str | Iterable[str] = "default") -> None:

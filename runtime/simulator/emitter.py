@@ -496,6 +496,8 @@ class BlockEmitter:
             block.follow,
             block.mask,
             block.instructions[0] if block.instructions else None,
+            block.leaves,
+            block.spins,
         )
 
 

@@ -5,10 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .errors import Place
+from .marks import place_of
 from .scalars import Array
 
 if TYPE_CHECKING:
     from .machine import Machine
+    from .phases import Phase
     from .program import Site
 
 
@@ -28,6 +31,40 @@ def leave(machine: "Machine") -> None:
             message = "threads have exited while data of this copy may still be in flight"
             _add(machine, "in-flight", site, message, np.array([lane]), cure)
     machine.phases.deliver_all()
+    if "transaction" in machine.checks:
+        _transactions(machine)
+    if machine.cluster > 1 and machine.shared.races is not None:
+        machine.shared.races.exits()
+
+
+def _transactions(machine: "Machine") -> None:
+    """Adds a finding for each mbarrier that was told of other bytes than have come."""
+    for site, lane, size, phase in machine.phases.excess:
+        message = (
+            f"{size} bytes come to an mbarrier after its phase is complete: more come than were "
+            "announced"
+        )
+        _add_transaction(machine, site, message, lane, phase)
+    for phase in machine.phases.at.values():
+        if phase.bytes and phase.announced is not None:
+            site, lane = phase.announced
+            word = "fewer" if phase.bytes > 0 else "more"
+            message = (
+                f"{abs(phase.bytes)} bytes {word} have come to an mbarrier than were announced"
+            )
+            _add_transaction(machine, site, message, lane, phase)
+
+
+def _add_transaction(
+    machine: "Machine", site: "Site", message: str, lane: int, phase: "Phase"
+) -> None:
+    """Adds a finding of kind "transaction"."""
+    cure = "let the mbarrier expect the bytes that the copies of its phase bring"
+    other: Place | None = None
+    if phase.announced is not None and phase.announced[0] is not site:
+        there, other_lane = phase.announced
+        other = place_of(machine, there, *machine.place(other_lane))
+    _add(machine, "transaction", site, message, np.array([lane]), cure, other)
 
 
 def _copies(machine: "Machine") -> None:
@@ -41,10 +78,16 @@ def _copies(machine: "Machine") -> None:
 
 
 def _add(
-    machine: "Machine", kind: str, site: "Site", message: str, lanes: Array, cure: str
+    machine: "Machine",
+    kind: str,
+    site: "Site",
+    message: str,
+    lanes: Array,
+    cure: str,
+    other: "Place | None" = None,
 ) -> None:
     """Adds a finding at an instruction, unless the launch has one there."""
     key = (kind, site.instruction.line, 0)
     if key not in machine.launch.findings:
         error = machine.fault(site.instruction, kind, message, lanes)
-        machine.launch.findings[key] = replace(error.finding, cure=cure)
+        machine.launch.findings[key] = replace(error.finding, cure=cure, other=other)

@@ -13,10 +13,11 @@ class Phase:
 
     `number` counts the phases that are complete. Bytes are negative where data came before it
     was announced. `deliveries` holds data that is on its way: what writes it, how many bytes it
-    counts for, and the site and lane that sent it.
+    counts for, and the site and lane that sent it. `announced` is the last site and lane that
+    told it of bytes to come.
     """
 
-    __slots__ = ("bytes", "deliveries", "expected", "number", "pending", "place")
+    __slots__ = ("announced", "bytes", "deliveries", "expected", "number", "pending", "place")
 
     def __init__(self, place: int, expected: int) -> None:
         self.place = place  # byte in the batch's shared memory, divided by 8
@@ -24,6 +25,7 @@ class Phase:
         self.pending = expected
         self.bytes = 0
         self.number = 0
+        self.announced: tuple[Any, int] | None = None
         self.deliveries: list[tuple[Callable[[], None], int, Any, int]] = []
 
     def token(self) -> int:
@@ -54,12 +56,13 @@ class Phases:
     when nothing else can go on. So a thread that forgets to wait sees what was there before.
     """
 
-    __slots__ = ("at", "clocks", "flips", "under_way")
+    __slots__ = ("at", "clocks", "excess", "flips", "under_way")
 
     def __init__(self) -> None:
         self.at: dict[int, Phase] = {}
         self.flips = 0
         self.under_way: dict[Phase, None] = {}  # those with deliveries
+        self.excess: list[tuple[Any, int, int, Phase]] = []  # site, lane, bytes that came too late
         self.clocks: Any = None  # the batch's vector clocks, where races are looked for
 
     def _advance(self, phase: Phase) -> None:
@@ -101,7 +104,10 @@ class Phases:
         """Writes the data that is on its way to an mbarrier, and tells it of its bytes."""
         deliveries, phase.deliveries = phase.deliveries, []
         self.under_way.pop(phase, None)
-        for write, size, _, _ in deliveries:
+        number = phase.number
+        for write, size, site, lane in deliveries:
+            if phase.number != number:  # sent for a phase that was complete without it
+                self.excess.append((site, lane, size, phase))
             write()
             self.transact(phase, -size)
 

@@ -60,6 +60,8 @@ class CompiledBlock:
     follow: int
     mask: int | Register | None
     first: Instruction | None
+    leaves: bool
+    spins: bool
 
 
 @dataclass(eq=False, slots=True)

@@ -7,8 +7,9 @@ every warp (after FastTrack, Flanagan and Freund, PLDI 2009). Engines that work 
 agents of their own: cp.async, whose data is in flight until its own threads have waited; bulk and
 tensor copies and the products of warpgroups, which work through the async proxy.
 
-Strong accesses (atomics, volatile, relaxed, acquire, release) don't race with each other, and one
-that reads orders its warp after those that wrote there: fences within a CTA are taken as being
+Strong accesses (atomics, volatile, relaxed, acquire, release) don't race with each other. One that
+writes releases what its warp knew at its last fence, or all that it knows where it has an order
+of its own; one that reads makes it known to its warp. Fences that acquire are taken as being
 where they must.
 """
 
@@ -19,7 +20,7 @@ from .machine import Group, Machine
 from .marks import AGENT_AT, SHARED, SITE_AT, Sites
 from .program import Site
 from .scalars import Array, Lanes
-from .shared_report import report_proxy, report_race
+from .shared_report import report_exit, report_proxy, report_race
 
 _TIME_AT = SHARED.time_at
 
@@ -69,7 +70,7 @@ class SharedRaces:
         if int(last.max(initial=0)) > self._past:
             self._compare(site, lanes, units, last, True)
         if site.operation:
-            self._synchronise(agents, units, write)
+            self._synchronise(site, agents, units, write)
         if not write:
             columns = agents % self.clocks.warps
             if foreign is not None:
@@ -94,17 +95,22 @@ class SharedRaces:
         foreign = units // pitch != agents // self.clocks.warps
         return foreign if foreign.any() else None
 
-    def _synchronise(self, agents: Array, units: Array, write: bool) -> None:
-        """Orders warps by strong accesses; a write that is no atomic is taken to read as well."""
+    def _synchronise(self, site: Site, agents: Array, units: Array, write: bool) -> None:
+        """Orders warps by strong accesses to the same place."""
         clocks, domain = self.clocks, self.clocks.domain
+        first = 0 if site.order in ("release", "acq_rel") else clocks.ordered
+        released = clocks.known[agents, first : first + domain]
+        writes = write and bool(released.any())
         if self._strong is None:
+            if not writes:
+                return
             self._strong = np.zeros((self._writes.size, domain), np.int64)
-        if write:
-            np.maximum.at(self._strong, units, clocks.known[agents, :domain])
-        np.maximum.at(clocks.known[:, :domain], agents, self._strong[units])
-        if write:
+        if not write or site.returns:
+            np.maximum.at(clocks.known[:, :domain], agents, self._strong[units])
+            clocks.version += 1
+        if writes:
+            np.maximum.at(self._strong, units, released)
             clocks.advance(np.unique(agents))
-        clocks.version += 1
 
     def land(self, site: Site, lanes: Array, index: Array) -> None:
         """Marks data of cp.async as written by its threads, which have waited for it."""
@@ -185,6 +191,27 @@ class SharedRaces:
         number = self.machine.phases.at[place].number + 1
         mark = SHARED.careful | SHARED.proxied | number << _TIME_AT | column << AGENT_AT
         self._writes[units] = mark | self.sites.number(site) << SITE_AT | lane % WARP
+
+    def glance(self, site: Site, lane: int, place: int) -> None:
+        """Checks that the engine of a lane finds the mbarrier at a place initialised."""
+        self._refresh()
+        units, lanes = self._units(8, np.array([place]), np.array([lane]))
+        self._compare(site, lanes, units, self._writes[units], True)
+
+    def exits(self) -> None:
+        """Reports accesses to the memory of CTAs that may have exited before."""
+        clocks = self.clocks
+        pitch = self.machine.shared.pitch // self.unit
+        for cta in range(self.machine.ctas if pitch else 0):
+            rows = clocks.known[cta * clocks.warps : (cta + 1) * clocks.warps].max(axis=0)
+            here = slice(cta * pitch, (cta + 1) * pitch)
+            for marks in (self._reads[here, self._foreign], self._writes[here]):
+                columns = SHARED.agent(marks)
+                own = columns // clocks.warps == cta % self.machine.cluster
+                warps = (marks > 0) & (columns < clocks.domain) & ~own
+                late = np.flatnonzero(warps & (SHARED.time(marks) > rows[columns]))
+                if late.size:
+                    report_exit(self, cta, int(late[0]), int(marks[late[0]]))
 
     def _knowledge(self, lane: int, column: int) -> Array:
         """Returns what a lane's warp knows; all four of its warpgroup for a product."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from .barriers import Barriers, warp_bits
 from .blocks import ALL_LANES, WARPGROUP
+from .deadlock import deadlock
 from .machine import WARP, Group, Machine
 from .scalars import Array, Lanes
 from .syntax import Register
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .program import CompiledBlock, Site
 
 _PATIENCE = 64  # times that a ready group may be passed over
+_SPINS = 200  # blocks that may wait for other CTAs, after which those get a turn
 _DELIVERY = 256  # blocks after which data on its way arrives though others can still go on
 Selection: TypeAlias = slice | Array | None
 
@@ -37,7 +39,7 @@ class Scheduler:
         self.machine = machine
         self.blocks = machine.program.blocks
         self.max_steps = max_steps
-        self.barriers = Barriers(machine)
+        self.barriers = Barriers(machine, self._are_leaving)
         self.ready: dict[int, list[Array | None]] = {}
         self.parked: dict[int, Array] = {}  # block: lanes that wait for their mates
         self.waiting: dict[int, list[Array]] = {}  # block: lanes whose mbarrier is not complete
@@ -45,6 +47,7 @@ class Scheduler:
         self._age: dict[int, int] = {}
         self._owned: set[int] = set()  # registers whose array nobody else refers to
         self._executed = 0
+        self._spun = 0  # blocks that may wait for other CTAs, in this turn
 
     def run(self, slice_blocks: int) -> Iterator[None]:
         """Runs the batch; yields after every `slice_blocks` blocks so that others get on."""
@@ -68,10 +71,21 @@ class Scheduler:
                 machine.phases.deliver_all()
             if machine.phases.flips != self._flips:
                 self._resume()
-            if self._executed >= pause:
+            self._spun += block.spins
+            if self._executed >= pause or self._spun >= _SPINS:
                 pause = self._executed + slice_blocks
+                self._spun = 0
                 yield
         self._finish()
+
+    def _are_leaving(self) -> Array:
+        """Says which lanes of the batch have nothing left to do but to exit."""
+        leaving = self.machine.exited.copy()
+        for index, parts in self.ready.items():
+            if self.blocks[index].leaves:
+                for lanes in parts:
+                    leaving[lanes if lanes is not None else slice(None)] = True
+        return leaving
 
     def _push(self, index: int, lanes: Array | None) -> None:
         """Makes lanes ready to run a block; None stands for all."""
@@ -371,57 +385,3 @@ def _narrow(lanes: Array) -> slice | Array:
     """Returns lanes as a slice where they are contiguous."""
     first, last = int(lanes[0]), int(lanes[-1])
     return slice(first, last + 1) if last - first + 1 == lanes.size else lanes
-
-
-def deadlock(scheduler: Scheduler) -> Exception:
-    """Returns the error that says who waits where."""
-    machine = scheduler.machine
-    lines: list[str] = []
-    first: tuple[Any, Array] | None = None
-    for number, entries in scheduler.barriers.waiting.items():
-        arrived = scheduler.barriers.arrived[number]
-        expected = scheduler.barriers.expected[number]
-        for entry in entries:
-            cta = int(entry.lanes[0]) // machine.padded
-            wanted = int(expected[cta]) or int(scheduler.barriers.alive()[cta])
-            lines.append(
-                f"{entry.lanes.size} threads wait at barrier {number} in PTX line "
-                f"{entry.site.instruction.line}; in block {machine.place(cta * machine.padded)[0]} "
-                f"{int(arrived[cta])} of {wanted} have arrived"
-            )
-            first = first or (entry.site.instruction, entry.lanes)
-    for lanes, masks, site, _ in scheduler.barriers.warps:
-        line = site.instruction.line
-        lines.append(
-            f"{lanes.size} threads wait at bar.warp.sync {int(masks[0]):#x} in PTX line {line}"
-        )
-        first = first or (site.instruction, lanes)
-    for index, parts in scheduler.waiting.items():
-        block, lanes = scheduler.blocks[index], np.concatenate(parts)
-        line = block.first.line if block.first else 0
-        if block.first is not None and block.first.opcode.startswith("barrier.cluster"):
-            missing = machine.cluster_barriers.missing(int(lanes[0]))
-            lines.append(
-                f"{lanes.size} threads wait for their cluster in PTX line {line}; in the cluster "
-                f"of block {machine.place(int(lanes[0]))[0]} {missing} threads have not arrived"
-            )
-            first = first or (block.first, lanes)
-            continue
-        lines.append(f"{lanes.size} threads wait for an mbarrier in PTX line {line}")
-        row = machine.shared.storage.size // machine.ctas
-        lines += [
-            f"the mbarrier at {place * 8 % row:#x} in block "
-            f"{machine.place(place * 8 // row * machine.padded)[0]}, {phase}"
-            for place, phase in list(machine.phases.at.items())[:8]
-        ]
-        first = first or (block.first, lanes)
-    for index, lanes in scheduler.parked.items():
-        block = scheduler.blocks[index]
-        line = block.first.line if block.first else 0
-        lines.append(
-            f"{lanes.size} threads wait before PTX line {line} for the other lanes of their masks"
-        )
-        first = first or (block.first, lanes)
-    instruction, lanes = first or (None, np.flatnonzero(~machine.exited))
-    message = "no thread can go on:\n    " + "\n    ".join(lines)
-    return machine.fault(instruction, "deadlock", message, lanes)

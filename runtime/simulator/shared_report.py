@@ -40,6 +40,27 @@ def report_proxy(races: Any, site: Site, lanes: Array, units: Array, last: Array
         )
 
 
+def report_exit(races: Any, cta: int, unit: int, mark: int) -> None:
+    """Adds a finding for an access to the memory of a CTA that its exit is not ordered after."""
+    machine = races.machine
+    site = races.sites.of(mark)
+    first = np.array([cta * machine.padded])
+    lane = np.array([_lane(races, first, mark)])
+    address = _address(races, unit)
+    message = (
+        f"block {machine.place(int(first[0]))[0]}, whose shared memory at {address:#x} this "
+        "accesses, may have exited before"
+    )
+    cure = "put barrier.cluster.arrive and barrier.cluster.wait between this and the exit"
+
+    def make() -> Any:
+        return finding_of(
+            machine, "use-after-free", site, message, lane, address=address, cure=cure
+        )
+
+    add_finding(machine, "use-after-free", site, site, make)
+
+
 def _pairs(races: Any, lanes: Array, units: Array, last: Array) -> Any:
     """Yields other site, lanes, first unit and first mark of each earlier instruction."""
     numbers = numbers_of(last)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .clocks import Clocks
     from .program import Site
 
-Knowledge: TypeAlias = "list[Array | None]"
+Knowledge: TypeAlias = list[Array | None]
 _MOST_BYTES = 1 << 28  # of knowledge that places hold; beyond it everything counts as ordered
 
 
@@ -105,7 +105,7 @@ class Foreign:
     def _any_fenced(self) -> bool:
         """Says whether some warp of the batch has passed a fence at gpu scope."""
         clocks = self.clocks
-        return bool(clocks.known[:, clocks.fenced : clocks.bulk].any())
+        return bool(clocks.known[:, clocks.fenced : clocks.ordered].any())
 
     def _acquire(self, agent: int, times: Array | None, at_once: bool) -> None:
         """Lets a warp see what was released; it knows it at once, or after a fence."""
@@ -147,7 +147,9 @@ class Foreign:
                 self._learn(agent, seen)
                 self.seen[agent] = None
             self.fenced[agent] = self.known[agent]
-        clocks.known[agents, clocks.fenced : clocks.bulk] = clocks.known[agents, : clocks.domain]
+        known = clocks.known[agents, : clocks.domain]
+        clocks.known[agents, clocks.fenced : clocks.ordered] = known
+        clocks.known[agents, clocks.ordered : clocks.bulk] = known
         clocks.advance(agents)
 
     # Barriers within a cluster carry it on. A box holds what was put into it.

@@ -30,10 +30,22 @@ def fence_device(group: "Group", site: "Site") -> None:
         races.fence(group.machine, group.lanes())
 
 
+def fence_within(group: "Group", site: "Site") -> None:
+    """Runs a fence at a scope within the cluster."""
+    if group.machine.clocks is not None:
+        group.machine.clocks.fence(group.lanes())
+
+
 def _proxy(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits fence.proxy.async of shared memory."""
     b.operands(0)
     b.call(fence_proxy, b.site(), [])
+
+
+def _within(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
+    """Emits a fence at CTA or cluster scope."""
+    b.operands(0)
+    b.call(fence_within, b.site(), [])
 
 
 def _device(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
@@ -45,9 +57,9 @@ def _device(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None
 _KIND = "[.<kind:sc|acq_rel|acquire|release>]"
 FORMS: Table = (
     ("membar.<level:gl|sys>", _device),
-    ("membar.cta", emit_nothing),
+    ("membar.cta", _within),
     (f"fence{_KIND}.<scope:gpu|sys>", _device),
-    (f"fence{_KIND}.<scope:cta|cluster>", emit_nothing),
+    (f"fence{_KIND}.<scope:cta|cluster>", _within),
     ("fence.proxy.async[.<space:shared::cta|shared::cluster>]", _proxy),
     ("fence.proxy.<proxy:alias|async.global>", emit_nothing),
     ("fence.mbarrier_init.release.cluster", emit_nothing),

@@ -37,6 +37,8 @@ def _places(group: "Group", site: "Site", address: Lanes, write: bool = False) -
     """Returns where each lane's mbarrier lies; faults outside of shared memory."""
     window = group.machine.shared
     _, index = window_index(group, site, window, in_shared(address), write, mark=write)
+    if window.races is not None and not write:
+        window.races.access(group, site, index, False, False)
     return np.broadcast_to(index, group.n)
 
 
@@ -74,7 +76,7 @@ def start(group: "Group", site: "Site", address: Lanes, count: Lanes) -> None:
 
 def end(group: "Group", site: "Site", address: Lanes) -> None:
     """Runs mbarrier.inval."""
-    for position, place in enumerate(_places(group, site, address).tolist()):
+    for position, place in enumerate(_places(group, site, address, True).tolist()):
         group.machine.phases.deliver(_phase(group, site, place, position))
         del group.machine.phases.at[place]
 
@@ -90,11 +92,14 @@ def arrive(
     phases = group.machine.phases
     counts, expected = lanes_of(group, count), lanes_of(group, transactions)
     tokens = np.empty(group.n, np.uint64)
+    lanes = group.lanes()
     places = _signal(group, _places(group, site, address))
     for position, place in enumerate(places.tolist()):
         phase = _phase(group, site, place, position)
         tokens[position] = phase.token()
         arrivals = int(counts[position])
+        if expected[position]:
+            phase.announced = site, int(lanes[position])
         problem = phases.transact(phase, int(expected[position]))
         if site.extra:
             phase.expected -= arrivals
@@ -110,6 +115,7 @@ def transact(group: "Group", site: "Site", address: Lanes, count: Lanes) -> None
     places = _signal(group, _places(group, site, address))
     for position, place in enumerate(places.tolist()):
         phase = _phase(group, site, place, position)
+        phase.announced = site, int(group.lanes()[position])
         problem = group.machine.phases.transact(phase, site.extra * int(counts[position]))
         if problem:
             raise group.fault(site, "mbarrier", problem, np.array([position]))

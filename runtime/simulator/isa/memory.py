@@ -213,8 +213,8 @@ def emit_load(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> No
         extra=extra,
         offset=offset,
         operation=_strong(fields),
-        order=fields["order"],
-        scope=fields["scope"],
+        order=fields.get("order", ""),
+        scope=fields.get("scope", ""),
     )
     function = {"": load_generic, "global": load_global, "const": load_global}.get(
         space, load_window
@@ -264,8 +264,8 @@ def emit_store(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> N
         space=space,
         offset=offset,
         operation=_strong(fields),
-        order=fields["order"],
-        scope=fields["scope"],
+        order=fields.get("order", ""),
+        scope=fields.get("scope", ""),
     )
     function = {"": store_generic, "global": store_global}.get(space, store_window)
     b.call(function, site, [base, *values])

@@ -150,6 +150,7 @@ def send(
         message = f"there is no initialised mbarrier at {place:#x}"
         raise fault(group, site, "mbarrier", message, position)
     if window.races is not None:
+        window.races.glance(site, lane, barrier // 8)
         window.races.engine_write(site, lane, index, data.itemsize, barrier // 8)
 
     def write() -> None:

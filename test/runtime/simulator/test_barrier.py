@@ -92,13 +92,13 @@ OUT:"""
     assert "32 of 128 have arrived" in found.message
 
 
-def test_a_barrier_that_only_half_a_warp_reaches_is_a_deadlock() -> None:
+def test_a_barrier_that_only_a_part_of_a_warp_reaches_is_divergence() -> None:
     body = """setp.lt.u32 %p1, %r0, 40; @%p1 bra ONE; bar.sync 1; bra OUT;
 ONE: bar.sync 0;
 OUT:"""
     with pytest.raises(simulator.SimulationError, match="40 of 128") as raised:
         run(body, grid=1)
-    assert raised.value.finding.kind == "deadlock"
+    assert raised.value.finding.kind == "divergence"
 
 
 def test_lanes_of_a_warp_at_two_instructions_of_one_barrier_diverge() -> None:

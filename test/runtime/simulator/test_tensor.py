@@ -186,14 +186,16 @@ def test_a_bulk_reduction_adds(form: str, random: np.random.Generator) -> None:
     assert (got == bits(wide)).all()
 
 
-def test_a_wrong_transaction_count_is_a_deadlock(random: np.random.Generator) -> None:
+def test_a_wrong_transaction_count_is_told_from_other_deadlocks(
+    random: np.random.Generator,
+) -> None:
     source = random.integers(0, 256, 4096, "u1")
     copy = """cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes
     [%r3], [%d1], 1024, [%r2];
 """
     with pytest.raises(simulator.SimulationError) as raised:
         launch(BEGIN + copy + END + "OUT: ret; }", source, source, 1040, {})
-    assert raised.value.finding.kind == "deadlock"
+    assert raised.value.finding.kind == "transaction"
     assert "16 bytes are missing" in raised.value.finding.message
 
 
