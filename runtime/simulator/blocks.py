@@ -21,12 +21,13 @@ _COLLECTIVE: dict[str, int | None] = {
     "mma": None,
     "movmatrix": None,
     "wmma": None,
+    "tensormap": None,
 }
 # What lanes with a false guard branch around: they must neither take part nor hold others up.
 _BRANCHED = frozenset({*_COLLECTIVE, "wgmma", "bar", "barrier", "brx", "activemask"})
 _BRANCHED |= {"addc", "subc", "madc"}
 _BRANCHED_OPCODES = (
-    _RETRIED,
+    *_RETRIED,
     "cp.async.commit_group",
     "cp.async.wait",
     "cp.async.bulk.commit_group",
