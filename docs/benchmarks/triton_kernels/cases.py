@@ -121,11 +121,11 @@ def layer_norm_dx(turn: int, rng: Generator, constants: Constants) -> Case:
     dw, db = np.zeros((2, groups, columns))
     np.add.at(dw, np.arange(rows) % groups, wide(dy) * hat)
     np.add.at(db, np.arange(rows) % groups, wide(dy))
-    counts = (np.arange(groups) < rows).astype("i4")
+    used = np.array([group < rows for group in range(groups)], "i4")
     arguments: dict[str, Value] = {"X": x, "DY": dy, "W": weight, "DX": Result(dx)}
     arguments |= {"DW": Result(dw, zeroed=True), "DB": Result(db, zeroed=True)}
     arguments |= {"Mean": mean.astype("f4"), "Rstd": deviation.astype("f4")}
-    locks = np.concatenate((np.zeros(groups, "i4"), counts))
+    locks = np.concatenate((np.zeros(groups, "i4"), used))
     arguments |= {"Lock": Result(locks, "i32", zeroed=True), "stride": columns, "N": columns}
     return Case(f"{rows}x{columns}", (rows,), arguments)
 
@@ -171,9 +171,7 @@ def matmul_transposed(turn: int, rng: Generator, constants: Constants) -> Case:
     return Case(f"{m}x{n}x{k}", (grid,), arguments)
 
 
-def grouped(
-    turn: int, rng: Generator, constants: Constants, transposed: bool = False
-) -> Case:
+def grouped(turn: int, rng: Generator, constants: Constants, transposed: bool = False) -> Case:
     """Returns several products in one launch."""
     sizes = (
         ((128, 128, 64),),

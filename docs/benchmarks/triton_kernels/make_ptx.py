@@ -19,7 +19,6 @@ from typing import Any
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-
 from tutorials import WHOLE, Kernel, functions, kernels
 
 SWIZZLES = ("none", "32B", "64B", "128B")

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from cases import CASES, Array, Case, Pointers, Result
+
 from tilewright.runtime import simulator
 
 # Largest norm of the error, relative to the norm of the result, by the type of the result.
 LARGEST_ERRORS = {"f16": 2e-3, "f32": 1e-5, "i32": 0.0}
 SIZES = 3
+ZEROED = {"f16": "f2", "i32": "i4"}
 
 
 class Arguments:
@@ -52,8 +53,7 @@ class Arguments:
         if not isinstance(value, Result):
             buffer = self._device.array(value)
         elif value.zeroed:
-            zeros = np.zeros(value.expected.shape, value.dtype.replace("i32", "i4").replace("16", "2"))
-            buffer = self._device.array(zeros)
+            buffer = self._device.array(np.zeros(value.expected.shape, ZEROED[value.dtype]))
         else:
             buffer = self._device.empty(value.expected.shape, value.dtype)
         if isinstance(value, Result):
@@ -124,7 +124,9 @@ def main() -> int:
     parser.add_argument("--load", action="store_true", help="measure how long loading takes")
     arguments = parser.parse_args()
     wrong = 0
-    for path in sorted(arguments.folder.glob(f"*{arguments.only}*.ptx")):
+    for path in sorted(arguments.folder.glob("*.ptx")):
+        if arguments.only not in path.stem:
+            continue
         if arguments.load:
             load(path)
             continue

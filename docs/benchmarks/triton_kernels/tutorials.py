@@ -69,14 +69,15 @@ def _rows() -> Iterator[Kernel]:
     yield Kernel(
         "add", "01-vector-add", "add_kernel", pointers | {"n_elements": "i32"}, {"BLOCK_SIZE": 1024}
     )
-    pointers = dict.fromkeys(("output_ptr", "input_ptr"), FLOAT)
     numbers = ("input_row_stride", "output_row_stride", "n_rows", "n_cols")
+    arguments: dict[str, str] = {"output_ptr": FLOAT, "input_ptr": FLOAT}
+    arguments |= dict.fromkeys(numbers, "i32")
     for capability, stages in ((80, 2), (90, 4)):
         yield Kernel(
             "softmax",
             "02-fused-softmax",
             "softmax_kernel",
-            pointers | dict.fromkeys(numbers, "i32"),
+            arguments,
             {"BLOCK_SIZE": 1024, "num_stages": stages},
             warps=8,
             capabilities=(capability,),
@@ -176,8 +177,7 @@ def _persistent() -> Iterator[Kernel]:
             file,
             "matmul_kernel_tma_persistent",
             descriptors | {"c_desc": _descriptor(m, n // 2 if halves else n)} | numbers,
-            sizes
-            | {"EPILOGUE_SUBTILE": halves, "NUM_SMS": PROCESSORS, "WARP_SPECIALIZE": False},
+            sizes | {"EPILOGUE_SUBTILE": halves, "NUM_SMS": PROCESSORS, "WARP_SPECIALIZE": False},
             capabilities=(90,),
         )
 
@@ -243,7 +243,8 @@ def _attention_forward(head_dim: int, causal: bool) -> Iterator[Kernel]:
         ("ws", 128, 64, 4, 2, 90),
         ("ws", 128, 128, 8, 2, 90),
     ):
-        if n > head_dim:
+        # As in the tutorial, Hopper specialises warps without a causal mask only.
+        if n > head_dim or (kind == "ws" and causal):
             continue
         blocks = {"desc_q": m, "desc_k": n, "desc_v": n, "desc_o": m}
         made = {x: _descriptor(y, head_dim) if kind == "host" else HALF for x, y in blocks.items()}
