@@ -23,6 +23,7 @@ from tilewright.runtime import simulator
 # Largest norm of the error, relative to the norm of the result, by the type of the result.
 LARGEST_ERRORS = {"f16": 2e-3, "f32": 1e-5, "i32": 0.0}
 SIZES = 3
+REFUSALS = (simulator.PTXError, simulator.LaunchError, simulator.SimulationError)
 ZEROED = {"f16": "f2", "i32": "i4"}
 
 
@@ -133,7 +134,7 @@ def main() -> int:
         for turn in range(SIZES):
             try:
                 wrong += not run(path, arguments.checks, turn)
-            except (simulator.PTXError, simulator.SimulationError) as problem:
+            except REFUSALS as problem:
                 print(f"{path.stem:42} {type(problem).__name__}: {problem}")
                 wrong += 1
     print(f"{wrong} wrong or refused")

@@ -132,7 +132,7 @@ def _matmul() -> Iterator[Kernel]:
         (64, 32, 32, 5, 2, "leaky_relu", WHOLE),
         (32, 64, 32, 5, 2, "", "i32"),
         (128, 64, 64, 4, 4, "leaky_relu", "i32"),
-        (128, 128, 128, 4, 4, "", WHOLE),
+        (64, 128, 64, 4, 4, "", WHOLE),
     ):
         yield Kernel(
             f"matmul_{m}x{n}x{k}",
