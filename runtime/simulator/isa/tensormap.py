@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..access import window_index
 from ..errors import LaunchError
 from ..memory import SHARED_WINDOW, WINDOW_BYTES
 from ..scalars import Array, Lanes
 from ..syntax import Immediate, Instruction, Operand
 from ..tensor_map import BYTES, FIELDS, NAMES, replace
 from .forms import Fields, Table
+from .mbarrier import in_shared
 from .operations import lanes_of
-from .ranges import aligned, fault, global_range, shared_read, shared_write
+from .ranges import SIZE, aligned, fault, follow_global, global_range, steps_of
 
 if TYPE_CHECKING:
     from ..emitter import BlockEmitter
@@ -43,49 +45,59 @@ _CONSTANTS: dict[str, dict[int, int]] = {
 
 def set_field(group: "Group", site: "Site", address: Lanes, value: Lanes) -> None:
     """Replaces a field of a map in shared or global memory; `site.extra` has name and place."""
-    name, place = site.extra
+    name, place, units = site.extra
     values = lanes_of(group, value).tolist()
-    for position, base in enumerate(lanes_of(group, address).tolist()):
-        at = base + site.offset
-        aligned(group, site, "the tensor map's address", at, _ALIGNMENT, position)
+    addresses = lanes_of(group, address)
+    for position, base in enumerate(addresses.tolist()):
+        lane, at = group.at(np.array([position])), base + site.offset
+        aligned(lane, site, "the tensor map's address", at, _ALIGNMENT, 0)
         shared = site.space == "shared" or 0 <= at - SHARED_WINDOW < WINDOW_BYTES
-        if shared:
-            old = shared_read(group, site, at, BYTES, position)
-        else:
-            old = global_range(group, site, at, BYTES, True, position)
-        new = _replaced(group, site, old, (name, place, values[position]), position)
-        if shared:
-            shared_write(group, site, at, new, position)
-        else:
-            old[:] = new
+        for write in (False, True):
+            if shared:
+                data = _in_shared(lane, units, addresses[position : position + 1], write)
+            else:
+                data = _in_global(lane, site, at, write)
+        try:
+            new = replace(data.tobytes(), name, place, values[position])
+        except LaunchError as problem:
+            raise fault(lane, site, "tensor map", str(problem), 0) from None
+        data[:] = np.frombuffer(new, np.uint8)
 
 
-def _replaced(
-    group: "Group", site: "Site", old: Array, change: tuple[str, int, int], position: int
-) -> Array:
-    """Returns the bytes of a map with a field replaced."""
-    try:
-        new = replace(old.tobytes(), *change)
-    except LaunchError as problem:
-        raise fault(group, site, "tensor map", str(problem), position) from None
-    return np.frombuffer(new, np.uint8)
+def _in_shared(group: "Group", units: "tuple[Site, ...]", address: Array, write: bool) -> Array:
+    """Returns the bytes of a lane's map in shared memory; `units` are the sites of its parts."""
+    window = group.machine.shared
+    places = [window_index(group, unit, window, in_shared(address), write)[1] for unit in units]
+    start = int(np.atleast_1d(places[0])[0]) * SIZE
+    return window.storage[start : start + BYTES]
+
+
+def _in_global(group: "Group", site: "Site", address: int, write: bool) -> Array:
+    """Returns the bytes of a lane's map in global memory."""
+    data = global_range(group, site, address, BYTES, write, 0)
+    follow_global(group, site, address, steps_of(BYTES), SIZE, write, 0)
+    return data
 
 
 def publish(group: "Group", site: "Site", target: Lanes, source: Lanes) -> None:
-    """Copies maps from shared to global memory; `site.extra` holds the constant offsets."""
-    to, at = site.extra
-    targets, sources = lanes_of(group, target).tolist(), lanes_of(group, source).tolist()
-    known: set[tuple[int, int]] = set()
-    row = group.row(group.machine.shared)
-    for position, (start, origin) in enumerate(zip(targets, sources, strict=True)):
-        copy = (start, origin if row is None else origin + int(row[position]))
-        if copy in known:
-            continue
-        known.add(copy)
-        aligned(group, site, "the destination", start + to, _ALIGNMENT, position)
-        aligned(group, site, "the source", origin + at, _ALIGNMENT, position)
-        data = shared_read(group, site, origin + at, BYTES, position)
-        global_range(group, site, start + to, BYTES, True, position)[:] = data
+    """Copies maps from shared to global memory, once for all lanes that name the same ones."""
+    to, at, units = site.extra
+    origins = lanes_of(group, source)
+    ctas = group.lanes() // group.machine.padded
+    columns = (lanes_of(group, target).tolist(), origins.tolist(), ctas.tolist())
+    first = {copy: position for position, copy in enumerate(zip(*columns, strict=True))}
+    for (start, origin, _), position in first.items():
+        lane = group.at(np.array([position]))
+        aligned(lane, site, "the destination", start + to, _ALIGNMENT, 0)
+        aligned(lane, site, "the source", origin + at, _ALIGNMENT, 0)
+        data = _in_shared(lane, units, origins[position : position + 1], False)
+        _in_global(lane, site, start + to, True)[:] = data
+
+
+def _units(b: "BlockEmitter", offset: int) -> "tuple[Site, ...]":
+    """Returns the sites of a map's parts of 16 bytes in shared memory."""
+    starts = range(offset, offset + BYTES, SIZE)
+    return tuple(b.site_object(space="shared", size=SIZE, offset=start) for start in starts)
 
 
 def _field(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
@@ -117,7 +129,8 @@ def _emit(
 ) -> None:
     """Emits the call that replaces a field."""
     base, offset = b.address(address)
-    site = b.site(space=space.partition("::")[0], size=BYTES, offset=offset, extra=field)
+    extra = (*field, _units(b, offset))
+    site = b.site(space=space.partition("::")[0], size=BYTES, offset=offset, extra=extra)
     b.call(set_field, site, [base, value])
 
 
@@ -140,7 +153,8 @@ def _publish(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> Non
     target, source, size = b.operands(3)
     _size(b, size)
     (to, x), (at, y) = b.address(target), b.address(source)
-    b.call(publish, b.site(space="shared", size=BYTES, extra=(x, y)), [to, at])
+    site = b.site(space="shared", size=BYTES, extra=(x, y, _units(b, y)))
+    b.call(publish, site, [to, at])
 
 
 def _acquire(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:

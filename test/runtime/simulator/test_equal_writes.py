@@ -17,7 +17,8 @@ HEAD = """.version 8.0
 .shared .align 16 .b8 tile[4096];
 .visible .entry k(.param .u64 out) {
 .reg .b32 %r<20>; .reg .b64 %d<3>;
-mov.u32 %r0, %tid.x; ld.param.u64 %d0, [out]; mad.wide.u32 %d1, %r0, 4, %d0; mov.u32 %r1, tile;
+mov.u32 %r0, %tid.x; ld.param.u64 %d0, [out]; mov.u32 %r1, tile;
+mov.u32 %r8, %ctaid.x; mad.lo.u32 %r8, %r8, 128, %r0; mad.wide.u32 %d1, %r8, 4, %d0;
 and.b32 %r2, %r0, 31; mad.lo.u32 %r3, %r2, 16, %r1; mul.lo.u32 %r4, %r2, 7; add.u32 %r5, %r4, 1;
 """
 TAIL = """
