@@ -21,6 +21,7 @@ _COLLECTIVE: dict[str, int | None] = {
     "mma": None,
     "movmatrix": None,
     "wmma": None,
+    "tensormap": None,
 }
 # What lanes with a false guard branch around: they must neither take part nor hold others up.
 _BRANCHED = frozenset({*_COLLECTIVE, "wgmma", "bar", "barrier", "brx", "activemask"})

@@ -33,13 +33,37 @@ _RANGE = re.compile(r"(.*?)(\d+)", re.DOTALL)
 
 
 class Scope:
-    """The registers, variables and labels of one `{ }`."""
+    """The registers, variables and labels of one `{ }`; `start` is where its body begins."""
 
-    def __init__(self, outer: "Scope | None") -> None:
+    def __init__(self, outer: "Scope | None", start: int = 0) -> None:
         self.outer = outer
+        self.start = start
+        self.labels: set[str] = set()
         self.registers: dict[str, Register] = {}
         self.ranges: dict[str, tuple[int, str]] = {}  # prefix: (count, type)
         self.variables: dict[str, Variable] = {}
+
+
+def rename_labels(
+    function: Function, body: list[Instruction | Label], scope: Scope, suffix: str
+) -> None:
+    """
+    Adds a suffix to the labels of an inner scope and to what names them there.
+
+    Outside of their scope they can't be seen, so two scopes may have labels of the same name.
+    """
+    names = {name: name + suffix for name in scope.labels}
+    for index in range(scope.start, len(body)):
+        item = body[index]
+        if isinstance(item, Label):
+            body[index] = Label(names.get(item.name, item.name), item.line)
+        elif item.opcode.startswith(("bra", "brx")) and item.operands:
+            *first, last = item.operands
+            if isinstance(last, Name) and last.text in names:
+                item.operands = (*first, Name(names[last.text]))
+    for name in names.keys() & function.branch_targets.keys():
+        targets = function.branch_targets.pop(name)
+        function.branch_targets[names[name]] = tuple(names.get(x, x) for x in targets)
 
 
 class BodyParser:
@@ -57,7 +81,7 @@ class BodyParser:
             else:
                 self.scope.variables[variable.name] = variable
         self._words: dict[str, Operand] = {}
-        self._labels: set[str] = set()
+        self._closed = 0  # scopes with labels that were closed
 
     def parse(self) -> None:
         """Parses `{ ... }` into the function."""
@@ -81,11 +105,14 @@ class BodyParser:
 
     def _enter(self) -> None:
         """Opens a scope."""
-        self.scope = Scope(self.scope)
+        self.scope = Scope(self.scope, len(self.body))
         self._words.clear()
 
     def _leave(self) -> None:
         """Closes a scope."""
+        if self.scope.outer is not None and self.scope.labels:
+            self._closed += 1
+            rename_labels(self.function, self.body, self.scope, f"@{self._closed}")
         self.scope = self.scope.outer or Scope(None)
         self._words.clear()
 
@@ -123,6 +150,9 @@ class BodyParser:
         line = cursor.line()
         name = cursor.identifier("a label")
         cursor.expect(":")
+        if name in self.scope.labels:
+            raise cursor.error(f"label {name} is defined twice", back=2)
+        self.scope.labels.add(name)
         if cursor.peek() == ".branchtargets":
             cursor.next()
             self.function.branch_targets[name] = cursor.names()
@@ -130,9 +160,6 @@ class BodyParser:
         elif cursor.peek() in (".callprototype", ".calltargets"):
             cursor.skip_statement()
         else:
-            if name in self._labels:
-                raise cursor.error(f"label {name} is defined twice", back=2)
-            self._labels.add(name)
             self.body.append(Label(name, line))
 
     def _registers(self) -> None:

@@ -1,8 +1,9 @@
 """
 Tensor maps: the 128 bytes that tell the TMA unit of a tensor in global memory.
 
-A real one comes from cuTensorMapEncodeTiled (CUDA driver API, "Tensor Map Object Management") and
-is opaque; this one holds the same arguments in an order of its own. Dimension 0 varies fastest.
+A real one comes from cuTensorMapEncodeTiled (CUDA driver API, "Tensor Map Object Management") or
+from tensormap.replace, and is opaque; this one holds the same fields in an order of its own.
+Dimension 0 varies fastest. All fields of zeroed memory are 0: the rank counts from there.
 """
 
 import struct
@@ -14,6 +15,18 @@ from .errors import LaunchError
 _MAGIC = 0x70616D74
 _FORM = struct.Struct("<IBBBBQ5Q4Q5H5H")
 BYTES = 128
+# Fields that can be replaced: place of the first, bytes of each, how many there are.
+FIELDS = {
+    "elemtype": (4, 1, 1),
+    "rank": (5, 1, 1),
+    "swizzle_mode": (6, 1, 1),
+    "fill_mode": (7, 1, 1),
+    "global_address": (8, 8, 1),
+    "global_dim": (16, 8, 5),
+    "global_stride": (56, 8, 4),
+    "box_dim": (88, 2, 5),
+    "element_stride": (98, 2, 5),
+}
 # Names of element types: size in bytes.
 SIZES = {
     "u8": 1,
@@ -27,7 +40,7 @@ SIZES = {
     "i64": 8,
     "f64": 8,
 }
-_NAMES = tuple(SIZES)
+NAMES = tuple(SIZES)
 SWIZZLES = {"none": 0, "32B": 32, "64B": 64, "128B": 128}
 _FILLS = ("zeros", "nan")
 
@@ -103,8 +116,8 @@ class TensorMap:
 
         data = _FORM.pack(
             _MAGIC,
-            _NAMES.index(self.dtype),
-            rank,
+            NAMES.index(self.dtype),
+            rank - 1,
             self.swizzle,
             self.nan_fill,
             self.address,
@@ -116,16 +129,23 @@ class TensorMap:
         return data.ljust(BYTES, b"\0")
 
 
-def decode(data: bytes) -> TensorMap | None:
-    """Returns the tensor map that 128 bytes hold, None where they hold none."""
+def decode(data: bytes) -> TensorMap:
+    """
+    Returns the tensor map that 128 bytes hold.
+
+    Raises LaunchError where they hold none, or one that cuTensorMapEncodeTiled refuses.
+    """
     fields: tuple[int, ...] = _FORM.unpack_from(data)
-    magic, kind, rank, swizzle, nan, address, *rest = fields
-    if magic != _MAGIC or kind >= len(_NAMES) or not 1 <= rank <= 5:
-        return None
+    magic, kind, last, swizzle, nan, address, *rest = fields
+    if magic != _MAGIC:
+        raise LaunchError("there is no tensor map")
+    rank = last + 1
+    if rank > 5:
+        raise LaunchError(f"a tensor map has 1 to 5 dimensions, got {rank}")
     shape, strides, box, steps = rest[:5], rest[5:9], rest[9:14], rest[14:19]
-    return TensorMap(
+    found = TensorMap(
         address,
-        _NAMES[kind],
+        NAMES[kind],
         tuple(shape[:rank]),
         tuple(strides[: rank - 1]),
         tuple(box[:rank]),
@@ -133,6 +153,25 @@ def decode(data: bytes) -> TensorMap | None:
         swizzle,
         bool(nan),
     )
+    found.check()
+    return found
+
+
+def replace(data: bytes, name: str, place: int, value: int) -> bytes:
+    """
+    Returns a tensor map with one of FIELDS replaced; zeroed memory becomes one.
+
+    `place` counts dimensions from 0. A value that its field can't hold becomes the largest that it
+    can, which no valid tensor map has. Raises LaunchError where the bytes are neither.
+    """
+    head = struct.pack("<I", _MAGIC)
+    if data[:4] != head and any(data):
+        raise LaunchError("there is neither a tensor map nor zeroed memory")
+    start, size, _ = FIELDS[name]
+    start += place * size
+    number = min(value, (1 << 8 * size) - 1)
+    filled = head + data[4:]
+    return filled[:start] + number.to_bytes(size, "little") + filled[start + size :]
 
 
 def tensor_map(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import permutations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -219,21 +220,30 @@ def _elements(b: "BlockEmitter", operand: Operand, count: int) -> tuple[Operand,
     return items
 
 
-_HEAD = (
-    "<op:atom|red>[.<order:relaxed|acquire|release|acq_rel>][.<scope:scope>]"
-    "[.<space:global|shared::cta|shared::cluster|shared>]"
+_MODIFIERS = (
+    "[.<order:relaxed|acquire|release|acq_rel>]",
+    "[.<scope:scope>]",
+    "[.<space:global|shared::cta|shared::cluster|shared>]",
 )
 _VECTOR = "<op:atom|red>[.<order:relaxed|acquire|release|acq_rel>][.<scope:scope>][.<space:global>]"
 _HALF, _HALF_PAIR = "f16|bf16", "f16x2|bf16x2"
 _HINT = "[.L2::cache_hint]"
+_SCALARS = (
+    f".<what:add>{_HINT}.<t:u32|s32|u64|s64|f32|f64>",
+    f".<what:add>.noftz{_HINT}.<t:{_HALF}|{_HALF_PAIR}>",
+    f".<what:min|max>{_HINT}.<t:u32|s32|u64|s64>",
+    f".<what:and|or|xor>{_HINT}.<t:b32|b64>",
+    f".<what:inc|dec>{_HINT}.<t:u32>",
+    f".<what:exch>{_HINT}.<t:b32|b64|b128>",
+    f".<what:cas>{_HINT}.<t:b16|b32|b64|b128>",
+)
+# Assemblers take the modifiers in any order; some compilers write the space first.
 FORMS: Table = (
-    (_HEAD + f".<what:add>{_HINT}.<t:u32|s32|u64|s64|f32|f64>", _atomic),
-    (_HEAD + f".<what:add>.noftz{_HINT}.<t:{_HALF}|{_HALF_PAIR}>", _atomic),
-    (_HEAD + f".<what:min|max>{_HINT}.<t:u32|s32|u64|s64>", _atomic),
-    (_HEAD + f".<what:and|or|xor>{_HINT}.<t:b32|b64>", _atomic),
-    (_HEAD + f".<what:inc|dec>{_HINT}.<t:u32>", _atomic),
-    (_HEAD + f".<what:exch>{_HINT}.<t:b32|b64|b128>", _atomic),
-    (_HEAD + f".<what:cas>{_HINT}.<t:b16|b32|b64|b128>", _atomic),
+    *(
+        (f"<op:atom|red>{''.join(modifiers)}{rest}", _atomic)
+        for modifiers in permutations(_MODIFIERS)
+        for rest in _SCALARS
+    ),
     (_VECTOR + f".<what:add>{_HINT}.<vec:v2|v4>.<t:f32>", _atomic),
     (_VECTOR + f".<what:add|min|max>.noftz{_HINT}.<vec:v2|v4|v8>.<t:{_HALF}>", _atomic),
     (_VECTOR + f".<what:add|min|max>.noftz{_HINT}.<vec:v2|v4>.<t:{_HALF_PAIR}>", _atomic),

@@ -133,7 +133,8 @@ def passed(group: "Group", site: "Site", address: Lanes, state: Lanes) -> Lanes:
         if phase.deliveries:
             group.machine.phases.deliver(phase)
     number = np.array([phase.number for phase in known])[pick]
-    done = (number & 1) != states if site.extra else number > (states >> np.uint64(NUMBER))
+    # Valid parities are 0 and 1; compilers sign-extend them too, and GPUs look at one bit.
+    done = (number ^ states) & 1 != 0 if site.extra else number > (states >> np.uint64(NUMBER))
     clocks = group.machine.clocks
     if clocks is not None and done.any():
         clocks.observe(group.lanes()[done], places[done])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..bulk_groups import bulk_groups_of
+from ..errors import LaunchError
 from ..memory import PARAM_WINDOW, Window
 from ..scalars import Array, Lanes
 from ..syntax import Address, Instruction, Operand, Vector
@@ -37,10 +38,18 @@ if TYPE_CHECKING:
     from ..machine import Group
     from ..program import Site
 
-_DECODE = lru_cache(maxsize=256)(decode)
 _NAN = {"f16": 0x7FFF, "bf16": 0x7FFF, "f32": 0x7FFFFFFF, "f64": (1 << 63) - 1}
 _FORMS = {"i32": "s32", "i64": "s64"}
 _UNIT = 16  # bytes that stay together under every swizzle
+
+
+@lru_cache(maxsize=256)
+def _decoded(data: bytes) -> TensorMap | str:
+    """Returns the tensor map that 128 bytes hold, or what is wrong with them."""
+    try:
+        return decode(data)
+    except LaunchError as problem:
+        return str(problem)
 
 
 def _map(group: "Group", site: "Site", address: int, rank: int, position: int) -> TensorMap:
@@ -54,12 +63,12 @@ def _map(group: "Group", site: "Site", address: int, rank: int, position: int) -
         data = window.storage[address : address + BYTES]
     else:
         data = global_range(group, site, address, BYTES, False, position)
-    found = _DECODE(data.tobytes())
-    if found is None or len(found.shape) != rank:
-        what = "no tensor map" if found is None else f"a map of {len(found.shape)} dimensions"
-        message = f"there is {what} at {address:#x}, expected one of {rank} dimensions"
-        raise fault(group, site, "tensor map", message, position)
-    return found
+    found = _decoded(data.tobytes())
+    if isinstance(found, TensorMap) and len(found.shape) == rank:
+        return found
+    what = found if isinstance(found, str) else f"there is one of {len(found.shape)} dimensions"
+    message = f"{what} at {address:#x}, expected a tensor map of {rank} dimensions"
+    raise fault(group, site, "tensor map", message, position)
 
 
 def _elements(map: TensorMap, start: tuple[int, ...]) -> tuple[Array, Array]:

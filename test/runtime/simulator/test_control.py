@@ -72,6 +72,22 @@ OUT:
     assert (lanes(body, a) == np.array([100, 200, 300, 200])[a & 3]).all()
 
 
+def test_labels_of_the_same_name_live_in_their_own_braces(lanes: Any) -> None:
+    body = """
+    mov.u32 %r1, 0; mov.u32 o0, 0; and.b32 %r2, a0, 7;
+    { L: add.u32 %r1, %r1, 1; add.u32 o0, o0, 3; setp.lt.u32 %p1, %r1, 3; @%p1 bra L; }
+    bra L;
+    { .reg .u32 %r1; mov.u32 %r1, 0;
+      L: add.u32 %r1, %r1, 1; add.u32 o0, o0, 16; setp.lt.u32 %p1, %r1, %r2; @%p1 bra L; }
+L:  { T: .branchtargets L, M; setp.lt.u32 %p1, %r2, 4; selp.u32 %r3, 0, 1, %p1; brx.idx %r3, T;
+      L: add.u32 o0, o0, 1000;
+      M: { M: add.u32 o0, o0, 100; setp.lt.u32 %p1, o0, 500; @%p1 bra M; }
+    }
+"""
+    a = np.arange(200, dtype="u4")
+    assert (lanes(body, a) == np.where(a % 8 < 4, 9 + 1000 + 100, 509)).all()
+
+
 def test_swapped_registers_in_a_loop_keep_their_values(lanes: Any) -> None:
     body = """
     mov.u32 %r1, 1; mov.u32 %r2, 2; mov.u32 %r3, 0;

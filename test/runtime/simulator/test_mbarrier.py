@@ -86,6 +86,21 @@ def test_transactions_hold_a_phase_back() -> None:
     assert (got == 1).all()
 
 
+def test_one_bit_of_the_parity_counts() -> None:
+    """A sign-extended parity of 1 waits for the second phase: what comes with it is seen."""
+    got = run(
+        f"""{INIT}
+    mbarrier.arrive.shared.b64 _, [%r2]; setp.lt.u32 %p2, %r1, 32; @%p2 bra WAIT;
+F: mbarrier.try_wait.parity.shared.b64 %p3, [%r2], -2; @!%p3 bra F;
+    st.shared.b32 [%r3], %r1; mbarrier.arrive.shared.b64 _, [%r2]; bra OUT;
+WAIT: mbarrier.arrive.shared.b64 _, [%r2];
+W: mbarrier.try_wait.parity.shared.b64 %p3, [%r2], -1; @!%p3 bra W;
+    ld.shared.b32 %r9, [%r3+128];
+OUT:"""
+    )
+    assert (got[:32] == np.arange(32, 64)).all()
+
+
 def test_arrivals_with_a_count_and_the_pending_count() -> None:
     got = run(
         """@%p1 mbarrier.init.shared.b64 [%r2], 10; bar.sync 0;

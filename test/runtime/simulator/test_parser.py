@@ -105,6 +105,7 @@ def test_functions_and_declarations() -> None:
         (HEAD + ".entry k() { ret;", 4, 18, "expected an instruction"),
         (HEAD + ".entry k() { L: ret; L: ret; }", 4, 22, "label L is defined twice"),
         (HEAD + ".entry k() { bra M; }", 4, 14, "label M is not defined"),
+        (HEAD + ".entry k() { bra M; { M: ret; } }", 4, 14, "label M is not defined"),
         (HEAD + ".entry k() { .reg .b32 a; .reg .b32 a; }", 4, 37, "declared twice"),
         (HEAD + ".entry k() { # }", 4, 14, "unexpected character '#'"),
         (HEAD + "/* never", 4, 1, "comment has no end"),
