@@ -196,7 +196,7 @@ def _launch(
     except simulator.LaunchError as error:
         raise TilewrightError(str(error)) from None
     except simulator.SimulationError as error:
-        return simulator.Report((error.finding,), complete=False)
+        return simulator.Report((error.finding,), complete=False, printed=error.printed)
 
 
 def _is_profiled(arguments: argparse.Namespace) -> bool:
@@ -241,7 +241,9 @@ def _profile(
 
 
 def _tell(result: simulator.Report, report: Report) -> int:
-    """Prints what the launch did; returns the exit code."""
+    """Prints what the kernel printed and what the launch did; returns the exit code."""
+    if result.printed and not report.as_json:
+        print(result.printed, end="" if result.printed[-1:] == "\n" else "\n", flush=True)
     for finding in result.findings:
         report.line(str(finding))
     profile = result.profile
@@ -259,6 +261,7 @@ def _tell(result: simulator.Report, report: Report) -> int:
             "ctas": profile.ctas,
             "thread_instructions": profile.thread_instructions,
             "steps": profile.steps,
+            "printed": result.printed,
         }
     )
     return 0 if result.complete and not result.findings else 1

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from .blocks import cut, liveness
 from .emitter import BlockEmitter
 from .errors import PTXError
+from .inlining import inline
 from .isa import FORMS
 from .program import Program
 from .scope import FunctionScope
@@ -15,7 +16,8 @@ def compile_function(
     module: Module, function: Function, emitter_class: type[BlockEmitter] = BlockEmitter
 ) -> Program:
     """Returns the program of an entry; raises PTXError that lists what isn't covered."""
-    scope, blocks = FunctionScope(module, function), cut(function)
+    whole = inline(module, function)
+    scope, blocks = FunctionScope(module, whole), cut(whole)
     emitters = [emitter_class(scope, block, FORMS.find) for block in blocks]
     problems: list[PTXError] = []
     for emitter in emitters:
@@ -36,7 +38,7 @@ def compile_function(
     return Program(
         function.name,
         compiled,
-        len(function.registers) + len(scope.pseudo),
+        len(whole.registers) + len(scope.pseudo),
         [(code, index) for index, code in scope.codes.items()],
         scope.pseudo,
         scope.layout,

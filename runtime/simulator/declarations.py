@@ -41,10 +41,10 @@ class Declarations(Cursor):
         return align
 
     def parameter(self) -> Variable:
-        """Parses one formal parameter; `.reg` parameters of functions count as parameters."""
+        """Parses one formal parameter; functions may have `.reg` parameters."""
         if self.peek() not in (".param", ".reg"):
             raise self.expected(".param")
-        self.next()
+        space = self.next()[1:]
         align = self.alignment(0)
         lanes = _VECTORS.get(self.peek(), 1)
         if lanes > 1:
@@ -60,7 +60,7 @@ class Declarations(Cursor):
         count = self._extents()
         if count is not None:
             size *= count
-        return Variable(name, "param", type, align or max(size_of(type), 1), size)
+        return Variable(name, space, type, align or lanes * max(size_of(type), 1), size)
 
     def variables(self, extern: bool = False) -> list[Variable]:
         """Parses `.space [.align N] type name[..] [= init], ...;`."""

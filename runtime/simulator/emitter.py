@@ -28,6 +28,7 @@ from .syntax import (
     Special,
     SymbolAddress,
     Variable,
+    shown,
 )
 
 _SIGN_EXTENDED = frozenset({"s8", "s16", "s32"})
@@ -180,7 +181,9 @@ class BlockEmitter:
             return self._symbol(operand.variable, operand.offset, type)
         if isinstance(operand, Negated) and type == "pred":
             return self.inverse(self.view(self.value(operand.register), "?"))
-        raise self.error(f"expects a value of type .{type}, got {_shown(operand)}")
+        if isinstance(operand, Name) and operand.text in self.scope.module.functions:
+            raise self.error(f"takes the address of function {operand.text}: not covered")
+        raise self.error(f"expects a value of type .{type}, got {shown(operand)}")
 
     def _read_register(self, register: Register, type: str, wide: bool) -> str:
         """Reads a register as a type; see `read`."""
@@ -267,7 +270,7 @@ class BlockEmitter:
         if isinstance(operand, Name) and operand.text == "_":
             return
         if not isinstance(operand, Register):
-            raise self.error(f"expects a register as its destination, got {_shown(operand)}")
+            raise self.error(f"expects a register as its destination, got {shown(operand)}")
         have, need = BITS[operand.type], BITS[type]
         code = DTYPES[type]
         if have != need:
@@ -315,7 +318,7 @@ class BlockEmitter:
         The base of a variable with a known place is the constant 0 and the offset holds it all.
         """
         if not isinstance(operand, Address):
-            raise self.error(f"expects an address in brackets, got {_shown(operand)}")
+            raise self.error(f"expects an address in brackets, got {shown(operand)}")
         base = operand.base
         if isinstance(base, Register):
             have = BITS[base.type]
@@ -365,7 +368,7 @@ class BlockEmitter:
         if isinstance(target, Name) and target.text == "_":
             return None
         if not isinstance(target, Register):
-            raise self.error(f"expects a register as its destination, got {_shown(target)}")
+            raise self.error(f"expects a register as its destination, got {shown(target)}")
         return target
 
     def _former(self, register: Register | None, code: str) -> str:
@@ -496,20 +499,3 @@ def _fetcher(inputs: tuple[int, ...]) -> Callable[[list[Lanes]], tuple[Lanes, ..
         only = inputs[0]
         return lambda file: (file[only],)
     return lambda file: ()
-
-
-def _shown(operand: Operand) -> str:
-    """Returns an operand for a message."""
-    match operand:
-        case Register():
-            return f".{operand.type} {operand.name}"
-        case Name(text):
-            return text
-        case Immediate():
-            return f"the constant {operand.value}"
-        case Address():
-            return "an address in brackets"
-        case SymbolAddress(variable):
-            return f"the address of {variable.name}"
-        case _:
-            return f"a {type(operand).__name__.lower()}"

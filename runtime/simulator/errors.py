@@ -44,10 +44,11 @@ class Finding:
     One fault found while a kernel ran.
 
     `kind` is "bounds", "alignment", "use-after-free", "read-only", "uninitialised", "deadlock",
-    "divergence", "race", "in-flight", "mbarrier", "tensor map" or "trap". `ctaid` and `tid` name
-    the first thread concerned, `lanes` says how many threads the same execution of the
+    "divergence", "race", "in-flight", "mbarrier", "tensor map", "assert" or "trap". `ctaid` and
+    `tid` name the first thread concerned, `lanes` says how many threads the same execution of the
     instruction concerns. `source` is `file:line:column` from `.loc`, or "". `address` is the
-    generic or space address, where one is concerned.
+    generic or space address, where one is concerned. `calls` holds the PTX lines of the calls
+    that lead to an instruction in a function, innermost first.
     """
 
     kind: str
@@ -63,6 +64,7 @@ class Finding:
     allocation: str = ""
     other: Place | None = None
     cure: str = ""
+    calls: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         """Returns the report as text, several lines."""
@@ -71,6 +73,8 @@ class Finding:
         if self.line:
             at = f" from {self.source}" if self.source else ""
             lines.append(f"  PTX line {self.line}{at}: {self.instruction}")
+        if self.calls:
+            lines.append(f"  called from PTX line {', '.join(map(str, self.calls))}")
         if self.allocation:
             lines.append(f"  in {self.allocation}")
         if self.other is not None:
@@ -81,8 +85,13 @@ class Finding:
 
 
 class SimulationError(Exception):
-    """Ends a launch: the kernel did what no GPU defines. `finding` says what and where."""
+    """
+    Ends a launch: the kernel did what no GPU defines. `finding` says what and where.
+
+    `printed` is what the kernel's printf calls gave before.
+    """
 
     def __init__(self, finding: Finding) -> None:
         super().__init__(str(finding))
         self.finding = finding
+        self.printed = ""

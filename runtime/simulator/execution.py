@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from .clocks import Clocks
+from .errors import SimulationError
 from .global_races import GlobalRaces
 from .launch import Launch, Report
 from .leaving import leave
@@ -19,6 +20,17 @@ _LIVE_BATCHES = 64  # about the threads that a large GPU holds at once
 
 def run(launch: Launch, max_steps: int | None) -> Report:
     """Runs all CTAs, in ascending batches of about 4096 lanes; returns the report."""
+    try:
+        report = _run(launch, max_steps)
+    except SimulationError as error:
+        error.printed = launch.text()
+        raise
+    report.printed = launch.text()
+    return report
+
+
+def _run(launch: Launch, max_steps: int | None) -> Report:
+    """Runs all CTAs; returns the report without what was printed."""
     placement = launch.placement
     total = placement.total
     padded = (launch.threads + 31) // 32 * 32
@@ -58,6 +70,7 @@ def run(launch: Launch, max_steps: int | None) -> Report:
                     return report
                 left = None if left is None else left - int(machine.steps)
                 running.remove(entry)
+                launch.hits = [machine.hits for machine, _ in running]
 
 
 def _watch(machine: Machine) -> None:

@@ -25,11 +25,17 @@ MAX_CLUSTER = 16  # CTAs; more than 8 need an attribute of the function on a GPU
 
 @dataclass
 class Report:
-    """The result of a launch; `complete` is False where max_steps ended it."""
+    """
+    The result of a launch; `complete` is False where max_steps ended it.
+
+    `printed` is what the kernel's printf calls gave, in the order in which lanes ran them; bytes
+    that are not UTF-8 are replaced.
+    """
 
     findings: tuple[Finding, ...] = ()
     profile: Profile = field(default_factory=Profile)
     complete: bool = True
+    printed: str = ""
 
 
 @dataclass
@@ -50,6 +56,12 @@ class Launch:
     )
     races: Any = None  # what global_races.py keeps, where races are looked for
     observer: Any = None  # what observed.py tells of each instruction
+    printed: list[bytes] = field(default_factory=list[bytes])
+    hits: list[dict[Any, Any]] = field(default_factory=list[dict[Any, Any]])  # of live machines
+
+    def text(self) -> str:
+        """Returns what the kernel has printed so far."""
+        return b"".join(self.printed).decode("utf-8", "replace")
 
     @property
     def threads(self) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from .passing import Passed
 from .syntax import Address, Function, Instruction, Operand, SymbolAddress, Variable, Vector
 
 
@@ -27,11 +28,13 @@ class Layout:
     Where the variables of a function lie, in bytes from the start of their space.
 
     Static shared variables come first, in text order; all `.extern .shared` ones begin together
-    behind them. Parameters lie as the ABI has them: in order, each at its alignment.
+    behind them. Parameters lie as the ABI has them: in order, each at its alignment. Those of
+    inlined functions that need memory lie in local memory.
     """
 
-    def __init__(self, function: Function) -> None:
+    def __init__(self, function: Function, passed: Passed) -> None:
         self._offsets: dict[Variable, int] = {}
+        self._in_memory = passed.memory
         self.names: dict[str, list[tuple[int, int, str]]] = {"shared": [], "local": []}
         used = dict.fromkeys(
             variable
@@ -48,7 +51,8 @@ class Layout:
         self.dynamic = start
         for variable in dynamic:
             self._offsets[variable] = start
-        self.local = _align(self._place([v for v in used if v.space == "local"]), 16)
+        local = [v for v in used if v.space == "local" or v in passed.memory]
+        self.local = _align(self._place(local), 16)
         self.globals = [v for v in used if v.space in ("global", "const")]
 
     def _place(self, variables: list[Variable]) -> int:
@@ -58,8 +62,9 @@ class Layout:
             start = _align(end, variable.align)
             self._offsets[variable] = start
             end = start + variable.size
-            if variable.space in self.names:
-                self.names[variable.space].append((start, end, variable.name))
+            space = "local" if variable in self._in_memory else variable.space
+            if space in self.names:
+                self.names[space].append((start, end, variable.name))
         return end
 
     def name_at(self, space: str, offset: int) -> str:

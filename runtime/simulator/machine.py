@@ -127,7 +127,8 @@ class Machine:
         self.whole = Group(self, None)
         self.exited: Array = np.arange(self.lanes) % self.padded >= self.threads
         self.alive = ctas * self.threads
-        self.hits: dict[Any, Any] = {}
+        self.hits: dict[Any, Any] = {}  # by site: where it found its address last; see access.py
+        launch.hits.append(self.hits)
         self.steps: int = 0
         self.thread_instructions: int = 0
         self.checks = launch.checks
@@ -268,6 +269,7 @@ class Machine:
             module.source_of(instruction) if instruction else "",
             module.text_of(instruction) if instruction else "",
             address,
+            calls=tuple(call.line for call in instruction.calls) if instruction else (),
         )
         return SimulationError(finding)
 

@@ -21,7 +21,7 @@ _GAP = 512  # bytes that belong to nobody between two allocations
 class Allocation:
     """A range of global memory; `storage` is a one-dimensional uint8 array of `size` bytes."""
 
-    __slots__ = ("_views", "base", "live", "name", "size", "storage", "writable", "written")
+    __slots__ = ("_views", "base", "heap", "live", "name", "size", "storage", "writable", "written")
 
     def __init__(self, name: str, base: int, storage: Array, writable: bool) -> None:
         self.name = name
@@ -30,6 +30,7 @@ class Allocation:
         self.storage = storage
         self.writable = writable
         self.live = True
+        self.heap = False  # whether a kernel's malloc made it
         self.written: Array | None = None  # marks of written bytes, None where nobody asks
         self._views: dict[str, Array] = {}
 
@@ -61,6 +62,7 @@ class DeviceMemory:
         self._bases: list[int] = []
         self._allocations: list[Allocation] = []
         self._next = GLOBAL_BASE
+        self.heap_bytes = 0  # that kernels' mallocs hold
 
     def add(self, storage: Array, name: str = "", writable: bool = True) -> Allocation:
         """Gives a contiguous uint8 array an address, a multiple of 256."""
@@ -76,6 +78,18 @@ class DeviceMemory:
         allocation.release()
         if len(self._allocations) > 4096:
             self._forget()
+
+    def allocate(self, storage: Array, name: str) -> Allocation:
+        """Adds what a kernel's malloc asks for; it outlives the launch."""
+        allocation = self.add(storage, name)
+        allocation.heap = True
+        self.heap_bytes += storage.size
+        return allocation
+
+    def deallocate(self, allocation: Allocation) -> None:
+        """Ends what a kernel's malloc made."""
+        self.heap_bytes -= allocation.size
+        self.free(allocation)
 
     def _forget(self) -> None:
         """Drops the older half of the freed ranges."""

@@ -102,6 +102,8 @@ class ModuleParser(Declarations):
         function = Function(name, entry, line, returns=returns)
         if self.peek() == "(":
             function.params = self._params(name)
+        if entry and any(variable.space == "reg" for variable in function.params):
+            raise self.error("the parameters of an entry are .param, not .reg", back=1)
         while self.peek() in _PERFORMANCE:
             self._performance(function)
         if self.peek() == ";":
@@ -115,7 +117,7 @@ class ModuleParser(Declarations):
         BodyParser(self, function).parse()
 
     def _params(self, function: str) -> list[Variable]:
-        """Parses `( .param ..., .param ... )`; also `.reg` returns."""
+        """Parses `( .param ..., .reg ... )`."""
         self.expect("(")
         params: list[Variable] = []
         while self.peek() != ")":

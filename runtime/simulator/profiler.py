@@ -23,12 +23,12 @@ class Profiler:
 
     def __init__(self, module: Module) -> None:
         self._module = module
-        self._lines: dict[Instruction, LineProfile] = {}
+        # By place in the text: an inlined function has its instructions several times.
+        self._lines: dict[tuple[int, int], LineProfile] = {}
 
     def lines(self) -> tuple[LineProfile, ...]:
         """Returns the counts by instruction, in text order."""
-        ordered = sorted(self._lines, key=lambda instruction: instruction.span)
-        return tuple(self._lines[instruction] for instruction in ordered)
+        return tuple(self._lines[span] for span in sorted(self._lines))
 
     def before(self, group: Any, site: Any, guard: Lanes, addresses: tuple[Lanes, ...]) -> None:
         """Counts one instruction of a group."""
@@ -54,12 +54,12 @@ class Profiler:
 
     def _line(self, instruction: Instruction) -> LineProfile:
         """Returns the counts of an instruction."""
-        known = self._lines.get(instruction)
+        known = self._lines.get(instruction.span)
         if known is None:
             module = self._module
             text, source = module.text_of(instruction), module.source_of(instruction)
             known = LineProfile(instruction.line, text, source, instruction.opcode)
-            self._lines[instruction] = known
+            self._lines[instruction.span] = known
         return known
 
 

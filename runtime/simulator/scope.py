@@ -3,6 +3,7 @@
 from typing import Any
 
 from .layout import Layout
+from .passing import pass_parameters
 from .scalars import NUMPY
 from .syntax import Function, Module
 
@@ -15,7 +16,8 @@ class FunctionScope:
     def __init__(self, module: Module, function: Function) -> None:
         self.module = module
         self.function = function
-        self.layout = Layout(function)
+        self.passed = pass_parameters(function)
+        self.layout = Layout(function, self.passed)
         self.codes: dict[int, str] = {}
         self.pseudo: dict[tuple[str, str], int] = {}
         self.globals: dict[str, Any] = {name: kind for name, kind in NUMPY.items() if name != "?"}

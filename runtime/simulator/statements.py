@@ -51,7 +51,11 @@ class BodyParser:
         self.body: list[Instruction | Label] = []
         self.scope = Scope(None)
         for variable in (*function.params, *function.returns):
-            self.scope.variables[variable.name] = variable
+            if variable.space == "reg":
+                register = self._declare(variable.name, variable.type, self.scope)
+                function.formals[variable] = register
+            else:
+                self.scope.variables[variable.name] = variable
         self._words: dict[str, Operand] = {}
         self._labels: set[str] = set()
 

@@ -44,7 +44,7 @@ class Variable:
     """A variable in a state space; `data` is its initial contents, `symbols` are relocations."""
 
     name: str
-    space: str  # global, const, shared, local, param
+    space: str  # global, const, shared, local, param; reg of a function's .reg parameter
     type: str
     align: int
     size: int  # in bytes; 0 for `.extern .shared x[]`
@@ -123,7 +123,11 @@ class Location:
 
 @dataclass(eq=False, slots=True)
 class Instruction:
-    """One instruction with its place: `line` and `column` in the PTX text, from 1."""
+    """
+    One instruction with its place: `line` and `column` in the PTX text, from 1.
+
+    `calls` holds the calls that brought an inlined function's instruction here, innermost first.
+    """
 
     opcode: str  # with all modifiers: "add.s32"
     operands: tuple[Operand, ...]
@@ -132,6 +136,7 @@ class Instruction:
     column: int
     location: Location | None
     span: tuple[int, int]  # positions in the text
+    calls: tuple["Instruction", ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +156,7 @@ class Function:
     line: int
     params: list[Variable] = field(default_factory=list[Variable])
     returns: list[Variable] = field(default_factory=list[Variable])
+    formals: dict[Variable, Register] = field(default_factory=dict[Variable, Register])  # .reg
     body: list[Instruction | Label] | None = None
     registers: list[Register] = field(default_factory=list[Register])
     variables: list[Variable] = field(default_factory=list[Variable])
@@ -184,3 +190,20 @@ class Module:
         """Returns the instruction as written, on one line."""
         start, end = instruction.span
         return " ".join(self.text[start:end].split())
+
+
+def shown(operand: Operand) -> str:
+    """Returns an operand for a message."""
+    match operand:
+        case Register():
+            return f".{operand.type} {operand.name}"
+        case Name(text):
+            return text
+        case Immediate():
+            return f"the constant {operand.value}"
+        case Address():
+            return "an address in brackets"
+        case SymbolAddress(variable):
+            return f"the address of {variable.name}"
+        case _:
+            return f"a {type(operand).__name__.lower()}"

@@ -16,6 +16,7 @@ from . import (
     matrix,
     mbarrier,
     memory,
+    system_calls,
     tensor,
     warp,
     wgmma,
@@ -41,4 +42,5 @@ FORMS = Forms(
     cluster.FORMS,
     fences.FORMS,
     control.FORMS,
+    system_calls.FORMS,
 )

@@ -27,7 +27,7 @@ CLASSES: dict[str, str] = {
     "round": "rn|rz|rm|rp",
     "scope": "cta|cluster|gpu|sys",
     "value": "b8|u8|s8|b16|u16|s16|b32|u32|s32|f32|b64|u64|s64|f64",
-    "space": "global|shared::cta|shared::cluster|shared|local|const|param::entry|param",
+    "space": "global|shared::cta|shared::cluster|shared|local|const|param::entry|param::func|param",
 }
 
 _PIECE = re.compile(

@@ -7,9 +7,10 @@ import numpy as np
 from ..access import global_index, window_index
 from ..memory import LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW
 from ..scalars import BITS, DTYPES, Array, Lanes, size_of
-from ..syntax import Address, Instruction, Operand, Register, Variable, Vector
+from ..syntax import Address, Instruction, Operand, Register, Vector
 from .forms import Fields, Table
 from .operations import lanes_of
+from .parameters import in_memory, load_parameter, store_parameter
 
 if TYPE_CHECKING:
     from ..emitter import BlockEmitter
@@ -194,8 +195,10 @@ def emit_load(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> No
     operands = b.operands(2, 3) if fields["L2_cache_hint"] else b.operands(2)
     type, space, count = fields["t"], space_of(fields), _count(fields)
     items = _items(b, operands[0], count)
-    if _static_param(b, operands[1], items, type, space):
-        return
+    if space == "param":
+        if load_parameter(b, operands[1], items, type):
+            return
+        space = "local" if in_memory(b, operands[1]) else space
     size = size_of(type)
     if size * count > 16:
         raise b.error("accesses more than 16 bytes a thread: not covered")
@@ -233,35 +236,17 @@ def _widening(b: "BlockEmitter", items: tuple[Operand, ...], type: str) -> tuple
     return np.dtype(code).type, code
 
 
-def _static_param(
-    b: "BlockEmitter", source: Operand, items: tuple[Operand, ...], type: str, space: str
-) -> bool:
-    """Emits a load of kernel parameters from constant places, which costs nothing to run."""
-    if space != "param" or not isinstance(source, Address):
-        return False
-    if not isinstance(source.base, Variable):
-        return False
-    place = b.scope.layout.offset(source.base)
-    if place is None:
-        raise b.error(f"reads {source.base.name}, which is no parameter of this kernel")
-    size = size_of(type)
-    end = source.offset + size * len(items)
-    if source.offset < 0 or end > source.base.size or source.offset % size:
-        raise b.error(f"reads outside parameter {source.base.name} or misaligned")
-    for number, item in enumerate(items):
-        code = DTYPES[type]
-        key = f"{place + source.offset + number * size}:{code}"
-        b.write(item, type, b.launch_value("param", key, code), wide=True)
-    return True
-
-
 def emit_store(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits st."""
     operands = b.operands(2, 3) if fields["L2_cache_hint"] else b.operands(2)
     type, space, count = fields["t"], space_of(fields), _count(fields)
-    if space in ("const", "param"):
+    if space == "const":
         raise b.error(f"can't store to .{space}")
     items = _items(b, operands[1], count)
+    if space == "param":
+        if store_parameter(b, operands[0], items, type):
+            return
+        space = "local"
     size = size_of(type)
     if size * count > 16:
         raise b.error("accesses more than 16 bytes a thread: not covered")

@@ -141,7 +141,7 @@ def test_errors_name_their_place(text: str, line: int, column: int, message: str
         ("mul.wide.u64 %d1, %d2, %d3;", "no .wide form"),
         ("setp.lo.s32 %p1, %r1, %r2;", "no comparison .lo for .s32"),
         ("st.const.u32 [%d1], %r1;", "can't store to .const"),
-        ("call.uni foo, (%r1);", "is not covered by the simulator"),
+        ("call.uni foo, (%r1);", "expects the name of a function, got foo"),
     ],
 )
 def test_malformed_instructions_are_refused_at_load(instruction: str, message: str) -> None:
