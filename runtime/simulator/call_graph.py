@@ -132,7 +132,10 @@ class CallGraph:
         if instruction.opcode not in ("call", "call.uni"):
             raise refused(instruction, "is not covered by the simulator")
         operands = list(instruction.operands)
-        returns = operands.pop(0) if operands and isinstance(operands[0], Vector) else Vector(())
+        returns: Vector | None = None
+        if operands and isinstance(operands[0], Vector):
+            returns = operands[0]
+            del operands[0]
         if not operands:
             raise refused(instruction, "expects the name of a function")
         target = operands.pop(0)
@@ -145,22 +148,19 @@ class CallGraph:
         arguments = operands.pop(0) if operands else Vector(())
         if operands or not isinstance(arguments, Vector):
             raise refused(instruction, "expects one list of arguments behind the function")
-        _check(instruction, callee, returns.items, arguments.items)
-        return Call(callee, returns.items, arguments.items)
+        call = Call(callee, returns.items if returns else (), arguments.items)
+        _check(instruction, call)
+        return call
 
 
-def _check(
-    instruction: Instruction,
-    callee: Function,
-    returns: tuple[Operand, ...],
-    arguments: tuple[Operand, ...],
-) -> None:
+def _check(instruction: Instruction, call: Call) -> None:
     """Raises for a callee that can't be called so."""
+    callee = call.callee
     if callee.entry:
         raise refused(instruction, f"calls the entry {callee.name}: not covered")
     for what, given, wanted in (
-        ("return values", returns, callee.returns),
-        ("arguments", arguments, callee.params),
+        ("return values", call.returns, callee.returns),
+        ("arguments", call.arguments, callee.params),
     ):
         if len(given) != len(wanted):
             message = f"gives {callee.name} {len(given)} {what}, expected {len(wanted)}"

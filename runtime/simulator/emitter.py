@@ -182,7 +182,8 @@ class BlockEmitter:
         if isinstance(operand, Negated) and type == "pred":
             return self.inverse(self.view(self.value(operand.register), "?"))
         if isinstance(operand, Name) and operand.text in self.scope.module.functions:
-            raise self.error(f"takes the address of function {operand.text}: not covered")
+            message = f"takes the address of function {operand.text}"
+            raise self.error(f"{message}: calls through pointers are not covered")
         raise self.error(f"expects a value of type .{type}, got {shown(operand)}")
 
     def _read_register(self, register: Register, type: str, wide: bool) -> str:

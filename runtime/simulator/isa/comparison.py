@@ -135,7 +135,7 @@ def _move(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
         _unpack(b, d, x, type)
     elif isinstance(x, Vector):
         _pack(b, d, x, type)
-    elif isinstance(x, Name):
+    elif isinstance(x, Name) and x.text not in b.scope.module.functions:
         raise b.error(f"can't take the address of {x.text}")
     else:
         b.alias(d, x, type)

@@ -70,8 +70,8 @@ def store_parameter(
 
 def _move(b: "BlockEmitter", target: Operand, source: Operand, type: str) -> None:
     """Emits a move between a piece of a parameter and what a load or store names."""
-    plain = isinstance(target, Register) and isinstance(source, Register)
-    if plain and BITS[target.type] == BITS[source.type] == BITS[type]:
-        b.alias(target, source, type)
-    else:
-        b.write(target, type, b.read(source, type, wide=True), wide=True)
+    if isinstance(target, Register) and isinstance(source, Register):
+        if BITS[target.type] == BITS[source.type] == BITS[type]:
+            b.alias(target, source, type)
+            return
+    b.write(target, type, b.read(source, type, wide=True), wide=True)
