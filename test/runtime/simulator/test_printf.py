@@ -203,8 +203,7 @@ def test_lanes_that_part_print_where_they_ran(corpus: Any) -> None:
     out = device.empty((26,), "i32")
     report = device.load(corpus("calls.ptx"))["print"].launch(1, 26, [device.array(x), out])
     want = "".join(
-        "%s %d: %.3f %5u|%-6d|%c\n"
-        % (("even", "odd")[i & 1], i, x[i].astype("f8"), i * 7, i << 33, chr(ord("a") + i))
+        f"{('even', 'odd')[i & 1]} {i}: {float(x[i]):.3f} {i * 7:5}|{i << 33:<6}|{chr(97 + i)}\n"
         for i in range(26)
     )
     assert report.printed == want
