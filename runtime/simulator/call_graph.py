@@ -57,14 +57,15 @@ class Summary:
     What inlining asks about a function.
 
     `uses` counts how often a parameter variable is an operand of calls, `loaded` are those that
-    are read. `labels` are the labels that something refers to. `size` counts instructions, those
-    of the functions that are called included.
+    are read, `addressed` those whose address is taken. `labels` are the labels that something
+    refers to. `size` counts instructions, those of the functions that are called included.
     """
 
     size: int = 0
     calls: dict[Instruction, Call] = field(default_factory=dict[Instruction, Call])
     uses: Counter[Variable] = field(default_factory=Counter[Variable])
     loaded: set[Variable] = field(default_factory=set[Variable])
+    addressed: set[Variable] = field(default_factory=set[Variable])
     labels: set[str] = field(default_factory=set[str])
 
 
@@ -94,12 +95,8 @@ class CallGraph:
             summary.size += 1
             if is_call(item):
                 self._add(summary, item)
-            elif item.opcode[:2] == "br" and isinstance(item.operands[-1], Name):
-                summary.labels.add(item.operands[-1].text)
-            elif item.opcode[:3] == "ld." and len(item.operands) > 1:
-                source = item.operands[1]
-                if isinstance(source, Address) and isinstance(source.base, Variable):
-                    summary.loaded.add(source.base)
+            elif item.operands:
+                _note(summary, item)
         self._path.pop()
         self._known[function.name] = summary
         return summary
@@ -151,6 +148,18 @@ class CallGraph:
         call = Call(callee, returns.items if returns else (), arguments.items)
         _check(instruction, call)
         return call
+
+
+def _note(summary: Summary, item: Instruction) -> None:
+    """Takes the labels and parameters that an instruction names into a summary."""
+    last = item.operands[-1]
+    if isinstance(last, Name) and item.opcode[:2] == "br":
+        summary.labels.add(last.text)
+    for operand in item.operands:
+        if isinstance(operand, SymbolAddress):
+            summary.addressed.add(operand.variable)
+    if isinstance(last, Address) and isinstance(last.base, Variable):
+        summary.loaded.add(last.base)
 
 
 def _check(instruction: Instruction, call: Call) -> None:

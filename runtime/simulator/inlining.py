@@ -323,6 +323,8 @@ class _Passing:
             raise refused(self._call, message)
         if formal.space == "reg" or not isinstance(original, SymbolAddress):
             return False
+        if formal in self._inner.summary.addressed:
+            return False
         if not self._outer.alone(original.variable, argument):
             return False
         self._inner.variables[formal] = actual

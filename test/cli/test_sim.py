@@ -104,6 +104,16 @@ def test_a_break_prints_the_registers_and_ends(capsys: pytest.CaptureFixture[str
     assert "not complete" in out
 
 
+def test_what_a_kernel_prints_goes_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["sim", str(CORPUS / "calls.ptx"), "--entry", "print", "--block", "2"]
+    arguments += ["--arg", "f32[2]", "--arg", "i32[2]"]
+    want = [f"even 0: 0.000     0|{0:<6}|a", f"odd 1: 0.000     7|{1 << 33}|b"]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == want
+    assert main([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["printed"].splitlines() == want
+
+
 FULL = ["--arg", "i32=8", "--arg", "f32=1", "--arg", "f32[8]", "--arg", "f32[8]"]
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tilewright.runtime import simulator
+from tilewright.runtime.simulator.tracing import Step, Trace
 
 HEAD = ".version 8.0\n.target sm_80\n.address_size 64\n"
 
@@ -206,6 +207,15 @@ def test_the_address_of_a_parameter_is_in_local_memory() -> None:
     assert (run(ADDRESSED, body, X) == want * 101).all()
 
 
+def test_an_argument_that_is_stored_once_reaches_every_round() -> None:
+    """The function writes its parameter; the loop that calls it doesn't set it again."""
+    body = """and.b32 %r1, a0, 3; .param .align 4 .b8 s[16]; .param .b32 i; .param .b32 r;
+    st.param.v4.b32 [s], {10, 20, 30, 40}; st.param.b32 [i], 0; mov.u32 %r9, 0;
+TOP: call (r), element, (s, i); ld.param.b32 %r2, [r]; add.u32 o0, o0, %r2;
+    add.u32 %r9, %r9, 1; setp.lt.u32 %p1, %r9, 3; @%p1 bra TOP;"""
+    assert (run(ADDRESSED, body, X) == 30).all()
+
+
 def test_a_returned_value_may_be_the_next_argument() -> None:
     square = function("square", "mul.lo.u32 %r2, %r1, %r1;")
     body = """{ .param .b32 p; st.param.b32 [p], a0;
@@ -319,6 +329,18 @@ def test_a_profile_has_one_line_for_each_instruction_of_a_function() -> None:
     assert sum("call.uni" in text for text in spans) == 2
 
 
+def test_a_trace_goes_through_functions() -> None:
+    square = function("square", "mul.lo.u32 %r2, %r1, %r1;")
+    device = simulator.Device()
+    module = device.load(HEAD + square + kernel("mov.u32 %r1, 5;" + called("square")))
+    steps: list[Step] = []
+    args = [device.array(X), device.empty((X.size,), "u32")]
+    module["k"].launch(1, X.size, args, trace=Trace(0, 7, step=steps.append))
+    (product,) = [step for step in steps if step.instruction.startswith("mul.lo")]
+    value = int(X[7])
+    assert product.values == {"square:%r2": value * value, "square:%r1": value}
+
+
 CHAIN = "".join(
     function(f"f{n}", called(f"f{n - 1}", "%r1", "%r3") + called(f"f{n - 1}", "%r3", "%r2"))
     for n in range(1, 30)
@@ -355,6 +377,7 @@ CHAIN = "".join(
         (function("f", ""), "call (o0), f, (x);", ["x of 8 bytes"]),
         (function("f", "tex.foo %r2;"), called("f"), ["'tex.foo' is not covered"]),
         (function("f", "alloca.u64 %d1, 8;"), called("f"), ["'alloca.u64' is not covered"]),
+        (function("f", "@%p1 bra;"), called("f"), ["'bra' expects a label"]),
         ("", "call.enter;", ["'call.enter' is not covered"]),
         (
             ".extern .func (.param .b64 r) malloc (.param .b32 n);\n",
