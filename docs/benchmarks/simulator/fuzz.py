@@ -20,7 +20,10 @@ from tilewright.runtime import simulator
 CORPUS = Path(__file__).parents[3] / "test" / "runtime" / "simulator" / "corpus"
 SECONDS = 20
 _TOKEN = re.compile(r"\s+|[%$_.\w]+|.", re.DOTALL)
-_KERNEL = re.compile(r"^\s*(?:\.visible )?\.entry.*?^\}", re.DOTALL | re.MULTILINE)
+_DEFINITION = re.compile(
+    r"^(?:\.visible )?\.(?P<kind>entry|func)\b[^;{]*?(?P<name>\w+)\s*\([^;{]*\{.*?^\}",
+    re.DOTALL | re.MULTILINE,
+)
 _INSERTED = (
     "0",
     "-1",
@@ -67,9 +70,20 @@ def pieces() -> list[str]:
     texts: list[str] = []
     for path in sorted(CORPUS.glob("*.ptx")):
         whole = path.read_text()
-        head = whole[: re.search(r"^\s*(?:\.visible )?\.entry", whole, re.MULTILINE).start()]  # pyright: ignore[reportOptionalMemberAccess]
-        texts += [head + kernel for kernel in _KERNEL.findall(whole)]
+        found = list(_DEFINITION.finditer(whole))
+        head = whole[: found[0].start()]
+        functions = {m["name"]: m[0] for m in found if m["kind"] == "func"}
+        kernels = [m[0] for m in found if m["kind"] == "entry"]
+        texts += [head + "\n".join(_with_functions(text, functions)) for text in kernels]
     return [text for text in texts if len(text) < 20_000]
+
+
+def _with_functions(kernel: str, functions: dict[str, str]) -> list[str]:
+    """Returns a kernel and the functions that it needs, those that are called first."""
+    needed = [kernel]
+    for text in needed:
+        needed += [f for name, f in functions.items() if name in text and f not in needed]
+    return needed[::-1]
 
 
 def mutants(seed: int, count: int) -> Iterator[str]:
