@@ -211,7 +211,7 @@ class Module(Mapping[str, Kernel]):
         self.syntax = syntax
         self.symbols: dict[str, int] = {}
         self.variables: dict[str, Allocation] = {}
-        self._kernels = {name: Kernel(self, program) for name, program in programs.items()}
+        self._kernels = {name: device.kernel(self, program) for name, program in programs.items()}
         self._place()
 
     def _place(self) -> None:
@@ -270,6 +270,10 @@ class Device:
         """
         syntax, programs = _compile(ptx)
         return Module(self, syntax, programs)
+
+    def kernel(self, module: Module, program: "Program") -> Kernel:
+        """Returns the kernel that a module holds for a program; a subclass may make its own."""
+        return Kernel(module, program)
 
     def empty(self, shape: Sequence[int] | int, dtype: str, name: str = "") -> Buffer:
         """
