@@ -24,6 +24,7 @@ from .tensor_map import tensor_map
 
 if TYPE_CHECKING:
     from .program import Program
+    from .redundancy import Synchronisation
     from .syntax import Module as Syntax
     from .tracing import Trace
 
@@ -187,6 +188,35 @@ class Kernel:
             program.hazards = (*ignored(*known), *hazards(*known))
         checks = self._module.device.checks
         return tuple(finding for finding in program.hazards if finding.kind in checks)
+
+    def redundant_barriers(
+        self,
+        grid: Sequence[int] | int,
+        block: Sequence[int] | int,
+        args: Sequence[Any] = (),
+        **options: Any,
+    ) -> "tuple[Synchronisation, ...]":
+        """
+        Returns the barriers, waits and fences that a launch, run with all checks, doesn't need.
+
+        Each is left out in turn; see redundancy.py. `options` are those of `launch` but `profile`
+        and `trace`. Buffers hold afterwards what they held before. Raises SimulationError and
+        LaunchError for a launch that has findings as it is.
+        """
+        from .redundancy import redundant
+
+        device, module = self._module.device, self._module
+        limit = options.pop("max_steps", None)
+
+        def run(program: "Program", steps: int | None) -> Report:
+            steps = limit if steps is None else steps
+            return Kernel(module, program).launch(grid, block, args, max_steps=steps, **options)
+
+        checks, device.checks = device.checks, check_set("all")
+        try:
+            return redundant(self.program, device.memory, run)
+        finally:
+            device.checks = checks
 
     def _compile_observed(self, values: bool) -> "Program":
         """Returns the program that tells an observer of each instruction."""
