@@ -20,7 +20,6 @@ from .launch import (
 )
 from .memory import Allocation, DeviceMemory
 from .scalars import Array
-from .tensor_map import tensor_map
 
 if TYPE_CHECKING:
     from .program import Program
@@ -351,6 +350,8 @@ class Device:
         "none", "32B", "64B" or "128B", `fill` is "zeros" or "nan". Raises LaunchError for what
         cuTensorMapEncodeTiled refuses (CUDA driver API, "Tensor Map Object Management").
         """
+        from .tensor_map import tensor_map
+
         address = buffer if isinstance(buffer, int) else buffer.address
         return tensor_map(address, dtype, shape, strides, box, element_strides, swizzle, fill)
 
