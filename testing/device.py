@@ -16,18 +16,23 @@ if TYPE_CHECKING:
 # What `Finding.kind` may be, and "incomplete" for a launch that its default max_steps ended.
 KINDS = (
     "alignment",
+    "assert",
     "bounds",
     "deadlock",
     "divergence",
     "in-flight",
     "incomplete",
     "mbarrier",
+    "proxy",
     "race",
     "read-only",
+    "registers",
     "tensor map",
+    "transaction",
     "trap",
     "uninitialised",
     "use-after-free",
+    "wgmma",
 )
 
 

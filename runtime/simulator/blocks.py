@@ -26,7 +26,7 @@ _COLLECTIVE: dict[str, int | None] = {
 _BRANCHED = frozenset({*_COLLECTIVE, "wgmma", "bar", "barrier", "brx", "activemask"})
 _BRANCHED |= {"addc", "subc", "madc"}
 _BRANCHED_OPCODES = (
-    _RETRIED,
+    *_RETRIED,
     "cp.async.commit_group",
     "cp.async.wait",
     "cp.async.bulk.commit_group",

@@ -67,8 +67,8 @@ def test_a_wait_for_a_copy_is_needed_and_a_second_one_is_not() -> None:
     assert lines(f"{copy} {waits} ld.shared.u32 %r3, [%r1];") == ["cp.async.wait_all;"]
 
 
-def test_what_the_simulator_takes_as_nothing_is_not_judged() -> None:
-    assert lines("mov.u32 %r3, 0; fence.proxy.async; membar.gl;") == []
+def test_a_fence_that_orders_nothing_is_not_needed() -> None:
+    assert lines("mov.u32 %r3, 0; membar.gl;") == ["membar.gl;"]
 
 
 def test_buffers_hold_what_they_held() -> None:
