@@ -71,6 +71,10 @@ def test_a_fence_that_orders_nothing_is_not_needed() -> None:
     assert lines("mov.u32 %r3, 0; membar.gl;") == ["membar.gl;"]
 
 
+def test_what_the_simulator_takes_as_nothing_is_not_judged() -> None:
+    assert lines("mov.u32 %r3, 0; membar.cta; fence.acq_rel.cta;") == []
+
+
 def test_buffers_hold_what_they_held() -> None:
     k, buffer = kernel(f"{STORE} bar.sync 0; {LOAD}")
     k.redundant_barriers(1, 64, [buffer])
