@@ -1,101 +1,15 @@
-"""A profile as one HTML page: the text beside its counts, heat by instructions, a roofline."""
+"""A profile as one HTML page: source beside PTX with the counts of each line, a roofline."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
 from math import log10
 
 from ..runtime.simulator import LineProfile, Profile
+from .gpu_rates import GPUS
+from .profile_style import SCRIPT, STYLE
+from .profile_table import COLUMNS, cells, mix_of, ratio, roofline
 
-# Peak rates of GPUs in Tflop/s by type, and memory in GB/s: NVIDIA's data sheets of A100 SXM
-# 80 GB and H100 SXM, the Ada whitepaper for RTX 4090; dense, at boost clock.
-GPUS: dict[str, dict[str, float]] = {
-    "a100": {
-        "memory": 2039,
-        "f64": 9.7,
-        "f32": 19.5,
-        "f16": 78,
-        "bf16": 39,
-        "tensor f16": 312,
-        "tensor bf16": 312,
-        "tensor tf32": 156,
-    },
-    "h100": {
-        "memory": 3350,
-        "f64": 33.5,
-        "f32": 66.9,
-        "f16": 133.8,
-        "bf16": 133.8,
-        "tensor f16": 989.4,
-        "tensor bf16": 989.4,
-        "tensor tf32": 494.7,
-        "tensor e4m3": 1978.9,
-        "tensor e5m2": 1978.9,
-    },
-    "rtx4090": {
-        "memory": 1008,
-        "f64": 1.29,
-        "f32": 82.6,
-        "f16": 82.6,
-        "bf16": 82.6,
-        "tensor f16": 165.2,
-        "tensor bf16": 165.2,
-        "tensor tf32": 82.6,
-    },
-}
-_STYLE = """
-body { font: 14px system-ui, sans-serif; margin: 2em; color: #222; }
-table { border-collapse: collapse; font: 12px ui-monospace, monospace; }
-td, th { padding: 1px 8px; text-align: right; white-space: pre; }
-td:last-child, th:last-child { text-align: left; }
-th { position: sticky; top: 0; background: #fff; border-bottom: 1px solid #888; }
-"""
-COLUMNS = ("line", "threads", "lanes", "sectors/req", "conflict", "divergent", "text")
-
-
-def ratio(over: float, under: float) -> str:
-    """Returns a quotient for a table, nothing where there is none."""
-    return f"{over / under:.1f}" if under else ""
-
-
-def cells(line: LineProfile, text: str) -> list[str]:
-    """Returns one row: lanes a warp, sectors a request, wavefronts a phase."""
-    return [
-        str(line.line or ""),
-        str(line.executed),
-        ratio(line.executed, line.warps),
-        ratio(line.sectors, line.requests),
-        ratio(line.wavefronts, line.phases),
-        str(line.divergent or ""),
-        text,
-    ]
-
-
-def roofline(profile: Profile, gpu: str) -> list[dict[str, float | str]]:
-    """
-    Returns for each flop type what a GPU's peaks allow.
-
-    `intensity` is flops per byte of the sectors that requests touch, as if no cache held any;
-    `seconds` is the least time of these flops alone or of the memory traffic, `bound` says which.
-    """
-    peaks = GPUS[gpu]
-    traffic = 32 * profile.total().sectors
-    rows: list[dict[str, float | str]] = []
-    for type, flops in profile.flops().items():
-        peak = peaks.get(type, 0.0)
-        if not peak:
-            continue
-        compute, memory = flops / (peak * 1e12), traffic / (peaks["memory"] * 1e9)
-        rows.append(
-            {
-                "type": type,
-                "flops": flops,
-                "intensity": flops / traffic if traffic else float("inf"),
-                "seconds": max(compute, memory),
-                "bound": "compute" if compute >= memory else "memory",
-                "peak": peak,
-            }
-        )
-    return rows
+_BAR = 160  # pixels of the longest bar
 
 
 def page(name: str, profile: Profile, text: str, gpu: str, sources: Mapping[str, str]) -> str:
@@ -104,41 +18,110 @@ def page(name: str, profile: Profile, text: str, gpu: str, sources: Mapping[str,
 
     `text` is the PTX; `sources` holds the texts of source files by the names that `.loc` uses.
     """
-    mix = ", ".join(f"{family} {count}" for family, count in profile.mix().items())
-    by_line: dict[int, LineProfile] = {}
-    for line in profile.lines:
-        known = by_line.setdefault(line.line, LineProfile(line.line, "", ""))
-        known.add(line)
-    parts = [
-        "<!doctype html><html><head><meta charset='utf-8'>",
-        f"<title>{escape(name)}</title><style>{_STYLE}</style></head><body>",
-        f"<h1>{escape(name)}</h1><p>{profile.ctas} CTAs, "
-        f"{profile.thread_instructions} thread-instructions: {escape(mix)}</p>",
-        _roof(profile, gpu),
+    panes = [
+        _pane(file, source.splitlines(), counts, {n: f"{file}:{n}" for n in counts})
+        for file, source in sources.items()
+        if (counts := _of_file(profile, file))
     ]
-    for file, source in sources.items():
-        counts = {
-            int(line.source.rpartition(":")[2]): line
-            for line in profile.by_source()
-            if line.source.rpartition(":")[0] == file
-        }
-        parts += [f"<h2>{escape(file)}</h2>", _listing(source.splitlines(), counts)]
-    parts += ["<h2>PTX</h2>", _listing(text.splitlines(), by_line), "</body></html>"]
-    return "\n".join(parts)
+    by_line: dict[int, LineProfile] = {}
+    places: dict[int, str] = {}
+    for line in profile.lines:
+        by_line.setdefault(line.line, LineProfile(line.line, "", "")).add(line)
+        places.setdefault(line.line, line.source.rpartition(":")[0])
+    panes.append(_pane("PTX", text.splitlines(), by_line, places))
+    summary = f"{profile.ctas} CTAs, {profile.thread_instructions} thread-instructions"
+    return "\n".join(
+        [
+            "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
+            f"<title>{escape(name)}</title><style>{STYLE}</style></head><body>",
+            f"<header><h1>{escape(name)}</h1><span>{summary}</span></header><main>",
+            f"<div class='top'>{_totals(profile)}{_mix(profile)}{_roof(profile, gpu)}</div>",
+            f"<div class='panes{' two' if len(panes) > 1 else ''}'>",
+            *panes,
+            f"</div></main><script>{SCRIPT}</script></body></html>",
+        ]
+    )
 
 
-def _listing(lines: Sequence[str], counts: Mapping[int, LineProfile]) -> str:
-    """Returns the table of a text with the counts of its lines."""
-    most = max([line.executed for line in counts.values()], default=0) or 1
-    rows = ["<table><tr>" + "".join(f"<th>{column}</th>" for column in COLUMNS) + "</tr>"]
+def _of_file(profile: Profile, file: str) -> dict[int, LineProfile]:
+    """Returns the counts of a source file by line."""
+    places = [(line.source.rpartition(":"), line) for line in profile.by_source()]
+    return {int(number): line for (name, _, number), line in places if name == file}
+
+
+def _pane(
+    title: str,
+    lines: Sequence[str],
+    counts: Mapping[int, LineProfile],
+    places: Mapping[int, str],
+) -> str:
+    """Returns the table of a text with the counts of its lines; `places` are their sources."""
+    most = [
+        max((_number(cells(line)[column]) for line in counts.values()), default=0.0) or 1.0
+        for column in range(len(COLUMNS))
+    ]
+    head = "".join(f"<th>{column}</th>" for column in ("line", "text", *COLUMNS))
+    rows = [f"<div class='pane'><table><thead><tr>{head}</tr></thead><tbody>"]
     for number, text in enumerate(lines, 1):
         line = counts.get(number)
-        row = ["", "", "", "", "", "", text] if line is None else cells(line, text)
-        row[0] = str(number)
-        heat = 0.0 if line is None else 0.6 * line.executed / most
-        inside = "".join(f"<td>{escape(cell)}</td>" for cell in row)
-        rows.append(f"<tr style='background:rgba(255,90,0,{heat:.2f})'>{inside}</tr>")
-    return "\n".join([*rows, "</table>"])
+        if line is None:
+            blank = "<td></td>" * len(COLUMNS)
+            rows.append(f"<tr class='idle'><td>{number}</td><td>{escape(text)}</td>{blank}</tr>")
+            continue
+        shades = "".join(map(_shaded, cells(line), most, COLUMNS))
+        place = places.get(number, "")
+        source = f" data-source='{escape(place)}'" if place else ""
+        mix = escape(mix_of(line.families()))
+        rows.append(
+            f"<tr{source} title='{mix}'><td>{number}</td><td>{escape(text)}</td>{shades}</tr>"
+        )
+    rows.append("</tbody></table></div></section>")
+    return "\n".join([f"<section><h2>{escape(title)}</h2>", *rows])
+
+
+def _number(cell: str) -> float:
+    return float(cell or 0)
+
+
+def _shaded(cell: str, most: float, column: str) -> str:
+    """Returns a cell whose colour says how much of the column's largest value it is."""
+    share = _number(cell) / most
+    if column == "lanes":  # few are what one looks for
+        share = 1 - _number(cell) / 32 if cell else 0.0
+    elif column in ("conflict", "sectors/req"):  # 1 and 4 are the best of 4-byte accesses
+        least = 1 if column == "conflict" else 4
+        share = max(_number(cell) - least, 0) / max(most - least, 1)
+    shade = f" style='background:rgba(240,110,30,{0.55 * share:.2f})'" if share > 0.005 else ""
+    return f"<td{shade}>{cell}</td>"
+
+
+def _totals(profile: Profile) -> str:
+    """Returns the card of the launch's sums."""
+    total = profile.total()
+    pairs = {
+        "global bytes": f"{total.global_bytes:,}",
+        "sectors a request": ratio(total.sectors, total.requests),
+        "shared bytes": f"{total.shared_bytes:,}",
+        "wavefronts a phase": ratio(total.wavefronts, total.phases),
+        "warps at barriers": f"{profile.barriers():,}",
+        "divergent branches": f"{total.divergent:,}",
+        "lanes active of 32": ratio(total.executed, total.warps),
+        **{f"flops {type}": f"{flops:,.0f}" for type, flops in profile.flops().items()},
+    }
+    rows = "".join(f"<dt>{escape(name)}</dt><dd>{value}</dd>" for name, value in pairs.items())
+    return f"<div class='card'><h2>Launch</h2><dl>{rows}</dl></div>"
+
+
+def _mix(profile: Profile) -> str:
+    """Returns the card of instructions by family."""
+    mix = profile.mix()
+    most = max(mix.values(), default=1) or 1
+    rows = "".join(
+        f"<dt>{family}</dt><span class='bar' style='width:{_BAR * count / most:.0f}px'></span>"
+        f"<dd>{count:,}</dd>"
+        for family, count in mix.items()
+    )
+    return f"<div class='card'><h2>Instructions, by threads</h2><dl class='mix'>{rows}</dl></div>"
 
 
 def _roof(profile: Profile, gpu: str) -> str:
@@ -147,22 +130,39 @@ def _roof(profile: Profile, gpu: str) -> str:
     if not rows:
         return ""
     memory = GPUS[gpu]["memory"] * 1e9
-    width, height = 480, 240
+    width, height = 420, 190
 
-    def point(intensity: float, rate: float) -> str:
+    def point(intensity: float, rate: float) -> tuple[float, float]:
         x = (log10(min(max(intensity, 1e-3), 1e5)) + 3) / 8 * width
-        y = height - (log10(max(rate, 1e8)) - 8) / 8 * height
-        return f"{x:.1f},{y:.1f}"
+        return x, height - (log10(max(rate, 1e9)) - 9) / 7 * height
 
-    shapes: list[str] = []
-    for row in rows:
+    shapes = [_axes(width, height)]
+    for number, row in enumerate(rows):
         peak, intensity = float(row["peak"]) * 1e12, float(row["intensity"])
-        corners = " ".join(point(i, min(peak, i * memory)) for i in (1e-3, peak / memory, 1e5))
-        x, y = point(intensity, min(peak, intensity * memory)).split(",")
-        shapes.append(f"<polyline points='{corners}' fill='none' stroke='#888'/>")
-        shapes.append(f"<circle cx='{x}' cy='{y}' r='5' fill='#d40'/>")
+        points = (point(i, min(peak, i * memory)) for i in (1e-3, peak / memory, 1e5))
+        corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        x, y = point(intensity, min(peak, intensity * memory))
+        shapes.append(f"<polyline points='{corners}' fill='none' stroke='#4c78c8'/>")
+        shapes.append(f"<circle cx='{x:.1f}' cy='{y:.1f}' r='5' fill='#e06a1a'/>")
         label = f"{row['type']}: {intensity:.2f} flop/byte, {row['bound']} bound"
-        shapes.append(f"<text x='{float(x) + 8:.1f}' y='{y}' font-size='11'>{label}</text>")
-    view = f"viewBox='0 0 {width + 220} {height}' width='{width + 220}' height='{height}'"
-    heading = f"<h2>Roofline of {gpu}</h2><p>flop/s over flop/byte; memory traffic as if uncached"
-    return f"{heading}</p><svg {view}>{''.join(shapes)}</svg>"
+        shapes.append(f"<text x='{width + 12}' y='{18 + 18 * number}'>{escape(label)}</text>")
+    view = f"viewBox='-46 -8 {width + 300} {height + 40}' width='{width + 300}'"
+    text = "flop/s over flop/byte; memory traffic as if no cache held any"
+    return (
+        f"<div class='card'><h2>Roofline of {gpu}</h2><svg {view} font-size='11'>"
+        f"{''.join(shapes)}</svg><p>{text}</p></div>"
+    )
+
+
+def _axes(width: int, height: int) -> str:
+    """Returns the grid of the roofline with its units."""
+    lines: list[str] = []
+    for exponent in range(-3, 6, 2):
+        x = (exponent + 3) / 8 * width
+        lines.append(f"<path d='M{x:.0f} 0V{height}' stroke='#e4e7ee'/>")
+        lines.append(f"<text x='{x - 10:.0f}' y='{height + 16}' fill='#687083'>1e{exponent}</text>")
+    for exponent, unit in ((9, "1 G"), (12, "1 T"), (15, "1 P")):
+        y = height - (exponent - 9) / 7 * height
+        lines.append(f"<path d='M0 {y:.0f}H{width}' stroke='#e4e7ee'/>")
+        lines.append(f"<text x='-40' y='{y + 4:.0f}' fill='#687083'>{unit}</text>")
+    return "".join(lines)

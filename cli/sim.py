@@ -10,7 +10,9 @@ import numpy as np
 
 from ..runtime import simulator
 from ..runtime.errors import TilewrightError
-from .profile_page import COLUMNS, GPUS, cells, page, roofline
+from .gpu_rates import GPUS
+from .profile_page import page
+from .profile_table import print_lines, print_sources, print_totals, read_sources, roofline
 from .report import Report
 from .simulation_argument import (
     KernelArgument,
@@ -46,7 +48,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checks", default="default", help="none, default, all, or names: a,b")
     parser.add_argument("--max-steps", help="end the launch after so many instructions issued")
     parser.add_argument("--profile", action="store_true", help="count what each line does")
+    parser.add_argument(
+        "--by",
+        choices=("line", "source"),
+        default="line",
+        help="rows of the profile: instructions of the PTX, or the source lines that .loc names",
+    )
     parser.add_argument("--profile-html", metavar="FILE", help="write the profile as a page")
+    parser.add_argument(
+        "--redundant-barriers",
+        action="store_true",
+        help="list barriers, waits and fences that this launch doesn't need",
+    )
     parser.add_argument(
         "--trace", metavar="BLOCK,THREAD", help="print the steps of one thread, both from 0"
     )
@@ -71,7 +84,10 @@ def execute(arguments: argparse.Namespace, report: Report) -> int:
     outputs = _outputs(arguments.out, given)
     generator = np.random.default_rng(_number("--seed", arguments.seed))
     values = [_value(device, argument, generator) for argument in given]
-    result = _launch(kernel, _fitted(kernel, given, values), arguments, report)
+    fitted = _fitted(kernel, given, values)
+    if arguments.redundant_barriers:
+        _redundant(kernel, fitted, arguments, report)
+    result = _launch(kernel, fitted, arguments, report)
     code = _tell(result, report)
     arrays = {a.name: v for a, v in zip(given, values, strict=True) if a.extents is not None}
     for name, path in outputs.items():
@@ -211,33 +227,37 @@ def _profile(
     report: Report,
 ) -> None:
     """Prints the profile, writes its page."""
-    rows = roofline(profile, arguments.gpu)
+    syntax, gpu = kernel.program.module, arguments.gpu
+    sources = read_sources(list(syntax.files.values()))
     if arguments.profile:
-        report.table(COLUMNS, [cells(line, line.text) for line in profile.lines])
-        total = profile.total()
-        mix = ", ".join(f"{family} {count}" for family, count in profile.mix().items())
-        report.line(f"instructions: {mix}")
-        for row in rows:
-            report.line(
-                f"{row['type']}: {row['flops']:.0f} flops, {row['intensity']:.2f} a byte; "
-                f"{row['bound']} bound on {arguments.gpu}"
-            )
-        report.line(
-            f"global memory: {total.global_bytes} bytes, {total.requests} requests, "
-            f"{total.sectors} sectors; barriers: {profile.barriers()} warps; "
-            f"divergent branches: {total.divergent}"
-        )
-    report.record({"lines": [asdict(line) for line in profile.lines], "roofline": rows})
+        if arguments.by == "source":
+            print_sources(profile, sources, report)
+        else:
+            print_lines(profile, report)
+        print_totals(profile, gpu, report)
+    rows = profile.by_source() if arguments.by == "source" else profile.lines
+    report.record({"lines": [asdict(row) for row in rows], "roofline": roofline(profile, gpu)})
     if arguments.profile_html:
-        syntax = kernel.program.module
-        sources = {
-            file: path.read_text(encoding="utf-8", errors="replace")
-            for file in syntax.files.values()
-            if (path := Path(file)).is_file()
-        }
-        text = page(kernel.name, profile, syntax.text, arguments.gpu, sources)
+        text = page(kernel.name, profile, syntax.text, gpu, sources)
         Path(arguments.profile_html).write_text(text, encoding="utf-8")
         report.line(f"{arguments.profile_html}: profile of {kernel.name}")
+
+
+def _redundant(
+    kernel: simulator.Kernel, values: list[Any], arguments: argparse.Namespace, report: Report
+) -> None:
+    """Lists the barriers that the launch doesn't need; raises TilewrightError."""
+    grid, block = (parse_extents(f"--{n}", getattr(arguments, n)) for n in ("grid", "block"))
+    try:
+        found = kernel.redundant_barriers(
+            grid, block, values, shared_bytes=_number("--shared", arguments.shared)
+        )
+    except (simulator.LaunchError, simulator.SimulationError) as error:
+        raise TilewrightError(f"--redundant-barriers: {' '.join(str(error).split())}") from None
+    for synchronisation in found:
+        report.line(str(synchronisation))
+    report.line(f"{len(found)} barriers, waits and fences are not needed")
+    report.record({"redundant": [asdict(synchronisation) for synchronisation in found]})
 
 
 def _tell(result: simulator.Report, report: Report) -> int:

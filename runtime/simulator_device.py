@@ -69,17 +69,26 @@ class SimulatorDevice:
     `checks` are those of the simulator: `none`, `default`, `all` or a set of names. Where it is
     None the environment decides: TILEWRIGHT_SIMULATOR_CHECKS is one of these words or names with
     commas between them, and `default` where it is not set.
+
+    `device` is a simulator to run on, whose memory and checks are used then, such as the one that
+    the fixture of `tilewright.testing` gives a test.
     """
 
     kind = "simulator"
     name = "simulator"
 
-    def __init__(self, checks: str | Iterable[str] | None = None) -> None:
+    def __init__(
+        self,
+        checks: str | Iterable[str] | None = None,
+        device: simulator.Device | None = None,
+    ) -> None:
+        if device is not None and checks is not None:
+            raise DeviceError("simulator: a device has checks of its own, got checks as well")
         if checks is None:
             words = os.environ.get("TILEWRIGHT_SIMULATOR_CHECKS", "default").split(",")
             checks = words[0] if len(words) == 1 else words
         try:
-            self._device = simulator.Device(checks=checks)
+            self._device = simulator.Device(checks=checks) if device is None else device
         except ValueError as error:
             raise DeviceError(f"simulator: {error}") from None
         self._kernels: WeakKeyDictionary[KernelArtifact, SimulatorKernel] = WeakKeyDictionary()

@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("attention", "cli", "dialects", "driver", "lowering", "runtime", "search", "transforms")
+FOLDERS = (
+    "attention",
+    "cli",
+    "dialects",
+    "driver",
+    "lowering",
+    "runtime",
+    "search",
+    "testing",
+    "transforms",
+)
 ROOT_MODULES = ("__init__", "__main__", "opt", "registry")
 
 # What a folder or root module may import, besides itself.
@@ -23,15 +33,16 @@ ALLOWED: dict[str, set[str]] = {
     "driver": {"dialects"},
     "attention": {"dialects", "transforms", "lowering", "runtime", "search"},
     "registry": {"dialects", "transforms", "lowering"},
+    "testing": {"runtime"},
     "opt": {"registry", "driver", "dialects"},
-    "cli": {*FOLDERS, "__init__", "registry"},
+    "cli": {*FOLDERS, "__init__", "registry"} - {"testing"},
     "__init__": {"attention", "runtime"},
     "__main__": {"cli"},
 }
 # Packages of others that are imported where a module is imported; the rest is for extras, and is
 # imported inside functions.
 CORE = {"xdsl", "numpy"}
-CORE_OF = {"runtime": {"numpy"}, "__init__": set[str]()}
+CORE_OF = {"runtime": {"numpy"}, "testing": {"numpy"}, "__init__": set[str]()}
 
 
 @dataclass(frozen=True)
@@ -134,6 +145,12 @@ def test_simulator_stands_alone():
 
     inside = [i for i in _imports() if f"{i.importer}.".startswith("runtime.simulator.")]
     assert not [str(i) for i in inside if is_outside(i)]
+
+
+def test_plug_in_imports_the_simulator_alone():
+    inside = [i for i in _imports() if i.ours and _top(i.importer) == "testing"]
+    allowed = ("testing.", "runtime.simulator.")
+    assert not [str(i) for i in inside if not f"{i.target}.".startswith(allowed)]
 
 
 def test_extras_are_not_imported_on_load():

@@ -59,8 +59,11 @@ class LineProfile:
 
     `executed` counts threads, `warps` the warps that issued it. A global `request` is one warp's
     access; `sectors` are the 32-byte pieces it touches, `global_bytes` what its threads ask for.
-    Shared accesses go in `phases` of at most 128 bytes; a phase takes as many `wavefronts` as
-    words that differ meet in one of 32 banks. `divergent` counts branches that part a warp.
+    A bulk or tensor copy is one request. Shared accesses ask for `shared_bytes` and go in `phases`
+    of at most 128 bytes; a phase takes as many `wavefronts` as words that differ meet in one of 32
+    banks; copy engines and wgmma meet no conflicts. `divergent` counts branches that part a warp,
+    `barriers` the warps that arrive at barriers. `mix` holds `executed` by family where several
+    instructions are added up.
     """
 
     line: int
@@ -76,9 +79,20 @@ class LineProfile:
     phases: int = 0
     wavefronts: int = 0
     divergent: int = 0
+    shared_bytes: int = 0
+    barriers: int = 0
+    mix: dict[str, int] = field(default_factory=dict[str, int])
+
+    def families(self) -> dict[str, int]:
+        """Returns the threads that executed instructions, by family."""
+        if self.mix or not self.opcode:
+            return self.mix
+        return {family_of(self.opcode): self.executed}
 
     def add(self, other: "LineProfile") -> None:
         """Adds the counts of another instruction."""
+        for family, executed in other.families().items():
+            self.mix[family] = self.mix.get(family, 0) + executed
         for name in COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
@@ -93,6 +107,8 @@ COUNTS = (
     "phases",
     "wavefronts",
     "divergent",
+    "shared_bytes",
+    "barriers",
 )
 
 
@@ -131,8 +147,7 @@ class Profile:
 
     def barriers(self) -> int:
         """Returns how many warps arrived at barriers."""
-        heads = ("bar.", "barrier.")
-        return sum(line.warps for line in self.lines if line.opcode.startswith(heads))
+        return sum(line.barriers for line in self.lines)
 
     def by_source(self) -> tuple[LineProfile, ...]:
         """Returns the counts by source line, from `.loc`; instructions without one are last."""

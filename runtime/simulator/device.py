@@ -20,10 +20,10 @@ from .launch import (
 )
 from .memory import Allocation, DeviceMemory
 from .scalars import Array
-from .tensor_map import tensor_map
 
 if TYPE_CHECKING:
     from .program import Program
+    from .redundancy import Synchronisation
     from .syntax import Module as Syntax
     from .tracing import Trace
 
@@ -188,6 +188,35 @@ class Kernel:
         checks = self._module.device.checks
         return tuple(finding for finding in program.hazards if finding.kind in checks)
 
+    def redundant_barriers(
+        self,
+        grid: Sequence[int] | int,
+        block: Sequence[int] | int,
+        args: Sequence[Any] = (),
+        **options: Any,
+    ) -> "tuple[Synchronisation, ...]":
+        """
+        Returns the barriers, waits and fences that a launch, run with all checks, doesn't need.
+
+        Each is left out in turn; see redundancy.py. `options` are those of `launch` but `profile`
+        and `trace`. Buffers hold afterwards what they held before. Raises SimulationError and
+        LaunchError for a launch that has findings as it is.
+        """
+        from .redundancy import redundant
+
+        device, module = self._module.device, self._module
+        limit = options.pop("max_steps", None)
+
+        def run(program: "Program", steps: int | None) -> Report:
+            steps = limit if steps is None else steps
+            return Kernel(module, program).launch(grid, block, args, max_steps=steps, **options)
+
+        checks, device.checks = device.checks, check_set("all")
+        try:
+            return redundant(self.program, device.memory, run)
+        finally:
+            device.checks = checks
+
     def _compile_observed(self, values: bool) -> "Program":
         """Returns the program that tells an observer of each instruction."""
         from .codegen import compile_function
@@ -211,7 +240,7 @@ class Module(Mapping[str, Kernel]):
         self.syntax = syntax
         self.symbols: dict[str, int] = {}
         self.variables: dict[str, Allocation] = {}
-        self._kernels = {name: Kernel(self, program) for name, program in programs.items()}
+        self._kernels = {name: device.kernel(self, program) for name, program in programs.items()}
         self._place()
 
     def _place(self) -> None:
@@ -271,6 +300,10 @@ class Device:
         syntax, programs = _compile(ptx)
         return Module(self, syntax, programs)
 
+    def kernel(self, module: Module, program: "Program") -> Kernel:
+        """Returns the kernel that a module holds for a program; a subclass may make its own."""
+        return Kernel(module, program)
+
     def empty(self, shape: Sequence[int] | int, dtype: str, name: str = "") -> Buffer:
         """
         Returns a buffer whose contents start as zeros; `dtype` is a name such as "bf16".
@@ -317,6 +350,8 @@ class Device:
         "none", "32B", "64B" or "128B", `fill` is "zeros" or "nan". Raises LaunchError for what
         cuTensorMapEncodeTiled refuses (CUDA driver API, "Tensor Map Object Management").
         """
+        from .tensor_map import tensor_map
+
         address = buffer if isinstance(buffer, int) else buffer.address
         return tensor_map(address, dtype, shape, strides, box, element_strides, swizzle, fill)
 

@@ -15,6 +15,7 @@ from .registers import check_registers
 from .scheduler import Scheduler, StepLimit
 
 _BATCH_LANES = 4096  # where NumPy's cost per call is spread thin and values still fit the cache
+_LOCAL_BYTES = 16 << 20  # of a batch, where its lanes have much local memory
 _SLICE_BLOCKS = 20_000  # blocks that a batch runs before the next one gets a turn
 _LIVE_BATCHES = 64  # about the threads that a large GPU holds at once
 
@@ -35,7 +36,8 @@ def _run(launch: Launch, max_steps: int | None) -> Report:
     placement = launch.placement
     total = placement.total
     padded = (launch.threads + 31) // 32 * 32
-    clusters = max(1, _BATCH_LANES // (padded * placement.size))
+    lanes = min(_BATCH_LANES, _LOCAL_BYTES // max(launch.program.layout.local, 1))
+    clusters = max(1, lanes // (padded * placement.size))
     each = min(total, clusters * placement.size)
     report = Report()
     if "race" in launch.checks:

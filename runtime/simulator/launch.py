@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .syntax import Function, Variable
 
 _MAX_SHARED = 227 * 1024
+_MAX_LOCAL = 512 * 1024  # bytes a thread: CUDA C++ Programming Guide, "Technical Specifications"
 MAX_GRID = (2**31 - 1, 65535, 65535)
 MAX_BLOCK = (1024, 1024, 64)
 MAX_CLUSTER = 16  # CTAs; more than 8 need an attribute of the function on a GPU
@@ -178,6 +179,9 @@ def check_shape(launch: Launch) -> None:
         x, y, z = function.maxntid
         if launch.threads > x * y * z:
             raise LaunchError(f"block {launch.block} exceeds .maxntid {function.maxntid}")
+    if launch.program.layout.local > _MAX_LOCAL:
+        local = launch.program.layout.local
+        raise LaunchError(f"{local} bytes of local memory a thread, expected 0..{_MAX_LOCAL}")
     if launch.dynamic_bytes < 0 or launch.shared_bytes > _MAX_SHARED:
         raise LaunchError(
             f"{launch.shared_bytes} bytes of shared memory, expected 0..{_MAX_SHARED}"

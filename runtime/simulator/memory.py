@@ -73,6 +73,10 @@ class DeviceMemory:
         self._next = (end + _ALIGNMENT - 1) & -_ALIGNMENT
         return allocation
 
+    def writable(self) -> list[Allocation]:
+        """Returns what is live and may be written, in the order in which it was made."""
+        return [a for a in self._allocations if a.live and a.writable]
+
     def free(self, allocation: Allocation) -> None:
         """Ends an allocation; its range stays known as freed."""
         allocation.release()

@@ -6,9 +6,9 @@ without an observer runs the same code as ever.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+from .block_accesses import Access, block_access
 from .emitter import BlockEmitter
 from .errors import PTXError
 from .scalars import BITS, Lanes, size_of
@@ -25,15 +25,6 @@ _VECTORS = {"v2": 2, "v4": 4, "v8": 8}
 _SPACES = ("global", "const", "shared", "shared::cta", "param", "local")
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
-    """One address of a memory instruction: its space, "" for generic, and the bytes a lane."""
-
-    space: str
-    offset: int
-    size: int
-
-
 class Observer(Protocol):
     """What is told of each instruction; `group` is the lanes that run it."""
 
@@ -43,7 +34,7 @@ class Observer(Protocol):
         ...
 
     def before(self, group: Any, site: Any, guard: Lanes, addresses: tuple[Lanes, ...]) -> None:
-        """Is called before an instruction; `site.extra` holds an Access an address."""
+        """Is called before an instruction; the Accesses in `site.extra` share out `addresses`."""
         ...
 
     def after(self, group: Any, site: Any, guard: Lanes, values: tuple[Lanes, ...]) -> None:
@@ -73,8 +64,11 @@ class CountingEmitter(BlockEmitter):
         try:
             for operand, space, size in _accesses(instruction):
                 name, offset = self.address(operand)
-                accesses.append(Access(space, offset, size))
+                accesses.append(Access(space, offset, size, lanes=_lanes(instruction)))
                 names.append(name)
+            if (block := block_access(self, instruction)) is not None:
+                accesses.append(block[0])
+                names += block[1]
         except PTXError:
             accesses, names = [], []  # the table row refuses it as well, and says why
         self._tell(observe_before, names, tuple(accesses))
@@ -126,6 +120,14 @@ def _accesses(instruction: Instruction) -> Iterator[tuple[Operand, str, int]]:
         if isinstance(size, Immediate):
             for address, side in zip(addresses, ("shared", "global"), strict=False):
                 yield address, side, size.value
+
+
+def _lanes(instruction: Instruction) -> int:
+    """Returns how many lanes of a warp give addresses that count."""
+    parts = instruction.opcode.split(".")
+    if parts[0] not in ("ldmatrix", "stmatrix"):
+        return 32
+    return 8 * next((int(part[1]) for part in parts if part in ("x1", "x2", "x4")), 4)
 
 
 def _registers(instruction: Instruction) -> Iterator[Register]:

@@ -69,7 +69,8 @@ class ModuleParser(Declarations):
         """Parses the number after .version."""
         text = self.next()
         major, dot, minor = text.partition(".")
-        if not (dot and major.isdigit() and minor.isdigit()):
+        short = len(text) <= 9
+        if not (dot and short and major.isdecimal() and minor.isdecimal()):
             raise self.error("expected a version such as 8.0 after .version", back=1)
         return int(major), int(minor)
 

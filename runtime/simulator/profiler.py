@@ -4,9 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from .block_accesses import Access
 from .counts import LineProfile, family_of, flops_of
+from .isa.operations import lanes_of
+from .isa.tensor import boxes, elements
 from .memory import SHARED_WINDOW, WINDOW_BYTES
-from .observed import Access
 from .scalars import Array, Lanes
 from .syntax import Instruction, Module
 
@@ -14,6 +16,7 @@ _WARP = 32
 _SECTOR_BITS = 5  # 32 bytes
 _BANKS = 32  # of 4 bytes
 _PHASE_BYTES = 128
+_WARPGROUP = 128  # threads
 
 
 class Profiler:
@@ -41,13 +44,19 @@ class Profiler:
             active = everyone  # a thread that doesn't branch has executed the branch as well
         if not active.size:
             return
+        warps = 1 + int(np.count_nonzero(np.diff(active // _WARP)))
         line.executed += int(active.size)
-        line.warps += 1 + int(np.count_nonzero(np.diff(active // _WARP)))
+        line.warps += warps
         line.flops += flops_of(site.instruction.opcode)[1] * int(active.size)
-        for address, access in zip(addresses, site.extra, strict=True):
-            full = np.broadcast_to(address, group.n)
-            chosen = full if guard is None else full[np.broadcast_to(guard, group.n)]
-            _count(line, access, chosen.astype(np.int64) + access.offset, active)
+        if site.instruction.opcode.startswith(("bar.", "barrier.")):
+            line.barriers += warps
+        rest = list(addresses)
+        for access in site.extra:
+            values = [rest.pop(0) for _ in range(access.count)]
+            if guard is not None:
+                on = np.broadcast_to(guard, group.n)
+                values = [np.broadcast_to(value, group.n)[on] for value in values]
+            _KINDS[access.kind](line, access, values, group.machine, active, site)
 
     def after(self, group: Any, site: Any, guard: Lanes, values: tuple[Lanes, ...]) -> None:
         """Takes no notice of values."""
@@ -63,8 +72,14 @@ class Profiler:
         return known
 
 
-def _count(line: LineProfile, access: Access, address: Array, lanes: Array) -> None:
+def _count_lanes(
+    line: LineProfile, access: Access, values: list[Lanes], machine: Any, lanes: Array, site: Any
+) -> None:
     """Counts the accesses of some lanes; generic addresses by where they lie."""
+    address = np.broadcast_to(values[0], lanes.size).astype(np.int64) + access.offset
+    if access.lanes < _WARP:
+        first = lanes % _WARP < access.lanes
+        address, lanes = address[first], lanes[first]
     shared = np.full(address.size, access.space == "shared")
     if not access.space:
         shared = (address >= SHARED_WINDOW) & (address < SHARED_WINDOW + WINDOW_BYTES)
@@ -74,6 +89,59 @@ def _count(line: LineProfile, access: Access, address: Array, lanes: Array) -> N
         _count_shared(line, address[shared], lanes[shared], access.size)
     if not shared.all():
         _count_global(line, address[~shared], lanes[~shared], access.size)
+
+
+def _count_bulk(
+    line: LineProfile, access: Access, values: list[Lanes], machine: Any, lanes: Array, site: Any
+) -> None:
+    """Counts bulk copies: each one is a request."""
+    first, size = (np.broadcast_to(value, lanes.size).astype(np.int64) for value in values)
+    first = first + access.offset
+    line.requests += int(np.count_nonzero(size))
+    sectors = ((first + size - 1) >> _SECTOR_BITS) - (first >> _SECTOR_BITS) + 1
+    line.sectors += int(sectors[size > 0].sum())
+    line.global_bytes += int(size.sum())
+    for bytes in size.tolist():
+        _count_block(line, bytes)
+
+
+def _count_tensor(
+    line: LineProfile, access: Access, values: list[Lanes], machine: Any, lanes: Array, site: Any
+) -> None:
+    """Counts tensor copies: each one is a request for what of its box the tensor has."""
+    group = machine.whole.at(lanes)
+    maps = lanes_of(group, values[0]) + np.uint64(access.offset)
+    for _, map, start in boxes(group, site, maps, tuple(values[1:])):
+        offsets, inside = elements(map, start)
+        wanted = offsets[inside] + map.address
+        line.requests += 1
+        line.sectors += int(np.unique(wanted >> _SECTOR_BITS).size)
+        line.global_bytes += int(wanted.size) * map.size
+        _count_block(line, int(offsets.size) * map.size)
+
+
+def _count_matrix(
+    line: LineProfile, access: Access, values: list[Lanes], machine: Any, lanes: Array, site: Any
+) -> None:
+    """Counts what the warpgroups of a wgmma read from shared memory."""
+    for _ in range(int(np.unique(lanes // _WARPGROUP).size)):
+        _count_block(line, access.size)
+
+
+def _count_block(line: LineProfile, size: int) -> None:
+    """Counts a block of shared memory that is moved without bank conflicts."""
+    phases = -(-size // _PHASE_BYTES)
+    line.shared_bytes += size
+    line.phases += phases
+    line.wavefronts += phases
+
+
+_KINDS = {
+    "lanes": _count_lanes,
+    "bulk": _count_bulk,
+    "tensor": _count_tensor,
+    "matrix": _count_matrix,
+}
 
 
 def _count_global(line: LineProfile, address: Array, lanes: Array, size: int) -> None:
@@ -86,6 +154,7 @@ def _count_global(line: LineProfile, address: Array, lanes: Array, size: int) ->
 
 def _count_shared(line: LineProfile, address: Array, lanes: Array, size: int) -> None:
     """Counts phases and the wavefronts that bank conflicts make of them."""
+    line.shared_bytes += size * int(lanes.size)
     each = max(min(_PHASE_BYTES // size, _WARP), 1)  # lanes of one phase
     phase = lanes // each
     words = max(size // 4, 1)

@@ -32,6 +32,9 @@ SPECIAL = re.compile(
 _RANGE = re.compile(r"(.*?)(\d+)", re.DOTALL)
 
 
+_DEEPEST = 256  # scopes inside each other; names are looked for in all of them
+
+
 class Scope:
     """The registers, variables and labels of one `{ }`; `start` is where its body begins."""
 
@@ -95,6 +98,8 @@ class BodyParser:
                 cursor.next()
                 self._enter()
                 depth += 1
+                if depth > _DEEPEST:
+                    raise cursor.error(f"more than {_DEEPEST} blocks inside each other", back=1)
             elif token == "}":
                 cursor.next()
                 self._leave()
@@ -130,6 +135,8 @@ class BodyParser:
         if token == ".reg":
             self._registers()
         elif token in (".local", ".shared", ".global", ".const", ".param"):
+            if token in (".global", ".const"):
+                raise cursor.error(f"{token} variables inside of a function are not covered")
             for variable in cursor.variables():
                 self.scope.variables[variable.name] = variable
                 self.function.variables.append(variable)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tilewright.cli import main
+from tilewright.cli.gpu_rates import GPUS
 
 CORPUS = Path(__file__).parents[1] / "runtime" / "simulator" / "corpus"
 SIMT = str(CORPUS / "simt.ptx")
@@ -83,6 +84,61 @@ def test_a_profile_is_printed_and_written(
     assert "fma.rn.f32" in text
     assert "<svg" in text
     assert "http" not in text
+
+
+def test_a_profile_is_printed_by_source_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "k.cu").write_text("first\n  second line;\n")
+    path = tmp_path / "k.ptx"
+    body = ".reg .b32 r; .loc 1 2 3\nmov.u32 r, %tid.x; add.u32 r, r, 1; ret;"
+    path.write_text(f'{HEADER}.visible .entry k() {{ {body} }}\n.file 1 "k.cu"\n')
+    monkeypatch.chdir(tmp_path)
+    page = tmp_path / "page.html"
+    command = ["sim", "k.ptx", "--block", "64", "--profile", "--by", "source"]
+    assert main([*command, "--profile-html", str(page)]) == 0
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if "k.cu:2" in line]
+    assert row.split()[:3] == ["k.cu:2", "192", "32.0"]
+    assert "move 64" in row
+    assert row.endswith("second line;")
+    text = page.read_text()
+    assert text.count("data-source='k.cu:2'") == 2  # a line of the source, one of the PTX
+
+
+def test_barriers_that_are_not_needed_are_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "k.ptx"
+    body = """.shared .b32 s[64]; .reg .b32 r, at; mov.u32 r, %tid.x; mov.u32 at, s;
+mad.lo.u32 at, r, 4, at; st.shared.u32 [at], r;
+bar.sync 0;
+bar.sync 0;
+ld.shared.u32 r, [s]; ret;"""
+    path.write_text(f"{HEADER}.visible .entry k() {{\n{body}\n}}")
+    assert main(["sim", str(path), "--block", "64", "--redundant-barriers"]) == 0
+    out = capsys.readouterr().out
+    assert "not needed for this launch: PTX line 8: bar.sync 0;" in out
+    assert "1 barriers, waits and fences are not needed" in out
+
+
+def test_barriers_of_a_launch_with_a_race_are_not_judged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "k.ptx"
+    body = ".shared .b32 s; .reg .b32 r; mov.u32 r, %tid.x; st.shared.u32 [s], r; ret;"
+    path.write_text(f"{HEADER}.visible .entry k() {{ {body} }}")
+    assert main(["sim", str(path), "--block", "64", "--redundant-barriers"]) == 1
+    assert "--redundant-barriers: the launch has findings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("gpu", ["h100", "h100-pcie", "h200", "a100", "rtx4090"])
+def test_peak_rates_double_as_types_halve(gpu: str) -> None:
+    """Tensor cores take as many bits a cycle of every type, as data sheets have it."""
+    rates = GPUS[gpu]
+    assert rates["tensor f16"] == pytest.approx(2 * rates["tensor tf32"], rel=1e-3)
+    assert rates["tensor bf16"] == rates["tensor f16"]
+    if "tensor e4m3" in rates:
+        assert rates["tensor e4m3"] == pytest.approx(2 * rates["tensor f16"], rel=1e-3)
 
 
 def test_a_thread_is_traced(capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,7 +71,7 @@ def _map(group: "Group", site: "Site", address: int, rank: int, position: int) -
     raise fault(group, site, "tensor map", message, position)
 
 
-def _elements(map: TensorMap, start: tuple[int, ...]) -> tuple[Array, Array]:
+def elements(map: TensorMap, start: tuple[int, ...]) -> tuple[Array, Array]:
     """Returns offsets in bytes of a box's elements, and which of them the tensor has."""
     rank = len(start)
     offsets: Array = np.zeros((1,) * rank, np.int64)
@@ -119,7 +119,7 @@ def _place(
     return _units(map, shared_place(group, site, address, size, position, rank), size)
 
 
-def _boxes(group: "Group", site: "Site", maps: Lanes, coordinates: tuple[Lanes, ...]) -> Any:
+def boxes(group: "Group", site: "Site", maps: Lanes, coordinates: tuple[Lanes, ...]) -> Any:
     """Yields position, tensor map and first coordinates of each lane."""
     addresses = lanes_of(group, maps).tolist()
     columns = [lanes_of(group, value).tolist() for value in coordinates]
@@ -159,8 +159,8 @@ def _send(
     to, of = site.extra
     target, maps, barrier = addresses
     targets, barriers = lanes_of(group, target).tolist(), lanes_of(group, barrier).tolist()
-    for position, map, first in _boxes(group, site, maps, start):
-        offsets, inside = _elements(map, first)
+    for position, map, first in boxes(group, site, maps, start):
+        offsets, inside = elements(map, first)
         fill = _NAN[map.dtype] if map.nan_fill else 0
         data = np.full(offsets.size, fill, f"u{map.size}")
         wanted = offsets[inside]
@@ -177,12 +177,12 @@ def store(group: "Group", site: "Site", maps: Lanes, source: Lanes, *start: Lane
     """Issues copies of boxes to global memory, or reductions; `site.extra` is the offset."""
     sources = lanes_of(group, source).tolist()
     machine = group.machine
-    for position, map, first in _boxes(group, site, maps, start):
+    for position, map, first in boxes(group, site, maps, start):
         address = sources[position] + site.extra
         units = _place(group, site, map, address, position)
         shared_read(group, site, address, units.size * _UNIT, position)
         reads(group, site, units, position)
-        offsets, inside = _elements(map, first)
+        offsets, inside = elements(map, first)
         wanted = offsets[inside]
         memory = _tensor(group, site, map, wanted, True, position)
         combine = _combining(group, site, map, position) if site.operation else None
@@ -223,7 +223,7 @@ def _combining(
 
 def prefetch(group: "Group", site: "Site", maps: Lanes, *start: Lanes) -> None:
     """Checks the tensor maps of a prefetch."""
-    for _ in _boxes(group, site, maps, start):
+    for _ in boxes(group, site, maps, start):
         pass
 
 
