@@ -83,7 +83,10 @@ def _logarithm(y: Array, operands: list[Array]) -> Array:
 
 def _angle(y: Array, operands: list[Array]) -> Array:
     """Returns the bound of sin and cos; beyond 100 pi, where there is none, that below it."""
-    return np.where(np.abs(operands[0]) <= 2 * np.pi, 2.0**-20.5, 2.0**-14.7)
+    (x,) = operands
+    bound: Array = np.full(x.size, 2.0**-14.7)
+    bound[np.abs(x) <= 2 * np.pi] = 2.0**-20.5
+    return bound
 
 
 def _quotient(y: Array, operands: list[Array]) -> Array:
