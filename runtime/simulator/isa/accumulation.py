@@ -102,7 +102,8 @@ def accumulate(
     """
     Returns C + A B as f32 [batch, m, n], for A [batch, m, k], B [batch, k, n] and C in f32.
 
-    `kinds` are the types of A and B, `steps` says how many instructions one after the other make up k.
+    `kinds` are the types of A and B, `steps` says how many instructions one after the other make
+    up k.
     """
     depth = a.shape[2]
     terms, bits = model.shape(kinds[0], depth // steps)
