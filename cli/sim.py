@@ -71,6 +71,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--gpu", choices=GPUS, default="h100", help="peak rates of the roofline")
     parser.add_argument("--seed", default="0", help="of arrays that are =random")
+    parser.add_argument(
+        "--perturb",
+        metavar="SEED",
+        help="give ex2.approx and its kin errors within what the PTX ISA admits",
+    )
+    parser.add_argument(
+        "--accumulate",
+        choices=("f32", "truncating"),
+        default="f32",
+        help="how mma and wgmma add up: rounded, or cut off as tensor cores do",
+    )
 
 
 def execute(arguments: argparse.Namespace, report: Report) -> int:
@@ -208,7 +219,11 @@ def _launch(
     shared, profile = _number("--shared", arguments.shared), _is_profiled(arguments)
     trace = trace_of(arguments.trace, arguments.break_line, report)
     try:
-        return kernel.launch(grid, block, values, shared, steps, profile, trace)
+        return kernel.launch(
+            *(grid, block, values, shared, steps, profile, trace),
+            perturb=None if arguments.perturb is None else _number("--perturb", arguments.perturb),
+            accumulate=arguments.accumulate,
+        )
     except simulator.LaunchError as error:
         raise TilewrightError(str(error)) from None
     except simulator.SimulationError as error:

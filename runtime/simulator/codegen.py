@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from .blocks import cut, liveness
-from .emitter import BlockEmitter
+from .emitter import BlockEmitter, FindForm
 from .errors import PTXError
 from .inlining import inline
 from .isa import FORMS
@@ -13,12 +13,19 @@ from .syntax import Function, Module
 
 
 def compile_function(
-    module: Module, function: Function, emitter_class: type[BlockEmitter] = BlockEmitter
+    module: Module,
+    function: Function,
+    emitter_class: type[BlockEmitter] = BlockEmitter,
+    find: FindForm = FORMS.find,
 ) -> Program:
-    """Returns the program of an entry; raises PTXError that lists what isn't covered."""
+    """
+    Returns the program of an entry; raises PTXError that lists what isn't covered.
+
+    `find` gives what emits an instruction.
+    """
     whole = inline(module, function)
     scope, blocks = FunctionScope(module, whole), cut(whole)
-    emitters = [emitter_class(scope, block, FORMS.find) for block in blocks]
+    emitters = [emitter_class(scope, block, find) for block in blocks]
     problems: list[PTXError] = []
     for emitter in emitters:
         problems.extend(emitter.emit())

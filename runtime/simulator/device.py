@@ -22,6 +22,7 @@ from .memory import Allocation, DeviceMemory
 from .scalars import Array
 
 if TYPE_CHECKING:
+    from .isa.accumulation import Model
     from .program import Program
     from .redundancy import Synchronisation
     from .syntax import Module as Syntax
@@ -125,7 +126,7 @@ class Kernel:
         self._module = module
         self.program = program
         self.name = program.name
-        self._observed: dict[bool, Program] = {}
+        self._variants: dict[tuple[str, bool], Program] = {}
 
     def launch(
         self,
@@ -137,6 +138,8 @@ class Kernel:
         profile: bool = False,
         trace: "Trace | None" = None,
         cluster: Sequence[int] | int | None = None,
+        perturb: int | None = None,
+        accumulate: str = "f32",
     ) -> Report:
         """
         Runs the kernel to its end.
@@ -145,8 +148,15 @@ class Kernel:
         along x, y, z (what `.reqnctapercluster` says where it is left out). `max_steps` ends the
         launch after so many instructions issued; the report then says `complete=False`. `profile`
         counts by instruction (Report.profile.lines), `trace` follows a thread; both take longer
-        and need a launch each. Raises LaunchError before anything runs for arguments or extents
-        that don't fit, SimulationError for a fault.
+        and need a launch each.
+
+        `perturb` is a seed: every approximate instruction such as ex2.approx gets an error of its
+        own, within what the PTX ISA admits. `accumulate` says how mma and wgmma add up to f32:
+        "f32" rounds in an order of its own, "truncating" cuts off as tensor cores of the
+        module's target do, see isa/accumulation.py.
+
+        Raises LaunchError before anything runs for arguments or extents that don't fit,
+        SimulationError for a fault.
         """
         device = self._module.device
         for argument in args:
@@ -156,7 +166,7 @@ class Kernel:
             raise LaunchError("a launch is profiled or traced, not both")
         observer = _observer(self._module.syntax, trace) if profile or trace else None
         launch = Launch(
-            self.program if observer is None else self._compile_observed(observer.wants_values),
+            self._variant(observer, perturb is not None),
             device.memory,
             place_grid(extents("grid", grid, MAX_GRID), cluster, self.program.function),
             extents("block", block, MAX_BLOCK),
@@ -164,6 +174,8 @@ class Kernel:
             shared_bytes,
             self._module.symbols,
             device.checks,
+            perturb=perturb or 0,
+            truncation=_truncation(accumulate, self._module.syntax),
             observer=observer,
         )
         check_shape(launch)
@@ -217,17 +229,25 @@ class Kernel:
         finally:
             device.checks = checks
 
-    def _compile_observed(self, values: bool) -> "Program":
-        """Returns the program that tells an observer of each instruction."""
+    def _variant(self, observer: Any, perturbed: bool) -> "Program":
+        """Returns the program that tells an observer of each instruction, or makes errors."""
+        if observer is None and not perturbed:
+            return self.program
         from .codegen import compile_function
+        from .emitter import BlockEmitter
+        from .isa import FORMS
+        from .isa.approximate import overlaid
         from .observed import CountingEmitter, TracingEmitter
 
-        if values not in self._observed:
-            emitter = TracingEmitter if values else CountingEmitter
-            self._observed[values] = compile_function(
-                self._module.syntax, self.program.function, emitter
-            )
-        return self._observed[values]
+        emitter = BlockEmitter
+        if observer is not None:
+            emitter = TracingEmitter if observer.wants_values else CountingEmitter
+        key = (emitter.__name__, perturbed)
+        if key not in self._variants:
+            find = overlaid(FORMS.find) if perturbed else FORMS.find
+            known = (self._module.syntax, self.program.function)
+            self._variants[key] = compile_function(*known, emitter, find)
+        return self._variants[key]
 
 
 class Module(Mapping[str, Kernel]):
@@ -370,6 +390,17 @@ def _observer(syntax: "Syntax", trace: "Trace | None") -> Any:
     from .tracing import Tracer
 
     return Profiler(syntax) if trace is None else Tracer(syntax, trace)
+
+
+def _truncation(accumulate: str, syntax: "Syntax") -> "Model | None":
+    """Returns how tensor cores add up; raises LaunchError for an unknown word or target."""
+    if accumulate == "f32":
+        return None
+    if accumulate != "truncating":
+        raise LaunchError(f"accumulate is {accumulate!r}, expected 'f32' or 'truncating'")
+    from .isa.accumulation import model_of
+
+    return model_of(syntax.target)
 
 
 @lru_cache(maxsize=128)

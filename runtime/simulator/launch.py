@@ -14,6 +14,7 @@ from .placement import Extents, Placement
 from .scalars import BITS
 
 if TYPE_CHECKING:
+    from .isa.accumulation import Model
     from .program import Program
     from .syntax import Function, Variable
 
@@ -56,6 +57,8 @@ class Launch:
         default_factory=dict[tuple[str, int, int], Finding]
     )
     races: Any = None  # what global_races.py keeps, where races are looked for
+    perturb: int = 0  # seed of the errors of approximate functions, where they are asked for
+    truncation: "Model | None" = None  # of tensor cores, where it is asked for
     observer: Any = None  # what observed.py tells of each instruction
     printed: list[bytes] = field(default_factory=list[bytes])
     hits: list[dict[Any, Any]] = field(default_factory=list[dict[Any, Any]])  # of live machines

@@ -220,3 +220,29 @@ def test_an_array_of_another_type_is_refused(
     np.save(tmp_path / "x.npy", np.zeros(8))
     assert main([*SAXPY, "--arg", f"f32[8]={tmp_path}/x.npy"]) == 1
     assert "expected float32[8] for f32[8], got float64[8]" in capsys.readouterr().err
+
+
+def test_approximate_functions_err_as_the_seed_says(tmp_path: Path) -> None:
+    path = tmp_path / "k.ptx"
+    body = "ld.global.f32 f, [at]; ex2.approx.f32 f, f; st.global.f32 [at], f; ret;"
+    path.write_text(
+        f"{HEADER}.visible .entry k(.param .u64 p) {{ .reg .f32 f; .reg .b64 at; .reg .b32 t;"
+        f"ld.param.u64 at, [p]; mov.u32 t, %tid.x; mad.wide.u32 at, t, 4, at; {body} }}"
+    )
+    results: list[bytes] = []
+    for seed in ([], ["--perturb", "1"], ["--perturb", "1"], ["--perturb", "2"]):
+        out = tmp_path / "x.npy"
+        arguments = ["--block", "64", "--arg", "x:f32[64]=random", "--out", f"x={out}", *seed]
+        assert main(["sim", str(path), *arguments]) == 0
+        results.append(out.read_bytes())
+    assert results[1] == results[2]
+    assert len(set(results)) == 3
+
+
+def test_sums_that_no_model_covers_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "k.ptx"
+    path.write_text(".version 8.0 .target sm_75 .address_size 64 .visible .entry k() { ret; }")
+    assert main(["sim", str(path), "--accumulate", "truncating"]) == 1
+    assert "sm_75" in capsys.readouterr().err

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..access import window_index
 from ..scalars import Array, Lanes
+from .accumulation import accumulate
 from .eight import TABLES
 from .operations import lanes_of
 
@@ -262,7 +263,17 @@ def multiply(
     a = _left(group, form.left, form.halves, steps, left)
     b, repeat = _right(group, form.right, tiles, right)
     warps = group.n // _WARP
-    product = _product(a, b, repeat).reshape(warps, form.halves, 8, tiles, 4, 2)
+    model = group.machine.launch.truncation
+    if model is not None and form.total == "f32":
+        held = np.stack([lanes_of(group, former) for former in start])
+        held = held.reshape(tiles, form.halves, 2, warps, 8, 4).transpose(3, 1, 4, 0, 5, 2)
+        held = held.reshape(warps, 8 * form.halves, -1)
+        kinds, shared = (form.left, form.right), np.repeat(b, repeat, axis=0)
+        product = accumulate(model, kinds, a, shared, held, steps)
+        start = (np.float32(0),) * len(start)  # it is in the sums
+    else:
+        product = _product(a, b, repeat)
+    product = product.reshape(warps, form.halves, 8, tiles, 4, 2)
     rows = np.ascontiguousarray(product.transpose(3, 1, 5, 0, 2, 4)).reshape(-1, group.n)
     if form.total == "s32":
         if form.left == "xor":

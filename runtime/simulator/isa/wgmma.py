@@ -13,6 +13,7 @@ import numpy as np
 
 from ..scalars import Array, Lanes
 from ..syntax import Immediate, Instruction, Operand, Register, Vector
+from .accumulation import accumulate
 from .bulk import unguarded
 from .eight import TABLES
 from .forms import Fields, Table
@@ -157,9 +158,17 @@ def multiply(
     else:
         a = _fragment(group, left, a_kind)
     b = _matrix(group, site, right, columns, b_kind, b_across)
-    product = np.matmul(a, b.transpose(0, 2, 1))
-    if factor < 0:
-        product = -product
+    model = group.machine.launch.truncation
+    if model is not None and total == "f32":
+        held = np.stack([lanes_of(group, _former(old, scale)) for old in d])
+        held = held.reshape(columns // 8, 2, 2, -1, 4, 8, 4).transpose(3, 4, 1, 5, 0, 6, 2)
+        held = held.reshape(-1, _ROWS, columns)
+        product = accumulate(model, (a_kind, b_kind), factor * a, b.transpose(0, 2, 1), held)
+        scale = np.bool_(False)  # what D held is in the sums
+    else:
+        product = np.matmul(a, b.transpose(0, 2, 1))
+        if factor < 0:
+            product = -product
     split = product.reshape(-1, 4, 2, 8, columns // 8, 4, 2)
     if total == "f16":
         pairs = np.ascontiguousarray(split.transpose(4, 2, 0, 1, 3, 5, 6))
