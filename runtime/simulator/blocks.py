@@ -24,8 +24,9 @@ _COLLECTIVE: dict[str, int | None] = {
     "tensormap": None,
 }
 # What lanes with a false guard branch around: they must neither take part nor hold others up.
-_BRANCHED = frozenset({*_COLLECTIVE, "wgmma", "bar", "barrier", "brx", "activemask"})
-_BRANCHED |= {"addc", "subc", "madc"}
+_BRANCHED = frozenset(
+    {*_COLLECTIVE, "wgmma", "bar", "barrier", "brx", "activemask", "addc", "subc", "madc"}
+)
 _BRANCHED_OPCODES = (
     *_RETRIED,
     "cp.async.commit_group",

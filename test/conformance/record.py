@@ -11,140 +11,18 @@ import argparse
 import ctypes
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from variants import Variant, variants
 
 RANDOM = 4096  # operands with random bits, besides the lattice of edges
 BLOCK = 128
 _SIZES = {"b16": 2, "b32": 4, "b64": 8, "f32": 4, "f64": 8}
 _FLOAT = {"f16": (2, 10), "bf16": (2, 7), "f32": (4, 23), "f64": (8, 52)}
-_MODES = ("rn", "rz", "rm", "rp")
 Run = Callable[[str, str, Sequence[Any], Any], None]
-
-
-class Variant(NamedTuple):
-    """
-    One instruction: `text` names its operands a, b, c and its result o.
-
-    `kinds` are the operands' types for the lattice of edges, `out` the result's. `ulps` is the
-    documented bound of an approximate instruction, None where PTX promises every bit but those
-    of a NaN.
-    """
-
-    family: str
-    name: str
-    text: str
-    kinds: tuple[str, ...]
-    out: str
-    ulps: int | None = None
-
-
-def _of(family: str, opcode: str, kinds: str, out: str, ulps: int | None = None) -> Variant:
-    operands = ", ".join("oabc"[: len(kinds.split()) + 1])
-    return Variant(family, opcode, f"{opcode} {operands};", tuple(kinds.split()), out, ulps)
-
-
-def variants() -> Iterator[Variant]:
-    """Yields every variant."""
-    yield from _integers()
-    yield from _bits()
-    yield from _floats()
-    yield from _conversions()
-    yield from _halves()
-
-
-def _integers() -> Iterator[Variant]:
-    for sign in "us":
-        for bits in (16, 32, 64):
-            kind = f"{sign}{bits}"
-            for op in ("add", "sub", "min", "max", "mul.lo", "mul.hi"):
-                yield _of("integer", f"{op}.{kind}", f"{kind} {kind}", kind)
-            yield _of("integer", f"mad.lo.{kind}", f"{kind} {kind} {kind}", kind)
-            yield _of("integer", f"shr.{kind}", f"{kind} u32", kind)
-        for op in ("mul24.lo", "mul24.hi"):
-            yield _of("integer", f"{op}.{sign}32", f"{sign}32 {sign}32", f"{sign}32")
-        yield _of("integer", f"mul.wide.{sign}32", f"{sign}32 {sign}32", f"{sign}64")
-        yield _of("integer", f"sad.{sign}32", f"{sign}32 {sign}32 u32", "u32")
-        for other in "us":
-            yield _of("integer", f"dp4a.{sign}32.{other}32", f"{sign}32 {other}32 s32", "s32")
-    for kind in ("s16", "s32", "s64"):
-        yield _of("integer", f"neg.{kind}", kind, kind)
-        yield _of("integer", f"abs.{kind}", kind, kind)
-    yield _of("integer", "add.sat.s32", "s32 s32", "s32")
-    yield _of("integer", "sub.sat.s32", "s32 s32", "s32")
-
-
-def _bits() -> Iterator[Variant]:
-    for bits in (16, 32, 64):
-        kind = f"b{bits}"
-        for op in ("and", "or", "xor"):
-            yield _of("bits", f"{op}.{kind}", f"u{bits} u{bits}", f"u{bits}")
-        yield _of("bits", f"not.{kind}", f"u{bits}", f"u{bits}")
-        yield _of("bits", f"shl.{kind}", f"u{bits} u32", f"u{bits}")
-    for kind in ("u32", "s32", "u64", "s64"):
-        yield _of("bits", f"bfe.{kind}", f"{kind} u32 u32", kind)
-        yield _of("bits", f"bfind.{kind}", kind, "u32")
-    for bits in (32, 64):
-        yield _of("bits", f"popc.b{bits}", f"u{bits}", "u32")
-        yield _of("bits", f"clz.b{bits}", f"u{bits}", "u32")
-        yield _of("bits", f"brev.b{bits}", f"u{bits}", f"u{bits}")
-    for way in "lr":
-        for mode in ("wrap", "clamp"):
-            yield _of("bits", f"shf.{way}.{mode}.b32", "u32 u32 u32", "u32")
-    yield _of("bits", "prmt.b32", "u32 u32 u32", "u32")
-
-
-def _floats() -> Iterator[Variant]:
-    for mode in _MODES:
-        for ftz in ("", ".ftz"):
-            for op in ("add", "sub", "mul"):
-                yield _of("float", f"{op}.{mode}{ftz}.f32", "f32 f32", "f32")
-            yield _of("float", f"fma.{mode}{ftz}.f32", "f32 f32 f32", "f32")
-            yield _of("float", f"div.{mode}{ftz}.f32", "f32 f32", "f32")
-            yield _of("float", f"sqrt.{mode}{ftz}.f32", "f32", "f32")
-        for op in ("add", "mul", "div"):
-            yield _of("float", f"{op}.{mode}.f64", "f64 f64", "f64")
-        yield _of("float", f"fma.{mode}.f64", "f64 f64 f64", "f64")
-    for op in ("min", "max", "min.NaN", "max.NaN", "min.ftz", "max.ftz"):
-        yield _of("float", f"{op}.f32", "f32 f32", "f32")
-    for op in ("neg", "abs"):
-        yield _of("float", f"{op}.f32", "f32", "f32")
-        yield _of("float", f"{op}.f64", "f64", "f64")
-    for op, ulps in (("ex2", 2), ("rcp", 1), ("rsqrt", 2), ("sqrt", 1)):
-        yield _of("approximate", f"{op}.approx.ftz.f32", "f32", "f32", ulps)
-    yield _of("approximate", "div.full.f32", "f32 f32", "f32", 2)
-
-
-def _conversions() -> Iterator[Variant]:
-    for mode in ("rni", "rzi", "rmi", "rpi"):
-        for kind in ("s32", "u32", "s64", "u64"):
-            yield _of("conversion", f"cvt.{mode}.{kind}.f32", "f32", kind)
-            yield _of("conversion", f"cvt.{mode}.{kind}.f64", "f64", kind)
-        yield _of("conversion", f"cvt.{mode}.f32.f32", "f32", "f32")
-    for mode in _MODES:
-        for kind in ("s32", "u32", "s64", "u64"):
-            yield _of("conversion", f"cvt.{mode}.f32.{kind}", kind, "f32")
-        yield _of("conversion", f"cvt.{mode}.f32.f64", "f64", "f32")
-    for mode in ("rn", "rz"):
-        yield _of("conversion", f"cvt.{mode}.f16.f32", "f32", "f16")
-        yield _of("conversion", f"cvt.{mode}.bf16.f32", "f32", "bf16")
-        yield _of("conversion", f"cvt.{mode}.f16x2.f32", "f32 f32", "f16x2")
-        yield _of("conversion", f"cvt.{mode}.bf16x2.f32", "f32 f32", "bf16x2")
-    yield _of("conversion", "cvt.f32.f16", "f16", "f32")
-
-
-def _halves() -> Iterator[Variant]:
-    for op in ("add", "sub", "mul"):
-        yield _of("half", f"{op}.f16", "f16 f16", "f16")
-        yield _of("half", f"{op}.f16x2", "u32 u32", "f16x2")
-    for kind, two in (("f16", "f16x2"), ("bf16", "bf16x2")):
-        yield _of("half", f"fma.rn.{kind}", f"{kind} {kind} {kind}", kind)
-        yield _of("half", f"fma.rn.{two}", "u32 u32 u32", two)
-        for op in ("min", "max", "min.NaN", "max.NaN"):
-            yield _of("half", f"{op}.{kind}", f"{kind} {kind}", kind)
 
 
 def size_of(kind: str) -> int:
@@ -159,8 +37,8 @@ def _register(kind: str) -> str:
 def kernel_of(variant: Variant) -> str:
     """Returns a PTX module whose entry `k` computes one result a thread."""
     params = ", ".join(f".param .u64 p{name}" for name in (*"abc"[: len(variant.kinds)], "o"))
-    lines = [".version 8.0", ".target sm_80", ".address_size 64"]
-    lines += [f".visible .entry k({params}, .param .u32 count) {{", ".reg .pred q;"]
+    lines = [".version 8.2", f".target {variant.target}", ".address_size 64"]
+    lines += [f".visible .entry k({params}, .param .u32 count) {{", ".reg .pred q, r;"]
     lines += [".reg .b32 t, n, i; .reg .b64 at;", f".reg .{_register(variant.out)} o;"]
     lines += ["mov.u32 i, %ctaid.x; mov.u32 t, %tid.x; ld.param.u32 n, [count];"]
     lines += [f"mad.lo.u32 i, i, {BLOCK}, t; setp.ge.u32 q, i, n; @q ret;"]

@@ -6,6 +6,7 @@ Results of GPUs lie in folders beside this file; record.py writes them.
 
 import runpy
 import struct
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from tilewright.runtime import simulator
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))  # as a script finds what lies beside it
 RECORD: dict[str, Any] = runpy.run_path(str(HERE / "record.py"))
 VARIANTS = {variant.name: variant for variant in RECORD["variants"]()}
 STORED = [(path.parent.name, path.stem) for path in sorted(HERE.glob("*/*.npz"))]
@@ -143,3 +145,9 @@ def test_the_simulator_computes_what_a_gpu_did(gpu: str, family: str) -> None:
             if count:
                 wrong[name] = count
     assert not wrong
+
+
+def test_the_simulator_covers_every_variant() -> None:
+    device = simulator.Device()
+    for variant in VARIANTS.values():
+        device.load(RECORD["kernel_of"](variant))["k"]

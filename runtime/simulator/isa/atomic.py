@@ -160,7 +160,7 @@ def atomic(group: "Group", site: "Site", address: Lanes, *operands: Lanes) -> An
 
 def reduction(group: "Group", site: "Site", address: Lanes, *operands: Lanes) -> None:
     """Performs one atomic operation a lane and returns nothing: all at once where possible."""
-    ufunc = _OPERATIONS[site.operation]
+    ufunc: Any = _OPERATIONS[site.operation]
     plain = isinstance(ufunc, np.ufunc) and site.extra not in _HALVES and site.count == 1
     if not plain:
         atomic(group, site, address, *operands)

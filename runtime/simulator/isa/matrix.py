@@ -202,8 +202,10 @@ _SHAPES = {
     ("m16n8k128", 1): (2, 1, 2),
     ("m8n8k128", 1): (1, 1, 1),
 }
-_WIDTHS = {"f16": 16, "bf16": 16, "tf32": 32, "e4m3": 8, "e5m2": 8}
-_WIDTHS |= {"s8": 8, "u8": 8, "s4": 4, "u4": 4, "b1": 1}
+_WIDTHS = {
+    **{"f16": 16, "bf16": 16, "tf32": 32, "e4m3": 8, "e5m2": 8},
+    **{"s8": 8, "u8": 8, "s4": 4, "u4": 4, "b1": 1},
+}
 
 
 def _multiply(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:

@@ -31,14 +31,9 @@ if TYPE_CHECKING:
 
 _WARP = 32
 # Type: bits of an element, bits of the pieces that are loaded and stored.
-_WIDTHS = {"f16": (16, 16), "bf16": (16, 16), "tf32": (32, 32), "f32": (32, 32), "s32": (32, 32)}
-_WIDTHS |= {
-    "s8": (8, 8),
-    "u8": (8, 8),
-    "s4": (4, 32),
-    "u4": (4, 32),
-    "b1": (1, 32),
-    "f64": (64, 64),
+_WIDTHS = {
+    **{"f16": (16, 16), "bf16": (16, 16), "tf32": (32, 32), "f32": (32, 32), "s32": (32, 32)},
+    **{"s8": (8, 8), "u8": (8, 8), "s4": (4, 32), "u4": (4, 32), "b1": (1, 32), "f64": (64, 64)},
 }
 _LOADS = {"": load_generic, "global": load_global}
 _STORES = {"": store_generic, "global": store_global}
@@ -101,7 +96,7 @@ def load_tile(group: "Group", site: "Site", address: Lanes, stride: Lanes) -> An
     ]
     joined = np.ascontiguousarray(np.stack([lanes_of(group, piece) for piece in pieces], axis=1))
     words = np.ascontiguousarray(joined.view(f"u{tile.bits // 8}").T)
-    registers = tuple(np.tile(words, (tile.copies, 1)))
+    registers: tuple[Array, ...] = tuple(np.tile(words, (tile.copies, 1)))
     return registers if len(registers) > 1 else registers[0]
 
 
@@ -158,7 +153,8 @@ def multiply_tiles(
     total = product + _matrix(group, c_tile, start)
     kind = {"f16": np.float16, "f32": np.float32, "f64": np.float64}[d_tile.type]
     code = {"f16": np.uint32}.get(d_tile.type, kind)
-    return tuple(np.ascontiguousarray(total.astype(kind).reshape(group.n, -1).view(code).T))
+    rows: Array = np.ascontiguousarray(total.astype(kind).reshape(group.n, -1).view(code).T)
+    return tuple(rows)
 
 
 # Extents and the types of A: m, n and k.

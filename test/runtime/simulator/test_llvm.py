@@ -226,8 +226,10 @@ KERNELS = {"plain": plain, "conversions": conversions, "intrinsics": intrinsics,
 
 
 # LLVM knows some of the intrinsics for sm_90 only, and ends the process for others.
-CASES = [(group, "sm_90a") for group in KERNELS]
-CASES += [(group, "sm_80") for group in KERNELS if group != "intrinsics"]
+CASES = [
+    *[(group, "sm_90a") for group in KERNELS],
+    *[(group, "sm_80") for group in KERNELS if group != "intrinsics"],
+]
 
 
 @pytest.mark.parametrize(("group", "cpu"), CASES)

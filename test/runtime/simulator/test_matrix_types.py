@@ -41,7 +41,8 @@ def number(codes: Any, kind: str) -> Any:
     """Returns what codes stand for."""
     if kind in ("s8", "s4"):
         top = 1 << BITS[kind] - 1
-        return np.where(codes >= top, codes.astype("i8") - 2 * top, codes).astype("i8")
+        values = codes.astype("i8")
+        return values - 2 * top * (values >= top)
     if kind in ("e4m3", "e5m2"):
         return np.array([value_of(c, kind) for c in codes.reshape(-1).tolist()]).reshape(
             codes.shape

@@ -21,6 +21,37 @@ SHAPES = {
     **{name: "{0} {d}, {a}, {b}, {c};" for name in ("shf.l.wrap.b32", "shf.r.clamp.b32")},
     **{name: "{0} {d}, {a}, {b}, {c};" for name in ("dp4a.s32.u32", "slct.u32.s32")},
     "bfi.b32": "{0} {d}, {a}, {b}, {c}, 7;",
+    **{name: "{0} {d}, {a}, {b};" for name in ("bmsk.clamp.b32", "bmsk.wrap.b32",
+       "szext.clamp.s32", "szext.wrap.u32", "add.u16x2", "min.relu.s16x2", "max.u16x2",
+       "min.xorsign.abs.f16x2", "add.ftz.sat.f16x2", "set.gt.u32.f16x2", "cvt.pack.sat.u16.s32")},
+    **{name: "{0} {d}, {a}, {b}, {c};" for name in ("mad.hi.sat.s32", "mad24.hi.sat.s32",
+       "cvt.pack.sat.s8.s32.b32", "prmt.b32.rc8", "dp2a.lo.s32.u32")},
+    "fns.b32": "and.b32 {b}, {b}, 31; {0} {d}, {a}, {b}, {c};",
+    "lop3.or.b32": "setp.lt.u32 %p1, {a}, {b}; {0} {d}|%p2, {a}, {b}, {c}, 0xE8, %p1;"
+                   "selp.u32 %r9, 5, 6, %p2; add.u32 {d}, {d}, %r9;",
+    "cvt.rn.satfinite.e4m3x2.f32": "mov.b32 %f1, {a}; mov.b32 %f2, {b}; {0} %h1, %f1, %f2;"
+                                   "cvt.u32.u16 {d}, %h1;",
+    "cvt.rn.satfinite.e5m2x2.f16x2": "{0} %h1, {a}; cvt.u32.u16 {d}, %h1;",
+    "cvt.rn.f16x2.e4m3x2": "cvt.u16.u32 %h1, {a}; {0} {d}, %h1;",
+    "setp.geu.f16x2": "{0} %p1|%p2, {a}, {b}; selp.u32 {d}, 1, 2, %p1; @%p2 add.u32 {d}, {d}, 4;",
+    **{name: "mov.b64 %d1, {{{a}, {b}}}; mov.b64 %g1, %d1; mov.b64 %d1, {{{c}, {b}}};"
+             "mov.b64 %g2, %d1; {0} %g1, %g1, %g2; mov.b64 %d1, %g1; mov.b64 {{%r9, {d}}}, %d1;"
+       for name in ("add.rm.f64", "sub.rz.f64", "mul.rp.f64", "div.rz.f64")},
+    **{name: "mov.b64 %d1, {{{a}, {b}}}; mov.b64 %g1, %d1; {0} %g1, %g1;"
+             "mov.b64 %d1, %g1; mov.b64 {{%r9, {d}}}, %d1;"
+       for name in ("sqrt.rp.f64", "rcp.rz.f64", "rcp.approx.ftz.f64", "rsqrt.approx.ftz.f64",
+                    "cvt.rmi.f64.f64")},
+    "fma.rm.f64": "mov.b64 %d1, {{{a}, {b}}}; mov.b64 %g1, %d1; {0} %g1, %g1, %g1, %g1;"
+                  "mov.b64 %d1, %g1; mov.b64 {{%r9, {d}}}, %d1;",
+    "cvt.rp.f64.s64": "mov.b64 %d1, {{{a}, {b}}}; {0} %g1, %d1; mov.b64 %d1, %g1;"
+                      "mov.b64 {{{d}, %r9}}, %d1;",
+    **{name: "mov.b32 %f1, {a}; {0} %h1, %f1; cvt.u32.u16 {d}, %h1;"
+       for name in ("cvt.rm.f16.f32", "cvt.rp.bf16.f32", "cvt.rz.relu.satfinite.bf16.f32")},
+    **{name: "mov.b32 %f1, {a}; mov.b32 %f2, {b}; {0} %f3, %f1, %f2; mov.b32 {d}, %f3;"
+       for name in ("min.xorsign.abs.f32", "max.NaN.xorsign.abs.f32", "add.rm.f32")},
+    "bar.red.popc.u32": "setp.lt.u32 %p1, {a}, {b}; {0} {d}, 0, %p1;",
+    "mov.b128": "{{ .reg .b128 %q9; mov.b64 %d1, {{{a}, {b}}}; mov.b64 %d2, {{{c}, {a}}};"
+                "{0} %q9, {{%d1, %d2}}; {0} {{%d2, %d1}}, %q9; mov.b64 {{{d}, %r9}}, %d1; }}",
     "lop3.b32": "{0} {d}, {a}, {b}, {c}, 0xCA;",
     **{name: "mov.b32 %f1, {a}; mov.b32 %f2, {b}; {0} %f3, %f1, %f2; mov.b32 {d}, %f3;"
        for name in ("add.f32", "sub.ftz.f32", "mul.f32", "div.rn.f32", "min.f32", "max.NaN.f32",

@@ -9,8 +9,10 @@ from tilewright.runtime import simulator
 
 SHAPES = [(16, 16, 16), (32, 8, 16), (8, 32, 16)]
 # Type of A and B: NumPy dtype of an element in memory.
-CODES = {"f16": "f2", "bf16": "u2", "tf32": "f4", "s8": "i1", "u8": "u1", "f32": "f4"}
-CODES |= {"s32": "i4", "f64": "f8"}
+CODES = {
+    **{"f16": "f2", "bf16": "u2", "tf32": "f4", "s8": "i1", "u8": "u1", "f32": "f4"},
+    **{"s32": "i4", "f64": "f8"},
+}
 REGISTER = {"f32": "f32", "f64": "f64"}
 
 
