@@ -224,7 +224,7 @@ def emit_load(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> No
 
 def _load_uniform(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits ldu: a load from a place that all lanes of a warp share, or may not."""
-    emit_load(b, instruction, {**fields, "order": "", "L2_cache_hint": ""})
+    emit_load(b, instruction, {**fields, "order": "", "scope": "", "L2_cache_hint": ""})
 
 
 def _widening(b: "BlockEmitter", items: tuple[Operand, ...], type: str) -> tuple[Any, str]:

@@ -97,7 +97,7 @@ def load_tile(group: "Group", site: "Site", address: Lanes, stride: Lanes) -> An
     joined = np.ascontiguousarray(np.stack([lanes_of(group, piece) for piece in pieces], axis=1))
     words = np.ascontiguousarray(joined.view(f"u{tile.bits // 8}").T)
     registers: tuple[Array, ...] = tuple(np.tile(words, (tile.copies, 1)))
-    return registers if len(registers) > 1 else registers[0]
+    return registers[0] if len(registers) == 1 else registers
 
 
 def store_tile(
