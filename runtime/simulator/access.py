@@ -7,6 +7,7 @@ import numpy as np
 from .distributed import cluster_index, is_distributed
 from .memory import Allocation, Window
 from .scalars import Array, Lanes
+from .stored import Stored
 
 if TYPE_CHECKING:
     from .machine import Group
@@ -43,9 +44,13 @@ def _range(values: Lanes) -> tuple[int, int]:
     return int(np.maximum.reduce(values)), int(np.bitwise_or.reduce(values))
 
 
-def global_index(group: "Group", site: "Site", address: Lanes, write: bool) -> tuple[Any, Any]:
+def global_index(
+    group: "Group", site: "Site", address: Lanes, write: bool, value: Lanes = None
+) -> tuple[Any, Any]:
     """
     Returns the view and the indices that u64 addresses plus the site's offset mean.
+
+    `value` is what a store is about to write there, one element of the access a lane.
 
     Where the lanes access several allocations the view is None and the second result lists the
     positions of the lanes of each. Raises SimulationError for a fault of any lane.
@@ -58,16 +63,18 @@ def global_index(group: "Group", site: "Site", address: Lanes, write: bool) -> t
         if top <= hit.limit and not bits & hit.low:
             index = (relative >> hit.shift).view(np.int64)
             if hit.allocation.written is not None or group.machine.launch.races is not None:
-                _follow(group, site, hit.allocation, index, write)
+                _follow(group, site, hit, index, write, value)
             return hit.view, index
     if not address.ndim:
-        return _settle(group, site, address, write, None)
+        return _settle(group, site, address, write, None, value)
     if address.size == 0:
         return np.empty(1, _code(site.size)), address.view(np.int64)
-    return _search(group, site, address, write)
+    return _search(group, site, address, write, value)
 
 
-def _search(group: "Group", site: "Site", address: Array, write: bool) -> tuple[Any, Any]:
+def _search(
+    group: "Group", site: "Site", address: Array, write: bool, value: Lanes
+) -> tuple[Any, Any]:
     """Finds the allocation of the first lane; parts the lanes where others lie elsewhere."""
     full = address + np.uint64(site.offset & _MASK64)
     first = group.machine.launch.memory.find(int(full[0]))
@@ -75,7 +82,7 @@ def _search(group: "Group", site: "Site", address: Array, write: bool) -> tuple[
         raise _fault(group, site, full, np.arange(1))
     inside = (full - np.uint64(first.base)) < np.uint64(first.size)
     if inside.all() or not inside[0]:
-        return _settle(group, site, address, write, full)
+        return _settle(group, site, address, write, full, value)
     others = np.flatnonzero(~inside)
     parts: list[Array] = [np.flatnonzero(inside)]
     while others.size:
@@ -91,7 +98,7 @@ def _search(group: "Group", site: "Site", address: Array, write: bool) -> tuple[
 
 
 def _settle(
-    group: "Group", site: "Site", address: Lanes, write: bool, full: Array | None
+    group: "Group", site: "Site", address: Lanes, write: bool, full: Array | None, value: Lanes
 ) -> tuple[Any, Any]:
     """Checks lanes against the allocation of the first one and remembers it."""
     if full is None:
@@ -116,17 +123,18 @@ def _settle(
     if not address.ndim:
         index = index[0]
     if allocation.written is not None or group.machine.launch.races is not None:
-        _follow(group, site, allocation, index, write)
+        _follow(group, site, hit, index, write, value)
     return hit.view, index
 
 
 def _follow(
-    group: "Group", site: "Site", allocation: Allocation, index: Lanes, write: bool
+    group: "Group", site: "Site", hit: Hit, index: Lanes, write: bool, value: Lanes
 ) -> None:
     """Tells the checks that follow global memory of an access."""
-    races = group.machine.launch.races
+    races, allocation = group.machine.launch.races, hit.allocation
     if races is not None:
-        races.access(group, site, allocation, index, write)
+        stored = None if value is None else Stored(hit.view, index, value)
+        races.access(group, site, allocation, index, write, stored)
     if allocation.written is None:
         return
     size = site.size
@@ -164,11 +172,13 @@ def window_index(
     address: Lanes,
     write: bool,
     mark: bool = True,
+    value: Lanes = None,
 ) -> tuple[Array, Lanes]:
     """
     Returns the view and indices for addresses that count from the start of a space.
 
-    `address` is u32 or u64 without the site's offset. `mark` says that a write happens now.
+    `address` is u32 or u64 without the site's offset. `mark` says that a write happens now, and
+    `value` what a store is about to write, one element of the access a lane.
     Raises SimulationError for a fault.
     """
     size = site.size
@@ -199,7 +209,8 @@ def window_index(
     if window.written is not None and mark:
         _track(group, site, window, index, write)
     if window.races is not None and (write or mark):
-        window.races.access(group, site, index, write, not mark)
+        stored = None if value is None else Stored(window.view(code), index, value)
+        window.races.access(group, site, index, write, not mark, stored)
     return window.view(code), index
 
 

@@ -191,11 +191,12 @@ class Kernel:
     def _hazards(self) -> tuple[Finding, ...]:
         """Returns what the text alone shows; it is looked for at the first launch."""
         from .hazards import hazards
+        from .inlining import inline
         from .registers import ignored
 
         program = self.program
         if program.hazards is None:
-            known = (program.module, program.function)
+            known = (program.module, inline(program.module, program.function))
             program.hazards = (*ignored(*known), *hazards(*known))
         checks = self._module.device.checks
         return tuple(finding for finding in program.hazards if finding.kind in checks)

@@ -20,6 +20,7 @@ from .global_report import report_race
 from .marks import AGENT_AT, GLOBAL, SITE_AT, Sites
 from .memory import Allocation
 from .scalars import Array, Lanes
+from .stored import Stored
 from .visibility import Foreign, Released
 
 if TYPE_CHECKING:
@@ -79,12 +80,22 @@ class GlobalRaces:
     # Accesses.
 
     def access(
-        self, group: "Group", site: "Site", allocation: Allocation, index: Lanes, write: bool
+        self,
+        group: "Group",
+        site: "Site",
+        allocation: Allocation,
+        index: Lanes,
+        write: bool,
+        stored: Stored | None,
     ) -> None:
-        """Checks and marks an access; `index` counts elements of the site's size."""
+        """
+        Checks and marks an access; `index` counts elements of the site's size.
+
+        `stored` is what a store is about to write.
+        """
         lanes = group.lanes()
         places = np.broadcast_to(index, group.n)
-        self._touch(group.machine, site, allocation, places, site.size, lanes, write)
+        self._touch(group.machine, site, allocation, places, site.size, lanes, write, stored)
         if site.operation and np.dtype(site.dtype or "u4").kind in _SYNCHRONISING:
             address = places * site.size + allocation.base
             group.machine.clocks.foreign.strong(site, address, lanes, write)
@@ -112,6 +123,7 @@ class GlobalRaces:
         size: int,
         lanes: Array,
         write: bool,
+        stored: Stored | None = None,
     ) -> None:
         """Checks and marks accesses of lanes to elements of an allocation."""
         shadow = self.shadow(allocation)
@@ -125,16 +137,19 @@ class GlobalRaces:
         where = (self, machine, site, allocation, shadow)
         last = shadow.writes[index]
         if last.any():
-            self._compare(where, lanes, index, last, True)
+            same = None if stored is None else (stored, each)
+            self._compare(where, lanes, index, last, True, same)
         if not write:
             _remember(shadow, index, marks, self.warps)
             return
         for former in (shadow.reads[index], shadow.others[index]):
             if former.any():
-                self._compare(where, lanes, index, former, False)
+                self._compare(where, lanes, index, former, False, None)
         shadow.writes[index] = marks
         if not site.operation:
             bad = np.flatnonzero(GLOBAL.agent(shadow.writes[index] ^ marks))
+            if bad.size and stored is not None:
+                bad = bad[~stored.agrees(np.arange(index.size) // each, index)[bad]]
             if bad.size:
                 report_race(where, lanes[bad], index[bad], shadow.writes[index[bad]], True)
 
@@ -150,7 +165,15 @@ class GlobalRaces:
             self._marked = now
         return self._marks
 
-    def _compare(self, where: Any, lanes: Array, index: Array, last: Array, wrote: bool) -> None:
+    def _compare(
+        self,
+        where: Any,
+        lanes: Array,
+        index: Array,
+        last: Array,
+        wrote: bool,
+        same: tuple[Stored, int] | None,
+    ) -> None:
         """Reports earlier accesses that the lanes are not ordered after."""
         _, machine, site, _, _ = where
         clocks: Clocks = machine.clocks
@@ -168,6 +191,8 @@ class GlobalRaces:
         bad = other[(times > known) & (times < GLOBAL.never)]
         if bad.size and site.operation:
             bad = bad[~self.sites.are_strong(last[bad])]
+        if bad.size and same is not None:
+            bad = bad[~same[0].keeps(bad // same[1])]
         if bad.size:
             report_race(where, lanes[bad], index[bad], last[bad], wrote)
 

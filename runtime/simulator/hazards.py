@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from .blocks import Block, cut
-from .errors import Finding
+from .errors import Finding, Place
 from .syntax import (
     Function,
     Immediate,
@@ -369,8 +369,9 @@ def static_finding(
     function: Function,
     instruction: Instruction,
     cure: str,
+    other: Instruction | None = None,
 ) -> Finding:
-    """Returns a finding that concerns an instruction whatever the threads do."""
+    """Returns a finding that concerns an instruction, or two, whatever the threads do."""
     return Finding(
         kind,
         message,
@@ -378,8 +379,15 @@ def static_finding(
         line=instruction.line,
         source=module.source_of(instruction),
         instruction=module.text_of(instruction),
+        other=None if other is None else _place(module, other),
         cure=cure,
     )
+
+
+def _place(module: Module, instruction: Instruction) -> Place:
+    """Returns the place of an instruction, of the first thread."""
+    source, text = module.source_of(instruction), module.text_of(instruction)
+    return Place((0, 0, 0), (0, 0, 0), instruction.line, source, text)
 
 
 def hazards(module: Module, function: Function) -> tuple[Finding, ...]:
@@ -397,5 +405,9 @@ def hazards(module: Module, function: Function) -> tuple[Finding, ...]:
     found: list[Finding] = []
     for group in _together(_Analysis(cut(function)).run()):
         instruction, message, cure = _told(group)
-        found.append(static_finding("wgmma", message, module, function, instruction, cure))
+        first = group[0]
+        other = first.product if instruction is first.other else first.other
+        if first.rule not in ("access", "fence"):
+            other = None
+        found.append(static_finding("wgmma", message, module, function, instruction, cure, other))
     return tuple(sorted(found, key=lambda finding: finding.line))

@@ -21,6 +21,7 @@ from .marks import AGENT_AT, SHARED, SITE_AT, Sites
 from .program import Site
 from .scalars import Array, Lanes
 from .shared_report import report_exit, report_proxy, report_race
+from .stored import Stored
 
 _TIME_AT = SHARED.time_at
 
@@ -56,8 +57,20 @@ class SharedRaces:
 
     # Accesses by threads, through the generic proxy.
 
-    def access(self, group: Group, site: Site, index: Lanes, write: bool, flies: bool) -> None:
-        """Checks and marks an access; `index` counts elements of the site's size."""
+    def access(
+        self,
+        group: Group,
+        site: Site,
+        index: Lanes,
+        write: bool,
+        flies: bool,
+        stored: Stored | None = None,
+    ) -> None:
+        """
+        Checks and marks an access; `index` counts elements of the site's size.
+
+        `flies` says that the data comes later. `stored` is what a store is about to write.
+        """
         self._refresh()
         units = np.broadcast_to(index, group.n)
         units, lanes = self._units(site.size, units, group.lanes())
@@ -68,7 +81,7 @@ class SharedRaces:
             marks |= np.where(foreign, SHARED.careful, 0)
         last = self._writes[units]
         if int(last.max(initial=0)) > self._past:
-            self._compare(site, lanes, units, last, True)
+            self._compare(site, lanes, units, last, True, stored)
         if site.operation:
             self._synchronise(site, agents, units, write)
         if not write:
@@ -85,7 +98,7 @@ class SharedRaces:
             marks |= SHARED.never << _TIME_AT
         self._writes[units] = marks
         if not site.operation:
-            self._collisions(site, lanes, units, marks)
+            self._collisions(site, lanes, units, marks, stored)
 
     def _are_foreign(self, units: Array, agents: Array) -> Array | None:
         """Says which lanes access the memory of another CTA; None where none can."""
@@ -133,7 +146,15 @@ class SharedRaces:
             return index, lanes
         return (index[:, None] * each + np.arange(each)).reshape(-1), np.repeat(lanes, each)
 
-    def _compare(self, site: Site, lanes: Array, units: Array, last: Array, wrote: bool) -> None:
+    def _compare(
+        self,
+        site: Site,
+        lanes: Array,
+        units: Array,
+        last: Array,
+        wrote: bool,
+        stored: Stored | None = None,
+    ) -> None:
         """Reports earlier accesses that the lanes are not ordered after."""
         near = np.flatnonzero(last > self._past)
         if not near.size:
@@ -143,12 +164,19 @@ class SharedRaces:
         bad = near[SHARED.time(earlier) > known]
         if bad.size and site.operation:
             bad = bad[~self.sites.are_strong(last[bad])]
+        if bad.size and stored is not None:
+            bad = bad[~stored.keeps(bad // (site.size // self.unit))]
         if bad.size:
             report_race(self, site, lanes[bad], units[bad], last[bad], wrote)
 
-    def _collisions(self, site: Site, lanes: Array, units: Array, marks: Array) -> None:
+    def _collisions(
+        self, site: Site, lanes: Array, units: Array, marks: Array, stored: Stored | None
+    ) -> None:
         """Reports warps that write one unit by the same execution of an instruction."""
         bad = np.flatnonzero(SHARED.agent(self._writes[units] ^ marks))
+        if bad.size and stored is not None:
+            every = np.arange(units.size) // (site.size // self.unit)
+            bad = bad[~stored.agrees(every, units)[bad]]
         if bad.size:
             report_race(self, site, lanes[bad], units[bad], self._writes[units[bad]], True)
 

@@ -74,7 +74,7 @@ class Foreign:
             return times + (1 << 60)
         if not self._active:
             return times
-        for agent in np.unique(agents).tolist():
+        for agent in map(int, np.unique(agents)):
             known = self.known[agent]
             if known is not None:
                 here = agents == agent
@@ -141,7 +141,7 @@ class Foreign:
         """Takes a fence at gpu scope by some lanes."""
         clocks = self.clocks
         agents = clocks.agents_of(lanes)
-        for agent in agents.tolist():
+        for agent in map(int, agents):
             seen = self.seen[agent]
             if seen is not None:
                 self._learn(agent, seen)

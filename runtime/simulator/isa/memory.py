@@ -73,13 +73,14 @@ def _load_parts(group: "Group", site: "Site", address: Array, parts: Any) -> Any
 
 def store_global(group: "Group", site: "Site", address: Lanes, *values: Lanes) -> None:
     """Stores to global memory; of lanes that store to one address, the last one wins."""
-    view, index = global_index(group, site, address, True)
     value = _join(group, site, values)
+    view, index = global_index(group, site, address, True, value)
     if view is None:
         value = lanes_of(group, value)
         for positions in index:
-            view, inner = global_index(group.at(positions), site, address[positions], True)
-            view[inner] = value[positions]
+            part = value[positions]
+            view, inner = global_index(group.at(positions), site, address[positions], True, part)
+            view[inner] = part
         return
     if not address.ndim and value.ndim:
         value = value[-1]
@@ -95,8 +96,8 @@ def load_window(group: "Group", site: "Site", address: Lanes) -> Any:
 def store_window(group: "Group", site: "Site", address: Lanes, *values: Lanes) -> None:
     """Stores to shared or local memory; of lanes that store to one address, the last one wins."""
     window = group.machine.windows[site.space]
-    view, index = window_index(group, site, window, address, True)
     value = _join(group, site, values)
+    view, index = window_index(group, site, window, address, True, value=value)
     if not index.ndim and value.ndim:
         value = value[-1]
     view[index] = value
@@ -150,8 +151,9 @@ def store_generic(group: "Group", site: "Site", address: Lanes, *values: Lanes) 
         if window is None:
             store_global(narrow, site, where, *parts)
             continue
-        view, index = window_index(narrow, site, window, where - np.uint64(start), True)
         value = _join(narrow, site, parts)
+        place = where - np.uint64(start)
+        view, index = window_index(narrow, site, window, place, True, value=value)
         view[index] = value if index.ndim or not value.ndim else value[-1]
 
 

@@ -62,7 +62,6 @@ _NOT_AWAITED = "only the last of an odd number of steps comes here: no later ste
 REDUNDANT: dict[str, dict[str, str]] = {
     "gemm_ss": {
         "wgmma.fence 2": _FENCED,
-        "wgmma.fence 3": _FENCED,
         "mbarrier.arrive 3": _NOT_AWAITED,
     },
     "gemm_rs": {"mbarrier.arrive 3": _NOT_AWAITED},

@@ -72,7 +72,7 @@ def test_a_fence_that_orders_nothing_is_not_needed() -> None:
 
 
 def test_what_the_simulator_takes_as_nothing_is_not_judged() -> None:
-    assert lines("mov.u32 %r3, 0; membar.cta; fence.acq_rel.cta;") == []
+    assert lines("mov.u32 %r3, 0; fence.proxy.alias;") == []
 
 
 def test_buffers_hold_what_they_held() -> None:
