@@ -41,6 +41,8 @@ class SharedRaces:
         self._reads = np.zeros((self._writes.size, self._foreign + 1), np.int64)
         self._strong: Array | None = None  # clocks of the warps that strong writes came from
         self.issuers: dict[tuple[int, int], int] = {}  # cluster, column of an mbarrier: a lane
+        self._lanes = np.arange(machine.lanes)
+        self._columns = self._lanes // WARP % clocks.warps  # of what a lane reads
         self._version = -1
         self._marks: Array = np.zeros(0, np.int64)
         self._past = 0
@@ -72,24 +74,41 @@ class SharedRaces:
         `flies` says that the data comes later. `stored` is what a store is about to write.
         """
         self._refresh()
-        units = np.broadcast_to(index, group.n)
-        units, lanes = self._units(site.size, units, group.lanes())
-        marks = self._marks[lanes] | (self.sites.number(site) << SITE_AT)
-        agents = lanes // WARP
-        foreign = self._are_foreign(units, agents)
-        if foreign is not None:
+        select = slice(None) if group.select is None else group.select
+        units = index if index.ndim else np.full(group.n, index)
+        lanes, marks, columns = self._lanes[select], self._marks[select], self._columns[select]
+        self.refine(site.size)
+        each = site.size // self.unit
+        if each > 1:
+            units = (units[:, None] * each + np.arange(each)).reshape(-1)
+            lanes, marks, columns = (np.repeat(a, each) for a in (lanes, marks, columns))
+        marks = marks | (self.sites.number(site) << SITE_AT)
+        if self.machine.cluster > 1:
+            foreign = self._are_foreign(units, lanes)
             marks |= np.where(foreign, SHARED.careful, 0)
+            columns = np.where(foreign, self._foreign, columns)
         last = self._writes[units]
         if int(last.max(initial=0)) > self._past:
             self._compare(site, lanes, units, last, True, stored)
         if site.operation:
-            self._synchronise(site, agents, units, write)
-        if not write:
-            columns = agents % self.clocks.warps
-            if foreign is not None:
-                columns = np.where(foreign, self._foreign, columns)
-            self._reads[units, columns] = marks
-            return
+            self._synchronise(site, lanes // WARP, units, write)
+        if write:
+            self._write(site, lanes, units, marks, flies, stored)
+        else:
+            units = units * self._reads.shape[1]
+            units += columns
+            self._reads.reshape(-1)[units] = marks
+
+    def _write(
+        self,
+        site: Site,
+        lanes: Array,
+        units: Array,
+        marks: Array,
+        flies: bool,
+        stored: Stored | None,
+    ) -> None:
+        """Checks a write against earlier reads, and marks it."""
         reads = self._reads[units]
         if int(reads.max(initial=0)) > self._past:
             for column in range(reads.shape[1]):
@@ -100,13 +119,10 @@ class SharedRaces:
         if not site.operation:
             self._collisions(site, lanes, units, marks, stored)
 
-    def _are_foreign(self, units: Array, agents: Array) -> Array | None:
-        """Says which lanes access the memory of another CTA; None where none can."""
-        if self.machine.cluster == 1:
-            return None
+    def _are_foreign(self, units: Array, lanes: Array) -> Array:
+        """Says which lanes access the memory of another CTA."""
         pitch = max(self.machine.shared.pitch // self.unit, 1)
-        foreign = units // pitch != agents // self.clocks.warps
-        return foreign if foreign.any() else None
+        return units // pitch != lanes // self.machine.padded
 
     def _synchronise(self, site: Site, agents: Array, units: Array, write: bool) -> None:
         """Orders warps by strong accesses to the same place."""
@@ -132,15 +148,20 @@ class SharedRaces:
         marks = self._marks[lanes] | (self.sites.number(site) << SITE_AT)
         self._writes[units] = marks | SHARED.proxied
 
+    def refine(self, size: int) -> None:
+        """Makes units as small as an access."""
+        if size >= self.unit:
+            return
+        times = self.unit // size
+        self._writes = np.repeat(self._writes, times)
+        self._reads = np.repeat(self._reads, times, axis=0)
+        if self._strong is not None:
+            self._strong = np.repeat(self._strong, times, axis=0)
+        self.unit = size
+
     def _units(self, size: int, index: Array, lanes: Array) -> tuple[Array, Array]:
         """Returns the units that lanes access, and the lane of each."""
-        if size < self.unit:
-            times = self.unit // size
-            self._writes = np.repeat(self._writes, times)
-            self._reads = np.repeat(self._reads, times, axis=0)
-            if self._strong is not None:
-                self._strong = np.repeat(self._strong, times, axis=0)
-            self.unit = size
+        self.refine(size)
         each = size // self.unit
         if each == 1:
             return index, lanes
