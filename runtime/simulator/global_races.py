@@ -95,26 +95,12 @@ class GlobalRaces:
         """
         lanes = group.lanes()
         places = np.broadcast_to(index, group.n)
-        self._touch(group.machine, site, allocation, places, site.size, lanes, write, stored)
+        self.touch(group.machine, site, allocation, places, site.size, lanes, write, stored=stored)
         if site.operation and np.dtype(site.dtype or "u4").kind in _SYNCHRONISING:
             address = places * site.size + allocation.base
             group.machine.clocks.foreign.strong(site, address, lanes, write)
 
     def touch(
-        self,
-        group: "Group",
-        site: "Site",
-        allocation: Allocation,
-        index: Array,
-        size: int,
-        position: int,
-        write: bool,
-    ) -> None:
-        """Checks and marks elements of `size` bytes that a copy of one lane accesses."""
-        lanes = np.full(index.size, int(group.lanes()[position]))
-        self._touch(group.machine, site, allocation, index, size, lanes, write)
-
-    def _touch(
         self,
         machine: "Machine",
         site: "Site",
@@ -123,9 +109,14 @@ class GlobalRaces:
         size: int,
         lanes: Array,
         write: bool,
+        unchanged: bool = False,
         stored: Stored | None = None,
     ) -> None:
-        """Checks and marks accesses of lanes to elements of an allocation."""
+        """
+        Checks and marks accesses of lanes to elements of `size` bytes of an allocation.
+
+        `unchanged` says that a write leaves all of them as they are.
+        """
         shadow = self.shadow(allocation)
         if size < shadow.unit:
             shadow.refine(size)
@@ -136,7 +127,7 @@ class GlobalRaces:
         marks = self._marks_of(machine)[lanes] | (self.sites.number(site) << SITE_AT)
         where = (self, machine, site, allocation, shadow)
         last = shadow.writes[index]
-        if last.any():
+        if not unchanged and last.any():
             same = None if stored is None else (stored, each)
             self._compare(where, lanes, index, last, True, same)
         if not write:

@@ -114,7 +114,16 @@ class _Replay:
         """Adds what is wrong to the findings of the launch."""
         if not self._check_groups(steps):
             return
-        queues = [[step for step in steps if step.warp == warp] for warp in range(self.count)]
+        queues: list[list[_Step]] = [[] for _ in range(self.count)]
+        for step in steps:  # in the order of the launch, which its barriers admit
+            queues[step.warp].append(step)
+            self._drain(queues)
+        waiting = [queue[0] for queue in queues if queue]
+        if waiting:
+            self._tell_waiting(waiting)
+
+    def _drain(self, queues: list[list[_Step]]) -> None:
+        """Executes what can be executed of the steps that warps have come to."""
         moved = True
         while moved:
             moved = False
@@ -122,9 +131,6 @@ class _Replay:
                 while queue and self._advance(queue[0]):
                     queue.pop(0)
                     moved = True
-        waiting = [queue[0] for queue in queues if queue]
-        if waiting:
-            self._tell_waiting(waiting)
 
     def _check_groups(self, steps: list[_Step]) -> bool:
         """Checks that the warps of a warpgroup execute the same; returns whether they do."""

@@ -5,6 +5,7 @@ What comes to shared memory is sent to an mbarrier, which gets it at the latest 
 shared memory goes in the bulk groups of threads.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -111,17 +112,18 @@ def store(group: "Group", site: "Site", target: Lanes, source: Lanes, size: Lane
         _check(group, site, start + to, origin + at, count, position)
         data = shared_read(group, site, origin + at, count, position)
         into = global_range(group, site, start + to, count, True, position)
-        steps = steps_of(count)
-        follow_global(group, site, start + to, steps, SIZE, True, position)
         begin = shared_place(group, site, origin + at, count, position)
         reads(group, site, units_of(begin, count), position)
         lane = int(group.lanes()[position])
-        copy = partial(_write, site.operation, into, data)
+        steps, address = steps_of(count), start + to
+        follow = partial(follow_global, group, site, address, steps, SIZE, True, position)
+        copy = partial(_write, site.operation, into, data, follow)
         bulk_groups_of(group.machine).issue(lane, site, copy)
 
 
-def _write(operation: str, into: Array, data: Array) -> None:
+def _write(operation: str, into: Array, data: Array, follow: Callable[[bool], None]) -> None:
     """Writes data to global memory, or combines it with what is there."""
+    follow(not operation and bool((into == data).all()))
     if not operation:
         into[:] = data
         return

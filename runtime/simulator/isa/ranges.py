@@ -57,11 +57,13 @@ def follow_global(
     size: int,
     write: bool,
     position: int,
+    unchanged: bool = False,
 ) -> None:
     """
     Tells the checks that follow global memory of elements that a copy of one lane accesses.
 
-    `offsets` are in bytes from the address; each element has `size` bytes.
+    `offsets` are in bytes from the address; each element has `size` bytes. `unchanged` says that
+    a write leaves them as they are.
     """
     races, memory = group.machine.launch.races, group.machine.launch.memory
     allocation = memory.find(address)
@@ -69,7 +71,8 @@ def follow_global(
         return
     index = (offsets + (address - allocation.base)) // size
     if races is not None:
-        races.touch(group, site, allocation, index, size, position, write)
+        lanes = np.full(index.size, int(group.lanes()[position]))
+        races.touch(group.machine, site, allocation, index, size, lanes, write, unchanged)
     if allocation.written is None:
         return
     marks = allocation.written[: allocation.size // size * size].reshape(-1, size)

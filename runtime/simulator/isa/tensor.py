@@ -92,10 +92,6 @@ def _tensor(
     """Returns the memory behind a map up to its last element that a box touches."""
     size = int(offsets.max()) + map.size if offsets.size else 0
     memory = global_range(group, site, map.address, size, write, position)
-    unit, places = map.size, offsets
-    if offsets.size and not offsets[0] % _UNIT:
-        unit, places = _UNIT, np.unique(offsets // _UNIT) * _UNIT
-    follow_global(group, site, map.address, places, unit, write, position)
     return memory.view(f"u{map.size}")
 
 
@@ -165,6 +161,7 @@ def _send(
         data = np.full(offsets.size, fill, f"u{map.size}")
         wanted = offsets[inside]
         memory = _tensor(group, site, map, wanted, False, position)
+        _follow(group, site, map, wanted, False, position)
         data[inside] = memory[wanted // map.size]
         ranks: list[Any] = [None] if masks is None else ranks_of(int(masks[position]))
         for rank in ranks:
@@ -187,22 +184,45 @@ def store(group: "Group", site: "Site", maps: Lanes, source: Lanes, *start: Lane
         memory = _tensor(group, site, map, wanted, True, position)
         combine = _combining(group, site, map, position) if site.operation else None
         at = wanted // map.size
-        copy = partial(_write, machine.shared, units, map, memory, at, inside, combine)
+        follow = partial(_follow, group, site, map, wanted, True, position)
+        copy = partial(_write, machine.shared, (units, inside), (memory, at), combine, follow)
         bulk_groups_of(machine).issue(int(group.lanes()[position]), site, copy)
 
 
 def _write(
     window: "Window",
-    units: Array,
-    map: TensorMap,
-    memory: Array,
-    at: Array,
-    inside: Array,
+    source: tuple[Array, Array],
+    target: tuple[Array, Array],
     combine: "Callable[[Array, Array], Array] | None",
+    follow: "Callable[[bool], None]",
 ) -> None:
-    """Writes a box to global memory, or combines it with what is there."""
-    new = window.view("c16")[units].view(f"u{map.size}")[inside]
-    memory[at] = new if combine is None else combine(memory[at], new)
+    """
+    Writes a box to global memory, or combines it with what is there.
+
+    `source` is the units of shared memory and which of their elements count, `target` the memory
+    and the elements' places in it.
+    """
+    (units, inside), (memory, at) = source, target
+    new = window.view("c16")[units].view(memory.dtype)[inside]
+    old = memory[at]
+    follow(combine is None and bool((old == new).all()))
+    memory[at] = new if combine is None else combine(old, new)
+
+
+def _follow(
+    group: "Group",
+    site: "Site",
+    map: TensorMap,
+    offsets: Array,
+    write: bool,
+    position: int,
+    unchanged: bool = False,
+) -> None:
+    """Tells the checks that follow global memory of the elements of a box."""
+    unit, places = map.size, offsets
+    if offsets.size and not offsets[0] % _UNIT:
+        unit, places = _UNIT, np.unique(offsets // _UNIT) * _UNIT
+    follow_global(group, site, map.address, places, unit, write, position, unchanged)
 
 
 def _combining(
