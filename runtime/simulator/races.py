@@ -111,8 +111,8 @@ class SharedRaces:
         """Checks a write against earlier reads, and marks it."""
         reads = self._reads[units]
         if int(reads.max(initial=0)) > self._past:
-            for column in range(reads.shape[1]):
-                self._compare(site, lanes, units, reads[:, column], False)
+            rows, columns = (reads > self._past).nonzero()
+            self._compare(site, lanes[rows], units[rows], reads[rows, columns], False)
         if flies:
             marks |= SHARED.never << _TIME_AT
         self._writes[units] = marks
@@ -177,12 +177,15 @@ class SharedRaces:
         stored: Stored | None = None,
     ) -> None:
         """Reports earlier accesses that the lanes are not ordered after."""
-        near = np.flatnonzero(last > self._past)
+        near = (last > self._past).nonzero()[0]
         if not near.size:
             return
         earlier = last[near]
         known = self.clocks.known[lanes[near] // WARP, SHARED.agent(earlier)]
-        bad = near[SHARED.time(earlier) > known]
+        late = SHARED.time(earlier) > known
+        if not late.any():
+            return
+        bad = near[late]
         if bad.size and site.operation:
             bad = bad[~self.sites.are_strong(last[bad])]
         if bad.size and stored is not None:
