@@ -138,6 +138,7 @@ class Kernel:
         profile: bool = False,
         trace: "Trace | None" = None,
         cluster: Sequence[int] | int | None = None,
+        seed: int | None = None,
         perturb: int | None = None,
         accumulate: str = "f32",
     ) -> Report:
@@ -149,6 +150,10 @@ class Kernel:
         launch after so many instructions issued; the report then says `complete=False`. `profile`
         counts by instruction (Report.profile.lines), `trace` follows a thread; both take longer
         and need a launch each.
+
+        `seed` draws another legal schedule: other lanes run first, warps part, elect.sync names
+        another leader, try_wait returns false, data comes early or late. The same seed gives the
+        same schedule.
 
         `perturb` is a seed: every approximate instruction such as ex2.approx gets an error of its
         own, within what the PTX ISA admits. `accumulate` says how mma and wgmma add up to f32:
@@ -174,6 +179,8 @@ class Kernel:
             shared_bytes,
             self._module.symbols,
             device.checks,
+            max_steps=max_steps,
+            seed=seed,
             perturb=perturb or 0,
             truncation=_truncation(accumulate, self._module.syntax),
             observer=observer,
@@ -182,7 +189,7 @@ class Kernel:
         # Imported here, as the compiler is: nothing runs without having been loaded.
         from .execution import run
 
-        report = run(launch, max_steps)
+        report = run(launch)
         report.findings = (*self._hazards(), *report.findings)
         if observer is not None:
             report.profile.lines = observer.lines() if profile else ()

@@ -1,11 +1,13 @@
 """Runs a launch: batches of CTAs, one after the other, as many at once as wait for each other."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from .clocks import Clocks
 from .errors import SimulationError
+from .exploring import ExploringScheduler
 from .global_races import GlobalRaces
 from .launch import Launch, Report
 from .leaving import leave
@@ -17,77 +19,93 @@ from .scheduler import Scheduler, StepLimit
 _BATCH_LANES = 4096  # where NumPy's cost per call is spread thin and values still fit the cache
 _LOCAL_BYTES = 16 << 20  # of a batch, where its lanes have much local memory
 _SLICE_BLOCKS = 20_000  # blocks that a batch runs before the next one gets a turn
+_SHORT_SLICE = 50  # the same where a seed decides
 _LIVE_BATCHES = 64  # about the threads that a large GPU holds at once
+_ENDED: Any = object()
 
 
-def run(launch: Launch, max_steps: int | None) -> Report:
+def run(launch: Launch) -> Report:
     """Runs all CTAs, in ascending batches of about 4096 lanes; returns the report."""
+    if launch.seed is not None:
+        launch.random = np.random.default_rng(launch.seed)
+    if "race" in launch.checks:
+        launch.races = GlobalRaces(launch)
+    execution = _Execution(launch)
     try:
-        report = _run(launch, max_steps)
+        with np.errstate(all="ignore"):
+            execution.run()
+    except StepLimit:
+        execution.report.complete = False
     except SimulationError as error:
         error.printed = launch.text()
         raise
-    report.printed = launch.text()
-    return report
+    execution.finish()
+    return execution.report
 
 
-def _run(launch: Launch, max_steps: int | None) -> Report:
-    """Runs all CTAs; returns the report without what was printed."""
-    placement = launch.placement
-    total = placement.total
-    padded = (launch.threads + 31) // 32 * 32
-    lanes = min(_BATCH_LANES, _LOCAL_BYTES // max(launch.program.layout.local, 1))
-    clusters = max(1, lanes // (padded * placement.size))
-    each = min(total, clusters * placement.size)
-    report = Report()
-    if "race" in launch.checks:
-        launch.races = GlobalRaces(launch)
-    pending = iter(range(0, total, each))
-    running: list[tuple[Machine, Any]] = []
-    left: int | None = max_steps
-    with np.errstate(all="ignore"):
+class _Execution:
+    """The batches of one launch: those that run, and those that have not begun."""
+
+    def __init__(self, launch: Launch) -> None:
+        self.launch = launch
+        self.report = Report()
+        self._running: list[tuple[Machine, Iterator[None]]] = []
+        placement, total = launch.placement, launch.placement.total
+        padded = (launch.threads + 31) // 32 * 32
+        lanes = min(_BATCH_LANES, _LOCAL_BYTES // max(launch.program.layout.local, 1))
+        clusters = max(1, lanes // (padded * placement.size))
+        self._each = min(total, clusters * placement.size)
+        self._pending = self._order(list(range(0, total, self._each)))
+
+    def _order(self, first: list[int]) -> Iterator[int]:
+        """Yields the first slots of batches in the order in which they begin."""
+        if self.launch.random is not None and len(first) <= _LIVE_BATCHES:
+            self.launch.random.shuffle(first)
+        return iter(first)
+
+    def run(self) -> None:
+        """Gives every batch its turns, and begins the next one in each round."""
         while True:
-            if len(running) < _LIVE_BATCHES:
-                first = next(pending, None)
-                if first is not None:
-                    machine = Machine(launch, first, min(each, total - first))
-                    _watch(machine)
-                    running.append((machine, Scheduler(machine, left).run(_SLICE_BLOCKS)))
-            if not running:
-                report.findings = tuple(launch.findings.values())
-                return report
-            for entry in list(running):
-                machine, steps = entry
-                try:
-                    next(steps)
-                    continue
-                except StopIteration:
-                    pass
-                except StepLimit:
-                    report.complete = False
-                _account(report, machine)
-                if report.complete:
+            if len(self._running) < _LIVE_BATCHES:
+                self._begin()
+            if not self._running:
+                return
+            for entry in list(self._running):
+                machine, turns = entry
+                if next(turns, _ENDED) is _ENDED:
                     leave(machine)
-                if report.complete and "registers" in launch.checks:
-                    check_registers(machine)
-                if not report.complete:
-                    report.findings = tuple(launch.findings.values())
-                    return report
-                left = None if left is None else left - int(machine.steps)
-                running.remove(entry)
-                launch.hits = [machine.hits for machine, _ in running]
+                    if "registers" in self.launch.checks:
+                        check_registers(machine)
+                    self._running.remove(entry)
+                    self._account(machine)
+                    self.launch.hits = [machine.hits for machine, _ in self._running]
 
+    def _begin(self) -> None:
+        """Begins the next batch, if there is one."""
+        launch, first = self.launch, next(self._pending, None)
+        if first is None:
+            return
+        machine = Machine(launch, first, min(self._each, launch.placement.total - first))
+        if launch.races is not None:
+            machine.clocks = machine.phases.clocks = Clocks(machine)
+            machine.shared.races = SharedRaces(machine, machine.clocks)
+            launch.races.watch(machine)
+        if launch.random is None:
+            turns = Scheduler(machine).run(_SLICE_BLOCKS)
+        else:
+            turns = ExploringScheduler(machine).run(_SHORT_SLICE)
+        self._running.append((machine, turns))
 
-def _watch(machine: Machine) -> None:
-    """Gives a batch what its checks keep."""
-    if "race" in machine.checks:
-        machine.clocks = machine.phases.clocks = Clocks(machine)
-        machine.shared.races = SharedRaces(machine, machine.clocks)
-        machine.launch.races.watch(machine)
+    def _account(self, machine: Machine) -> None:
+        """Adds what a batch did to the report."""
+        profile = self.report.profile
+        profile.thread_instructions += machine.thread_instructions
+        profile.steps += machine.steps
+        profile.ctas += machine.ctas
 
-
-def _account(report: Report, machine: Machine) -> None:
-    """Adds what a batch did to the report."""
-    report.profile.thread_instructions += machine.thread_instructions
-    report.profile.steps += machine.steps
-    report.profile.ctas += machine.ctas
+    def finish(self) -> None:
+        """Completes the report, with what batches did that have not ended."""
+        for machine, _ in self._running:
+            self._account(machine)
+        self.report.findings = tuple(self.launch.findings.values())
+        self.report.printed = self.launch.text()

@@ -59,6 +59,10 @@ class Launch:
     races: Any = None  # what global_races.py keeps, where races are looked for
     perturb: int = 0  # seed of the errors of approximate functions, where they are asked for
     truncation: "Model | None" = None  # of tensor cores, where it is asked for
+    max_steps: int | None = None  # instructions issued after which the launch ends
+    steps: int = 0  # issued so far, where that is limited
+    seed: int | None = None  # of the schedule; None for the default one
+    random: Any = None  # the generator of the schedule, where there is a seed
     observer: Any = None  # what observed.py tells of each instruction
     printed: list[bytes] = field(default_factory=list[bytes])
     hits: list[dict[Any, Any]] = field(default_factory=list[dict[Any, Any]])  # of live machines

@@ -35,10 +35,10 @@ class StepLimit(Exception):
 class Scheduler:
     """Runs one batch to its end."""
 
-    def __init__(self, machine: Machine, max_steps: int | None) -> None:
+    def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.blocks = machine.program.blocks
-        self.max_steps = max_steps
+        self.max_steps = machine.launch.max_steps
         self.barriers = Barriers(machine, self._are_leaving)
         self.ready: dict[int, list[Array | None]] = {}
         self.parked: dict[int, Array] = {}  # block: lanes that wait for their mates
@@ -161,8 +161,10 @@ class Scheduler:
         file = machine.file
         self._executed += 1
         machine.steps += block.size
-        if self.max_steps is not None and machine.steps > self.max_steps:
-            raise StepLimit
+        if self.max_steps is not None:
+            machine.launch.steps += block.size
+            if machine.launch.steps > self.max_steps:
+                raise StepLimit
         if lanes is None:
             group = machine.whole
             results = block.run(group, *block.fetch(file))

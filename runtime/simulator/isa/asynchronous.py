@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..access import global_index, window_index
+from ..chance import early
 from ..scalars import Array, Lanes
 from ..syntax import Immediate, Instruction, Operand
 from .forms import Fields, Table
@@ -67,6 +68,8 @@ class Copies:
         """Takes a copy of the lanes of a group."""
         lanes = self._lanes(group)
         copy = _Copy(site, lanes, self._count(lanes), index, value)
+        if early(self.machine.launch.random):
+            self.machine.shared.view(value.dtype.str[1:])[index] = value
         if self.flight:
             last, copies = self.flight[-1]
             if last is lanes or (last.size == lanes.size and (last == lanes).all()):

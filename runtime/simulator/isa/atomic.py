@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from ..access import global_index, window_index
+from ..chance import shuffled
 from ..memory import Window
 from ..scalars import DTYPES, Array, Lanes, size_of
 from ..syntax import Instruction, Operand, Vector
@@ -115,14 +116,21 @@ def _places(group: "Group", site: "Site", address: Array) -> "Iterator[Place]":
 
 
 def _rounds(
-    view: Array, index: Array, function: Callable[..., Lanes], values: list[Array]
+    group: "Group",
+    view: Array,
+    index: Array,
+    function: Callable[..., Lanes],
+    values: list[Array],
 ) -> Array:
     """
-    Performs one operation a lane, in lane order; returns what was there before.
+    Performs one operation a lane, in lane order or as a seed decides; returns what was there.
 
     Lanes that meet at one place go in rounds: the first of each place, then the second.
     """
     order = np.argsort(index, kind="stable")
+    mixed = shuffled(group.machine.launch.random, index.size)
+    if mixed is not None:
+        order = mixed[np.argsort(index[mixed], kind="stable")]
     places = index[order]
     starts = np.flatnonzero(np.concatenate(([True], places[1:] != places[:-1])))
     counts = np.diff(np.append(starts, index.size))
@@ -154,7 +162,7 @@ def atomic(group: "Group", site: "Site", address: Lanes, *operands: Lanes) -> An
         elements = view.view(site.dtype)
         for number in range(site.count):
             mine = [value[here] for value in values[number * each : (number + 1) * each]]
-            old[number][here] = _rounds(elements, first + number, function, mine)
+            old[number][here] = _rounds(group, elements, first + number, function, mine)
     return old[0] if site.count == 1 else tuple(old)
 
 

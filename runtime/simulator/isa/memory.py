@@ -82,9 +82,7 @@ def store_global(group: "Group", site: "Site", address: Lanes, *values: Lanes) -
             view, inner = global_index(group.at(positions), site, address[positions], True, part)
             view[inner] = part
         return
-    if not address.ndim and value.ndim:
-        value = value[-1]
-    view[index] = value
+    _put(group, view, index, value)
 
 
 def load_window(group: "Group", site: "Site", address: Lanes) -> Any:
@@ -98,9 +96,19 @@ def store_window(group: "Group", site: "Site", address: Lanes, *values: Lanes) -
     window = group.machine.windows[site.space]
     value = _join(group, site, values)
     view, index = window_index(group, site, window, address, True, value=value)
+    _put(group, view, index, value)
+
+
+def _put(group: "Group", view: Array, index: Lanes, value: Lanes) -> None:
+    """Writes the values of lanes; where a seed decides, any lane's may be the last."""
+    random = group.machine.launch.random
     if not index.ndim and value.ndim:
-        value = value[-1]
-    view[index] = value
+        value = value[-1 if random is None else random.integers(value.size)]
+    if random is None or not index.ndim:
+        view[index] = value
+        return
+    order = random.permutation(group.n)
+    view[index[order]] = value[order] if value.ndim else value
 
 
 def generic_parts(group: "Group", address: Lanes) -> "list[tuple[Window | None, int, Any]]":
@@ -154,7 +162,7 @@ def store_generic(group: "Group", site: "Site", address: Lanes, *values: Lanes) 
         value = _join(narrow, site, parts)
         place = where - np.uint64(start)
         view, index = window_index(narrow, site, window, place, True, value=value)
-        view[index] = value if index.ndim or not value.ndim else value[-1]
+        _put(narrow, view, index, value)
 
 
 def space_of(fields: Fields) -> str:

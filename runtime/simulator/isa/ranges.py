@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..chance import early
 from ..distributed import is_gone, target_of
 from ..scalars import Array
 
@@ -166,6 +167,8 @@ def send(
     problem = machine.phases.send(phase, write, data.nbytes, site, lane)
     if problem:
         raise fault(group, site, "transaction", problem, position)
+    if early(machine.launch.random):
+        machine.phases.deliver(phase)
 
 
 def reads(group: "Group", site: "Site", units: Array, position: int) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..chance import leader
 from ..scalars import Array, Lanes
 from ..syntax import Instruction, Name, Operand, Pair
 from .forms import Fields, Table
@@ -177,10 +178,15 @@ def active_mask(group: "Group") -> Lanes:
 
 
 def elect(group: "Group", mask: Lanes) -> tuple[Lanes, Lanes]:
-    """Returns elect.sync: the lowest lane of the mask, and whether it is this one."""
-    leader = np.bitwise_count((mask & (~mask + np.uint32(1))) - np.uint32(1)).astype(np.uint32)
+    """Returns elect.sync: the leader of the mask, and whether it is this lane; the lowest one."""
+    seed = group.machine.launch.seed
+    if seed is None:
+        lowest = (mask & (~mask + np.uint32(1))) - np.uint32(1)
+        elected = np.bitwise_count(lowest).astype(np.uint32)
+    else:
+        elected = leader(seed, mask)
     lane = group.lanes().astype(np.uint32) % np.uint32(_WARP)
-    return leader, lane == leader
+    return elected, lane == elected
 
 
 def _both(b: "BlockEmitter", d: Operand, type: str, result: str) -> None:
