@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--entry", help="the kernel; may be left out where there is one")
     parser.add_argument("--grid", default="1", help="CTAs, such as 4,8")
     parser.add_argument("--block", default="1", help="threads of a CTA, such as 128 or 16,16")
+    parser.add_argument("--cluster", help="CTAs of a cluster, such as 2,1")
     parser.add_argument("--shared", default="0", help="bytes of dynamic shared memory")
     parser.add_argument(
         "--arg",
@@ -45,8 +46,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", action="append", default=[], metavar="NAME=FILE", help="save an array as .npy"
     )
+    parser.add_argument("--seed", default="0", help="of arrays that are =random")
     parser.add_argument("--checks", default="default", help="none, default, all, or names: a,b")
     parser.add_argument("--max-steps", help="end the launch after so many instructions issued")
+    _add_variations(parser)
+    _add_views(parser)
+
+
+def _add_variations(parser: argparse.ArgumentParser) -> None:
+    """Takes what a GPU may do otherwise."""
+    parser.add_argument(
+        "--schedule",
+        metavar="SEED",
+        help="another legal schedule: orders, leaders, waits in vain, data early or late",
+    )
+    parser.add_argument(
+        "--perturb",
+        metavar="SEED",
+        help="give ex2.approx and its kin errors within what the PTX ISA admits",
+    )
+    parser.add_argument(
+        "--accumulate",
+        choices=("f32", "truncating"),
+        default="f32",
+        help="how mma and wgmma add up: rounded, or cut off as tensor cores do",
+    )
+
+
+def _add_views(parser: argparse.ArgumentParser) -> None:
+    """Takes what to look at while the kernel runs."""
     parser.add_argument("--profile", action="store_true", help="count what each line does")
     parser.add_argument(
         "--by",
@@ -55,6 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="rows of the profile: instructions of the PTX, or the source lines that .loc names",
     )
     parser.add_argument("--profile-html", metavar="FILE", help="write the profile as a page")
+    parser.add_argument("--gpu", choices=GPUS, default="h100", help="peak rates of the roofline")
     parser.add_argument(
         "--redundant-barriers",
         action="store_true",
@@ -68,19 +97,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="break_line",
         metavar="LINE",
         help="stop before a line of the PTX and print the warp's registers",
-    )
-    parser.add_argument("--gpu", choices=GPUS, default="h100", help="peak rates of the roofline")
-    parser.add_argument("--seed", default="0", help="of arrays that are =random")
-    parser.add_argument(
-        "--perturb",
-        metavar="SEED",
-        help="give ex2.approx and its kin errors within what the PTX ISA admits",
-    )
-    parser.add_argument(
-        "--accumulate",
-        choices=("f32", "truncating"),
-        default="f32",
-        help="how mma and wgmma add up: rounded, or cut off as tensor cores do",
     )
 
 
@@ -214,20 +230,31 @@ def _launch(
     kernel: simulator.Kernel, values: list[Any], arguments: argparse.Namespace, report: Report
 ) -> simulator.Report:
     """Runs the kernel; a fault becomes a finding of the report. Raises TilewrightError."""
-    grid, block = (parse_extents(f"--{n}", getattr(arguments, n)) for n in ("grid", "block"))
-    steps = None if arguments.max_steps is None else _number("--max-steps", arguments.max_steps)
-    shared, profile = _number("--shared", arguments.shared), _is_profiled(arguments)
+    profile = _is_profiled(arguments)
     trace = trace_of(arguments.trace, arguments.break_line, report)
+    options = _options(arguments)
     try:
-        return kernel.launch(
-            *(grid, block, values, shared, steps, profile, trace),
-            perturb=None if arguments.perturb is None else _number("--perturb", arguments.perturb),
-            accumulate=arguments.accumulate,
-        )
+        return kernel.launch(args=values, profile=profile, trace=trace, **options)
     except simulator.LaunchError as error:
         raise TilewrightError(str(error)) from None
     except simulator.SimulationError as error:
         return simulator.Report((error.finding,), complete=False, printed=error.printed)
+
+
+def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Returns the shape of a launch and what varies it; raises TilewrightError."""
+    options: dict[str, Any] = {
+        name: parse_extents(f"--{name}", getattr(arguments, name))
+        for name in ("grid", "block", "cluster")
+        if getattr(arguments, name) is not None
+    }
+    named = (("max_steps", "max_steps"), ("seed", "schedule"), ("perturb", "perturb"))
+    for name, option in named:
+        text = getattr(arguments, option)
+        if text is not None:
+            options[name] = _number(f"--{option.replace('_', '-')}", text)
+    options["shared_bytes"] = _number("--shared", arguments.shared)
+    return {**options, "accumulate": arguments.accumulate}
 
 
 def _is_profiled(arguments: argparse.Namespace) -> bool:
@@ -262,11 +289,8 @@ def _redundant(
     kernel: simulator.Kernel, values: list[Any], arguments: argparse.Namespace, report: Report
 ) -> None:
     """Lists the barriers that the launch doesn't need; raises TilewrightError."""
-    grid, block = (parse_extents(f"--{n}", getattr(arguments, n)) for n in ("grid", "block"))
     try:
-        found = kernel.redundant_barriers(
-            grid, block, values, shared_bytes=_number("--shared", arguments.shared)
-        )
+        found = kernel.redundant_barriers(args=values, **_options(arguments))
     except (simulator.LaunchError, simulator.SimulationError) as error:
         raise TilewrightError(f"--redundant-barriers: {' '.join(str(error).split())}") from None
     for synchronisation in found:

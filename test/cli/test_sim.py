@@ -246,3 +246,26 @@ def test_sums_that_no_model_covers_are_refused(
     path.write_text(".version 8.0 .target sm_75 .address_size 64 .visible .entry k() { ret; }")
     assert main(["sim", str(path), "--accumulate", "truncating"]) == 1
     assert "sm_75" in capsys.readouterr().err
+
+
+CLUSTER = str(CORPUS / "cluster.ptx")
+
+
+def test_clusters_and_schedules_are_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sim", CLUSTER, "--list"]) == 0
+    capsys.readouterr()
+    arguments = ["--arg", "i32=250", "--arg", "f32=3", "--arg", "f32[250]", "--arg", "f32[250]"]
+    assert main([*SAXPY, *arguments, "--cluster", "2", "--schedule", "3"]) == 0
+    assert "ran 4 CTAs" in capsys.readouterr().out
+
+
+def test_a_grid_that_is_no_whole_clusters_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--arg", "i32=250", "--arg", "f32=3", "--arg", "f32[250]", "--arg", "f32[250]"]
+    assert main([*SAXPY, *arguments, "--cluster", "3"]) == 1
+    assert "no multiple of cluster" in capsys.readouterr().err
+
+
+def test_a_schedule_is_a_number(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--arg", "i32=250", "--arg", "f32=3", "--arg", "f32[250]", "--arg", "f32[250]"]
+    assert main([*SAXPY, *arguments, "--schedule", "any"]) == 1
+    assert "--schedule 'any'" in capsys.readouterr().err
