@@ -17,6 +17,20 @@ class PTXError(Exception):
         self.column = column
 
 
+# What would cure a fault, by its kind, where the checks don't know better.
+CURES = {
+    "bounds": "compare the index with the extent before the access, or make the memory larger",
+    "alignment": "let the address be a multiple of the bytes that the instruction accesses",
+    "use-after-free": "keep the buffer until the launch has ended",
+    "read-only": "store to memory that kernels may write",
+    "uninitialised": "write this memory, or wait for what writes it, before it is read",
+    "deadlock": "let everything come that is waited for: threads, arrivals, bytes",
+    "divergence": "let all threads of a warp come to the same barrier together",
+    "mbarrier": "initialise the mbarrier with what arrives at it, before anybody uses it",
+    "tensor map": "make the map with what cuTensorMapEncodeTiled accepts",
+}
+
+
 class LaunchError(Exception):
     """Says that a launch or an argument list doesn't fit the kernel; nothing has run."""
 

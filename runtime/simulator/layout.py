@@ -49,6 +49,7 @@ class Layout:
         dynamic = [v for v in shared if v.extern]
         start = _align(self.shared, max([v.align for v in dynamic], default=16))
         self.dynamic = start
+        self.has_dynamic = bool(dynamic)
         for variable in dynamic:
             self._offsets[variable] = start
         local = [v for v in used if v.space == "local" or v in passed.memory]
@@ -68,11 +69,14 @@ class Layout:
         return end
 
     def name_at(self, space: str, offset: int) -> str:
-        """Returns the name of the variable of shared or local memory at an offset, or ""."""
+        """Returns the name of the variable of shared or local memory at or near an offset."""
+        near = ""
         for start, end, name in self.names[space]:
             if start <= offset < end:
                 return name
-        return "dynamic shared memory" if space == "shared" and offset >= self.dynamic else ""
+            near = f"memory behind {name}" if start <= offset else near
+        dynamic = space == "shared" and self.has_dynamic and offset >= self.dynamic
+        return "dynamic shared memory" if dynamic else near
 
     def offset(self, variable: Variable) -> int | None:
         """Returns where a variable lies in its space, None for global and constant ones."""

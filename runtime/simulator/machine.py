@@ -4,8 +4,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import Finding, SimulationError
-from .memory import LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, Window
+from .errors import CURES, Finding, SimulationError
+from .memory import (
+    GLOBAL_BASE,
+    GLOBAL_END,
+    LOCAL_WINDOW,
+    PARAM_WINDOW,
+    SHARED_WINDOW,
+    WINDOW_BYTES,
+    Window,
+)
 from .phases import Phases
 from .placement import PLACES
 from .scalars import Array, Lanes
@@ -270,9 +278,20 @@ class Machine:
             module.source_of(instruction) if instruction else "",
             module.text_of(instruction) if instruction else "",
             address,
+            self._near(instruction, address),
+            cure=CURES.get(kind, ""),
             calls=tuple(call.line for call in instruction.calls) if instruction else (),
         )
         return SimulationError(finding)
+
+    def _near(self, instruction: Instruction | None, address: int | None) -> str:
+        """Returns the allocation or variable that lies at an address, or nearest below it."""
+        if address is None:
+            return ""
+        if GLOBAL_BASE <= address < GLOBAL_END:
+            return str(self.launch.memory.find(address) or "")
+        space = "local" if instruction is not None and ".local" in instruction.opcode else "shared"
+        return self.program.layout.name_at(space, address % WINDOW_BYTES)
 
 
 def _lanemask(which: str, lane: Array) -> Array:

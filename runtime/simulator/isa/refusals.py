@@ -15,6 +15,8 @@ _REASONS = (
     (r"cvt\..*\b(e2m1|e2m3|e3m2|ue8m0)x", "needs sm_100 or later"),
     (r"cvt\.(rn|rz)\..*satfinite.*\.tf32\.f32$", "needs sm_100 or later"),
     (r"(min|max)(\.\w+)*(?<!xorsign)\.abs\.f32$", "needs sm_100 or later"),
+    (r"cp\.(reduce\.)?async\.bulk\..*\bim2col", "im2col mode is not covered, tile mode is"),
+    (r"cp\.async\.bulk\..*\btile::(gather|scatter)4", "needs sm_100 or later"),
     (r"cp\.async\.bulk\..*\.cp_mask$", "needs sm_100 or later"),
     (r"wgmma\.mma_async\..*\.b1\.", "products of bits are not covered"),
     (r"cvt\.rs\b", "needs sm_100 or later"),
