@@ -242,10 +242,3 @@ def test_im2col_is_refused_when_it_is_loaded() -> None:
     )
     with pytest.raises(simulator.PTXError, match="im2col"):
         simulator.Device().load(text.replace(".reg .pred", ".reg .b16 %h<3>; .reg .pred"))
-
-
-def test_im2col_mode_is_refused_with_its_name() -> None:
-    copy = "cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes"
-    operands = "[%r3], [%d1, {%r1, %r1, %r1, %r1}], [%r2], {%h1, %h1};"
-    with pytest.raises(simulator.PTXError, match="im2col mode is not covered"):
-        simulator.Device().load(BEGIN + copy + operands + END + "OUT: ret; }")
