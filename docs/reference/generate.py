@@ -1,5 +1,5 @@
 """
-Writes the reference pages of the dialects, passes and targets from the registry.
+Writes the reference pages of the dialects, passes, targets and PTX instructions.
 
     python docs/reference/generate.py [--check]
 
@@ -42,6 +42,8 @@ from xdsl.utils.arg_spec import ArgSpecConvertible
 from xdsl.utils.hints import type_repr
 
 from tilewright.registry import DIALECTS, PASSES, TARGETS
+from tilewright.runtime.simulator.isa import FAMILIES
+from tilewright.runtime.simulator.isa.forms import CLASSES
 
 FOLDER = Path(__file__).parent
 GENERATED = "<!-- Written by docs/reference/generate.py; change the docstrings instead. -->"
@@ -201,6 +203,22 @@ def targets_page() -> str:
     return _page("Targets", TARGETS)
 
 
+def instructions_page() -> str:
+    """Returns the page of the PTX instructions that the simulator covers."""
+    lines = [GENERATED, "", "# PTX instructions that the simulator covers", ""]
+    lines += [
+        "`[.x]` may be left out, `<name:a|b>` is one of the choices, `[.<name:a|b>]` is both. What",
+        "else a text uses is refused when it is loaded. These choices have names:",
+        "",
+        *(f"- `{name}`: {choices.replace('|', ', ')}" for name, choices in CLASSES.items()),
+    ]
+    for family in FAMILIES:
+        lines += ["", f"## {_summary(family)}", "", "```"]
+        lines += [form for form, _ in family.FORMS]
+        lines += ["```"]
+    return _joined(lines)
+
+
 def _summary(documented: object) -> str:
     return (inspect.getdoc(documented) or "").partition("\n")[0]
 
@@ -215,6 +233,7 @@ def index_page() -> str:
     lines += [f"- [`{p.name}`](passes.md#{p.name}): {_summary(p)}" for p in PASSES]
     lines += ["", "## [Targets](targets.md)", ""]
     lines += [f"- [`{t.name}`](targets.md#{t.name}): {_summary(t)}" for t in TARGETS]
+    lines += ["", "## [PTX instructions](instructions.md) that the simulator covers"]
     return _joined(lines)
 
 
@@ -228,7 +247,7 @@ def _joined(lines: list[str]) -> str:
 def pages() -> dict[str, str]:
     """Returns all pages by their path in this folder."""
     by_path = {"README.md": index_page(), "passes.md": passes_page()}
-    by_path["targets.md"] = targets_page()
+    by_path |= {"targets.md": targets_page(), "instructions.md": instructions_page()}
     by_path |= {f"dialects/{dialect.name}.md": dialect_page(dialect) for dialect in DIALECTS}
     return by_path
 
