@@ -50,7 +50,8 @@ class TensorMap:
     """
     A tensor in global memory and the box that one copy moves; dimension 0 varies fastest.
 
-    `strides` are in bytes, of dimensions 1 and up. `swizzle` is 0, 32, 64 or 128 bytes.
+    `strides` are in bytes, of dimensions 1 and up. `swizzle` is 0, 32, 64 or 128 bytes. The first
+    of `element_strides` has no effect: TMA can't skip elements of dimension 0.
     """
 
     address: int
@@ -68,9 +69,14 @@ class TensorMap:
         return SIZES[self.dtype]
 
     @property
+    def steps(self) -> tuple[int, ...]:
+        """Element strides as TMA takes them: those of a map without interleave begin with 1."""
+        return (1, *self.element_strides[1:])
+
+    @property
     def extents(self) -> tuple[int, ...]:
-        """Elements that a box holds in shared memory: every element_strides-th one of it."""
-        pairs = zip(self.box, self.element_strides, strict=True)
+        """Elements that a box holds in shared memory: every steps-th one of it."""
+        pairs = zip(self.box, self.steps, strict=True)
         return tuple(-(-extent // step) for extent, step in pairs)
 
     def check(self) -> None:
@@ -101,10 +107,9 @@ class TensorMap:
         row = self.box[0] * self.size
         if row % 16:
             raise LaunchError(f"a row of the box has {row} bytes, expected a multiple of 16")
-        inner = self.extents[0] * self.size
-        if inner % 16 or (self.swizzle and inner != self.swizzle):
-            span = f"exactly the swizzle's {self.swizzle}" if self.swizzle else "a multiple of 16"
-            raise LaunchError(f"a row of the box takes {inner} bytes, covered is {span}")
+        if self.swizzle and row != self.swizzle:
+            span = f"exactly the swizzle's {self.swizzle}"
+            raise LaunchError(f"a row of the box takes {row} bytes, covered is {span}")
 
     def encode(self) -> bytes:
         """Returns the 128 bytes; raises LaunchError for what a GPU's driver refuses."""

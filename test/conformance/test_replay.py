@@ -4,94 +4,94 @@ The simulator computes what GPUs computed, bit for bit or within the documented 
 Results of GPUs lie in folders beside this file; record.py writes them.
 """
 
-import runpy
-import struct
-import sys
-from collections.abc import Callable, Sequence
+import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-
-from tilewright.runtime import simulator
+from devices import Simulator
+from record import batches, disagreements, record, stored
+from variants import Variant, differences, variants
+from variants.variant import Array
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))  # as a script finds what lies beside it
-RECORD: dict[str, Any] = runpy.run_path(str(HERE / "record.py"))
-VARIANTS = {variant.name: variant for variant in RECORD["variants"]()}
 STORED = [(path.parent.name, path.stem) for path in sorted(HERE.glob("*/*.npz"))]
+# One of each kind of results, and of each way to compare them.
+SOME = (
+    "add.u16", "ex2.approx.ftz.f32", "shfl.idx", "movmatrix.trans", "store 1d u32 32 of 96",
+    "mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 random", "mbarrier script 3",
+)  # fmt: skip
 
 
-def signed(value: int, bits: int) -> int:
-    return value - (1 << bits) if value >> (bits - 1) else value
+@pytest.mark.parametrize(("gpu", "family"), STORED)
+def test_the_simulator_computes_what_a_gpu_did(gpu: str, family: str) -> None:
+    assert disagreements(stored(HERE / gpu / f"{family}.npz"), Simulator()) == {}
 
 
-def single(bits: int) -> float:
-    return struct.unpack("<f", struct.pack("<I", bits))[0]
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory, known: dict[str, Variant]) -> Path:
+    """Returns a folder recorded with the simulator in the GPU's place."""
+    folder = tmp_path_factory.mktemp("simulator")
+    assert record(folder, Simulator, [known[name] for name in SOME]) == {}
+    return folder
 
 
-def bits_of(value: float) -> int:
-    if value != value:
-        return 0x7FFFFFFF
-    try:
-        return struct.unpack("<I", struct.pack("<f", value))[0]
-    except OverflowError:
-        return 0xFF800000 if value < 0 else 0x7F800000
+def results(folder: Path) -> dict[str, Array]:
+    return {name: array for path in folder.glob("*.npz") for name, array in stored(path).items()}
 
 
-# What a variant means, in Python's integers and floats. A double holds the product of two f32
-# exactly and their sum well enough that rounding it again is right.
-ONE: dict[str, Callable[[int], int]] = {
-    "popc.b64": lambda a: a.bit_count(),
-    "clz.b32": lambda a: 32 - a.bit_length(),
-    "brev.b32": lambda a: int(f"{a:032b}"[::-1], 2),
-    "neg.f32": lambda a: a ^ 1 << 31,
-}
-TWO: dict[str, Callable[[int, int], int]] = {
-    "add.u16": lambda a, b: a + b,
-    "sub.s64": lambda a, b: a - b,
-    "mul.hi.s32": lambda a, b: signed(a, 32) * signed(b, 32) >> 32,
-    "mul.hi.u64": lambda a, b: a * b >> 64,
-    "mul.wide.s32": lambda a, b: signed(a, 32) * signed(b, 32),
-    "min.s64": lambda a, b: min(signed(a, 64), signed(b, 64)),
-    "shr.s32": lambda a, b: signed(a, 32) >> min(b, 31),
-    "shl.b64": lambda a, b: a << b if b < 64 else 0,
-    "add.sat.s32": lambda a, b: max(-(2**31), min(2**31 - 1, signed(a, 32) + signed(b, 32))),
-    "add.rn.f32": lambda a, b: bits_of(single(a) + single(b)),
-    "mul.rn.f32": lambda a, b: bits_of(single(a) * single(b)),
-}
-THREE: dict[str, Callable[[int, int, int], int]] = {
-    "mad.lo.s16": lambda a, b, c: a * b + c,
-    "shf.l.wrap.b32": lambda a, b, c: (b << 32 | a) << (c & 31) >> 32,
-}
-MEANINGS: dict[str, Callable[..., int]] = {**ONE, **TWO, **THREE}
+def test_a_recording_replays(recording: Path) -> None:
+    found = results(recording)
+    assert set(found) == set(SOME)
+    assert disagreements(found, Simulator()) == {}
 
 
-@pytest.mark.parametrize("name", MEANINGS)
-def test_results_are_what_the_instruction_means(name: str) -> None:
-    variant = VARIANTS[name]
-    columns = [column.tolist() for column in RECORD["operands"](variant)]
-    got = RECORD["results"](variant, RECORD["run_on_simulator"])
-    mask = (1 << 8 * got.itemsize) - 1
-    wanted = np.array(
-        [MEANINGS[name](*row) & mask for row in zip(*columns, strict=True)], got.dtype
-    )
-    assert RECORD["differences"](variant, wanted, got).tolist() == []
+@pytest.mark.parametrize("name", ["add.u16", "shfl.idx", "movmatrix.trans", "mbarrier script 3"])
+def test_one_bit_that_differs_is_found_and_named(recording: Path, name: str) -> None:
+    found = results(recording)
+    found[name][5] ^= 1
+    wrong = disagreements(found, Simulator())
+    assert list(wrong) == [name]
+    assert f"1 of {found[name].size} differ, the first at 5" in wrong[name]
 
 
-def test_names_and_texts_are_one_to_one() -> None:
-    found = list(RECORD["variants"]())
-    assert len({variant.name for variant in found}) == len(found)
-    assert len({RECORD["kernel_of"](variant) for variant in found}) == len(found)
+def test_a_result_beyond_its_bound_is_found(recording: Path, known: dict[str, Variant]) -> None:
+    found = results(recording)
+    name = next(name for name in SOME if name.endswith("random"))
+    values = found[name].view("f4")
+    values[3] += known[name].bound / 2
+    assert disagreements(found, Simulator()) == {}
+    values[3] += 2 * known[name].bound
+    assert list(disagreements(found, Simulator())) == [name]
 
 
-def test_operands_hold_the_edges_and_are_the_same_each_time() -> None:
-    variant = VARIANTS["fma.rn.f32"]
-    first, second = RECORD["operands"](variant), RECORD["operands"](variant)
-    assert all((a == b).all() for a, b in zip(first, second, strict=True))
-    triples = set(zip(*(column.tolist() for column in first), strict=True))
-    assert (0x7F800000, 0x80000000, 1) in triples
+def test_a_stored_variant_that_is_gone_is_named(recording: Path) -> None:
+    wrong = disagreements({"add.u17": np.zeros(3, "u4")}, Simulator())
+    assert wrong == {"add.u17": "there is no such variant"}
+
+
+def test_what_is_not_promised_is_not_compared(known: dict[str, Variant]) -> None:
+    name = "address of dynamic shared memory"
+    assert not known[name].promised
+    assert disagreements({name: np.full(32, 77, "u4")}, Simulator()) == {}
+
+
+def test_the_meta_data_say_what_was_recorded(recording: Path) -> None:
+    meta = json.loads((recording / "meta.json").read_text())
+    assert meta["device"] == "simulator"
+    assert meta["capability"] == "9.0"
+    assert meta["recorded"] == len(SOME)
+    assert meta["failed"] == {}
+
+
+def test_each_name_stands_for_one_variant(known: dict[str, Variant]) -> None:
+    assert len(list(variants())) == len(known)
+
+
+def test_modules_hold_variants_of_one_target_and_version(known: dict[str, Variant]) -> None:
+    found = list(batches(list(known.values())))
+    assert [variant for batch in found for variant in batch] == list(known.values())
+    assert all(len({(each.target, each.version) for each in batch}) == 1 for batch in found)
 
 
 @pytest.mark.parametrize(
@@ -107,47 +107,8 @@ def test_operands_hold_the_edges_and_are_the_same_each_time() -> None:
     ],
 )
 def test_a_difference_is_more_than_the_variant_allows(
-    name: str, expected: list[int], got: list[int], differs: list[int]
+    known: dict[str, Variant], name: str, expected: list[int], got: list[int], differs: list[int]
 ) -> None:
-    variant = VARIANTS[name]
-    kind = f"u{RECORD['size_of'](variant.out)}"
-    found = RECORD["differences"](variant, np.array(expected, kind), np.array(got, kind))
+    code = known[name].results(known[name].inputs()).dtype
+    found = differences(known[name], np.array(expected, code), np.array(got, code))
     assert found.tolist() == differs
-
-
-def test_records_are_read_back_as_they_were_computed(tmp_path: Path) -> None:
-    chosen = [VARIANTS[name] for name in ("add.u16", "add.rn.f32")]
-    assert RECORD["record"](tmp_path, RECORD["run_on_simulator"], chosen) == {}
-    with np.load(tmp_path / "float.npz") as stored:
-        again = RECORD["results"](chosen[1], RECORD["run_on_simulator"])
-        assert (stored["add.rn.f32"] == again).all()
-    assert (tmp_path / "integer.npz").exists()
-
-
-def test_a_variant_that_fails_is_named(tmp_path: Path) -> None:
-    def refuse(ptx: str, entry: str, inputs: Sequence[Any], output: Any) -> None:
-        raise RuntimeError("no such instruction")
-
-    failed = RECORD["record"](tmp_path, refuse, [VARIANTS["add.u16"]])
-    assert failed == {"add.u16": "no such instruction"}
-
-
-@pytest.mark.parametrize(("gpu", "family"), STORED)
-def test_the_simulator_computes_what_a_gpu_did(gpu: str, family: str) -> None:
-    wrong: dict[str, int] = {}
-    with np.load(HERE / gpu / f"{family}.npz") as stored:
-        for name in stored.files:
-            try:
-                got = RECORD["results"](VARIANTS[name], RECORD["run_on_simulator"])
-            except simulator.PTXError:
-                continue  # refused, and so never wrong
-            count = RECORD["differences"](VARIANTS[name], stored[name], got).size
-            if count:
-                wrong[name] = count
-    assert not wrong
-
-
-def test_the_simulator_covers_every_variant() -> None:
-    device = simulator.Device()
-    for variant in VARIANTS.values():
-        device.load(RECORD["kernel_of"](variant))["k"]

@@ -78,7 +78,7 @@ def elements(map: TensorMap, start: tuple[int, ...]) -> tuple[Array, Array]:
     inside: Array = np.ones((1,) * rank, np.bool_)
     strides = (map.size, *map.strides)
     for axis, (first, extent) in enumerate(zip(start, map.extents, strict=True)):
-        at = first + np.arange(extent, dtype=np.int64) * map.element_strides[axis]
+        at = first + np.arange(extent, dtype=np.int64) * map.steps[axis]
         shape = [1] * rank
         shape[rank - 1 - axis] = extent
         offsets = offsets + (at * strides[axis]).reshape(shape)

@@ -65,7 +65,7 @@ def coordinates(rank: int) -> str:
 def load(source: Array, at: tuple[int, ...], **box: Any) -> Array:
     """Returns the bytes that a tensor copy leaves in shared memory."""
     rank = source.ndim
-    steps = box.get("element_strides") or (1,) * rank
+    steps = (1, *(box.get("element_strides") or (1,) * rank)[1:])
     count = np.prod([-(-b // s) for b, s in zip(box["box"], steps, strict=True)])
     size = int(count) * source.itemsize
     copy = (
@@ -118,8 +118,14 @@ def test_what_lies_outside_can_be_nan(random: np.random.Generator) -> None:
 
 def test_element_strides_skip(random: np.random.Generator) -> None:
     source = random.integers(0, 1 << 32, (40, 64), "u4")
-    got = load(source, (1, 2), box=(16, 9), element_strides=(2, 3)).view("u4")
-    assert (got.reshape(3, 8) == source[2:11:3, 1:17:2]).all()
+    got = load(source, (1, 2), box=(16, 9), element_strides=(1, 3)).view("u4")
+    assert (got.reshape(3, 16) == source[2:11:3, 1:17]).all()
+
+
+def test_the_element_stride_of_dimension_0_has_no_effect(random: np.random.Generator) -> None:
+    source = random.integers(0, 1 << 32, (40, 64), "u4")
+    got = load(source, (1, 2), box=(16, 9), element_strides=(2, 1)).view("u4")
+    assert (got.reshape(9, 16) == source[2:11, 1:17]).all()
 
 
 @pytest.mark.parametrize("rank", [1, 3])
