@@ -83,6 +83,7 @@ class Barriers:
             total = self.votes.setdefault(number, np.zeros(machine.ctas, np.int64))
             total += np.bincount(ctas[votes], minlength=machine.ctas)
         if count is not None:
+            self._agree(number, count, expected[np.unique(ctas)], site, lanes)
             expected[np.unique(ctas)] = count
         if machine.clocks is not None:
             machine.clocks.arrive(number, lanes)
@@ -93,6 +94,16 @@ class Barriers:
         else:
             released.append((follow, lanes))
         return released + self._release(number)
+
+    def _agree(self, number: int, count: int, expected: Array, site: "Site", lanes: Array) -> None:
+        """Raises where lanes name another number of threads than those that came before."""
+        other = expected[(expected > 0) & (expected != count)]
+        if other.size:
+            message = (
+                f"barrier {number} is for {count} threads here and for {int(other[0])} where "
+                "others have come to it"
+            )
+            raise self.machine.fault(site.instruction, "divergence", message, lanes)
 
     def _absent(self, lanes: Array) -> Array:
         """Returns the lanes of some lanes' warps that are elsewhere, and not about to exit."""

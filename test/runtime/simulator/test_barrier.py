@@ -137,3 +137,14 @@ def test_trap_names_the_threads() -> None:
         run("setp.eq.u32 %p1, %r0, 77; @%p1 trap;")
     assert raised.value.finding.kind == "trap"
     assert raised.value.finding.tid == (77, 0, 0)
+
+
+def test_threads_that_count_a_barrier_differently_are_found() -> None:
+    body = """setp.lt.u32 %p1, %r0, 32; @%p1 bra ONE; bar.sync 1, 128; bra OUT;
+ONE: bar.arrive 1, 64;
+OUT:"""
+    with pytest.raises(
+        simulator.SimulationError, match="for 128 threads here and for 64|for 64"
+    ) as e:
+        run(body, grid=1)
+    assert e.value.finding.kind == "divergence"
