@@ -13,7 +13,7 @@ from ..runtime.errors import TilewrightError
 from .gpu_rates import GPUS
 from .profile_page import page
 from .profile_table import print_lines, print_sources, print_totals, read_sources, roofline
-from .report import Report
+from .report import Report, amount
 from .simulation_argument import (
     KernelArgument,
     array_of,
@@ -308,8 +308,9 @@ def _tell(result: simulator.Report, report: Report) -> int:
     profile = result.profile
     if result.complete:
         report.line(
-            f"ran {profile.ctas} CTAs, {profile.thread_instructions} thread-instructions; "
-            f"{len(result.findings)} findings"
+            f"ran {amount(profile.ctas, 'CTA')}, "
+            f"{amount(profile.thread_instructions, 'thread-instruction')}; "
+            f"{amount(len(result.findings), 'finding')}"
         )
     elif not result.findings:
         report.line(f"not complete: ended after {profile.steps} instructions")

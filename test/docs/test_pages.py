@@ -1,6 +1,7 @@
 """The pages of the documentation say what the compiler does."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,16 @@ def test_readme_shows_what_the_demo_prints(
     for lines in (printed, expected := without_numbers(shown)):
         lines[:] = [line for line in lines if "ptxas" not in line]
     assert printed == expected
+
+
+def test_readme_shows_what_the_simulator_finds(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    shown = next(text for _, text in blocks(ROOT / "README.md", "") if "tilewright sim" in text)
+    command, _, expected = shown.partition("\n")
+    assert main(shlex.split(command.removeprefix("$ tilewright "))) == 1
+    assert capsys.readouterr().out == expected
 
 
 @pytest.mark.parametrize(
