@@ -146,54 +146,63 @@ class Kernel:
         Runs the kernel to its end.
 
         `shared_bytes` is the size of `.extern .shared` memory, `cluster` the CTAs of a cluster
-        along x, y, z (what `.reqnctapercluster` says where it is left out). `max_steps` ends the
-        launch after so many instructions issued; the report then says `complete=False`. `profile`
-        counts by instruction (Report.profile.lines), `trace` follows a thread; both take longer
-        and need a launch each.
+        along x, y, z (what `.reqnctapercluster` says where it is left out). After `max_steps`
+        instructions issued the launch ends, and its report says `complete=False`. `profile`
+        counts by instruction (Report.profile.lines), `trace` follows a thread.
 
-        `seed` draws another legal schedule: other lanes run first, warps part, elect.sync names
-        another leader, try_wait returns false, data comes early or late. The same seed gives the
-        same schedule.
+        `seed` draws another legal schedule, the same one for a seed. `perturb`, a seed too,
+        gives approximate instructions errors within what the PTX ISA admits. `accumulate` is
+        "f32", or "truncating" for sums of mma and wgmma that are cut off as in tensor cores.
 
-        `perturb` is a seed: every approximate instruction such as ex2.approx gets an error of its
-        own, within what the PTX ISA admits. `accumulate` says how mma and wgmma add up to f32:
-        "f32" rounds in an order of its own, "truncating" cuts off as tensor cores of the
-        module's target do, see isa/accumulation.py.
-
-        Raises LaunchError before anything runs for arguments or extents that don't fit,
-        SimulationError for a fault.
+        Raises LaunchError before anything runs for what doesn't fit the kernel, SimulationError
+        for a fault.
         """
-        device = self._module.device
-        for argument in args:
-            if isinstance(argument, Buffer) and argument.memory is not device.memory:
-                raise LaunchError(f"{argument!r} belongs to another device")
-        if profile and trace is not None:
-            raise LaunchError("a launch is profiled or traced, not both")
-        observer = _observer(self._module.syntax, trace) if profile or trace else None
-        launch = Launch(
-            self._variant(observer, perturb is not None),
-            device.memory,
-            place_grid(extents("grid", grid, MAX_GRID), cluster, self.program.function),
-            extents("block", block, MAX_BLOCK),
-            pack_arguments(self.program.function.params, args, self.name),
-            shared_bytes,
-            self._module.symbols,
-            device.checks,
-            max_steps=max_steps,
-            seed=seed,
-            perturb=perturb or 0,
-            truncation=_truncation(accumulate, self._module.syntax),
-            observer=observer,
-        )
+        observer = self._observer(args, profile, trace)
+        launch = self._launch(grid, block, cluster, args, shared_bytes, observer, perturb)
+        launch.max_steps, launch.seed = max_steps, seed
+        launch.truncation = _truncation(accumulate, self._module.syntax)
         check_shape(launch)
         # Imported here, as the compiler is: nothing runs without having been loaded.
         from .execution import run
 
         report = run(launch)
         report.findings = (*self._hazards(), *report.findings)
-        if observer is not None:
-            report.profile.lines = observer.lines() if profile else ()
+        report.profile.lines = observer.lines() if profile else ()
         return report
+
+    def _observer(self, args: Sequence[Any], profile: bool, trace: "Trace | None") -> Any:
+        """Returns what counts or follows a trace; raises LaunchError for another's buffers."""
+        for argument in args:
+            if isinstance(argument, Buffer) and argument.memory is not self._module.device.memory:
+                raise LaunchError(f"{argument!r} belongs to another device")
+        if profile and trace is not None:
+            raise LaunchError("a launch is profiled or traced, not both")
+        return _observer(self._module.syntax, trace) if profile or trace else None
+
+    def _launch(
+        self,
+        grid: Any,
+        block: Any,
+        cluster: Any,
+        args: Sequence[Any],
+        shared_bytes: int,
+        observer: Any,
+        perturb: int | None,
+    ) -> Launch:
+        """Returns a launch; raises LaunchError for extents and arguments that don't fit."""
+        device, function = self._module.device, self.program.function
+        return Launch(
+            self._variant(observer, perturb is not None),
+            device.memory,
+            place_grid(extents("grid", grid, MAX_GRID), cluster, function),
+            extents("block", block, MAX_BLOCK),
+            pack_arguments(function.params, args, self.name),
+            shared_bytes,
+            self._module.symbols,
+            device.checks,
+            perturb=perturb or 0,
+            observer=observer,
+        )
 
     def _hazards(self) -> tuple[Finding, ...]:
         """Returns what the text alone shows; it is looked for at the first launch."""
