@@ -1,11 +1,12 @@
 """
 Runs the PTX that make_ptx.py wrote on the simulator, and compares with float64 NumPy.
 
-    python docs/benchmarks/triton_kernels/run.py build/ptx [--checks default] [--only attention]
+    python docs/benchmarks/triton_kernels/run.py build/ptx [--checks default] [--only attention] [--seed 1]
 
 Each kernel runs at three sizes with all checks. Prints the largest relative error of an output, the
 findings, and the speed in million thread-instructions per CPU second; ends with exit code 1 if
-anything is wrong. With --load it prints instead how long each module takes to load.
+anything is wrong. A seed draws another schedule. With --load it prints instead how long each
+module takes to load.
 """
 
 import argparse
@@ -78,7 +79,7 @@ def error_of(result: Result, found: Array) -> float:
     return float(np.linalg.norm(difference) / np.linalg.norm(result.expected))
 
 
-def run(path: Path, checks: str, turn: int) -> bool:
+def run(path: Path, checks: str, turn: int, seed: int | None) -> bool:
     """Runs one kernel at one size, prints a line, and returns whether it is right."""
     facts = json.loads(path.with_suffix(".json").read_text())
     constants = facts["constants"] | {"WHOLE": "M" in facts["multiples_of_16"]}
@@ -88,7 +89,11 @@ def run(path: Path, checks: str, turn: int) -> bool:
     arguments = Arguments(device, case, facts)
     start = time.process_time()
     report = kernel.launch(
-        case.grid, facts["threads"], arguments.values, shared_bytes=facts["shared_bytes"]
+        case.grid,
+        facts["threads"],
+        arguments.values,
+        shared_bytes=facts["shared_bytes"],
+        seed=seed,
     )
     seconds = time.process_time() - start
     errors = [(error_of(result, made.numpy()), result) for result, made in arguments.outputs]
@@ -122,6 +127,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--checks", default="all")
     parser.add_argument("--only", default="", help="part of the names of the kernels to run")
+    parser.add_argument("--seed", type=int, help="of the schedule")
     parser.add_argument("--load", action="store_true", help="measure how long loading takes")
     arguments = parser.parse_args()
     wrong = 0
@@ -133,7 +139,7 @@ def main() -> int:
             continue
         for turn in range(SIZES):
             try:
-                wrong += not run(path, arguments.checks, turn)
+                wrong += not run(path, arguments.checks, turn, arguments.seed)
             except REFUSALS as problem:
                 print(f"{path.stem:42} {type(problem).__name__}: {problem}")
                 wrong += 1
