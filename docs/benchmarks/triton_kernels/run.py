@@ -1,7 +1,7 @@
 """
 Runs the PTX that make_ptx.py wrote on the simulator, and compares with float64 NumPy.
 
-    python docs/benchmarks/triton_kernels/run.py build/ptx [--checks default] [--only attention] [--seed 1]
+    python docs/benchmarks/triton_kernels/run.py build/ptx --checks all --only attention --seed 1
 
 Each kernel runs at three sizes with all checks. Prints the largest relative error of an output, the
 findings, and the speed in million thread-instructions per CPU second; ends with exit code 1 if
