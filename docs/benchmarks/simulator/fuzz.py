@@ -5,7 +5,8 @@ Each text loads or is refused with a PTXError; each launch ends with a report, a
 SimulationError. Run it as `python docs/benchmarks/simulator/fuzz.py [count] [seed]`; it prints the
 texts that end otherwise, take too long or too much memory, and exits with 1 if there are any.
 Mutations change bytes, swap, drop, repeat and replace tokens, repeat and swap lines, swap operands,
-nest brackets; a text is one kernel of the corpus.
+nest brackets; a text is one kernel of the corpus or of the kernels with bugs. Launches have other
+checks, schedules, errors of approximate functions and clusters by turns.
 """
 
 import random
@@ -22,14 +23,16 @@ import numpy as np
 
 from tilewright.runtime import simulator
 
-CORPUS = Path(__file__).parents[3] / "test" / "runtime" / "simulator" / "corpus"
+TESTS = Path(__file__).parents[3] / "test" / "runtime" / "simulator"
+FOLDERS = (TESTS / "corpus", TESTS / "bugs")
 SECONDS = 20
 MEMORY = 2 << 30  # bytes that a text may add to what the process takes
 STEPS = 3000
 LARGE = 20_000  # characters; larger texts take their turn less often
 _TOKEN = re.compile(r"\s+|[%$_.\w]+|.", re.DOTALL)
 _DEFINITION = re.compile(
-    r"^(?:\.visible )?\.(?P<kind>entry|func)\b[^;{]*?(?P<name>\w+)\s*\([^;{]*\{.*?^\}",
+    r"^(?:\.visible )?\.(?P<kind>entry|func)\b[^;{]*?(?P<name>\w+)\s*\([^;{]*\{.*?"
+    r"^\}(?!\s*// end inline asm)",
     re.DOTALL | re.MULTILINE,
 )
 _INSERTED = (
@@ -80,9 +83,9 @@ class HangError(BaseException):
 
 
 def pieces() -> list[str]:
-    """Returns one text for each kernel of the corpus, and what the whole files begin with."""
+    """Returns one text for each kernel of the folders, and what the whole files begin with."""
     texts: list[str] = []
-    for path in sorted(CORPUS.rglob("*.ptx")):
+    for path in sorted(path for folder in FOLDERS for path in folder.rglob("*.ptx")):
         whole = path.read_text()
         found = list(_DEFINITION.finditer(whole))
         head = whole[: found[0].start()]
@@ -184,11 +187,11 @@ def _swap(line: str, generator: random.Random) -> str:
 def verdict(text: str, seed: int = 0) -> str:
     """Returns one of GOOD, or what else a text led to."""
     try:
-        device = simulator.Device("all")
+        device = simulator.Device("all" if seed % 4 else "default")
         module = device.load(text)
         found = "runs"
         for kernel in module.values():
-            found = _launch(device, kernel, random.Random(seed))
+            found = _launch(device, kernel, random.Random(seed), _options(seed))
         return found
     except simulator.PTXError:
         return "refused"
@@ -200,13 +203,31 @@ def verdict(text: str, seed: int = 0) -> str:
         return f"{type(error).__name__}: {error}"
 
 
-def _launch(device: simulator.Device, kernel: simulator.Kernel, generator: random.Random) -> str:
+def _options(seed: int) -> dict[str, Any]:
+    """Returns what a launch is asked for besides the usual."""
+    return {
+        "seed": seed if seed % 3 == 0 else None,
+        "perturb": seed if seed % 5 == 0 else None,
+        "accumulate": "f32" if seed % 7 else "truncating",
+        "profile": seed % 11 == 0,
+        "cluster": 2 if seed % 13 == 0 else None,
+    }
+
+
+def _launch(
+    device: simulator.Device,
+    kernel: simulator.Kernel,
+    generator: random.Random,
+    options: dict[str, Any],
+) -> str:
     """Launches a kernel on small random arguments; says how that ended."""
     function = kernel.program.function
     kept = [_argument(device, param.type, param.size, generator) for param in function.params]
     block = function.reqntid or (generator.choice((32, 64, 128)), 1, 1)
     shared = generator.choice((0, 4096, 49152))
-    report = kernel.launch(generator.choice((1, 3)), block, kept, shared, STEPS)
+    cluster = function.cluster or (options["cluster"] or 1, 1, 1)
+    grid = [extent * generator.choice((1, 3)) for extent in cluster[:1]] + list(cluster[1:])
+    report = kernel.launch(grid, block, kept, shared, STEPS, **options)
     return "runs" if report.complete else "ends early"
 
 
