@@ -53,7 +53,7 @@ def global_index(
     `value` is what a store is about to write there, one element of the access a lane.
 
     Where the lanes access several allocations the view is None and the second result lists the
-    positions of the lanes of each. Raises SimulationError for a fault of any lane.
+    positions of the lanes of each, for part_index. Raises SimulationError for a fault of any lane.
     """
     hits = group.machine.hits
     hit: Hit | None = hits.get(site)
@@ -83,18 +83,20 @@ def _search(
     inside = (full - np.uint64(first.base)) < np.uint64(first.size)
     if inside.all() or not inside[0]:
         return _settle(group, site, address, write, full, value)
-    others = np.flatnonzero(~inside)
-    parts: list[Array] = [np.flatnonzero(inside)]
-    while others.size:
-        allocation = group.machine.launch.memory.find(int(full[others[0]]))
-        if allocation is None:
-            raise _fault(group, site, full, others[:1])
-        same = (full[others] - np.uint64(allocation.base)) < np.uint64(allocation.size)
-        if not same[0]:
-            raise _fault(group, site, full, others[:1])
-        parts.append(others[same])
-        others = others[~same]
-    return None, parts
+    owners, within = group.machine.launch.memory.owners(full)
+    if not within.all():
+        raise _fault(group, site, full, np.flatnonzero(~within)[:1])
+    order = np.argsort(owners, kind="stable")
+    starts = np.flatnonzero(np.diff(owners[order])) + 1
+    return None, np.split(order, starts)
+
+
+def part_index(
+    group: "Group", site: "Site", address: Array, write: bool, value: Lanes = None
+) -> tuple[Array, Array]:
+    """Does what global_index does, for lanes that it has found to access one allocation."""
+    full = address + np.uint64(site.offset & _MASK64)
+    return _settle(group, site, address, write, full, value)
 
 
 def _settle(

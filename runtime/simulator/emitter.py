@@ -319,6 +319,7 @@ class BlockEmitter:
         Returns the name of an address's base (u64 or u32 lanes) and its constant offset.
 
         The base of a variable with a known place is the constant 0 and the offset holds it all.
+        Addresses wrap, so that the offset is within 64 bits with a sign.
         """
         if not isinstance(operand, Address):
             raise self.error(f"expects an address in brackets, got {shown(operand)}")
@@ -327,13 +328,14 @@ class BlockEmitter:
             have = BITS[base.type]
             if have not in (32, 64) or base.type in FLOATS or have > bits:
                 raise self.error(f"expects a {bits}-bit address, got .{base.type} {base}")
-            return self.view(self.value(base, f"u{have // 8}"), f"u{have // 8}"), operand.offset
+            name = self.view(self.value(base, f"u{have // 8}"), f"u{have // 8}")
+            return name, _signed(operand.offset)
         if isinstance(base, Immediate):
-            return self.scope.constant("u8", 0), base.value + operand.offset
+            return self.scope.constant("u8", 0), _signed(base.value + operand.offset)
         place = self.scope.layout.offset(base)
         if place is None:
-            return self.launch_value("symbol", base.name, "u8"), operand.offset
-        return self.scope.constant("u4", 0), place + operand.offset
+            return self.launch_value("symbol", base.name, "u8"), _signed(operand.offset)
+        return self.scope.constant("u4", 0), _signed(place + operand.offset)
 
     def call(
         self,
@@ -499,6 +501,11 @@ class BlockEmitter:
             block.leaves,
             block.spins,
         )
+
+
+def _signed(offset: int) -> int:
+    """Returns the number within 64 bits with a sign that is the same modulo 2^64."""
+    return (offset + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def _fetcher(inputs: tuple[int, ...]) -> Callable[[list[Lanes]], tuple[Lanes, ...]]:

@@ -61,6 +61,7 @@ class DeviceMemory:
     def __init__(self) -> None:
         self._bases: list[int] = []
         self._allocations: list[Allocation] = []
+        self._ranges: tuple[Array, Array] | None = None  # bases and ends, as `owners` wants them
         self._next = GLOBAL_BASE
         self.heap_bytes = 0  # that kernels' mallocs hold
 
@@ -68,6 +69,7 @@ class DeviceMemory:
         """Gives a contiguous uint8 array an address, a multiple of 256."""
         allocation = Allocation(name, self._next, storage, writable)
         self._bases.append(allocation.base)
+        self._ranges = None
         self._allocations.append(allocation)
         end = self._next + storage.size + _GAP
         self._next = (end + _ALIGNMENT - 1) & -_ALIGNMENT
@@ -101,11 +103,25 @@ class DeviceMemory:
         gone = set(dead[: len(dead) // 2])
         self._allocations = [a for a in self._allocations if a not in gone]
         self._bases = [a.base for a in self._allocations]
+        self._ranges = None
 
     def find(self, address: int) -> Allocation | None:
         """Returns the allocation, live or freed, that begins last at or before an address."""
         index = bisect_right(self._bases, address) - 1
         return self._allocations[index] if index >= 0 else None
+
+    def owners(self, addresses: Array) -> tuple[Array, Array]:
+        """
+        Returns what the allocations of u64 addresses are: numbers, and which addresses have one.
+
+        Addresses have the same number where `find` returns the same allocation.
+        """
+        if self._ranges is None:
+            ends = [0, *(a.base + a.size for a in self._allocations)]
+            self._ranges = np.array(self._bases, np.uint64), np.array(ends, np.uint64)
+        bases, ends = self._ranges
+        numbers = np.searchsorted(bases, addresses, "right")
+        return numbers, addresses < ends[numbers]
 
     def describe(self, address: int, size: int) -> tuple[str, str]:
         """Returns the kind of fault that an access at an address is, and how far outside it is."""

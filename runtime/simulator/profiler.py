@@ -110,7 +110,7 @@ def _count_tensor(
 ) -> None:
     """Counts tensor copies: each one is a request for what of its box the tensor has."""
     group = machine.whole.at(lanes)
-    maps = lanes_of(group, values[0]) + np.uint64(access.offset)
+    maps = lanes_of(group, values[0]) + np.uint64(access.offset & (1 << 64) - 1)
     for _, map, start in boxes(group, site, maps, tuple(values[1:])):
         offsets, inside = elements(map, start)
         wanted = offsets[inside] + map.address

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..access import global_index, window_index
+from ..access import global_index, part_index, window_index
 from ..chance import early
 from ..scalars import Array, Lanes
 from ..syntax import Immediate, Instruction, Operand
@@ -175,7 +175,8 @@ def _gather(group: "Group", site: "Site", source: Array, code: Any) -> Array:
         return view.take(index).view(code)
     value = np.empty(group.n, code)
     for positions in index:
-        value[positions] = _gather(group.at(positions), site, source[positions], code)
+        part, inner = part_index(group.at(positions), site, source[positions], False)
+        value[positions] = part.take(inner).view(code)
     return value
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ..access import global_index, window_index
+from ..access import global_index, part_index, window_index
 from ..chance import shuffled
 from ..memory import Window
 from ..scalars import DTYPES, Array, Lanes, size_of
@@ -112,7 +112,7 @@ def _places(group: "Group", site: "Site", address: Array) -> "Iterator[Place]":
             continue
         for inner in index:
             chosen = inner if positions is None else positions[inner]
-            yield chosen, "global", *global_index(group.at(chosen), site, address[chosen], True)
+            yield chosen, "global", *part_index(group.at(chosen), site, address[chosen], True)
 
 
 def _rounds(

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..access import global_index, window_index
+from ..access import global_index, part_index, window_index
 from ..memory import LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW
 from ..scalars import BITS, DTYPES, Array, Lanes, size_of
 from ..syntax import Address, Instruction, Operand, Register, Vector
@@ -66,7 +66,7 @@ def _load_parts(group: "Group", site: "Site", address: Array, parts: Any) -> Any
     """Loads where the lanes access several allocations: one after the other."""
     raw = np.empty(group.n, _WHOLE[site.size])
     for positions in parts:
-        view, index = global_index(group.at(positions), site, address[positions], False)
+        view, index = part_index(group.at(positions), site, address[positions], False)
         raw[positions] = view.take(index).view(raw.dtype)
     return _split(site, raw if site.count > 1 else raw.view(site.dtype))
 
@@ -79,7 +79,7 @@ def store_global(group: "Group", site: "Site", address: Lanes, *values: Lanes) -
         value = lanes_of(group, value)
         for positions in index:
             part = value[positions]
-            view, inner = global_index(group.at(positions), site, address[positions], True, part)
+            view, inner = part_index(group.at(positions), site, address[positions], True, part)
             view[inner] = part
         return
     _put(group, view, index, value)
