@@ -4,9 +4,10 @@ Loads mutated PTX texts and launches those that load.
 Each text loads or is refused with a PTXError; each launch ends with a report, a LaunchError or a
 SimulationError. Run it as `python docs/benchmarks/simulator/fuzz.py [count] [seed]`; it prints the
 texts that end otherwise, take too long or too much memory, and exits with 1 if there are any.
-Mutations change bytes, swap, drop, repeat and replace tokens, repeat and swap lines, swap operands,
-nest brackets; a text is one kernel of the corpus or of the kernels with bugs. Launches have other
-checks, schedules, errors of approximate functions and clusters by turns.
+Mutations change bytes, swap, drop, repeat and replace tokens, put registers, numbers and opcodes in
+the place of others, repeat and swap lines, swap operands, nest brackets; a text is one kernel of
+the corpus or of the kernels with bugs. Launches have other checks, schedules, errors of approximate
+functions and clusters by turns.
 """
 
 import random
@@ -30,6 +31,7 @@ MEMORY = 2 << 30  # bytes that a text may add to what the process takes
 STEPS = 3000
 LARGE = 20_000  # characters; larger texts take their turn less often
 _TOKEN = re.compile(r"\s+|[%$_.\w]+|.", re.DOTALL)
+_KIND = re.compile(r"%[a-z]+|[a-z]+(?=[.\d])|\d|\.[a-z]")
 _DEFINITION = re.compile(
     r"^(?:\.visible )?\.(?P<kind>entry|func)\b[^;{]*?(?P<name>\w+)\s*\([^;{]*\{.*?"
     r"^\}(?!\s*// end inline asm)",
@@ -113,10 +115,12 @@ def mutants(seed: int, count: int) -> Iterator[str]:
         chosen = large if large and generator.random() < _LARGE_SHARE else small
         text = generator.choice(chosen)
         share = generator.random()
-        if share < 0.2:
+        if share < 0.15:
             yield _bytes(text, generator)
-        elif share < 0.6:
+        elif share < 0.45:
             yield _tokens(_TOKEN.findall(text), _TOKEN.findall(generator.choice(small)), generator)
+        elif share < 0.7:
+            yield _alike(_TOKEN.findall(text), generator)
         else:
             yield _lines(text, generator)
 
@@ -149,6 +153,23 @@ def _tokens(tokens: list[str], others: list[str], generator: random.Random) -> s
                 changed.insert(at, generator.choice(_INSERTED))
             case _:
                 changed[at] = generator.choice(_INSERTED)
+    return "".join(changed)
+
+
+def _alike(tokens: list[str], generator: random.Random) -> str:
+    """Returns the text with some registers, numbers or words replaced by others of their kind."""
+    changed = list(tokens)
+    first = next(i for i, token in enumerate(tokens) if token == "{")
+    kinds: dict[str, list[int]] = {}
+    for at, token in enumerate(tokens[first:], first):
+        kind = _KIND.match(token)
+        if kind is not None:
+            kinds.setdefault(f"{kind[0]}{token.count('.') if token[0] != '%' else ''}", []).append(
+                at
+            )
+    for _ in range(generator.choice((1, 1, 2, 3))):
+        places = kinds[generator.choice(list(kinds))]
+        changed[generator.choice(places)] = tokens[generator.choice(places)]
     return "".join(changed)
 
 
