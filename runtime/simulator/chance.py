@@ -2,9 +2,8 @@
 
 import numpy as np
 
+from .placement import WARP
 from .scalars import Array, Lanes
-
-_WARP = 32
 
 
 def shuffled(random: np.random.Generator | None, count: int) -> Array | None:
@@ -22,6 +21,6 @@ def leader(seed: int, mask: Lanes) -> Lanes:
     masks, which = np.unique(np.atleast_1d(mask), return_inverse=True)
     lanes = np.zeros(masks.size, np.uint32)
     for number, value in enumerate(masks.tolist()):
-        members = [lane for lane in range(_WARP) if value >> lane & 1] or [0]
+        members = [lane for lane in range(WARP) if value >> lane & 1] or [0]
         lanes[number] = np.random.default_rng((seed, value)).choice(members)
     return lanes[which].reshape(mask.shape) if mask.ndim else lanes[0]

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .placement import WARP
 from .scalars import Array
 
 if TYPE_CHECKING:
     from .machine import Machine
 
-WARP = 32
 _FIRST_MBARRIERS = 8  # columns at the beginning; twice as many where they don't suffice
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .machine import WARP, Group, Machine
+from .machine import Group, Machine
+from .placement import WARP
 from .scalars import Array
 from .scheduler import Scheduler
 

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .clocks import WARP, Clocks
+from .clocks import Clocks
 from .global_report import report_race
 from .marks import AGENT_AT, GLOBAL, SITE_AT, Sites
 from .memory import Allocation
+from .placement import WARP
 from .scalars import Array, Lanes
 from .stored import Stored
 from .visibility import Foreign, Released

@@ -15,7 +15,7 @@ from .memory import (
     Window,
 )
 from .phases import Phases
-from .placement import PLACES
+from .placement import PLACES, WARP
 from .scalars import Array, Lanes
 from .syntax import Instruction
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from .launch import Launch
     from .program import Program, Site
 
-WARP = 32
 _POISON = 0xFF  # shared and local memory before the first write: NaN as any float type
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from .scalars import Lanes
 
+WARP = 32  # threads
 Extents = tuple[int, int, int]
 
 

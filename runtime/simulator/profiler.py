@@ -9,10 +9,10 @@ from .counts import LineProfile, family_of, flops_of
 from .isa.operations import lanes_of
 from .isa.tensor import boxes, elements
 from .memory import SHARED_WINDOW, WINDOW_BYTES
+from .placement import WARP
 from .scalars import Array, Lanes
 from .syntax import Instruction, Module
 
-_WARP = 32
 _SECTOR_BITS = 5  # 32 bytes
 _BANKS = 32  # of 4 bytes
 _PHASE_BYTES = 128
@@ -40,11 +40,11 @@ class Profiler:
         active = everyone if guard is None else everyone[np.broadcast_to(guard, group.n)]
         if guard is not None and family_of(site.instruction.opcode) == "control":
             others = everyone[~np.broadcast_to(guard, group.n)]
-            line.divergent += np.intersect1d(active // _WARP, others // _WARP).size
+            line.divergent += np.intersect1d(active // WARP, others // WARP).size
             active = everyone  # a thread that doesn't branch has executed the branch as well
         if not active.size:
             return
-        warps = 1 + int(np.count_nonzero(np.diff(active // _WARP)))
+        warps = 1 + int(np.count_nonzero(np.diff(active // WARP)))
         line.executed += int(active.size)
         line.warps += warps
         line.flops += flops_of(site.instruction.opcode)[1] * int(active.size)
@@ -77,8 +77,8 @@ def _count_lanes(
 ) -> None:
     """Counts the accesses of some lanes; generic addresses by where they lie."""
     address = np.broadcast_to(values[0], lanes.size).astype(np.int64) + access.offset
-    if access.lanes < _WARP:
-        first = lanes % _WARP < access.lanes
+    if access.lanes < WARP:
+        first = lanes % WARP < access.lanes
         address, lanes = address[first], lanes[first]
     shared = np.full(address.size, access.space == "shared")
     if not access.space:
@@ -146,7 +146,7 @@ _KINDS = {
 
 def _count_global(line: LineProfile, address: Array, lanes: Array, size: int) -> None:
     """Counts bytes, requests by warp, and the 32-byte sectors that each touches."""
-    warps = lanes // _WARP
+    warps = lanes // WARP
     line.global_bytes += size * int(lanes.size)
     line.requests += int(np.unique(warps).size)
     line.sectors += int(np.unique((warps << 43) | (address >> _SECTOR_BITS)).size)
@@ -155,7 +155,7 @@ def _count_global(line: LineProfile, address: Array, lanes: Array, size: int) ->
 def _count_shared(line: LineProfile, address: Array, lanes: Array, size: int) -> None:
     """Counts phases and the wavefronts that bank conflicts make of them."""
     line.shared_bytes += size * int(lanes.size)
-    each = max(min(_PHASE_BYTES // size, _WARP), 1)  # lanes of one phase
+    each = max(min(_PHASE_BYTES // size, WARP), 1)  # lanes of one phase
     phase = lanes // each
     words = max(size // 4, 1)
     word = (address[:, None] >> 2) + np.arange(words)

@@ -15,9 +15,10 @@ where they must.
 
 import numpy as np
 
-from .clocks import WARP, Clocks
+from .clocks import Clocks
 from .machine import Group, Machine
 from .marks import AGENT_AT, SHARED, SITE_AT, Sites
+from .placement import WARP
 from .program import Site
 from .scalars import Array, Lanes
 from .shared_report import report_exit, report_proxy, report_race

@@ -14,6 +14,7 @@ import numpy as np
 
 from .errors import Finding
 from .hazards import static_finding
+from .placement import WARP
 from .syntax import Function, Immediate, Instruction, Module
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from .program import Site
 
 _PARTITION = 512  # registers a lane that each of the four partitions of an SM has
-_WARP = 32
 _MOST = 256
 
 
@@ -51,7 +51,7 @@ def at_launch(function: Function, threads: int) -> int:
     if function.maxnreg:
         return min((function.maxnreg + 7) // 8 * 8, largest)
     x, y, z = function.reqntid or function.maxntid or (threads, 1, 1)
-    warps = (x * y * z + _WARP - 1) // _WARP * max(function.minnctapersm, 1)
+    warps = (x * y * z + WARP - 1) // WARP * max(function.minnctapersm, 1)
     return min(_PARTITION // ((warps + 3) // 4) // 8 * 8, _MOST, largest)
 
 
@@ -81,13 +81,13 @@ def check_registers(machine: "Machine") -> None:
         return
     ctas: dict[int, list[_Step]] = {}
     for site, lanes in changes:
-        for warp in np.unique(lanes // _WARP).tolist():
-            cta, own = divmod(warp, machine.padded // _WARP)
+        for warp in np.unique(lanes // WARP).tolist():
+            cta, own = divmod(warp, machine.padded // WARP)
             steps = ctas.setdefault(cta, [])
             step = _Step(own, site)
             # Lanes of a warp that come one after the other execute one setmaxnreg.
             mine = [earlier for earlier in steps if earlier.warp == own]
-            lone = np.count_nonzero(lanes // _WARP == warp) < _WARP
+            lone = np.count_nonzero(lanes // WARP == warp) < WARP
             if not (lone and mine and mine[-1].site is site):
                 steps.append(step)
     seen: set[tuple[tuple[int, int], ...]] = set()
@@ -105,7 +105,7 @@ class _Replay:
         self.machine = machine
         self.cta = cta
         launch: Launch = machine.launch
-        self.count = machine.padded // _WARP
+        self.count = machine.padded // WARP
         self.start = at_launch(machine.program.function, launch.threads)
         self.held = [self.start] * self.count
         self.free = 0
@@ -177,8 +177,8 @@ class _Replay:
         missing = sum(step.site.extra - self.held[step.warp] for step in waiting) - self.free
         pool = self.start * self.count
         message = (
-            f"warps {warps} wait for ever: they ask for {missing * _WARP} registers more than "
-            f"the {pool * _WARP} that the CTA was launched with ({self.start} a thread)"
+            f"warps {warps} wait for ever: they ask for {missing * WARP} registers more than "
+            f"the {pool * WARP} that the CTA was launched with ({self.start} a thread)"
         )
         cure = (
             "decrease other warps by as much: the counts of all warps together must not be "
@@ -193,6 +193,6 @@ class _Replay:
         if key in findings:
             return
         first = self.cta * self.machine.padded
-        lanes = np.concatenate([first + warp * _WARP + np.arange(_WARP) for warp in warps])
+        lanes = np.concatenate([first + warp * WARP + np.arange(WARP) for warp in warps])
         error = self.machine.fault(site.instruction, "registers", message, lanes)
         findings[key] = replace(error.finding, cure=cure)

@@ -15,7 +15,8 @@ import numpy as np
 from .barriers import Barriers, warp_bits
 from .blocks import ALL_LANES, WARPGROUP
 from .deadlock import deadlock
-from .machine import WARP, Group, Machine
+from .machine import Group, Machine
+from .placement import WARP
 from .scalars import Array, Lanes
 from .syntax import Register
 

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from .placement import WARP
 from .scalars import Array, Lanes
 from .scheduler import StepLimit
 from .syntax import Module, Register
-
-_WARP = 32
 
 
 @dataclass(frozen=True)
@@ -98,9 +97,9 @@ class Tracer:
             return
         registers: tuple[Register, ...] = site.extra
         for register, value in zip(registers, values, strict=True):
-            held = self._held.setdefault(register.name, np.zeros(_WARP, value.dtype))
+            held = self._held.setdefault(register.name, np.zeros(WARP, value.dtype))
             held[lanes] = value[positions] if value.ndim else value
-        lane = self._trace.thread % _WARP
+        lane = self._trace.thread % WARP
         at = positions[lanes == lane]
         if self._trace.step is None or not at.size:
             return
@@ -122,6 +121,6 @@ class Tracer:
         everyone: Array = group.lanes()
         if not 0 <= cta < machine.ctas:
             return everyone[:0], everyone[:0]
-        first = cta * machine.padded + self._trace.thread // _WARP * _WARP
-        bounds: list[int] = np.searchsorted(everyone, (first, first + _WARP)).tolist()
+        first = cta * machine.padded + self._trace.thread // WARP * WARP
+        bounds: list[int] = np.searchsorted(everyone, (first, first + WARP)).tolist()
         return np.arange(*bounds), everyone[bounds[0] : bounds[1]] - first

@@ -7,9 +7,10 @@ import numpy as np
 from ..access import global_index, part_index, window_index
 from ..chance import early
 from ..scalars import Array, Lanes
-from ..syntax import Immediate, Instruction, Operand
+from ..syntax import Instruction, Operand
 from .forms import Fields, Table
 from .memory import emit_nothing
+from .operands import constant
 from .operations import lanes_of
 
 if TYPE_CHECKING:
@@ -215,9 +216,7 @@ def _copy(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     target, source, size_operand, *rest = operands
     if fields["L2_cache_hint"]:
         rest = rest[:-1]
-    if not isinstance(size_operand, Immediate):
-        raise b.error("expects a constant cp-size")
-    size = size_operand.value
+    size = constant(b, size_operand, "cp-size")
     if size not in ((16,) if fields["cop"] == "cg" else (4, 8, 16)):
         raise b.error(f"can't copy {size} bytes")
     to, to_offset = b.address(target)
@@ -250,10 +249,9 @@ def _wait(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
         b.operands(0)
         b.lines.append(f"{b.use(wait)}(g, 0, True)")
         return
-    (count,) = b.operands(1)
-    if not isinstance(count, Immediate):
-        raise b.error("expects a constant")
-    b.lines.append(f"{b.use(wait)}(g, {count.value}, False)")
+    (pending,) = b.operands(1)
+    count = constant(b, pending, "the number of groups")
+    b.lines.append(f"{b.use(wait)}(g, {count}, False)")
 
 
 FORMS: Table = (

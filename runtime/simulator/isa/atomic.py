@@ -11,10 +11,11 @@ from ..access import global_index, part_index, window_index
 from ..chance import shuffled
 from ..memory import Window
 from ..scalars import DTYPES, Array, Lanes, size_of
-from ..syntax import Instruction, Operand, Vector
+from ..syntax import Instruction
 from .forms import Fields, Table
 from .half import compute, compute_pairs
 from .memory import generic_parts, space_of
+from .operands import elements
 from .operations import lanes_of, select
 from .rounding import flush
 
@@ -199,7 +200,7 @@ def _atomic(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None
     values = [
         b.read(item, type)
         for operand in operands[returns + 1 : returns + 1 + more]
-        for item in _elements(b, operand, count)
+        for item in elements(b, operand, count)
     ]
     site = b.site(
         dtype=np.dtype(DTYPES[type]).type,
@@ -214,18 +215,10 @@ def _atomic(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None
         extra=type,
     )
     if returns:
-        targets = _elements(b, operands[0], count)
+        targets = elements(b, operands[0], count)
         b.call(atomic, site, [base, *values], [(item, DTYPES[type]) for item in targets])
     else:
         b.call(reduction, site, [base, *values])
-
-
-def _elements(b: "BlockEmitter", operand: Operand, count: int) -> tuple[Operand, ...]:
-    """Returns the elements of a vector operand, or the operand alone."""
-    items = operand.items if isinstance(operand, Vector) else (operand,)
-    if len(items) != count:
-        raise b.error(f"expects a vector of {count} elements, got {len(items)}")
-    return items
 
 
 _MODIFIERS = (

@@ -8,6 +8,7 @@ import numpy as np
 from ..scalars import BITS, DTYPES, Lanes
 from ..syntax import Immediate, Instruction, Pair
 from .forms import Emit, Fields, Table
+from .operands import constant
 from .operations import select
 
 if TYPE_CHECKING:
@@ -312,11 +313,9 @@ def _lop3(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits lop3; with .or and .and also the predicate (d != 0) joined with another one."""
     join = fields["join"]
     d, x, y, z, table, *more = b.operands(6 if join else 5)
-    if not isinstance(table, Immediate):
-        raise b.error("expects a constant table")
     first, second, third = (b.read(o, "b32") for o in (x, y, z))
     zero = b.scope.constant("u4", 0)
-    result = three(table.value & 255, first, second, third, zero)
+    result = three(constant(b, table, "the table") & 255, first, second, third, zero)
     if not join:
         b.write(d, "b32", result)
         return

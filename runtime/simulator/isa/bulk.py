@@ -13,9 +13,10 @@ import numpy as np
 
 from ..bulk_groups import bulk_groups_of
 from ..scalars import DTYPES, Array, Lanes, size_of
-from ..syntax import Immediate, Instruction
+from ..syntax import Instruction
 from .forms import Fields, Table
 from .memory import emit_nothing
+from .operands import group_end, group_wait
 from .operations import lanes_of
 from .ranges import (
     SIZE,
@@ -188,28 +189,6 @@ def _covered(b: "BlockEmitter", fields: Fields) -> None:
         raise b.error("is no reduction of the PTX ISA")
 
 
-def unguarded(b: "BlockEmitter") -> None:
-    """Refuses a guard on the instructions that end or wait for groups."""
-    if b.guard is not None:
-        raise b.error("with a guard is not covered")
-
-
-def _commit(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
-    """Emits cp.async.bulk.commit_group."""
-    b.operands(0)
-    unguarded(b)
-    b.lines.append(f"{b.use(commit, 'f_bulk_commit')}(g)")
-
-
-def _wait(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
-    """Emits cp.async.bulk.wait_group."""
-    (count,) = b.operands(1)
-    if not isinstance(count, Immediate):
-        raise b.error("expects a constant")
-    unguarded(b)
-    b.lines.append(f"{b.use(wait, 'f_bulk_wait')}(g, {count.value})")
-
-
 _HINT = "[.L2::cache_hint]"
 _COMPLETE = ".mbarrier::complete_tx::bytes"
 FORMS: Table = (
@@ -226,6 +205,6 @@ FORMS: Table = (
         _store,
     ),
     ("cp.async.bulk.prefetch.L2.global" + _HINT, emit_nothing),
-    ("cp.async.bulk.commit_group", _commit),
-    ("cp.async.bulk.wait_group[.read]", _wait),
+    ("cp.async.bulk.commit_group", group_end(commit)),
+    ("cp.async.bulk.wait_group[.read]", group_wait(wait)),
 )

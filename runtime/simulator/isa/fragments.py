@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 
 from ..access import window_index
+from ..placement import WARP
 from ..scalars import Array, Lanes
 from .accumulation import accumulate
 from .eight import TABLES
-from .operations import lanes_of
+from .operations import lanes_of, require_warps
 
 if TYPE_CHECKING:
     from ..machine import Group
     from ..program import Site
 
-_WARP = 32
 _HIGH = np.uint32(0xFFFF0000)
 _SIXTEEN = np.uint32(16)
 _THREADED = 4 * 65536  # m*n*k up to which OpenBLAS starts no threads
@@ -66,7 +66,7 @@ class Fragment:
         if self.transposed:
             halves = block.view(np.uint16).reshape(-1, 8, 8)
             block = np.ascontiguousarray(halves.transpose(0, 2, 1)).reshape(-1, 64)
-        words = block.view(np.uint32).reshape(-1, _WARP)
+        words = block.view(np.uint32).reshape(-1, WARP)
         if self.repeat > 1:
             words = np.repeat(words, self.repeat, axis=0)
         known = self._registers[index] = words.reshape(-1)
@@ -87,19 +87,17 @@ def load_matrices(group: "Group", site: "Site", address: Lanes) -> Fragment:
     machine = group.machine
     count, transposed = site.extra
     address = lanes_of(group, address)
-    if not group.whole_warps():
-        message = "needs all 32 lanes of the warp; some have exited"
-        raise group.fault(site, "divergence", message)
+    require_warps(group, site)
     source, repeat = group, 1
     # A race is found only if every warp that reads is known to.
     leaders = group.first_warps() if machine.shared.races is None else None
     if leaders is not None:
-        rows = address.reshape(-1, machine.padded // _WARP, _WARP)
+        rows = address.reshape(-1, machine.padded // WARP, WARP)
         if (rows == rows[:, :1]).all():
             address = np.ascontiguousarray(rows[:, 0]).reshape(-1)
-            source, repeat = leaders, machine.padded // _WARP
+            source, repeat = leaders, machine.padded // WARP
     if count < 4:
-        keep = np.flatnonzero(np.arange(source.n) % _WARP < 8 * count)
+        keep = np.flatnonzero(np.arange(source.n) % WARP < 8 * count)
         address, source = address[keep], source.at(keep)
     view, index = window_index(source, site, machine.shared, address, False)
     order = index.reshape(-1, count, 8).transpose(1, 0, 2)
@@ -109,9 +107,7 @@ def load_matrices(group: "Group", site: "Site", address: Lanes) -> Fragment:
 def store_matrices(group: "Group", site: "Site", address: Lanes, *values: Lanes) -> None:
     """Stores 1, 2 or 4 matrices to shared memory (stmatrix); see load_matrices."""
     count, transposed = site.extra
-    if not group.whole_warps():
-        message = "needs all 32 lanes of the warp; some have exited"
-        raise group.fault(site, "divergence", message)
+    require_warps(group, site)
     blocks = [lanes_of(group, value).view(np.uint16).reshape(-1, 8, 8) for value in values]
     if transposed:
         blocks = [block.transpose(0, 2, 1) for block in blocks]
@@ -119,7 +115,7 @@ def store_matrices(group: "Group", site: "Site", address: Lanes, *values: Lanes)
     address = lanes_of(group, address)
     target = group
     if count < 4:
-        keep = np.flatnonzero(np.arange(group.n) % _WARP < 8 * count)
+        keep = np.flatnonzero(np.arange(group.n) % WARP < 8 * count)
         address, target = address[keep], group.at(keep)
     view, index = window_index(target, site, group.machine.shared, address, True)
     view[index] = rows.reshape(-1)
@@ -175,11 +171,11 @@ def _left(
         return known[1]
     each = len(operands) // steps  # registers: the halves of rows vary first, then those of k
     columns = each // halves
-    raw = np.empty((group.n // _WARP, halves, 8, steps * columns), np.complex128)
+    raw = np.empty((group.n // WARP, halves, 8, steps * columns), np.complex128)
     for number, operand in enumerate(operands):
         step, place = divmod(number, each)
         raw[:, place % halves, :, step * columns + place // halves] = _block(group, operand)
-    matrix = decode(raw, kind).reshape(group.n // _WARP, 8 * halves, -1)
+    matrix = decode(raw, kind).reshape(group.n // WARP, 8 * halves, -1)
     while len(cache) >= _CACHED:
         del cache[next(iter(cache))]
     cache[key] = (operands, matrix)  # the operands too: their ids must stay theirs
@@ -257,12 +253,10 @@ def multiply(
     f32 in an order of their own, as on a GPU; those of integers are exact.
     """
     form, steps, tiles = site.extra
-    if not group.whole_warps():
-        message = "needs all 32 lanes of the warp; some have exited"
-        raise group.fault(site, "divergence", message)
+    require_warps(group, site)
     a = _left(group, form.left, form.halves, steps, left)
     b, repeat = _right(group, form.right, tiles, right)
-    warps = group.n // _WARP
+    warps = group.n // WARP
     model = group.machine.launch.truncation
     if model is not None and form.total == "f32":
         held = np.stack([lanes_of(group, former) for former in start])

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..syntax import Instruction, Operand, Register, Vector
+from ..syntax import Instruction, Operand, Register
 from .forms import Fields, Table
 from .fragments import Form, load_matrices, multiply, store_matrices
+from .operands import elements
 from .refusals import reason
 
 if TYPE_CHECKING:
@@ -121,17 +122,9 @@ class MatrixQueue:
         return self.emitter.view(value, "u4")
 
 
-def _vector(b: "BlockEmitter", operand: Operand, count: int) -> tuple[Operand, ...]:
-    """Returns the registers of a vector operand, whose number must be `count`."""
-    items = operand.items if isinstance(operand, Vector) else (operand,)
-    if len(items) != count:
-        raise b.error(f"expects a vector of {count} registers, got {len(items)}")
-    return items
-
-
 def _registers(b: "BlockEmitter", operand: Operand, count: int) -> tuple[Register, ...]:
     """Returns a destination vector of 32-bit registers."""
-    items = _vector(b, operand, count)
+    items = elements(b, operand, count)
     for item in items:
         if not isinstance(item, Register) or item.type not in ("b32", "u32", "s32", "f32"):
             raise b.error("expects 32-bit registers as its destination")
@@ -160,7 +153,7 @@ def _store(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits stmatrix."""
     address, s = b.operands(2)
     count = int(fields["num"][1:])
-    values = [b.read(item, "b32") for item in _vector(b, s, count)]
+    values = [b.read(item, "b32") for item in elements(b, s, count)]
     base, offset = b.address(address)
     site = b.site(
         dtype=np.complex128,
@@ -224,10 +217,10 @@ def _multiply(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> No
     if width == 1:
         kinds = (fields["bits"], fields["bits"])
     node = _Node(instruction, Form(*kinds, total, halves, bool(fields.get("satfinite"))))
-    node.a = tuple(b.operand(o, "b32") for o in _vector(b, a, left))
-    node.b = tuple(b.operand(o, "b32") for o in _vector(b, x, right))
+    node.a = tuple(b.operand(o, "b32") for o in elements(b, a, left))
+    node.b = tuple(b.operand(o, "b32") for o in elements(b, x, right))
     wanted = "b32" if total == "f16" else total
-    node.c = tuple(b.operand(o, wanted) for o in _vector(b, c, accumulators))
+    node.c = tuple(b.operand(o, wanted) for o in elements(b, c, accumulators))
     targets = _registers(b, d, accumulators)
     b.kept(MatrixQueue).add(node, b.put_lazily(targets, _CODES[total]))
 

@@ -4,23 +4,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..placement import WARP
 from ..scalars import Array, Lanes
-from ..syntax import Instruction, Operand, Vector
+from ..syntax import Instruction
 from .forms import Fields, Table
-from .operations import lanes_of
+from .operands import elements
+from .operations import lanes_of, require_warps
 
 if TYPE_CHECKING:
     from ..emitter import BlockEmitter
     from ..machine import Group
     from ..program import Site
 
-_WARP = 32
-
 
 def _blocks(group: "Group", registers: tuple[Lanes, ...], halves: int) -> Array:
     """Returns registers, each 8 rows of 4 numbers a warp, as f64 [warps, rows, k]."""
     steps = len(registers) // halves
-    out = np.empty((group.n // _WARP, halves, 8, steps, 4), np.float64)
+    out = np.empty((group.n // WARP, halves, 8, steps, 4), np.float64)
     for number, register in enumerate(registers):
         block = lanes_of(group, register).reshape(-1, 8, 4)
         out[:, number % halves, :, number // halves] = block
@@ -35,9 +35,7 @@ def multiply64(
     *start: Lanes,
 ) -> tuple[Lanes, ...]:
     """Returns C + A B of f64; lane 4r+c holds row r and column c of each block of 8 by 4."""
-    if not group.whole_warps():
-        message = "needs all 32 lanes of the warp; some have exited"
-        raise group.fault(site, "divergence", message)
+    require_warps(group, site)
     halves = len(start) // 2
     a, b = _blocks(group, left, halves), _blocks(group, right, 1)
     product = np.matmul(a, b.transpose(0, 2, 1)).reshape(-1, halves, 8, 4, 2)
@@ -49,23 +47,15 @@ def multiply64(
 _SHAPES = {"m8n8k4": (1, 1, 2), "m16n8k4": (2, 1, 4), "m16n8k8": (4, 2, 4), "m16n8k16": (8, 4, 4)}
 
 
-def _names(b: "BlockEmitter", operand: Operand, count: int) -> tuple[Operand, ...]:
-    """Returns the registers of a vector operand, whose number must be `count`."""
-    items = operand.items if isinstance(operand, Vector) else (operand,)
-    if len(items) != count:
-        raise b.error(f"expects a vector of {count} registers, got {len(items)}")
-    return items
-
-
 def _multiply(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits mma.sync of f64."""
     counts = _SHAPES[fields["shape"]]
     d, a, x, c = b.operands(4)
     left, right, start = (
-        ", ".join(b.read(item, "f64") for item in _names(b, operand, count))
+        ", ".join(b.read(item, "f64") for item in elements(b, operand, count))
         for operand, count in zip((a, x, c), counts, strict=True)
     )
-    targets = [(item, "f8") for item in _names(b, d, counts[2])]
+    targets = [(item, "f8") for item in elements(b, d, counts[2])]
     b.call(multiply64, b.site(), [f"({left},)", f"({right},)", start], targets)
 
 

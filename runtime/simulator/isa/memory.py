@@ -7,8 +7,9 @@ import numpy as np
 from ..access import global_index, part_index, window_index
 from ..memory import LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW
 from ..scalars import BITS, DTYPES, Array, Lanes, size_of
-from ..syntax import Address, Instruction, Operand, Register, Vector
+from ..syntax import Address, Instruction, Operand, Register
 from .forms import Fields, Table
+from .operands import elements
 from .operations import lanes_of
 from .parameters import in_memory, load_parameter, store_parameter
 
@@ -181,14 +182,6 @@ def _wide_address(b: "BlockEmitter", operand: Operand, space: str) -> tuple[str,
     return base, offset
 
 
-def _items(b: "BlockEmitter", operand: Operand, count: int) -> tuple[Operand, ...]:
-    """Returns the elements of a vector operand, or the operand alone."""
-    items = operand.items if isinstance(operand, Vector) else (operand,)
-    if len(items) != count:
-        raise b.error(f"expects a vector of {count} elements, got {len(items)}")
-    return items
-
-
 def _strong(fields: Fields) -> str:
     """Returns the order of a strong access, "" for a weak one (PTX ISA, "Operation Types")."""
     order = fields["order"]
@@ -204,7 +197,7 @@ def emit_load(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> No
     """Emits ld."""
     operands = b.operands(2, 3) if fields["L2_cache_hint"] else b.operands(2)
     type, space, count = fields["t"], space_of(fields), _count(fields)
-    items = _items(b, operands[0], count)
+    items = elements(b, operands[0], count)
     if space == "param":
         if load_parameter(b, operands[1], items, type):
             return
@@ -257,7 +250,7 @@ def emit_store(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> N
     type, space, count = fields["t"], space_of(fields), _count(fields)
     if space == "const":
         raise b.error(f"can't store to .{space}")
-    items = _items(b, operands[1], count)
+    items = elements(b, operands[1], count)
     if space == "param":
         if store_parameter(b, operands[0], items, type):
             return

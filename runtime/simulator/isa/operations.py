@@ -37,6 +37,13 @@ def lanes_of(group: "Group", value: Lanes) -> Array:
     return full
 
 
+def require_warps(group: "Group", site: "Site") -> None:
+    """Faults where a warp of the group is not complete."""
+    if not group.whole_warps():
+        message = "needs all 32 lanes of the warp; some have exited"
+        raise group.fault(site, "divergence", message)
+
+
 def pick(value: Lanes, positions: Array) -> Lanes:
     """Returns a value at some positions; scalars stay."""
     return value[positions] if value.ndim else value

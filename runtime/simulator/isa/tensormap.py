@@ -13,10 +13,11 @@ from ..access import window_index
 from ..errors import LaunchError
 from ..memory import SHARED_WINDOW, WINDOW_BYTES
 from ..scalars import Array, Lanes
-from ..syntax import Immediate, Instruction, Operand
+from ..syntax import Instruction, Operand
 from ..tensor_map import BYTES, FIELDS, NAMES, replace
 from .forms import Fields, Table
 from .mbarrier import in_shared
+from .operands import constant
 from .operations import lanes_of
 from .ranges import SIZE, aligned, fault, follow_global, global_range, steps_of
 
@@ -105,7 +106,7 @@ def _field(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     name, type = fields["field"], fields["t"]
     several = FIELDS[name][2] > 1
     address, *order, value = b.operands(3 if several else 2)
-    place = _constant(b, order[0], "the dimension") if several else 0
+    place = constant(b, order[0], "the dimension") if several else 0
     if not 0 <= place < FIELDS[name][2]:
         raise b.error(f"expects a dimension below {FIELDS[name][2]}, got {place}")
     _emit(b, address, (name, place), b.read(value, type), fields["space"])
@@ -115,7 +116,7 @@ def _choice(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None
     """Emits tensormap.replace of one of the choices of a table."""
     name = fields["field"]
     address, value = b.operands(2)
-    code = _constant(b, value, "the new value")
+    code = constant(b, value, "the new value")
     meaning = _CONSTANTS[name].get(code)
     if meaning is None:
         known = ", ".join(map(str, _CONSTANTS[name]))
@@ -134,16 +135,9 @@ def _emit(
     b.call(set_field, site, [base, value])
 
 
-def _constant(b: "BlockEmitter", operand: Operand, what: str) -> int:
-    """Returns a constant operand."""
-    if not isinstance(operand, Immediate) or operand.kind != "int":
-        raise b.error(f"expects a constant as {what}")
-    return operand.value
-
-
 def _size(b: "BlockEmitter", operand: Operand) -> None:
     """Refuses another size than that of a tensor map."""
-    size = _constant(b, operand, "the size")
+    size = constant(b, operand, "the size")
     if size != BYTES:
         raise b.error(f"expects {BYTES} as the size, got {size}")
 

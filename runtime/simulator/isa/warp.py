@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..chance import leader
+from ..placement import WARP
 from ..scalars import Array, Lanes
 from ..syntax import Instruction, Name, Operand, Pair
 from .forms import Fields, Table
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
     from ..emitter import BlockEmitter
     from ..machine import Group
 
-_WARP = 32
-_LANE = np.arange(_WARP, dtype=np.uint32)
+_LANE = np.arange(WARP, dtype=np.uint32)
 _ALL = np.uint32(0xFFFFFFFF)
 
 
@@ -27,23 +27,23 @@ class Warps:
         self.group = group
         self.whole = group.whole_warps()
         if self.whole:
-            self.count = group.n // _WARP
+            self.count = group.n // WARP
             return
         lanes = group.lanes()
-        numbers, row = np.unique(lanes // _WARP, return_inverse=True)
+        numbers, row = np.unique(lanes // WARP, return_inverse=True)
         self.count = numbers.size
-        self.position = row * _WARP + lanes % _WARP
-        self.present = np.zeros(self.count * _WARP, bool)
+        self.position = row * WARP + lanes % WARP
+        self.present = np.zeros(self.count * WARP, bool)
         self.present[self.position] = True
 
     def rows(self, value: Lanes) -> Array:
         """Returns a value as rows of 32; absent lanes hold zero."""
         flat = lanes_of(self.group, value)
         if not self.whole:
-            full = np.zeros(self.count * _WARP, flat.dtype)
+            full = np.zeros(self.count * WARP, flat.dtype)
             full[self.position] = flat
             flat = full
-        return flat.reshape(-1, _WARP)
+        return flat.reshape(-1, WARP)
 
     def lanes(self, rows: Array) -> Array:
         """Returns rows of 32 as one element a lane of the group."""
@@ -52,7 +52,7 @@ class Warps:
 
     def spread(self, value: Array) -> Array:
         """Returns one value a warp as one element a lane of the group."""
-        return self.lanes(np.repeat(value, _WARP))
+        return self.lanes(np.repeat(value, WARP))
 
     def ballot(self, predicate: Lanes) -> Array:
         """Returns one u32 a warp with the bits of the lanes whose predicate holds."""
@@ -90,8 +90,8 @@ def _constant_shuffle(group: "Group", mode: str, b: Lanes, c: Lanes) -> tuple[Ar
     if known is None:
         source, inside = _source_lane(mode, _LANE, b, c)
         source = np.where(inside, source, _LANE).astype(np.int64)
-        rows = np.arange(group.n // _WARP)[:, None] * _WARP
-        known = ((rows + source).reshape(-1), np.tile(inside, group.n // _WARP))
+        rows = np.arange(group.n // WARP)[:, None] * WARP
+        known = ((rows + source).reshape(-1), np.tile(inside, group.n // WARP))
         group.machine.hits[key] = known
     return known
 
@@ -106,7 +106,7 @@ def shuffle(group: "Group", mode: str, value: Lanes, b: Lanes, c: Lanes) -> tupl
         positions, inside = _constant_shuffle(group, mode, b, c)
         return (value.take(positions) if value.ndim else value), inside
     warps = Warps(group)
-    lane = group.lanes().astype(np.uint32) % np.uint32(_WARP)
+    lane = group.lanes().astype(np.uint32) % np.uint32(WARP)
     source, inside = _source_lane(mode, lane, b, c)
     source = np.where(inside, source, lane).astype(np.int64)
     if warps.whole:
@@ -135,7 +135,7 @@ def match(group: "Group", mode: str, value: Lanes, mask: Lanes) -> tuple[Lanes, 
     rows = warps.rows(value)
     same = rows[:, :, None] == rows[:, None, :]
     bits = np.packbits(same, axis=2, bitorder="little")
-    masks = np.ascontiguousarray(bits).view(np.uint32).reshape(-1, _WARP)
+    masks = np.ascontiguousarray(bits).view(np.uint32).reshape(-1, WARP)
     active = warps.spread(warps.active()) & mask
     equal = warps.lanes(masks) & active
     everyone = equal == active
@@ -185,7 +185,7 @@ def elect(group: "Group", mask: Lanes) -> tuple[Lanes, Lanes]:
         elected = np.bitwise_count(lowest).astype(np.uint32)
     else:
         elected = leader(seed, mask)
-    lane = group.lanes().astype(np.uint32) % np.uint32(_WARP)
+    lane = group.lanes().astype(np.uint32) % np.uint32(WARP)
     return elected, lane == elected
 
 

@@ -14,10 +14,10 @@ import numpy as np
 from ..scalars import Array, Lanes
 from ..syntax import Immediate, Instruction, Operand, Register, Vector
 from .accumulation import accumulate
-from .bulk import unguarded
 from .eight import TABLES
 from .forms import Fields, Table
 from .memory import emit_nothing
+from .operands import elements, group_end, group_wait
 from .operations import lanes_of
 
 if TYPE_CHECKING:
@@ -237,11 +237,11 @@ def _options(
     return factor, across[0], across[1]
 
 
-def _vector(b: "BlockEmitter", operand: Operand, count: int) -> tuple[Operand, ...]:
+def _registers(b: "BlockEmitter", operand: Operand, count: int) -> tuple[Operand, ...]:
     """Returns the registers of a vector operand, whose number must be `count`."""
-    items = operand.items if isinstance(operand, Vector) else ()
-    if len(items) != count or not all(isinstance(item, Register) for item in items):
-        raise b.error(f"expects a vector of {count} registers, got {len(items)}")
+    items = elements(b, operand, count)
+    if not all(isinstance(item, Register) for item in items):
+        raise b.error(f"expects a vector of {count} registers")
     return items
 
 
@@ -253,8 +253,8 @@ def _multiply(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> No
     scale, *rest = others
     registers = isinstance(a, Vector)
     factor, a_across, b_across = _options(b, tuple(rest), kind, registers)
-    targets = _vector(b, d, columns // (4 if total == "f16" else 2))
-    left = [b.read(v, "b32") for v in _vector(b, a, 4)] if registers else [b.read(a, "b64")]
+    targets = _registers(b, d, columns // (4 if total == "f16" else 2))
+    left = [b.read(v, "b32") for v in _registers(b, a, 4)] if registers else [b.read(a, "b64")]
     type = {"f16": "b32"}.get(total, total)
     code = {"f32": "f4", "f16": "u4", "s32": "i4"}[total]
     saturated = bool(fields.get("satfinite"))
@@ -275,22 +275,6 @@ def _check(b: "BlockEmitter", total: str, kind: str, second: str, depth: int, n:
         raise b.error("has types or a shape that the PTX ISA doesn't")
 
 
-def _commit(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
-    """Emits wgmma.commit_group."""
-    b.operands(0)
-    unguarded(b)
-    b.lines.append(f"{b.use(commit, 'f_wgmma_commit')}(g)")
-
-
-def _wait(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
-    """Emits wgmma.wait_group."""
-    (count,) = b.operands(1)
-    if not isinstance(count, Immediate):
-        raise b.error("expects a constant")
-    unguarded(b)
-    b.lines.append(f"{b.use(wait, 'f_wgmma_wait')}(g, {count.value})")
-
-
 _N = "|".join(str(n) for n in range(8, 257, 8))
 _HEAD = f"wgmma.mma_async.sync.aligned.m64n<n:{_N}>k<k:8|16|32>"
 _FLOATS = "f16|bf16|tf32|e4m3|e5m2"
@@ -298,6 +282,6 @@ FORMS: Table = (
     (f"{_HEAD}.<d:f32|f16>.<a:{_FLOATS}>.<b:{_FLOATS}>", _multiply),
     (f"{_HEAD}[.satfinite].<d:s32>.<a:s8|u8>.<b:s8|u8>", _multiply),
     ("wgmma.fence.sync.aligned", emit_nothing),
-    ("wgmma.commit_group.sync.aligned", _commit),
-    ("wgmma.wait_group.sync.aligned", _wait),
+    ("wgmma.commit_group.sync.aligned", group_end(commit)),
+    ("wgmma.wait_group.sync.aligned", group_wait(wait)),
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..placement import WARP
 from ..scalars import Array, Lanes
 from ..syntax import Instruction, Operand, Vector
 from .forms import Fields, Table
@@ -22,14 +23,13 @@ from .memory import (
     store_global,
     store_window,
 )
-from .operations import lanes_of
+from .operations import lanes_of, require_warps
 
 if TYPE_CHECKING:
     from ..emitter import BlockEmitter
     from ..machine import Group
     from ..program import Site
 
-_WARP = 32
 # Type: bits of an element, bits of the pieces that are loaded and stored.
 _WIDTHS = {
     **{"f16": (16, 16), "bf16": (16, 16), "tf32": (32, 32), "f32": (32, 32), "s32": (32, 32)},
@@ -57,13 +57,13 @@ class Tile(NamedTuple):
 
     def registers(self) -> int:
         """Returns the number of registers of a lane."""
-        return self.rows * self.columns * _WIDTHS[self.type][0] // _WARP // self.bits * self.copies
+        return self.rows * self.columns * _WIDTHS[self.type][0] // WARP // self.bits * self.copies
 
     def places(self) -> tuple[Array, Array]:
         """Returns row and column of the pieces of memory [pieces of a lane, lanes]."""
         width, piece = _WIDTHS[self.type]
         columns = self.columns * width // piece
-        index = np.arange(self.rows * columns).reshape(_WARP, -1).T
+        index = np.arange(self.rows * columns).reshape(WARP, -1).T
         return index // columns, index % columns
 
 
@@ -72,21 +72,14 @@ def _addresses(group: "Group", tile: Tile, stride: Lanes) -> list[Array]:
     width, piece = _WIDTHS[tile.type]
     row, column = tile.places()
     major, minor = (column, row) if tile.across else (row, column)
-    lane = group.lanes() % _WARP
+    lane = group.lanes() % WARP
     step = stride.astype(np.int64) * width // 8
     return [major[i][lane] * step + minor[i][lane] * (piece // 8) for i in range(len(row))]
 
 
-def _whole(group: "Group", site: "Site") -> None:
-    """Faults where a warp is not complete."""
-    if not group.whole_warps():
-        message = "needs all 32 lanes of the warp; some have exited"
-        raise group.fault(site, "divergence", message)
-
-
 def load_tile(group: "Group", site: "Site", address: Lanes, stride: Lanes) -> Any:
     """Loads a fragment; `site.extra` is (tile, the load of one piece, its site)."""
-    _whole(group, site)
+    require_warps(group, site)
     tile, load, piece_site = site.extra
     base = lanes_of(group, address)
     kind = base.dtype.type
@@ -104,7 +97,7 @@ def store_tile(
     group: "Group", site: "Site", address: Lanes, stride: Lanes, *registers: Lanes
 ) -> None:
     """Stores a fragment; `site.extra` is (tile, the store of one piece, its site)."""
-    _whole(group, site)
+    require_warps(group, site)
     tile, store, piece_site = site.extra
     base = lanes_of(group, address)
     kind = base.dtype.type
@@ -128,7 +121,7 @@ def _matrix(group: "Group", tile: Tile, registers: tuple[Lanes, ...]) -> Array:
         values = raw.view(np.float32 if tile.type == "f32" else np.int32)
     else:
         values = decode(raw.view(np.complex128), tile.type)
-    return values.reshape(group.n // _WARP, tile.rows, tile.columns)
+    return values.reshape(group.n // WARP, tile.rows, tile.columns)
 
 
 def multiply_tiles(
@@ -139,7 +132,7 @@ def multiply_tiles(
     *start: Lanes,
 ) -> tuple[Lanes, ...]:
     """Returns A B + C; `site.extra` is (tile of A, of B, of C, of D, saturated)."""
-    _whole(group, site)
+    require_warps(group, site)
     a_tile, b_tile, c_tile, d_tile, saturated = site.extra
     a, b = _matrix(group, a_tile, left), _matrix(group, b_tile, right)
     if b_tile.flipped:
@@ -191,7 +184,7 @@ def _tile(b: "BlockEmitter", shape: str, matrix: str, type: str, layout: str = "
     # Sub-byte columns of B lie along k: the fragment is kept as its transpose.
     if below and matrix == "b":
         return Tile(columns, rows, type, False, bits, flipped=True)
-    copies = 8 * _WARP * 32 // (rows * columns * 16) if matrix in "ab" and type == "f16" else 1
+    copies = 8 * WARP * 32 // (rows * columns * 16) if matrix in "ab" and type == "f16" else 1
     return Tile(rows, columns, type, layout == "col", bits, copies)
 
 
