@@ -350,7 +350,7 @@ class BlockEmitter:
         `targets` are destinations with the dtype code that the function returns for each; a code
         must be as wide as its register.
         """
-        into = [(self._destination(target), code) for target, code in targets]
+        into = [(self._destination(target, code), code) for target, code in targets]
         name = self.use(function)
         if self.guard is None:
             expression = f"{name}({', '.join(['g', site, *operands])})"
@@ -368,12 +368,15 @@ class BlockEmitter:
             if register is not None:
                 self.put(register, Value(code, result))
 
-    def _destination(self, target: Operand) -> Register | None:
-        """Returns a destination register, None for `_`."""
+    def _destination(self, target: Operand, code: str) -> Register | None:
+        """Returns a destination register of the size of a dtype, None for `_`."""
         if isinstance(target, Name) and target.text == "_":
             return None
         if not isinstance(target, Register):
             raise self.error(f"expects a register as its destination, got {shown(target)}")
+        need = 1 if code == "?" else 8 * int(code[1:])
+        if BITS[target.type] != need:
+            raise self.error(f"expects {need}-bit registers, got .{target.type} {target}")
         return target
 
     def _former(self, register: Register | None, code: str) -> str:

@@ -38,6 +38,8 @@ def test_mutated_texts_load_or_are_refused(seed: int) -> None:
         ".version 8." + "9" * 5000,
         ".entry k() { " + "{" * 300 + "ret; " + "}" * 300 + " }",
         ".entry k() { .global .u32 g; st.global.u32 [g], 0; }",
+        ".entry k() { .shared .b64 m; .reg .pred p; mbarrier.arrive.shared.b64 p, [m]; }",
+        ".entry k() { .shared .b64 m; .reg .b64 d; atom.shared.add.u32 d, [m], 1; }",
     ],
     ids=lambda text: text[:45],
 )
