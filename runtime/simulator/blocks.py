@@ -1,6 +1,7 @@
 """Cuts a function body into blocks and finds which registers live across them."""
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from .errors import PTXError
 from .syntax import Function, Guard, Immediate, Instruction, Label, Name, Operand, Register, Vector
@@ -146,6 +147,7 @@ def cut(function: Function) -> list[Block]:
     return blocks
 
 
+@lru_cache(maxsize=1024)
 def _is_strong(opcode: str) -> bool:
     """Says whether an instruction reads what other CTAs may write meanwhile."""
     head, *parts = opcode.split(".")

@@ -1,12 +1,14 @@
 """Reads tokens one after the other."""
 
 import struct
+from functools import lru_cache
 
 from .errors import PTXError
 from .lexer import Source
 from .syntax import Immediate
 
 _MOST_BITS = 128
+_BINARY = frozenset({"+", "-", "*", "<<"})
 
 
 class Cursor:
@@ -68,6 +70,11 @@ class Cursor:
 
     def integer(self) -> int:
         """Returns an integer constant expression of unary and + - * operators."""
+        number = literal(self.tokens[self.index])
+        if number is not None and number.kind == "int":
+            if self.tokens[self.index + 1] not in _BINARY:
+                self.index += 1
+                return number.value
         value = self._factor()
         while self.peek() in ("+", "-"):
             sign = 1 if self.next() == "+" else -1
@@ -125,6 +132,7 @@ class Cursor:
         self.expect(";")
 
 
+@lru_cache(maxsize=1024)
 def literal(token: str) -> Immediate | None:
     """
     Returns the constant that one token stands for, or None (PTX ISA, "Constants").

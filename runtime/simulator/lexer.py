@@ -5,25 +5,21 @@ from bisect import bisect_right
 
 from .errors import PTXError
 
-# A token is text alone; its first character says what it is. The last alternative catches what
-# no token begins with.
+# A token is text alone; its first character says what it is. Group 2 catches what no token begins
+# with.
 _TOKEN = re.compile(
     r"""(?:\s+|//[^\n]*|/\*[\s\S]*?\*/)*
-    ( [%$_A-Za-z][\w$]*(?:(?:\.|::)[\w$]+)*                     # name, register, opcode
+    (?: ( [%$_A-Za-z][\w$]*(?:(?:\.|::)[\w$]+)*                     # name, register, opcode
     | \.[A-Za-z_][\w$]*(?:(?:\.|::)[\w$]+)*                     # directive
     | 0[fF][0-9A-Fa-f]{8}(?![\w.]) | 0[dD][0-9A-Fa-f]{16}(?![\w.])
     | 0[xX][0-9A-Fa-f]+U?(?![\w.]) | 0[bB][01]+U?(?![\w.])
     | (?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?(?!\w) | \d+[eE][+-]?\d+(?!\w) | \d+U?(?!\w)
     | "(?:[^"\\\n]|\\.)*"
     | <<|>>|==|!=|<=|>=|&&|\|\|
-    | [{}()\[\],;:=<>|@!+\-*/%~&^?]
+    | [{}()\[\],;:=<>|@!+\-*%~&^?] | /(?!\*)
     | \Z
-    | [\s\S]
-    )""",
+    ) | ([\s\S]) )""",
     re.VERBOSE | re.ASCII,
-)
-_STARTS = frozenset(
-    '%$_.0123456789"{}()[],;:=<>|@!+-*/~&^?abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ'
 )
 
 
@@ -50,32 +46,22 @@ def tokenise(source: Source) -> tuple[list[str], list[int]]:
 
     Raises PTXError at a character that begins no token, and at a malformed number or string.
     """
-    tokens: list[str] = []
-    positions: list[int] = []
-    for match in _TOKEN.finditer(source.text):
-        token = match.group(1)
-        tokens.append(token)
-        positions.append(match.start(1))
-        if not token:
-            break
-        if len(token) == 1 and (token not in _STARTS or token in '"/0123456789'):
-            _check(source, token, match.start(1))
-    tokens.append("")
-    positions.append(len(source.text))
-    return tokens, positions
+    matches = list(_TOKEN.finditer(source.text))
+    tokens: list[str] = [match[1] for match in matches]
+    if None in tokens:
+        raise _problem(source, matches[tokens.index(None)].start(2))
+    positions = [match.start(1) for match in matches]
+    del tokens[tokens.index("") :], positions[len(tokens) :]
+    return [*tokens, "", ""], [*positions, len(source.text), len(source.text)]
 
 
-def _check(source: Source, token: str, position: int) -> None:
-    """Raises where a single character stands for something malformed."""
-    following = source.text[position + 1 : position + 2]
-    if token == '"':
-        raise source.error("this string has no end on its line", position)
-    if token.isdigit():
-        if following.isalnum() or following in ("_", "."):
-            raise source.error("malformed number", position)
-        return
-    if token == "/":
-        if following == "*":
-            raise source.error("this comment has no end", position)
-        return
-    raise source.error(f"unexpected character {token!r}", position)
+def _problem(source: Source, position: int) -> PTXError:
+    """Returns the error for a character that begins no token."""
+    character = source.text[position]
+    if character == '"':
+        return source.error("this string has no end on its line", position)
+    if character in "0123456789":
+        return source.error("malformed number", position)
+    if character == "/":
+        return source.error("this comment has no end", position)
+    return source.error(f"unexpected character {character!r}", position)
