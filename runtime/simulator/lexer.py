@@ -46,13 +46,18 @@ def tokenise(source: Source) -> tuple[list[str], list[int]]:
 
     Raises PTXError at a character that begins no token, and at a malformed number or string.
     """
-    matches = list(_TOKEN.finditer(source.text))
-    tokens: list[str] = [match[1] for match in matches]
-    if None in tokens:
-        raise _problem(source, matches[tokens.index(None)].start(2))
-    positions = [match.start(1) for match in matches]
-    del tokens[tokens.index("") :], positions[len(tokens) :]
-    return [*tokens, "", ""], [*positions, len(source.text), len(source.text)]
+    tokens: list[str] = []
+    positions: list[int] = []
+    for match in _TOKEN.finditer(source.text):
+        token: str | None = match[1]
+        if token is None:
+            raise _problem(source, match.start(2))
+        tokens.append(token)
+        positions.append(match.start(1))
+    while tokens[-2:] != ["", ""]:  # the end may match once more
+        tokens.append("")
+        positions.append(len(source.text))
+    return tokens, positions
 
 
 def _problem(source: Source, position: int) -> PTXError:
