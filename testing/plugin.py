@@ -101,6 +101,14 @@ def make_device(node: "pytest.Item", seed: int | None) -> "RecordingDevice":
         raise pytest.UsageError(f"{node.nodeid}: {error}") from None
 
 
+def _failures(device: "RecordingDevice | None") -> str:
+    """Returns what a device's launches have found, once."""
+    text = "" if device is None else device.failures()
+    if device is not None and text:
+        device.launches.clear()
+    return text
+
+
 def _make_fixtures() -> object:
     """Returns the plug-in with the fixtures; only pytest's own process comes here."""
     import pytest
@@ -123,9 +131,8 @@ def _make_fixtures() -> object:
             node: Any = request.node  # pyright: ignore[reportUnknownMemberType]
             device = devices[node.nodeid] = make_device(node, simulator_seed)
             yield device
-            if devices.pop(node.nodeid, None) is not None:  # the test has not run
-                return
-            if device.launches and (text := device.failures()):
+            run = devices.pop(node.nodeid, None) is None
+            if run and device.launches and (text := device.failures()):
                 pytest.fail(text, pytrace=False)
 
         @pytest.hookimpl(wrapper=True)
@@ -134,14 +141,10 @@ def _make_fixtures() -> object:
             try:
                 result = yield
             except BaseException:
-                device = devices.pop(item.nodeid, None)
-                if device is not None and (text := device.failures()):
+                if text := _failures(devices.pop(item.nodeid, None)):
                     item.add_report_section("call", "simulator", text)
-                    device.launches.clear()
                 raise
-            device = devices.pop(item.nodeid, None)
-            if device is not None and (text := device.failures()):
-                device.launches.clear()
+            if text := _failures(devices.pop(item.nodeid, None)):
                 pytest.fail(text, pytrace=False)
             return result
 

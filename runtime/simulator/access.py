@@ -28,13 +28,18 @@ class Hit:
         self.limit = allocation.size - size
         self.low = size - 1
         self.shift = np.uint64(size.bit_length() - 1)
-        single = site.count == 1 and site.dtype is not None
-        self.view = allocation.view(np.dtype(site.dtype).str[1:] if single else _code(size))
+        self.view = allocation.view(_code_of(site))
 
 
 def _code(size: int) -> str:
     """Returns the dtype code of an element of 1 to 16 bytes."""
     return "c16" if size == 16 else f"u{size}"
+
+
+def _code_of(site: "Site") -> str:
+    """Returns the dtype code of what an access takes as one element of a view."""
+    single = site.count == 1 and site.dtype is not None
+    return np.dtype(site.dtype).str[1:] if single else _code(site.size)
 
 
 def _range(values: Lanes) -> tuple[int, int]:
@@ -185,27 +190,19 @@ def window_index(
     """
     size = site.size
     if site.offset:
-        kind = address.dtype.type
-        address = address + kind(
-            site.offset & (_MASK64 if address.itemsize == 8 else _MASK64 >> 32)
-        )
+        mask = _MASK64 if address.itemsize == 8 else _MASK64 >> 32
+        address = address + address.dtype.type(site.offset & mask)
     top, bits = _range(address) if address.size else (0, 0)
     shift = size.bit_length() - 1
     if top > window.limit - size or bits & (size - 1):
-        found = None
-        if is_distributed(site, top) and not bits & (size - 1):
-            found = cluster_index(group, site, window, address)
-        if found is None:
-            raise _window_fault(group, site, window, address)
-        index: Lanes = found >> shift
+        index: Lanes = _elsewhere(group, site, window, address, top, bits) >> shift
     else:
         row = group.row(window, shift)
         index = address >> address.dtype.type(shift)
         index = index.astype(np.int64) if row is None else index + row
     if write and not window.writable:
         raise group.fault(site, "read-only", f"a store to .{window.space} memory")
-    single = site.count == 1 and site.dtype is not None
-    code = np.dtype(site.dtype).str[1:] if single else _code(size)
+    code = _code_of(site)
     if index.dtype != np.int64:
         index = index.astype(np.int64)
     if window.written is not None and mark:
@@ -214,6 +211,22 @@ def window_index(
         stored = None if value is None else Stored(window.view(code), index, value)
         window.races.access(group, site, index, write, not mark, stored)
     return window.view(code), index
+
+
+def _elsewhere(
+    group: "Group", site: "Site", window: Window, address: Lanes, top: int, bits: int
+) -> Any:
+    """
+    Returns the bytes of shared memory where another CTA of the cluster may have been meant.
+
+    `top` is the largest address and `bits` are those set in any. Raises SimulationError else.
+    """
+    found = None
+    if is_distributed(site, top) and not bits & (site.size - 1):
+        found = cluster_index(group, site, window, address)
+    if found is None:
+        raise _window_fault(group, site, window, address)
+    return found
 
 
 def _track(group: "Group", site: "Site", window: Window, index: Lanes, write: bool) -> None:

@@ -33,8 +33,7 @@ def compile_function(
         raise _together(problems)
     reads = [_bits(emitter.inputs) for emitter in emitters]
     writes = [_bits(emitter.values.keys() - emitter.inputs_only) for emitter in emitters]
-    live_in, live_out = liveness(blocks, reads, writes)
-    del live_in
+    _, live_out = liveness(blocks, reads, writes)
     lines: list[str] = []
     for emitter in emitters:
         lines += emitter.finish(live_out[emitter.block.index])

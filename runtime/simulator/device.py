@@ -161,9 +161,7 @@ class Kernel:
         launch = self._launch(grid, block, cluster, args, shared_bytes, observer, perturb)
         launch.max_steps, launch.seed = max_steps, seed
         launch.truncation = _truncation(accumulate, self._module.syntax)
-        check_shape(launch)
-        # Imported here, as the compiler is: nothing runs without having been loaded.
-        from .execution import run
+        from .execution import run  # imported here as the compiler is
 
         report = run(launch)
         report.findings = (*self._hazards(), *report.findings)
@@ -189,9 +187,9 @@ class Kernel:
         observer: Any,
         perturb: int | None,
     ) -> Launch:
-        """Returns a launch; raises LaunchError for extents and arguments that don't fit."""
+        """Returns a launch; raises LaunchError for what doesn't fit the kernel or a GPU."""
         device, function = self._module.device, self.program.function
-        return Launch(
+        launch = Launch(
             self._variant(observer, perturb is not None),
             device.memory,
             place_grid(extents("grid", grid, MAX_GRID), cluster, function),
@@ -203,6 +201,8 @@ class Kernel:
             perturb=perturb or 0,
             observer=observer,
         )
+        check_shape(launch)
+        return launch
 
     def _hazards(self) -> tuple[Finding, ...]:
         """Returns what the text alone shows; it is looked for at the first launch."""

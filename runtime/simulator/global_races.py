@@ -128,8 +128,8 @@ class GlobalRaces:
         marks = self._marks_of(machine)[lanes] | (self.sites.number(site) << SITE_AT)
         where = (self, machine, site, allocation, shadow)
         last = shadow.writes[index]
+        same = None if stored is None else (stored, each)
         if not unchanged and last.any():
-            same = None if stored is None else (stored, each)
             self._compare(where, lanes, index, last, True, same)
         if not write:
             _remember(shadow, index, marks, self.warps)
@@ -139,11 +139,7 @@ class GlobalRaces:
                 self._compare(where, lanes, index, former, False, None)
         shadow.writes[index] = marks
         if not site.operation:
-            bad = np.flatnonzero(GLOBAL.agent(shadow.writes[index] ^ marks))
-            if bad.size and stored is not None:
-                bad = bad[~stored.agrees(np.arange(index.size) // each, index)[bad]]
-            if bad.size:
-                report_race(where, lanes[bad], index[bad], shadow.writes[index[bad]], True)
+            _compare_at_once(where, lanes, index, marks, same)
 
     def _marks_of(self, machine: "Machine") -> Array:
         """Returns the mark of each lane of a batch at its present time."""
@@ -191,6 +187,17 @@ class GlobalRaces:
     def fence(self, machine: "Machine", lanes: Array) -> None:
         """Takes a fence at gpu scope by some lanes."""
         machine.clocks.foreign.fence(lanes)
+
+
+def _compare_at_once(where: Any, lanes: Array, index: Array, marks: Array, same: Any) -> None:
+    """Reports lanes of other warps that have just written to one place by one instruction."""
+    written = where[4].writes
+    bad = np.flatnonzero(GLOBAL.agent(written[index] ^ marks))
+    if bad.size and same is not None:
+        stored, each = same
+        bad = bad[~stored.agrees(np.arange(index.size) // each, index)[bad]]
+    if bad.size:
+        report_race(where, lanes[bad], index[bad], written[index[bad]], True)
 
 
 def _remember(shadow: Shadow, index: Array, marks: Array, warps: int) -> None:

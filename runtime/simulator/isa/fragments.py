@@ -259,10 +259,8 @@ def multiply(
     warps = group.n // WARP
     model = group.machine.launch.truncation
     if model is not None and form.total == "f32":
-        held = np.stack([lanes_of(group, former) for former in start])
-        held = held.reshape(tiles, form.halves, 2, warps, 8, 4).transpose(3, 1, 4, 0, 5, 2)
-        held = held.reshape(warps, 8 * form.halves, -1)
         kinds, shared = (form.left, form.right), np.repeat(b, repeat, axis=0)
+        held = _held(group, start, tiles, form.halves)
         product = accumulate(model, kinds, a, shared, held, steps)
         start = (np.float32(0),) * len(start)  # it is in the sums
     else:
@@ -279,6 +277,14 @@ def multiply(
                 np.add(row, former, out=row)
         return list(rows)
     return _halves(group, rows, start)
+
+
+def _held(group: "Group", start: tuple[Lanes, ...], tiles: int, halves: int) -> Array:
+    """Returns the f32 registers of C as [warps, rows, columns], tile after tile."""
+    held = np.stack([lanes_of(group, former) for former in start])
+    warps = group.n // WARP
+    held = held.reshape(tiles, halves, 2, warps, 8, 4).transpose(3, 1, 4, 0, 5, 2)
+    return held.reshape(warps, 8 * halves, -1)
 
 
 def integers(rows: Array, start: tuple[Lanes, ...], saturated: bool) -> list[Array]:

@@ -55,15 +55,15 @@ def test_an_address_beyond_64_bits_wraps() -> None:
     assert held == (module.symbols["b"] + 99999999999999999999) % 2**64
 
 
-@pytest.mark.parametrize("options", [{}, {"profile": True}], ids=["plain", "profiled"])
-def test_the_offset_of_an_address_wraps(options: dict[str, bool]) -> None:
+@pytest.mark.parametrize("profile", [False, True], ids=["plain", "profiled"])
+def test_the_offset_of_an_address_wraps(profile: bool) -> None:
     body = """.reg .b64 d; .reg .b32 r; ld.param.u64 d, [p]; add.u64 d, d, 0x8000000000000000;
     ld.global.u32 r, [d+9223372036854775812]; sub.u64 d, d, 0x8000000000000000;
     st.global.u32 [d+18446744073709551624], r; ret;"""
     device = simulator.Device()
     out = device.array(np.array([1, 2, 3], "u4"))
     kernel = device.load(f"{HEADER}.entry k(.param .u64 p) {{ {body} }}")["k"]
-    kernel.launch(1, 1, [out], **options)
+    kernel.launch(1, 1, [out], profile=profile)
     assert out.numpy().tolist() == [1, 2, 2]
 
 

@@ -1,7 +1,9 @@
 """What LLVM prints for the operations, types and intrinsics of NVPTX loads."""
 
 import re
-from typing import Any
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -122,73 +124,91 @@ def conversions() -> dict[str, str]:
     return found
 
 
-def intrinsics() -> dict[str, str]:
-    """Returns kernels of NVVM's intrinsics."""
-    rows: list[tuple[str, str, list[str], list[str]]] = []
+# Name, result, types of the operands in registers, further operands.
+Row: TypeAlias = tuple[str, str, list[str], list[str]]
+
+
+def _rounded() -> Iterator[Row]:
+    """Yields arithmetic and conversions with a rounding mode, and approximations."""
     for mode in ("rn", "rz", "rm", "rp"):
         for kind, type in (("f", "float"), ("ftz.f", "float"), ("d", "double")):
             for op in ("add", "mul", "div", "fma", "rcp", "sqrt"):
                 count = {"fma": 3, "rcp": 1, "sqrt": 1}.get(op, 2)
-                rows.append((f"nvvm.{op}.{mode}.{kind}", type, [type] * count, []))
+                yield (f"nvvm.{op}.{mode}.{kind}", type, [type] * count, [])
         for to in ("i", "ui", "ll", "ull"):
             result = "i64" if "ll" in to else "i32"
             for source, type in (("f", "float"), ("d", "double")):
-                rows.append((f"nvvm.{source}2{to}.{mode}", result, [type], []))
-                rows.append((f"nvvm.{to}2{source}.{mode}", type, [result], []))
-        rows.append((f"nvvm.d2f.{mode}.ftz", "float", ["double"], []))
+                yield (f"nvvm.{source}2{to}.{mode}", result, [type], [])
+                yield (f"nvvm.{to}2{source}.{mode}", type, [result], [])
+        yield (f"nvvm.d2f.{mode}.ftz", "float", ["double"], [])
     for op in ("ex2.approx", "lg2.approx", "sin.approx", "cos.approx", "rcp.approx.ftz",
                "rsqrt.approx", "sqrt.approx"):  # fmt: skip
-        rows.append((f"nvvm.{op}.f", "float", ["float"], []))
-    rows.append(("nvvm.rcp.approx.ftz.d", "double", ["double"], []))
-    rows.append(("nvvm.rsqrt.approx.d", "double", ["double"], []))
-    rows.append(("nvvm.ex2.approx.f16x2", "<2 x half>", ["<2 x half>"], []))
+        yield (f"nvvm.{op}.f", "float", ["float"], [])
+    yield ("nvvm.rcp.approx.ftz.d", "double", ["double"], [])
+    yield ("nvvm.rsqrt.approx.d", "double", ["double"], [])
+    yield ("nvvm.ex2.approx.f16x2", "<2 x half>", ["<2 x half>"], [])
+
+
+def _extrema() -> Iterator[Row]:
+    """Yields minima and maxima."""
     for op in ("fmin", "fmax"):
         for flags in ("", ".ftz", ".nan", ".ftz.nan", ".xorsign.abs", ".ftz.nan.xorsign.abs"):
             for kind, type in (("f", "float"), ("f16", "half"), ("f16x2", "<2 x half>")):
-                rows.append((f"nvvm.{op}{flags}.{kind}", type, [type] * 2, []))
+                yield (f"nvvm.{op}{flags}.{kind}", type, [type] * 2, [])
         for flags in ("", ".nan", ".xorsign.abs", ".nan.xorsign.abs"):
             for kind, type in (("bf16", "bfloat"), ("bf16x2", "<2 x bfloat>")):
-                rows.append((f"nvvm.{op}{flags}.{kind}", type, [type] * 2, []))
+                yield (f"nvvm.{op}{flags}.{kind}", type, [type] * 2, [])
+
+
+def _small_floats() -> Iterator[Row]:
+    """Yields arithmetic and conversions of types of 16 bits and fewer."""
     for flags in ("", ".ftz", ".sat", ".ftz.sat", ".relu", ".ftz.relu"):
-        rows.append((f"nvvm.fma.rn{flags}.f16", "half", ["half"] * 3, []))
-        rows.append((f"nvvm.fma.rn{flags}.f16x2", "<2 x half>", ["<2 x half>"] * 3, []))
+        yield (f"nvvm.fma.rn{flags}.f16", "half", ["half"] * 3, [])
+        yield (f"nvvm.fma.rn{flags}.f16x2", "<2 x half>", ["<2 x half>"] * 3, [])
     for flags in ("", ".relu"):
-        rows.append((f"nvvm.fma.rn{flags}.bf16x2", "<2 x bfloat>", ["<2 x bfloat>"] * 3, []))
+        yield (f"nvvm.fma.rn{flags}.bf16x2", "<2 x bfloat>", ["<2 x bfloat>"] * 3, [])
         for mode in ("rn", "rz"):
             two = ["float"] * 2
-            rows.append((f"nvvm.ff2bf16x2.{mode}{flags}", "<2 x bfloat>", two, []))
-            rows.append((f"nvvm.ff2f16x2.{mode}{flags}", "<2 x half>", two, []))
-            rows.append((f"nvvm.f2bf16.{mode}{flags}", "bfloat", ["float"], []))
+            yield (f"nvvm.ff2bf16x2.{mode}{flags}", "<2 x bfloat>", two, [])
+            yield (f"nvvm.ff2f16x2.{mode}{flags}", "<2 x half>", two, [])
+            yield (f"nvvm.f2bf16.{mode}{flags}", "bfloat", ["float"], [])
         for kind in ("e4m3x2", "e5m2x2"):
-            rows.append((f"nvvm.ff.to.{kind}.rn{flags}", "i16", ["float"] * 2, []))
-            rows.append((f"nvvm.f16x2.to.{kind}.rn{flags}", "i16", ["<2 x half>"], []))
-            rows.append((f"nvvm.{kind}.to.f16x2.rn{flags}", "<2 x half>", ["i16"], []))
-    rows.append(("nvvm.f2tf32.rna", "i32", ["float"], []))
+            yield (f"nvvm.ff.to.{kind}.rn{flags}", "i16", ["float"] * 2, [])
+            yield (f"nvvm.f16x2.to.{kind}.rn{flags}", "i16", ["<2 x half>"], [])
+            yield (f"nvvm.{kind}.to.f16x2.rn{flags}", "<2 x half>", ["i16"], [])
+    yield ("nvvm.f2tf32.rna", "i32", ["float"], [])
+
+
+def _integers() -> Iterator[Row]:
+    """Yields integers, and what a warp does together."""
     for op in ("mulhi.i", "mulhi.ui", "mul24.i", "mul24.ui"):
-        rows.append((f"nvvm.{op}", "i32", ["i32"] * 2, []))
+        yield (f"nvvm.{op}", "i32", ["i32"] * 2, [])
     for op in ("mulhi.ll", "mulhi.ull"):
-        rows.append((f"nvvm.{op}", "i64", ["i64"] * 2, []))
+        yield (f"nvvm.{op}", "i64", ["i64"] * 2, [])
     for op in ("sad.i", "sad.ui", "prmt", "fns"):
-        rows.append((f"nvvm.{op}", "i32", ["i32"] * 3, []))
+        yield (f"nvvm.{op}", "i32", ["i32"] * 3, [])
     for op in ("prmt.f4e", "prmt.b4e"):
-        rows.append((f"nvvm.{op}", "i32", ["i32"] * 3, []))
+        yield (f"nvvm.{op}", "i32", ["i32"] * 3, [])
     for op in ("idp4a.s.s", "idp4a.u.s"):
-        rows.append((f"nvvm.{op}", "i32", ["i32"] * 3, []))
-    rows.append(("nvvm.idp2a.u.u", "i32", ["i32"] * 2, ["i1 true", "i32 7"]))
+        yield (f"nvvm.{op}", "i32", ["i32"] * 3, [])
+    yield ("nvvm.idp2a.u.u", "i32", ["i32"] * 2, ["i1 true", "i32 7"])
     for op in ("fshl", "fshr"):
-        rows.append((f"{op}.i32", "i32", ["i32"] * 3, []))
+        yield (f"{op}.i32", "i32", ["i32"] * 3, [])
     for op in ("bmsk.clamp", "bmsk.wrap"):
-        rows.append((f"nvvm.{op}", "i32", ["i32"] * 2, []))
+        yield (f"nvvm.{op}", "i32", ["i32"] * 2, [])
     for mode in ("up", "down", "bfly", "idx"):
-        rows.append(
-            (f"nvvm.shfl.sync.{mode}.i32", "i32", [], ["i32 -1", "i32 5", "i32 1", "i32 31"])
-        )
+        yield (f"nvvm.shfl.sync.{mode}.i32", "i32", [], ["i32 -1", "i32 5", "i32 1", "i32 31"])
     for op in ("add", "min", "max", "umin", "umax", "and", "or", "xor"):
-        rows.append((f"nvvm.redux.sync.{op}", "i32", ["i32"], ["i32 -1"]))
+        yield (f"nvvm.redux.sync.{op}", "i32", ["i32"], ["i32 -1"])
     for op in ("popc", "and", "or"):
-        rows.append((f"nvvm.barrier0.{op}", "i32", ["i32"], []))
+        yield (f"nvvm.barrier0.{op}", "i32", ["i32"], [])
     for space in ("const", "global", "local", "shared"):
-        rows.append((f"nvvm.isspacep.{space}", "i1", ["ptr"], []))
+        yield (f"nvvm.isspacep.{space}", "i1", ["ptr"], [])
+
+
+def intrinsics() -> dict[str, str]:
+    """Returns kernels of NVVM's intrinsics."""
+    rows = chain(_rounded(), _extrema(), _small_floats(), _integers())
     return {name: intrinsic(name, result, types, *rest) for name, result, types, rest in rows}
 
 

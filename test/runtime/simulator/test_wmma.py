@@ -101,11 +101,7 @@ def test_wmma_multiplies_matrices_in_memory(
     assert (got[:m, :n].astype("f8") == want).all()
 
 
-def test_small_integers_and_bits_multiply_exactly() -> None:
-    generator = np.random.default_rng(3)
-    a, b = (generator.integers(0, 1 << 32, (8, 4), dtype="u4") for _ in range(2))
-    start = generator.integers(-99, 99, (8, 8), dtype="i4")
-    text = """.version 8.0
+SMALL = """.version 8.0
 .target sm_80
 .address_size 64
 .visible .entry k(.param .u64 x, .param .u64 y, .param .u64 z, .param .u64 v) {
@@ -117,31 +113,42 @@ def test_small_integers_and_bits_multiply_exactly() -> None:
     MULTIPLY {%r4, %r5}, {%r0}, {%r1}, {%r2, %r3};
     wmma.store.d.sync.aligned.row.SHAPE.s32 [%d3], {%r4, %r5}; ret;
 }"""
-    nibbles = [
-        np.stack([m.view("u1") & 15, m.view("u1") >> 4], -1).reshape(8, 32).astype("i8")
-        for m in (a, b)
-    ]
-    signed = nibbles[0] - 16 * (nibbles[0] > 7)
-    bits = [np.unpackbits(m.view("u1"), axis=-1).reshape(8, 128).astype("i8") for m in (a, b)]
-    head = "sync.aligned.row.col"
-    cases = {
-        ("m8n8k32", "s4", f"wmma.mma.{head}.m8n8k32.s32.s4.s4.s32"): None,
-        ("m8n8k32", "u4", f"wmma.mma.{head}.m8n8k32.s32.u4.u4.s32.satfinite"): nibbles[0]
-        @ nibbles[1].T,
-        ("m8n8k128", "b1", f"wmma.mma.xor.popc.{head}.m8n8k128.s32.b1.b1.s32"): (
-            bits[0][:, None] ^ bits[1][None]
-        ).sum(-1),
-        ("m8n8k128", "b1", f"wmma.mma.and.popc.{head}.m8n8k128.s32.b1.b1.s32"): bits[0] @ bits[1].T,
-    }
-    for (shape, kind, operation), product in cases.items():
-        if product is None:
-            product = signed @ (nibbles[1] - 16 * (nibbles[1] > 7)).T
-        device = simulator.Device("all")
-        out = device.empty((8, 8), "i32")
-        module = text.replace("SHAPE", shape).replace("TYPE", kind).replace("MULTIPLY", operation)
-        arguments = [device.array(a), device.array(b), device.array(start), out]
-        device.load(module)["k"].launch(1, 32, arguments)
-        assert (out.numpy() == product + start).all(), operation
+
+
+def nibbles(rows: Any, signed: bool) -> Any:
+    """Returns the 4-bit integers of rows of bytes, the lower half of each byte first."""
+    parts = np.stack([rows & 15, rows >> 4], -1).reshape(rows.shape[0], -1).astype("i8")
+    return parts - 16 * (parts > 7) if signed else parts
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "operation", "suffix"),
+    [
+        ("m8n8k32", "s4", "", ".s32.s4.s4.s32"),
+        ("m8n8k32", "u4", "", ".s32.u4.u4.s32.satfinite"),
+        ("m8n8k128", "b1", "xor.popc.", ".s32.b1.b1.s32"),
+        ("m8n8k128", "b1", "and.popc.", ".s32.b1.b1.s32"),
+    ],
+    ids=["s4", "u4", "xor", "and"],
+)
+def test_small_integers_and_bits_multiply_exactly(
+    shape: str, kind: str, operation: str, suffix: str
+) -> None:
+    generator = np.random.default_rng(3)
+    a, b = (generator.integers(0, 1 << 32, (8, 4), dtype="u4") for _ in range(2))
+    start = generator.integers(-99, 99, (8, 8), dtype="i4")
+    if kind == "b1":
+        x, y = (np.unpackbits(m.view("u1"), axis=-1).astype("i8") for m in (a, b))
+    else:
+        x, y = (nibbles(m.view("u1"), kind == "s4") for m in (a, b))
+    product = (x[:, None] ^ y).sum(-1) if operation == "xor.popc." else x @ y.T
+    multiply = f"wmma.mma.{operation}sync.aligned.row.col.{shape}{suffix}"
+    device = simulator.Device("all")
+    out = device.empty((8, 8), "i32")
+    text = SMALL.replace("SHAPE", shape).replace("TYPE", kind).replace("MULTIPLY", multiply)
+    arguments = [device.array(a), device.array(b), device.array(start), out]
+    device.load(text)["k"].launch(1, 32, arguments)
+    assert (out.numpy() == product + start).all()
 
 
 def test_wmma_adds_elementwise_work_on_fragments() -> None:
