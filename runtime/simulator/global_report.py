@@ -2,9 +2,7 @@
 
 from typing import Any
 
-import numpy as np
-
-from .marks import GLOBAL, add_finding, finding_of, numbers_of, place_of
+from .marks import GLOBAL, add_finding, finding_of, pairs_of, place_of
 from .scalars import Array
 
 
@@ -14,13 +12,8 @@ def report_race(where: Any, lanes: Array, index: Array, last: Array, wrote: bool
 
     `where` is (races, machine, site, allocation, shadow), `index` counts the shadow's units.
     """
-    numbers = numbers_of(last)
     races, machine, site, _, _ = where
-    for number in np.unique(numbers):
-        chosen = np.flatnonzero(numbers == number)
-        first = int(chosen[0])
-        other = races.sites.of(int(last[first]))
-        concerned, unit, mark = lanes[chosen], int(index[first]), int(last[first])
+    for other, concerned, unit, mark in pairs_of(races.sites, lanes, index, last):
 
         def make(other: Any = other, lanes: Array = concerned, at: Any = (unit, mark)) -> Any:
             return _race(where, other, lanes, at, wrote)

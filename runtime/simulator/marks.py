@@ -6,6 +6,7 @@ instruction (14 bits), the agent, a flag for what async proxies may read, the ti
 and on top a flag for what has to be looked at however old it is. Zero stands for no access.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,22 @@ class Sites:
 def numbers_of(marks: Array) -> Array:
     """Returns the numbers of the sites of marks."""
     return (marks >> SITE_AT) & (_SITES - 1)
+
+
+def pairs_of(
+    sites: Sites, lanes: Array, units: Array, last: Array
+) -> "Iterator[tuple[Site, Array, int, int]]":
+    """
+    Yields each earlier instruction that lanes met.
+
+    `last` holds the marks that the lanes met at the units of a shadow. With the site of an
+    instruction come its lanes, and the first unit and mark of them.
+    """
+    numbers = numbers_of(last)
+    for number in np.unique(numbers):
+        chosen = np.flatnonzero(numbers == number)
+        first = int(chosen[0])
+        yield sites.of(int(last[first])), lanes[chosen], int(units[first]), int(last[first])
 
 
 def place_of(machine: "Machine", site: "Site", ctaid: Any, tid: Any) -> Place:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .errors import Place
-from .marks import SHARED, add_finding, finding_of, numbers_of, place_of
+from .marks import SHARED, add_finding, finding_of, pairs_of, place_of
 from .program import Site
 from .scalars import Array
 
@@ -18,7 +18,7 @@ def report_race(
     races: Any, site: Site, lanes: Array, units: Array, last: Array, wrote: bool
 ) -> None:
     """Adds a finding for each earlier instruction that the lanes race with."""
-    for other, concerned, unit, mark in _pairs(races, lanes, units, last):
+    for other, concerned, unit, mark in pairs_of(races.sites, lanes, units, last):
         add_finding(
             races.machine,
             "race",
@@ -30,7 +30,7 @@ def report_race(
 
 def report_proxy(races: Any, site: Site, lanes: Array, units: Array, last: Array) -> None:
     """Adds a finding for each write that an engine may not see yet, for want of a proxy fence."""
-    for other, concerned, unit, mark in _pairs(races, lanes, units, last):
+    for other, concerned, unit, mark in pairs_of(races.sites, lanes, units, last):
         add_finding(
             races.machine,
             "proxy",
@@ -59,15 +59,6 @@ def report_exit(races: Any, cta: int, unit: int, mark: int) -> None:
         )
 
     add_finding(machine, "use-after-free", site, site, make)
-
-
-def _pairs(races: Any, lanes: Array, units: Array, last: Array) -> Any:
-    """Yields other site, lanes, first unit and first mark of each earlier instruction."""
-    numbers = numbers_of(last)
-    for number in np.unique(numbers):
-        chosen = np.flatnonzero(numbers == number)
-        first = int(chosen[0])
-        yield races.sites.of(int(last[first])), lanes[chosen], int(units[first]), int(last[first])
 
 
 def _address(races: Any, unit: int) -> int:
