@@ -1,6 +1,7 @@
 """Scripts of one thread over one mbarrier: what each operation tells of its state."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -44,57 +45,75 @@ def variants() -> Iterator[Variant]:
         yield _of(number, count, steps)
 
 
+@dataclass
+class _Barrier:
+    """What an mbarrier holds while its thread runs a script."""
+
+    expected: int
+    pending: int
+    bytes: int = 0
+    phase: int = 0
+    token: int = -9  # the phase of the last arrival
+
+    def take(self, step: Step) -> None:
+        """Runs a step."""
+        if step.what in ("parity", "try", "token"):
+            return
+        if step.what == "complete":
+            self.bytes -= step.value
+        elif step.what in ("expect", "promise"):
+            self.bytes += step.value
+        if step.what not in ("promise", "complete"):
+            self.token = self.phase
+            self.pending -= 1 if step.what == "expect" else step.value
+            self.expected -= step.what == "drop"
+        if not self.pending and not self.bytes:
+            self.phase, self.pending = self.phase + 1, self.expected
+
+
+def _drawn(generator: np.random.Generator, held: _Barrier) -> Step | None:
+    """Returns a step, None for one that the mbarrier doesn't allow now or that waits for ever."""
+    what = str(generator.choice(list(_TEXTS)))
+    value = 0
+    if what in ("arrive", "keep"):
+        most = held.pending - (what == "keep")
+        if most < 1:
+            return None
+        value = int(generator.integers(1, most, endpoint=True))
+    elif what in ("one", "drop"):
+        value = 1
+    elif what in ("expect", "promise"):
+        value = 16 * int(generator.integers(1, 9))
+    elif what == "complete" and held.bytes:
+        value = held.bytes if generator.integers(2) else min(16, held.bytes)
+    elif what in ("parity", "try"):
+        value = int(generator.integers(2))
+    refused = {
+        "drop": held.expected < 2,
+        "complete": not held.bytes,
+        "try": held.phase % 2 == value,
+        "token": held.token < held.phase - 1,  # it tells of the current and the last phase alone
+    }
+    return None if refused.get(what) else Step(what, value)
+
+
 def script(number: int) -> tuple[int, list[Step]]:
     """Returns the count of an mbarrier and a script that breaks none of its rules."""
     generator = np.random.default_rng(number)
-    count = expected = pending = int(generator.integers(1, 9))
+    count = int(generator.integers(1, 9))
+    held = _Barrier(count, count)
     steps: list[Step] = []
-    bytes_left, phase, token = 0, 0, -9
     while len(steps) < STEPS:
-        what = str(generator.choice(list(_TEXTS)))
-        value = 0
-        if what in ("arrive", "keep"):
-            most = pending - (what == "keep")
-            if most < 1:
-                continue
-            value = int(generator.integers(1, most, endpoint=True))
-        elif what in ("one", "drop", "expect"):
-            value = 1
-        if what == "drop" and expected < 2:
+        step = _drawn(generator, held)
+        if step is None:
             continue
-        if what == "complete" and not bytes_left:
-            continue
-        if what in ("expect", "promise"):
-            tx = 16 * int(generator.integers(1, 9))
-            bytes_left += tx
-            steps.append(Step(what, tx))
-        elif what == "complete":
-            tx = bytes_left if generator.integers(2) else min(16, bytes_left)
-            bytes_left -= tx
-            steps.append(Step(what, tx))
-        elif what in ("parity", "try"):
-            parity = int(generator.integers(2))
-            if what == "try" and phase % 2 == parity:
-                continue  # might wait for ever
-            steps.append(Step(what, parity))
-            continue
-        elif what == "token":
-            if token < phase - 1:  # it tells of the current and the last phase alone
-                continue
-            steps.append(Step(what))
-            continue
-        else:
-            steps.append(Step(what, value))
-        token = token if what in ("promise", "complete") else phase
-        pending -= value
-        expected -= what == "drop"
-        if not pending and not bytes_left:
-            phase, pending = phase + 1, expected
-        elif not pending:  # nobody may arrive before the bytes have come
-            steps.append(Step("complete", bytes_left))
-            bytes_left, phase, pending = 0, phase + 1, expected
-    if bytes_left:
-        steps.append(Step("complete", bytes_left))
+        steps.append(step)
+        held.take(step)
+        if not held.pending:  # nobody may arrive before the bytes have come
+            steps.append(Step("complete", held.bytes))
+            held.take(steps[-1])
+    if held.bytes:
+        steps.append(Step("complete", held.bytes))
     return count, steps
 
 
