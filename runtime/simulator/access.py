@@ -6,7 +6,7 @@ import numpy as np
 
 from .distributed import cluster_index, is_distributed
 from .memory import Allocation, Window
-from .scalars import Array, Lanes
+from .scalars import Array, Lanes, word_code
 from .stored import Stored
 
 if TYPE_CHECKING:
@@ -28,18 +28,7 @@ class Hit:
         self.limit = allocation.size - size
         self.low = size - 1
         self.shift = np.uint64(size.bit_length() - 1)
-        self.view = allocation.view(_code_of(site))
-
-
-def _code(size: int) -> str:
-    """Returns the dtype code of an element of 1 to 16 bytes."""
-    return "c16" if size == 16 else f"u{size}"
-
-
-def _code_of(site: "Site") -> str:
-    """Returns the dtype code of what an access takes as one element of a view."""
-    single = site.count == 1 and site.dtype is not None
-    return np.dtype(site.dtype).str[1:] if single else _code(site.size)
+        self.view = allocation.view(site.code)
 
 
 def _range(values: Lanes) -> tuple[int, int]:
@@ -73,7 +62,7 @@ def global_index(
     if not address.ndim:
         return _settle(group, site, address, write, None, value)
     if address.size == 0:
-        return np.empty(1, _code(site.size)), address.view(np.int64)
+        return np.empty(1, word_code(site.size)), address.view(np.int64)
     return _search(group, site, address, write, value)
 
 
@@ -202,15 +191,14 @@ def window_index(
         index = index.astype(np.int64) if row is None else index + row
     if write and not window.writable:
         raise group.fault(site, "read-only", f"a store to .{window.space} memory")
-    code = _code_of(site)
     if index.dtype != np.int64:
         index = index.astype(np.int64)
     if window.written is not None and mark:
         _track(group, site, window, index, write)
     if window.races is not None and (write or mark):
-        stored = None if value is None else Stored(window.view(code), index, value)
+        stored = None if value is None else Stored(window.view(site.code), index, value)
         window.races.access(group, site, index, write, not mark, stored)
-    return window.view(code), index
+    return window.view(site.code), index
 
 
 def _elsewhere(
@@ -231,7 +219,7 @@ def _elsewhere(
 
 def _track(group: "Group", site: "Site", window: Window, index: Lanes, write: bool) -> None:
     """Marks written bytes, or checks that read bytes were written."""
-    marks = window.written_view(_code(site.size))
+    marks = window.written_view(word_code(site.size))
     if marks is None:
         return
     if write:

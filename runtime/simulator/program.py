@@ -1,15 +1,22 @@
 """A compiled function: blocks ready to run, and what they know of their instructions."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from .errors import Finding
 from .layout import Layout
-from .scalars import Lanes
+from .scalars import Lanes, word_code
 from .syntax import Function, Instruction, Module, Register
+
+
+@lru_cache
+def _code(dtype: Any, size: int) -> str:
+    """Returns the dtype code of an element, or of some bytes that move at once."""
+    return np.dtype(dtype).str[1:] if dtype is not None else word_code(size)
 
 
 @dataclass(eq=False, slots=True)
@@ -27,6 +34,11 @@ class Site:
     returns: bool = False  # an atomic that reads
     offset: int = 0  # constant part of the address
     extra: Any = None
+    code: str = field(init=False)  # dtype code of what one lane accesses, as views have it
+
+    def __post_init__(self) -> None:
+        """Finds the dtype code: it is asked for at every access."""
+        self.code = _code(self.dtype if self.count == 1 else None, self.size)
 
     def byte(self) -> "Site":
         """Returns the site of an access to single bytes at the same place."""

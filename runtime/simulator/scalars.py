@@ -45,6 +45,11 @@ NUMPY: dict[str, Any] = {code: np.dtype(code).type for code in set(DTYPES.values
 FLOATS = frozenset({"f16", "bf16", "f32", "f64", "f16x2", "bf16x2", "tf32"})
 
 
+def word_code(size: int) -> str:
+    """Returns the dtype code of 1 to 16 bytes that move at once."""
+    return "c16" if size == 16 else f"u{size}"
+
+
 def size_of(name: str) -> int:
     """Returns the bytes that a value of a type takes in memory."""
     return BITS[name] // 8

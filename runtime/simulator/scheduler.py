@@ -193,9 +193,10 @@ class Scheduler:
         if isinstance(select, slice):  # inputs were views of the file; a swap must not see itself
             new = tuple(v.copy() if v.ndim and v.base is not None else v for v in new)
         for register, value in zip(block.outputs, new, strict=True):
-            if register not in self._owned and file[register] is value:
-                continue
-            self._own(register)[select] = value
+            if register in self._owned:
+                file[register][select] = value
+            elif file[register] is not value:
+                self._own(register)[select] = value
 
     def _own(self, register: int) -> Array:
         """Returns the array of a register, to which nobody else refers from now on."""
