@@ -58,6 +58,7 @@ class Clocks:
         self._used = [0] * len(self._clusters)  # columns of mbarriers, by cluster
         self._open = np.zeros((_FIRST_MBARRIERS, self.width), np.int64)
         self._closed = self._open.copy()
+        self._seen: Array | None = None  # by relaxed waits, and no fence has come since
         self.foreign: Any = None  # what visibility.py keeps of other clusters
 
     @property
@@ -93,6 +94,20 @@ class Clocks:
     def join(self, agents: Array, rows: Array) -> None:
         """Lets warps know what rows hold, one for each."""
         self.known[agents] = np.maximum(self.known[agents], rows)
+
+    def released(self, agents: Array, orders: bool) -> Array:
+        """
+        Returns what a release by warps lets others know: all that they know if it `orders`.
+
+        A relaxed operation releases what its warp knew at its last fence. What engines did is
+        taken as known at that fence.
+        """
+        rows = self.known[agents]
+        if not orders:
+            fenced = rows[:, self.ordered : self.bulk]
+            rows[:, : self.domain] = fenced
+            rows[~fenced.any(axis=1)] = 0
+        return rows
 
     # Barriers of a CTA and of a cluster.
 
@@ -133,10 +148,10 @@ class Clocks:
         if self.foreign is not None:
             self.foreign.forget(f"barrier {number}", np.flatnonzero(ctas))
 
-    def cluster_arrive(self, lanes: Array) -> None:
-        """Takes what warps know that arrive at the barrier of their cluster."""
+    def cluster_arrive(self, lanes: Array, orders: bool = True) -> None:
+        """Takes what warps know that arrive at the barrier of their cluster; see `released`."""
         agents = self.agents_of(lanes)
-        np.maximum.at(self._clusters, agents // self.domain, self.known[agents])
+        np.maximum.at(self._clusters, agents // self.domain, self.released(agents, orders))
         if self.foreign is not None:
             self.foreign.arrive("cluster", agents // self.domain, agents)
         self.advance(agents)
@@ -189,28 +204,45 @@ class Clocks:
 
         self.known, self._open, self._closed = map(wider, (self.known, self._open, self._closed))
         self._clusters, self._met = wider(self._clusters), wider(self._met)
+        self._seen = None if self._seen is None else wider(self._seen)
         self._arrived = {number: wider(rows) for number, rows in self._arrived.items()}
 
-    def signal(self, lanes: Array, places: Array) -> None:
-        """Takes what warps know that arrive at mbarriers; `places` has one for each lane."""
-        slots = self._slots_of(places)
-        agents = lanes // WARP
-        np.maximum.at(self._open, slots, self.known[agents])
+    def signal(self, lanes: Array, places: Array, orders: bool = True) -> None:
+        """
+        Takes what warps know that arrive at mbarriers; `places` has one for each lane.
+
+        `orders` is off for relaxed operations, see `released`.
+        """
+        agents, slots = self._pairs(lanes, places)
+        np.maximum.at(self._open, slots, self.released(agents, orders))
         if self.foreign is not None:
             self.foreign.arrive("mbarrier", slots, agents)
         self.advance(self.agents_of(lanes))
 
-    def observe(self, lanes: Array, places: Array) -> None:
-        """Gives warps that see a phase complete what all knew who arrived in it."""
-        slots = self._slots_of(places)
-        agents = lanes // WARP
+    def observe(self, lanes: Array, places: Array, orders: bool = True) -> None:
+        """
+        Gives warps that see a phase complete what all knew who arrived in it.
+
+        With `orders` off it becomes known to a warp at its next fence.
+        """
+        agents, slots = self._pairs(lanes, places)
+        if not orders:
+            if self._seen is None:
+                self._seen = np.zeros_like(self.known)
+            np.maximum.at(self._seen, agents, self._closed[slots])
+            return
+        np.maximum.at(self.known, agents, self._closed[slots])
+        if self.foreign is not None:
+            self.foreign.leave("mbarrier", slots, agents)
+        self.version += 1
+
+    def _pairs(self, lanes: Array, places: Array) -> tuple[Array, Array]:
+        """Returns warps and the rows of their mbarriers, without most of the repetitions."""
+        slots, agents = self._slots_of(places), lanes // WARP
         first = np.flatnonzero(
             (np.diff(agents, prepend=-1) != 0) | (np.diff(slots, prepend=-1) != 0)
         )
-        np.maximum.at(self.known, agents[first], self._closed[slots[first]])
-        if self.foreign is not None:
-            self.foreign.leave("mbarrier", slots[first], agents[first])
-        self.version += 1
+        return agents[first], slots[first]
 
     def phase_completed(self, place: int, number: int) -> None:
         """Ends a phase of an mbarrier; `number` of them are complete now."""
@@ -235,8 +267,15 @@ class Clocks:
     def fence(self, lanes: Array) -> None:
         """Takes a fence at any scope: what warps know now, they may release within their CTA."""
         agents, domain = self.agents_of(lanes), self.domain
+        self.recall(agents)
         self.known[agents, self.ordered : self.bulk] = self.known[agents, :domain]
         self.advance(agents)
+
+    def recall(self, agents: Array) -> None:
+        """Makes known to warps what relaxed waits have shown them before this fence."""
+        if self._seen is not None:
+            self.join(agents, self._seen[agents])
+            self.version += 1
 
     def commit(self, lanes: Array) -> None:
         """Closes the open group of products of warps (wgmma.commit_group)."""

@@ -83,21 +83,33 @@ class SharedRaces:
             units = (units[:, None] * each + np.arange(each)).reshape(-1)
             lanes, marks, columns = (np.repeat(a, each) for a in (lanes, marks, columns))
         marks = marks | (self.sites.number(site) << SITE_AT)
+        careful: Array | None = None  # the past is what warps of one CTA know of each other
         if self.machine.cluster > 1:
             foreign = self._are_foreign(units, lanes)
-            marks |= np.where(foreign, SHARED.careful, 0)
+            careful = np.where(foreign, SHARED.careful, 0)
+            marks |= careful
             columns = np.where(foreign, self._foreign, columns)
-        last = self._writes[units]
+        last = self._writes[units] if careful is None else self._writes[units] | careful
         if int(last.max(initial=0)) > self._past:
             self._compare(site, lanes, units, last, True, stored)
         if site.operation:
             self._synchronise(site, lanes // WARP, units, write)
         if write:
+            reads = self._reads[units]
+            if careful is not None:
+                reads |= careful[:, None]
+            self._read_before(site, lanes, units, reads)
             self._write(site, lanes, units, marks, flies, stored)
         else:
             units = units * self._reads.shape[1]
             units += columns
             self._reads.reshape(-1)[units] = marks
+
+    def _read_before(self, site: Site, lanes: Array, units: Array, reads: Array) -> None:
+        """Checks a write against earlier reads."""
+        if int(reads.max(initial=0)) > self._past:
+            rows, columns = (reads > self._past).nonzero()
+            self._compare(site, lanes[rows], units[rows], reads[rows, columns], False)
 
     def _write(
         self,
@@ -108,11 +120,7 @@ class SharedRaces:
         flies: bool,
         stored: Stored | None,
     ) -> None:
-        """Checks a write against earlier reads, and marks it."""
-        reads = self._reads[units]
-        if int(reads.max(initial=0)) > self._past:
-            rows, columns = (reads > self._past).nonzero()
-            self._compare(site, lanes[rows], units[rows], reads[rows, columns], False)
+        """Marks a write; reports other warps that write there at once."""
         if flies:
             marks |= SHARED.never << _TIME_AT
         self._writes[units] = marks
@@ -187,11 +195,17 @@ class SharedRaces:
             return
         bad = near[late]
         if bad.size and site.operation:
-            bad = bad[~self.sites.are_strong(last[bad])]
+            bad = bad[~self._are_strong(last[bad])]
         if bad.size and stored is not None:
             bad = bad[~stored.keeps(bad // (site.size // self.unit))]
         if bad.size:
             report_race(self, site, lanes[bad], units[bad], last[bad], wrote)
+
+    def _are_strong(self, marks: Array) -> Array:
+        """Says which marks come from strong accesses; what bulk reductions read is none."""
+        columns, clocks = SHARED.agent(marks), self.clocks
+        threads = (columns < clocks.domain) | (columns >= clocks.mbarriers)
+        return threads & self.sites.are_strong(marks)
 
     def _collisions(
         self, site: Site, lanes: Array, units: Array, marks: Array, stored: Stored | None
@@ -216,7 +230,7 @@ class SharedRaces:
         read is over for a warp that knows of this time.
         """
         units, _ = self._units(size, units, units)
-        self._check_writes(site, lane, units, self._knowledge(lane, column))
+        self._check_writes(site, lane, units, self._knowledge(lane, column), True)
         mark = SHARED.careful | time << _TIME_AT | column << AGENT_AT | lane % WARP
         mark |= self.sites.number(site) << SITE_AT
         clocks = self.clocks
@@ -225,14 +239,23 @@ class SharedRaces:
             slot = clocks.warps + (column - clocks.products) % clocks.groups
         self._reads[units, slot] = mark
 
-    def engine_write(self, site: Site, lane: int, units: Array, size: int, place: int) -> None:
-        """Checks and marks what a copy writes that arrives at the mbarrier at a place."""
+    def engine_write(
+        self, site: Site, lane: int, units: Array, size: int, place: int, copies: bool = True
+    ) -> None:
+        """
+        Checks and marks what an engine writes that arrives at the mbarrier at a place.
+
+        `copies` says that it is a bulk or tensor copy, which works through the async proxy;
+        st.async and red.async don't.
+        """
         units, _ = self._units(size, units, units)
         known = self.clocks.known[lane // WARP]
-        self._check_writes(site, lane, units, known)
+        self._check_writes(site, lane, units, known, copies)
         reads = self._reads[units]
         if reads.any():
             late = SHARED.time(reads) > known[SHARED.agent(reads)]
+            if not copies and site.operation:
+                late &= ~self._are_strong(reads)
             for column in np.flatnonzero(late.any(axis=0)):
                 bad = np.flatnonzero(late[:, column])
                 lanes = np.full(bad.size, lane)
@@ -274,16 +297,22 @@ class SharedRaces:
         first = cta * clocks.warps + warp // 4 * 4
         return clocks.known[first : min(first + 4, (cta + 1) * clocks.warps)].max(axis=0)
 
-    def _check_writes(self, site: Site, lane: int, units: Array, known: Array) -> None:
+    def _check_writes(
+        self, site: Site, lane: int, units: Array, known: Array, copies: bool
+    ) -> None:
         """Reports writes that an engine's access is not ordered after, or lacks a fence for."""
         last = self._writes[units]
         if not last.any():
             return
         times, columns = SHARED.time(last), SHARED.agent(last)
         late = times > known[columns]
+        if not copies and site.operation:
+            late &= ~self._are_strong(last)
         if late.any():
             bad = np.flatnonzero(late)
             report_race(self, site, np.full(bad.size, lane), units[bad], last[bad], True)
+        if not copies:
+            return
         clocks = self.clocks
         generic = ~late & (columns < clocks.domain) & ((last & SHARED.proxied) == 0) & (last > 0)
         if not generic.any():

@@ -141,6 +141,7 @@ class Foreign:
         """Takes a fence at gpu scope by some lanes."""
         clocks = self.clocks
         agents = clocks.agents_of(lanes)
+        clocks.recall(agents)
         for agent in map(int, agents):
             seen = self.seen[agent]
             if seen is not None:
