@@ -198,14 +198,19 @@ class Clocks:
     def _widen(self) -> None:
         """Adds columns for mbarriers."""
         more = max(self.width - self.mbarriers, _FIRST_MBARRIERS)
+        wider, width = self.widened, self.width + more
+        self._open, self._closed = wider(self._open, width), wider(self._closed, width)
+        self._clusters, self._met = wider(self._clusters, width), wider(self._met, width)
+        self._seen = None if self._seen is None else wider(self._seen, width)
+        self._arrived = {number: wider(rows, width) for number, rows in self._arrived.items()}
+        self.known = wider(self.known, width)
 
-        def wider(rows: Array) -> Array:
-            return np.concatenate([rows, np.zeros((len(rows), more), np.int64)], axis=1)
-
-        self.known, self._open, self._closed = map(wider, (self.known, self._open, self._closed))
-        self._clusters, self._met = wider(self._clusters), wider(self._met)
-        self._seen = None if self._seen is None else wider(self._seen)
-        self._arrived = {number: wider(rows) for number, rows in self._arrived.items()}
+    def widened(self, rows: Array, width: int = 0) -> Array:
+        """Returns rows with all columns that there are by now, or with `width` of them."""
+        more = (width or self.width) - rows.shape[1]
+        if not more:
+            return rows
+        return np.concatenate([rows, np.zeros((len(rows), more), np.int64)], axis=1)
 
     def signal(self, lanes: Array, places: Array, orders: bool = True) -> None:
         """
@@ -226,15 +231,19 @@ class Clocks:
         With `orders` off it becomes known to a warp at its next fence.
         """
         agents, slots = self._pairs(lanes, places)
-        if not orders:
-            if self._seen is None:
-                self._seen = np.zeros_like(self.known)
-            np.maximum.at(self._seen, agents, self._closed[slots])
-            return
-        np.maximum.at(self.known, agents, self._closed[slots])
-        if self.foreign is not None:
+        self.acquire(agents, self._closed[slots], orders)
+        if self.foreign is not None and orders:
             self.foreign.leave("mbarrier", slots, agents)
-        self.version += 1
+
+    def acquire(self, agents: Array, rows: Array, orders: bool) -> None:
+        """Lets warps know what was released; without an order, from their next fence on."""
+        if orders:
+            np.maximum.at(self.known, agents, rows)
+            self.version += 1
+            return
+        if self._seen is None:
+            self._seen = np.zeros_like(self.known)
+        np.maximum.at(self._seen, agents, rows)
 
     def _pairs(self, lanes: Array, places: Array) -> tuple[Array, Array]:
         """Returns warps and the rows of their mbarriers, without most of the repetitions."""

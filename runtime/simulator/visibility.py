@@ -65,6 +65,7 @@ class Foreign:
         self.fenced: Knowledge = [None] * clocks.agents
         self.seen: Knowledge = [None] * clocks.agents
         self._active = False
+        self._near: dict[tuple[str, int], Array] = {}  # rows of clocks, by place and CTA or cluster
         self._boxes: dict[tuple[str, int], tuple[Array | None, Array | None]] = {}
 
     def known_times(self, agents: Array, others: Array) -> Array:
@@ -85,27 +86,66 @@ class Foreign:
 
     def strong(self, site: "Site", address: Array, lanes: Array, write: bool) -> None:
         """Takes strong accesses of lanes to places, in the order of the lanes."""
-        if site.scope in ("cta", "cluster"):
-            return
         order = site.order
         reads = not write or site.returns
         releases = write and order in ("release", "acq_rel")
         acquires = reads and order in ("acquire", "acq_rel")
         if write and not releases and not self._any_fenced():
             write = False
-        if not write and not self.released:
+        if not write and not self.released and not self._near:
             return
-        for place, lane in zip(address.tolist(), lanes.tolist(), strict=True):
-            agent = lane // 32
+        wide = site.scope not in ("cta", "cluster")
+        for place, agent in dict.fromkeys(
+            zip(address.tolist(), (lanes // 32).tolist(), strict=True)
+        ):
+            near = self._boxes_near(place, agent, site.scope)
             if reads:
-                self._acquire(agent, self.released.at(place), acquires)
+                self._acquire_near(agent, near, acquires)
+                if wide:
+                    self._acquire(agent, self.released.at(place), acquires)
             if write:
-                self._release(agent, place, releases)
+                self._release_near(agent, near, releases)
+                if wide:
+                    self._release(agent, place, releases)
 
     def _any_fenced(self) -> bool:
-        """Says whether some warp of the batch has passed a fence at gpu scope."""
+        """Says whether some warp of the batch has passed a fence."""
         clocks = self.clocks
-        return bool(clocks.known[:, clocks.fenced : clocks.ordered].any())
+        return bool(clocks.known[:, clocks.ordered : clocks.bulk].any())
+
+    # Within a cluster, at the scope of its CTAs or its own.
+
+    def _boxes_near(self, place: int, agent: int, scope: str) -> list[tuple[str, int]]:
+        """Returns what a strong access to a place reaches: its CTA, and its cluster if it may."""
+        clocks = self.clocks
+        boxes = [(f"cta {place}", agent // clocks.warps)]
+        if scope != "cta" and clocks.machine.cluster > 1:
+            boxes.append((f"cluster {place}", agent // clocks.domain))
+        return boxes
+
+    def _acquire_near(self, agent: int, boxes: list[tuple[str, int]], orders: bool) -> None:
+        """Lets a warp see what others of its cluster have released."""
+        for box in boxes:
+            row = self._near.get(box)
+            if row is not None:
+                self.clocks.acquire(np.array([agent]), self.clocks.widened(row[None]), orders)
+                self.take(box, agent)
+
+    def _release_near(self, agent: int, boxes: list[tuple[str, int]], orders: bool) -> None:
+        """Releases what a warp knows to others of its cluster."""
+        clocks = self.clocks
+        row = clocks.released(np.array([agent]), orders)
+        if not row.any():
+            return
+        for box in boxes:
+            held = self._near.get(box)
+            self._near[box] = (
+                row[0] if held is None else np.maximum(row[0], clocks.widened(held[None])[0])
+            )
+            self.put(box, agent)
+        clocks.advance(np.array([agent]))
+
+    # Between clusters.
 
     def _acquire(self, agent: int, times: Array | None, at_once: bool) -> None:
         """Lets a warp see what was released; it knows it at once, or after a fence."""
