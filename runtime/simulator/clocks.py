@@ -55,6 +55,8 @@ class Clocks:
         self._met = self._clusters.copy()  # of the last phase that is complete
         self._slots: dict[int, int] = {}  # place of an mbarrier: its row below
         self._columns: list[int] = []  # of each slot
+        self._begins: list[int] = []  # of each slot: times before its present mbarrier
+        self._ends: list[int] = []  # of each slot: the time of its last phase
         self._used = [0] * len(self._clusters)  # columns of mbarriers, by cluster
         self._open = np.zeros((_FIRST_MBARRIERS, self.width), np.int64)
         self._closed = self._open.copy()
@@ -179,6 +181,8 @@ class Clocks:
             cluster = place * 8 // pitch // machine.cluster
             slot = self._slots[place] = len(self._columns)
             self._columns.append(self.mbarriers + self._used[cluster])
+            self._begins.append(0)
+            self._ends.append(0)
             self._used[cluster] += 1
             if self._columns[-1] >= self.width:
                 self._widen()
@@ -193,7 +197,15 @@ class Clocks:
 
     def begin(self, place: int) -> None:
         """Takes an mbarrier as a new one: nothing is known of its phases."""
-        self._slots.pop(place, None)
+        slot = self._slots.get(place)
+        if slot is not None:
+            self._begins[slot] = self._ends[slot] + 1  # one may be in flight
+            self._ends[slot] = self._begins[slot]
+            self._open[slot] = self._closed[slot] = 0
+
+    def phase_time(self, place: int, number: int) -> int:
+        """Returns the time, in its column, at which phase `number` of an mbarrier ends."""
+        return self._begins[self.slot(place)] + number
 
     def _widen(self) -> None:
         """Adds columns for mbarriers."""
@@ -257,7 +269,8 @@ class Clocks:
         """Ends a phase of an mbarrier; `number` of them are complete now."""
         slot = self.slot(place)
         np.maximum(self._closed[slot], self._open[slot], out=self._closed[slot])
-        self._closed[slot, self._columns[slot]] = number
+        self._ends[slot] = self.phase_time(place, number)
+        self._closed[slot, self._columns[slot]] = self._ends[slot]
 
     def _slots_of(self, places: Array) -> Array:
         """Returns the rows of the mbarriers at some places."""
@@ -272,6 +285,7 @@ class Clocks:
         """Lets the async proxy see what warps know now (fence.proxy.async)."""
         agents, domain = self.agents_of(lanes), self.domain
         self.known[agents, self.proxied : self.fenced] = self.known[agents, :domain]
+        self.advance(agents)
 
     def fence(self, lanes: Array) -> None:
         """Takes a fence at any scope: what warps know now, they may release within their CTA."""
@@ -279,6 +293,10 @@ class Clocks:
         self.recall(agents)
         self.known[agents, self.ordered : self.bulk] = self.known[agents, :domain]
         self.advance(agents)
+
+    def shown(self) -> Array:
+        """Returns what warps know, and what relaxed waits have shown them."""
+        return self.known if self._seen is None else np.maximum(self.known, self._seen)
 
     def recall(self, agents: Array) -> None:
         """Makes known to warps what relaxed waits have shown them before this fence."""

@@ -7,17 +7,16 @@ every warp (after FastTrack, Flanagan and Freund, PLDI 2009). Engines that work 
 agents of their own: cp.async, whose data is in flight until its own threads have waited; bulk and
 tensor copies and the products of warpgroups, which work through the async proxy.
 
-Strong accesses (atomics, volatile, relaxed, acquire, release) don't race with each other. One that
-writes releases what its warp knew at its last fence, or all that it knows where it has an order
-of its own; one that reads makes it known to its warp. Fences that acquire are taken as being
-where they must.
+Strong accesses (atomics, volatile, relaxed, acquire, release) don't race with each other; flags.py
+says what they order. Fences that acquire are taken as being where they must.
 """
 
 import numpy as np
 
 from .clocks import WARP, Clocks
+from .flags import Flags
 from .machine import Group, Machine
-from .marks import AGENT_AT, SHARED, SITE_AT, Sites
+from .marks import AGENT_AT, SHARED, SITE_AT, Sites, numbers_of
 from .program import Site
 from .scalars import Array, Lanes
 from .shared_report import report_exit, report_proxy, report_race
@@ -39,7 +38,7 @@ class SharedRaces:
         self._bulk = clocks.warps + clocks.groups
         self._foreign = self._bulk + 1
         self._reads = np.zeros((self._writes.size, self._foreign + 1), np.int64)
-        self._strong: Array | None = None  # clocks of the warps that strong writes came from
+        self._flags = Flags(clocks, self._writes.size)
         self.issuers: dict[tuple[int, int], int] = {}  # cluster, column of an mbarrier: a lane
         self._lanes = np.arange(machine.lanes)
         self._columns = self._lanes // WARP % clocks.warps  # of what a lane reads
@@ -93,7 +92,7 @@ class SharedRaces:
         if int(last.max(initial=0)) > self._past:
             self._compare(site, lanes, units, last, True, stored)
         if site.operation:
-            self._synchronise(site, lanes // WARP, units, write)
+            self._flags.access(site, lanes, units, write)
         if write:
             reads = self._reads[units]
             if careful is not None:
@@ -132,23 +131,6 @@ class SharedRaces:
         pitch = max(self.machine.shared.pitch // self.unit, 1)
         return units // pitch != lanes // self.machine.padded
 
-    def _synchronise(self, site: Site, agents: Array, units: Array, write: bool) -> None:
-        """Orders warps by strong accesses to the same place."""
-        clocks, domain = self.clocks, self.clocks.domain
-        first = 0 if site.order in ("release", "acq_rel") else clocks.ordered
-        released = clocks.known[agents, first : first + domain]
-        writes = write and bool(released.any())
-        if self._strong is None:
-            if not writes:
-                return
-            self._strong = np.zeros((self._writes.size, domain), np.int64)
-        if not write or site.returns:
-            np.maximum.at(clocks.known[:, :domain], agents, self._strong[units])
-            clocks.version += 1
-        if writes:
-            np.maximum.at(self._strong, units, released)
-            clocks.advance(np.unique(agents))
-
     def land(self, site: Site, lanes: Array, index: Array) -> None:
         """Marks data of cp.async as written by its threads, which have waited for it."""
         self._refresh()
@@ -163,8 +145,7 @@ class SharedRaces:
         times = self.unit // size
         self._writes = np.repeat(self._writes, times)
         self._reads = np.repeat(self._reads, times, axis=0)
-        if self._strong is not None:
-            self._strong = np.repeat(self._strong, times, axis=0)
+        self._flags.refine(times)
         self.unit = size
 
     def _units(self, size: int, index: Array, lanes: Array) -> tuple[Array, Array]:
@@ -263,8 +244,8 @@ class SharedRaces:
         column = self.clocks.column(place)
         cluster = lane // self.machine.padded // self.machine.cluster
         self.issuers[cluster, column] = lane
-        number = self.machine.phases.at[place].number + 1
-        mark = SHARED.careful | SHARED.proxied | number << _TIME_AT | column << AGENT_AT
+        time = self.clocks.phase_time(place, self.machine.phases.at[place].number + 1)
+        mark = SHARED.careful | SHARED.proxied | time << _TIME_AT | column << AGENT_AT
         self._writes[units] = mark | self.sites.number(site) << SITE_AT | lane % WARP
 
     def glance(self, site: Site, lane: int, place: int) -> None:
@@ -287,6 +268,22 @@ class SharedRaces:
                 late = np.flatnonzero(warps & (SHARED.time(marks) > rows[columns]))
                 if late.size:
                     report_exit(self, cta, int(late[0]), int(marks[late[0]]))
+
+    def unfinished(self) -> list[tuple[Site, int]]:
+        """Returns site and lane of copies into CTAs of which no warp has waited for their phase."""
+        clocks, ctas = self.clocks, self.machine.ctas
+        pitch = self.machine.shared.pitch // self.unit
+        known = clocks.shown().reshape(ctas, clocks.warps, -1).max(axis=1)
+        marks = self._writes[: ctas * pitch].reshape(ctas, pitch)
+        where = np.nonzero(SHARED.agent(marks) >= clocks.mbarriers)
+        marks = marks[where]
+        late = np.flatnonzero(SHARED.time(marks) > known[where[0], SHARED.agent(marks)])
+        _, first = np.unique(numbers_of(marks[late]), return_index=True)
+        found: list[tuple[Site, int]] = []
+        for mark, cta in zip(marks[late[first]], where[0][late[first]], strict=True):
+            issuer = int(cta) // self.machine.cluster, int(SHARED.agent(mark))
+            found.append((self.sites.of(int(mark)), self.issuers[issuer]))
+        return found
 
     def _knowledge(self, lane: int, column: int) -> Array:
         """Returns what a lane's warp knows; all four of its warpgroup for a product."""

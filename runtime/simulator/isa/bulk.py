@@ -94,7 +94,8 @@ def share(
             phase = group.machine.phases.at[mbarrier // 8]
             column = clocks.column(mbarrier // 8)
             lane = int(group.lanes()[position])
-            races.engine_read(site, lane, read, SIZE, column, phase.number + 1)
+            time = clocks.phase_time(mbarrier // 8, phase.number + 1)
+            races.engine_read(site, lane, read, SIZE, column, time)
 
 
 def _same_cta(group: "Group", site: "Site", place: int, barrier: int, position: int) -> None:
