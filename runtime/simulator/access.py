@@ -191,7 +191,7 @@ def window_index(
     shift = size.bit_length() - 1
     if top > window.limit - size or bits & (size - 1):
         found = None
-        if is_distributed(site, top) and not bits & (size - 1):
+        if is_distributed(site, window, top) and not bits & (size - 1):
             found = cluster_index(group, site, window, address)
         if found is None:
             raise _window_fault(group, site, window, address)

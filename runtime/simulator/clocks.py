@@ -133,11 +133,15 @@ class Clocks:
             self.foreign.arrive(f"barrier {number}", agents // self.warps, agents)
         self.advance(agents)
 
-    def release(self, number: int, lanes: Array) -> None:
-        """Gives warps that leave a barrier what all knew who arrived or have exited."""
-        arrived = self._arrived[number]
+    def missed(self, number: int, ctas: Array) -> None:
+        """Takes what warps knew that have exited, as if they had arrived at a barrier."""
         gone = np.flatnonzero(self.machine.exited.reshape(-1, WARP).all(axis=1))
-        np.maximum.at(arrived, gone // self.warps, self.known[gone])
+        gone = gone[ctas[gone // self.warps]]
+        np.maximum.at(self._arrived[number], gone // self.warps, self.known[gone])
+
+    def release(self, number: int, lanes: Array) -> None:
+        """Gives warps that leave a barrier what all knew who arrived."""
+        arrived = self._arrived[number]
         agents = self.agents_of(lanes)
         self.join(agents, arrived[agents // self.warps])
         if self.foreign is not None:

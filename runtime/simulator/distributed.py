@@ -83,6 +83,7 @@ def cluster_index(group: "Group", site: "Site", window: Window, address: Lanes) 
     return target * window.pitch + place
 
 
-def is_distributed(site: "Site", top: int) -> bool:
-    """Says whether an instruction's addresses, the largest of them `top`, may name other CTAs."""
-    return site.space in ("", "shared::cluster") and top >> RANK > 0
+def is_distributed(site: "Site", window: Window, top: int) -> bool:
+    """Says whether addresses in a window, the largest of them `top`, may name other CTAs."""
+    spaces = ("", "shared::cluster")
+    return window.space == "shared" and site.space in spaces and top >> RANK > 0
