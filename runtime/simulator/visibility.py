@@ -5,7 +5,7 @@ Knowledge of all warps of the launch is one array of times. It is made only wher
 released, so that kernels whose CTAs don't talk to each other pay nothing.
 """
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -20,12 +20,18 @@ _MOST_BYTES = 1 << 28  # of knowledge that places hold; beyond it everything cou
 
 
 class Released:
-    """What was released at places of global memory: the times of all warps of the launch."""
+    """
+    What was released at places of global memory: the times of all warps of the launch.
 
-    def __init__(self, total: int) -> None:
+    `narrow` says that the kernel has strong accesses at the scope of a CTA or a cluster.
+    """
+
+    def __init__(self, total: int, narrow: bool) -> None:
         self.total = total
+        self.narrow = narrow
         self.overflows = False
-        self._places: dict[int, Array] = {}
+        self._places: dict[int, int] = {}  # to rows
+        self._rows: Array = np.zeros((0, total), np.int64)
 
     def __bool__(self) -> bool:
         """Says whether anything was released."""
@@ -33,20 +39,42 @@ class Released:
 
     def at(self, address: int) -> Array | None:
         """Returns what was released at a place."""
-        return self._places.get(address)
+        number = self._places.get(address)
+        return None if number is None else self._rows[number]
+
+    def _number(self, address: int) -> int:
+        """Returns the row of a place, or -1 if there are too many."""
+        number = self._places.get(address)
+        if number is not None:
+            return number
+        number = len(self._places)
+        if (number + 1) * self.total * 8 > _MOST_BYTES:
+            self.overflows = True
+            return -1
+        if number == len(self._rows):
+            more = np.zeros((max(number, 1), self.total), np.int64)
+            self._rows = np.concatenate([self._rows, more])
+        self._places[address] = number
+        return number
 
     def add(self, address: int, first: int, times: Array, more: Array | None) -> None:
         """Releases times of a cluster's warps, of which `first` is the first, and `more`."""
-        held = self._places.get(address)
-        if held is None:
-            if (len(self._places) + 1) * self.total * 8 > _MOST_BYTES:
-                self.overflows = True
-                return
-            held = self._places[address] = np.zeros(self.total, np.int64)
+        number = self._number(address)
+        if number < 0:
+            return
+        held = self._rows[number]
         part = held[first : first + times.size]
         np.maximum(part, times, out=part)
         if more is not None:
             np.maximum(held, more, out=held)
+
+    def add_all(self, places: list[int], which: Array, first: Array, times: Array) -> None:
+        """Releases times of the warps of clusters, one row each, at `places[which]`."""
+        numbers: Array = np.array([self._number(place) for place in places], np.int64)[which]
+        kept = numbers >= 0
+        columns: Array = first[kept, None] + np.arange(times.shape[1])
+        flat: Any = numbers[kept, None] * self.total + columns
+        np.maximum.at(self._rows.reshape(-1), flat, times[kept])
 
 
 class Foreign:
@@ -95,10 +123,12 @@ class Foreign:
         if not write and not self.released and not self._near:
             return
         wide = site.scope not in ("cta", "cluster")
-        for place, agent in dict.fromkeys(
-            zip(address.tolist(), (lanes // 32).tolist(), strict=True)
-        ):
-            near = self._boxes_near(place, agent, site.scope)
+        agents = lanes // 32
+        if not reads and not self.released.narrow:
+            self._release_all(agents, address, releases)
+            return
+        for place, agent in dict.fromkeys(zip(address.tolist(), agents.tolist(), strict=True)):
+            near = self._boxes_near(place, agent, site.scope) if self.released.narrow else []
             if reads:
                 self._acquire_near(agent, near, acquires)
                 if wide:
@@ -135,7 +165,7 @@ class Foreign:
         """Releases what a warp knows to others of its cluster."""
         clocks = self.clocks
         row = clocks.released(np.array([agent]), orders)
-        if not row.any():
+        if not boxes or not row.any():
             return
         for box in boxes:
             held = self._near.get(box)
@@ -176,6 +206,26 @@ class Foreign:
             first = self.first + agent // clocks.domain * clocks.domain
             self.released.add(place, first, times, more)
             clocks.advance(np.array([agent]))
+
+    def _release_all(self, agents: Array, address: Array, everything: bool) -> None:
+        """Releases what warps know at places, one for each; see `_release`."""
+        clocks = self.clocks
+        numbers, which = np.unique(address, return_inverse=True)
+        pairs = np.unique(which * clocks.agents + agents)
+        which, agents = pairs // clocks.agents, pairs % clocks.agents
+        more = (self.known if everything else self.fenced) if self._active else None
+        if more is not None:
+            for number, agent in zip(which.tolist(), agents.tolist(), strict=True):
+                if more[agent] is not None:
+                    self._release(agent, int(numbers[number]), everything)
+        begin = 0 if everything else clocks.fenced
+        times = clocks.known[agents, begin : begin + clocks.domain]
+        chosen = np.flatnonzero(times.any(axis=1))
+        if chosen.size:
+            agents = agents[chosen]
+            first = self.first + agents // clocks.domain * clocks.domain
+            self.released.add_all(numbers.tolist(), which[chosen], first, times[chosen])
+            clocks.advance(np.unique(agents))
 
     def fence(self, lanes: Array) -> None:
         """Takes a fence at gpu scope by some lanes."""

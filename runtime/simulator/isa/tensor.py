@@ -220,8 +220,9 @@ def _follow(
 ) -> None:
     """Tells the checks that follow global memory of the elements of a box."""
     unit, places = map.size, offsets
-    if offsets.size and not offsets[0] % _UNIT:
-        unit, places = _UNIT, np.unique(offsets // _UNIT) * _UNIT
+    whole = np.unique(offsets // _UNIT) * _UNIT
+    if whole.size * _UNIT == offsets.size * map.size:  # no unit that the box has a part of only
+        unit, places = _UNIT, whole
     follow_global(group, site, map.address, places, unit, write, position, unchanged)
 
 
