@@ -318,6 +318,7 @@ class Clocks:
         columns = self.product_column(agents)
         done = self.committed[agents] - pending
         self.known[agents, columns] = np.maximum(self.known[agents, columns], done)
+        self.version += 1
 
     def product_column(self, agents: Array) -> Array:
         """Returns the columns of the products of warps."""
@@ -329,6 +330,7 @@ class Clocks:
         agent = lane // WARP
         column = self.bulk + int(self.own[agent])
         self.known[agent, column] = max(int(self.known[agent, column]), stamp)
+        self.version += 1
 
     def lane_of(self, cluster: int, column: int, lane: int) -> int:
         """Returns the lane of a batch that a column and a lane of its warp stand for."""

@@ -26,6 +26,7 @@ class Flags:
         self._row = np.zeros(units, np.int32)  # of a unit; 0 for none
         self._rows = np.zeros((_FIRST_ROWS, clocks.width), np.int64)
         self._used = 1
+        self._last: dict[Site, tuple[int, Array, Array]] = {}  # version, lanes, units of a release
 
     def refine(self, times: int) -> None:
         """Makes units smaller by a factor."""
@@ -38,12 +39,23 @@ class Flags:
         writes = write and (orders or bool(clocks.known[:, clocks.ordered : clocks.bulk].any()))
         if not writes and self._used == 1:
             return
+        reads = not write or site.returns
+        if not reads and self._repeats(site, lanes, units):
+            return
         pairs = np.unique(units * clocks.agents + lanes // WARP)
-        units, agents = pairs // clocks.agents, pairs % clocks.agents
-        if not write or site.returns:
-            self._acquire(units, agents)
+        agents, places = pairs % clocks.agents, pairs // clocks.agents
+        if reads:
+            self._acquire(places, agents)
         if writes:
-            self._release(units, agents, orders)
+            self._release(places, agents, orders)
+        self._last[site] = clocks.version, lanes, units
+
+    def _repeats(self, site: "Site", lanes: Array, units: Array) -> bool:
+        """Says whether a release is that of the last time, and warps have learnt nothing since."""
+        last = self._last.get(site)
+        if last is None or last[0] != self.clocks.version:
+            return False
+        return np.array_equal(last[1], lanes) and np.array_equal(last[2], units)
 
     def _acquire(self, units: Array, agents: Array) -> None:
         """Lets warps know what units hold."""

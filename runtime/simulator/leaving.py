@@ -54,8 +54,9 @@ def _transactions(machine: "Machine") -> None:
         )
         _add_transaction(machine, site, message, lane, phase)
     for phase in machine.phases.at.values():
-        if phase.bytes and phase.announced is not None:
-            site, lane = phase.announced
+        source = phase.announced or phase.brought
+        if phase.bytes and source is not None:
+            site, lane = source
             word = "fewer" if phase.bytes > 0 else "more"
             message = (
                 f"{abs(phase.bytes)} bytes {word} have come to an mbarrier than were announced"

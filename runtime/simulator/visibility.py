@@ -5,7 +5,7 @@ Knowledge of all warps of the launch is one array of times. It is made only wher
 released, so that kernels whose CTAs don't talk to each other pay nothing.
 """
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -72,8 +72,9 @@ class Released:
         """Releases times of the warps of clusters, one row each, at `places[which]`."""
         numbers: Array = np.array([self._number(place) for place in places], np.int64)[which]
         kept = numbers >= 0
-        columns: Array = first[kept, None] + np.arange(times.shape[1])
-        flat: Any = numbers[kept, None] * self.total + columns
+        begins: Array = (numbers * self.total + first)[kept]
+        steps: Array = np.arange(len(times[0]))
+        flat: Array = np.add.outer(begins, steps)
         np.maximum.at(self._rows.reshape(-1), flat, times[kept])
 
 

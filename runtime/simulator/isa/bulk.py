@@ -118,8 +118,15 @@ def store(group: "Group", site: "Site", target: Lanes, source: Lanes, size: Lane
         lane = int(group.lanes()[position])
         steps, address = steps_of(count), start + to
         follow = partial(follow_global, group, site, address, steps, SIZE, True, position)
-        copy = partial(_write, site.operation, into, data, follow)
+        copy = partial(_take, site.operation, into, data, follow)
         bulk_groups_of(group.machine).issue(lane, site, copy)
+
+
+def _take(
+    operation: str, into: Array, data: Array, follow: Callable[[bool], None]
+) -> Callable[[], None]:
+    """Reads data of shared memory; returns what writes it."""
+    return partial(_write, operation, into, data.copy(), follow)
 
 
 def _write(operation: str, into: Array, data: Array, follow: Callable[[bool], None]) -> None:
@@ -131,7 +138,7 @@ def _write(operation: str, into: Array, data: Array, follow: Callable[[bool], No
     name, _, form = operation.partition(".")
     code = DTYPES[form]
     old = into.copy().view(code)
-    into[:] = reduction(name, form)(old, data.copy().view(code)).view(np.uint8)
+    into[:] = reduction(name, form)(old, data.view(code)).view(np.uint8)
 
 
 def commit(group: "Group") -> None:
@@ -139,9 +146,9 @@ def commit(group: "Group") -> None:
     bulk_groups_of(group.machine).commit(group.lanes())
 
 
-def wait(group: "Group", pending: int) -> None:
+def wait(group: "Group", pending: int, read: bool) -> None:
     """Runs cp.async.bulk.wait_group."""
-    bulk_groups_of(group.machine).wait(group.lanes(), pending)
+    bulk_groups_of(group.machine).wait(group.lanes(), pending, read)
 
 
 def _check(
@@ -208,7 +215,7 @@ def _wait(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     if not isinstance(count, Immediate):
         raise b.error("expects a constant")
     unguarded(b)
-    b.lines.append(f"{b.use(wait, 'f_bulk_wait')}(g, {count.value})")
+    b.lines.append(f"{b.use(wait, 'f_bulk_wait')}(g, {count.value}, {bool(fields['read'])})")
 
 
 _HINT = "[.L2::cache_hint]"

@@ -154,6 +154,11 @@ def test_a_load_that_came_by_chance_is_in_flight_at_exit() -> None:
     assert kinds(body, ctas=3) == ["in-flight"]
 
 
+def test_bytes_that_nobody_was_told_of_are_found() -> None:
+    body = START + load().replace(".arrive.expect_tx", ".arrive").replace(", 256;", ";", 1)
+    assert kinds(body + wait()) == ["in-flight", "transaction"]
+
+
 # Stores.
 
 
@@ -161,7 +166,7 @@ def stored(fence: str, late: str, read: str = ".read", before: str = "") -> str:
     """Returns a bulk store of what both warps wrote, and what comes before and after its wait."""
     return (
         f"{WRITE}{fence} bar.sync 0; @!%p1 bra J;\n"
-        f"{before} cp.async.bulk.global.shared::cta.bulk_group [%d0], [%r8], 256;\n"
+        f"{before} cp.async.bulk.global.shared::cta.bulk_group [%d1], [%r8], 256;\n"
         f"cp.async.bulk.commit_group;\n{late}\ncp.async.bulk.wait_group{read} 0; J: bar.sync 0;"
     )
 
@@ -194,7 +199,7 @@ def test_the_source_of_a_store_overwritten_before_the_wait_is_found() -> None:
 
 def test_a_store_that_may_still_read_is_not_to_be_overwritten_by_another_warp() -> None:
     body = f"{WRITE} fence.proxy.async; bar.sync 0; @!%p1 bra J;\n"
-    body += "cp.async.bulk.global.shared::cta.bulk_group [%d0], [%r8], 256;\n"
+    body += "cp.async.bulk.global.shared::cta.bulk_group [%d1], [%r8], 256;\n"
     body += f"cp.async.bulk.commit_group; J: bar.sync 0;\n{WRITE}"
     assert kinds(body + "@!%p1 bra K; cp.async.bulk.wait_group 0; K: bar.sync 0;") == ["race"]
 
@@ -202,13 +207,32 @@ def test_a_store_that_may_still_read_is_not_to_be_overwritten_by_another_warp() 
 def test_a_wait_for_all_but_one_group_leaves_the_last_in_flight() -> None:
     body = f"{WRITE} fence.proxy.async; bar.sync 0; @!%p1 bra J;\n"
     for at in (0, 128):
-        body += f"add.u64 %d5, %d0, {at}; add.u32 %r20, %r8, {at};"
+        body += f"add.u64 %d5, %d1, {at}; add.u32 %r20, %r8, {at};"
         body += "cp.async.bulk.global.shared::cta.bulk_group [%d5], [%r20], 128;"
         body += "cp.async.bulk.commit_group;\n"
     body += "cp.async.bulk.wait_group.read 1; st.shared.u32 [tile+{}], 5;\n"
     body += "cp.async.bulk.wait_group.read 0; J: bar.sync 0;"
     assert kinds(body.format(0)) == []
     assert kinds(body.format(128)) == ["race"]
+
+
+@pytest.mark.parametrize(("read", "wanted"), [("", 7), (".read", 1000)])
+def test_a_wait_for_reads_does_not_wait_for_writes(read: str, wanted: int) -> None:
+    """The thread that stores reads back: what was there before, the latest moment considered."""
+    body = "st.shared.u32 [%r6], 7; fence.proxy.async; bar.sync 0; @!%p1 bra J;"
+    body += "cp.async.bulk.global.shared::cta.bulk_group [%d1], [%r8], 256;"
+    body += f"cp.async.bulk.commit_group; cp.async.bulk.wait_group{read} 0;"
+    got, _ = launch(f"{body} st.shared.u32 [tile], 9; ld.global.u32 %r9, [%d1]; J:", "default")
+    assert got[0] == wanted
+
+
+def test_what_a_store_has_read_may_change_before_it_writes() -> None:
+    body = stored("fence.proxy.async;", "")
+    device = simulator.Device("all")
+    out, into = device.array(np.zeros(64, "u4")), device.array(np.zeros(64, "u4"))
+    kernel = device.load(f"{HEAD}{body} st.shared.u32 [%r6], 77;{TAIL}")["k"]
+    assert kernel.launch(1, 64, [out, into]).findings == ()
+    assert (into.numpy() == np.arange(64)).all()
 
 
 # Products of warpgroups.
