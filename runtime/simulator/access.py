@@ -210,7 +210,7 @@ def _elsewhere(
     `top` is the largest address and `bits` are those set in any. Raises SimulationError else.
     """
     found = None
-    if is_distributed(site, top) and not bits & (site.size - 1):
+    if is_distributed(site, window, top) and not bits & (site.size - 1):
         found = cluster_index(group, site, window, address)
     if found is None:
         raise _window_fault(group, site, window, address)

@@ -45,7 +45,7 @@ class Barriers:
         self.arrived: dict[int, Array] = {}  # barrier: lanes arrived, by CTA
         self.expected: dict[int, Array] = {}  # barrier: count given by an arrival, 0 for none
         self.waiting: dict[int, list[Waiting]] = {}
-        self.votes: dict[int, Array] = {}  # barrier: predicates of bar.red that hold, by CTA
+        self.votes: dict[int, Array] = {}  # barrier: predicates of bar.red off and on, by CTA
         self.answers: list[tuple[int, Array, Array]] = []  # register, lanes, results of bar.red
         self.warps: list[tuple[Array, Array, Site, int]] = []  # lanes, masks, site, follow
 
@@ -80,11 +80,14 @@ class Barriers:
         ctas = lanes // machine.padded
         arrived += np.bincount(ctas, minlength=machine.ctas)
         if votes is not None:
-            total = self.votes.setdefault(number, np.zeros(machine.ctas, np.int64))
-            total += np.bincount(ctas[votes], minlength=machine.ctas)
+            totals = self.votes.setdefault(number, np.zeros((2, machine.ctas), np.int64))
+            for total, chosen in zip(totals, (~votes, votes), strict=True):
+                total += np.bincount(ctas[chosen], minlength=machine.ctas)
         if count is not None:
             self._agree(number, count, expected[np.unique(ctas)], site, lanes)
             expected[np.unique(ctas)] = count
+            if machine.alive < machine.lanes:
+                arrived += self._completing(lanes)
         if machine.clocks is not None:
             machine.clocks.arrive(number, lanes)
         released: list[tuple[int, Array]] = []
@@ -104,6 +107,19 @@ class Barriers:
                 "others have come to it"
             )
             raise self.machine.fault(site.instruction, "divergence", message, lanes)
+
+    def _completing(self, lanes: Array) -> Array:
+        """
+        Returns how many lanes that have exited or never were arrive with some lanes, by CTA.
+
+        Counts of threads count whole warps (PTX ISA, "bar"): they come with the first live lane.
+        """
+        machine = self.machine
+        exited = machine.exited.reshape(-1, 32)
+        first = np.argmin(exited, axis=1)
+        warps = lanes[lanes % 32 == first[lanes // 32]] // 32
+        number = np.bincount(warps, np.count_nonzero(exited, axis=1)[warps], exited.shape[0])
+        return number.reshape(machine.ctas, -1).sum(axis=1).astype(np.int64)
 
     def _absent(self, lanes: Array) -> Array:
         """Returns the lanes of some lanes' warps that are elsewhere, and not about to exit."""
@@ -130,6 +146,8 @@ class Barriers:
         done = (arrived >= wanted) & (arrived > 0)
         if not done.any():
             return []
+        if machine.clocks is not None:
+            machine.clocks.missed(number, done & (expected == 0))
         released: list[tuple[int, Array]] = []
         kept: list[Waiting] = []
         gone: list[Waiting] = []
@@ -146,7 +164,7 @@ class Barriers:
                 kept.append(entry.part(~free, ~done, machine.padded))
         self.waiting[number] = kept
         if number in self.votes:
-            self.votes[number][done] = 0
+            self.votes[number][:, done] = 0
         arrived[done] = 0
         expected[done] = 0
         if machine.clocks is not None:
@@ -157,12 +175,8 @@ class Barriers:
     def _answer(self, number: int, site: "Site", lanes: Array) -> None:
         """Keeps what bar.red gives the lanes of a barrier that is complete."""
         ctas = lanes // self.machine.padded
-        votes = self.votes[number][ctas]
-        results = {
-            "popc": votes.astype(np.uint32),
-            "and": votes == self.arrived[number][ctas],
-            "or": votes > 0,
-        }
+        off, on = self.votes[number][:, ctas]
+        results = {"popc": on.astype(np.uint32), "and": off == 0, "or": on > 0}
         self.answers.append((site.count, lanes, results[site.operation]))
 
     def _converged(self, number: int, entries: list[Waiting]) -> None:

@@ -1,20 +1,24 @@
 """
 Bulk groups: copies and reductions out of shared memory that threads have issued and wait for.
 
-They happen at the latest moment: when their thread waits for their group, or when the batch ends
-(PTX ISA, "cp.async.bulk.commit_group", "cp.async.bulk.wait_group").
+They happen at the latest moment: they read their source when their thread waits for their group,
+with .read or without, and write when it waits without .read, or when the batch ends (PTX ISA,
+"cp.async.bulk.commit_group", "cp.async.bulk.wait_group").
 """
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from .chance import early
 from .scalars import Array
 
 if TYPE_CHECKING:
     from .machine import Machine
     from .program import Site
 
-_Copy = tuple[Callable[[], None], "Site"]
+# A copy reads its source and returns what writes.
+_Write = Callable[[], None]
+_Copy = tuple[Callable[[], _Write], "Site"]
 
 
 class BulkGroups:
@@ -24,8 +28,9 @@ class BulkGroups:
         self.machine = machine
         self._open: dict[int, list[_Copy]] = {}
         self._closed: dict[int, list[tuple[int, list[_Copy]]]] = {}  # stamp, copies
+        self._read: dict[int, list[list[_Write]]] = {}  # groups of which the source was read
 
-    def issue(self, lane: int, site: "Site", copy: Callable[[], None]) -> None:
+    def issue(self, lane: int, site: "Site", copy: Callable[[], _Write]) -> None:
         """Takes a copy into the open group of a lane."""
         self._open.setdefault(lane, []).append((copy, site))
 
@@ -38,22 +43,36 @@ class BulkGroups:
             stamp = 0 if clocks is None else int(clocks.stores[lane // 32])
             self._closed.setdefault(lane, []).append((stamp, self._open.pop(lane, [])))
 
-    def wait(self, lanes: Array, pending: int) -> None:
-        """Does all but the last `pending` groups of each lane."""
+    def wait(self, lanes: Array, pending: int, read: bool) -> None:
+        """Ends all but the last `pending` groups of each lane; with `read`, their reads alone."""
         clocks: Any = self.machine.clocks
         for lane in lanes.tolist():
             groups = self._closed.get(lane, [])
             done = groups[: max(len(groups) - pending, 0)]
             del groups[: len(done)]
+            writes = self._read.setdefault(lane, [])
             for stamp, copies in done:
-                for copy, _ in copies:
-                    copy()
+                writes.append([copy() for copy, _ in copies])
                 if clocks is not None:
                     clocks.bulk_done(lane, stamp)
+            if not read:
+                self._write(writes, max(len(writes) + len(groups) - pending, 0))
+            elif early(self.machine.launch.random):
+                self._write(writes, len(writes))
+
+    @staticmethod
+    def _write(groups: list[list[_Write]], count: int) -> None:
+        """Does the writes of the first groups."""
+        for writes in groups[:count]:
+            for write in writes:
+                write()
+        del groups[:count]
 
     def leave(self) -> list[tuple["Site", int]]:
         """Does what is left; returns the site and lane of each copy that nobody waited for."""
         left: list[tuple[Site, int]] = []
+        for writes in self._read.values():
+            self._write(writes, len(writes))
         for lane, groups in self._closed.items():
             groups.append((0, self._open.pop(lane, [])))
             for _, copies in groups:
@@ -68,7 +87,7 @@ class BulkGroups:
     def _finish(lane: int, copies: list[_Copy]) -> list[tuple["Site", int]]:
         """Does some copies; returns their sites with the lane."""
         for copy, _ in copies:
-            copy()
+            copy()()
         return [(site, lane) for _, site in copies]
 
 

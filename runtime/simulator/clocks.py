@@ -55,9 +55,12 @@ class Clocks:
         self._met = self._clusters.copy()  # of the last phase that is complete
         self._slots: dict[int, int] = {}  # place of an mbarrier: its row below
         self._columns: list[int] = []  # of each slot
+        self._begins: list[int] = []  # of each slot: times before its present mbarrier
+        self._ends: list[int] = []  # of each slot: the time of its last phase
         self._used = [0] * len(self._clusters)  # columns of mbarriers, by cluster
         self._open = np.zeros((_FIRST_MBARRIERS, self.width), np.int64)
         self._closed = self._open.copy()
+        self._seen: Array | None = None  # by relaxed waits, and no fence has come since
         self.foreign: Any = None  # what visibility.py keeps of other clusters
 
     @property
@@ -94,6 +97,20 @@ class Clocks:
         """Lets warps know what rows hold, one for each."""
         self.known[agents] = np.maximum(self.known[agents], rows)
 
+    def released(self, agents: Array, orders: bool) -> Array:
+        """
+        Returns what a release by warps lets others know: all that they know if it `orders`.
+
+        A relaxed operation releases what its warp knew at its last fence. What engines did is
+        taken as known at that fence.
+        """
+        rows = self.known[agents]
+        if not orders:
+            fenced = rows[:, self.ordered : self.bulk]
+            rows[:, : self.domain] = fenced
+            rows[~fenced.any(axis=1)] = 0
+        return rows
+
     # Barriers of a CTA and of a cluster.
 
     def barrier(self) -> None:
@@ -116,11 +133,15 @@ class Clocks:
             self.foreign.arrive(f"barrier {number}", agents // self.warps, agents)
         self.advance(agents)
 
-    def release(self, number: int, lanes: Array) -> None:
-        """Gives warps that leave a barrier what all knew who arrived or have exited."""
-        arrived = self._arrived[number]
+    def missed(self, number: int, ctas: Array) -> None:
+        """Takes what warps knew that have exited, as if they had arrived at a barrier."""
         gone = np.flatnonzero(self.machine.exited.reshape(-1, WARP).all(axis=1))
-        np.maximum.at(arrived, gone // self.warps, self.known[gone])
+        gone = gone[ctas[gone // self.warps]]
+        np.maximum.at(self._arrived[number], gone // self.warps, self.known[gone])
+
+    def release(self, number: int, lanes: Array) -> None:
+        """Gives warps that leave a barrier what all knew who arrived."""
+        arrived = self._arrived[number]
         agents = self.agents_of(lanes)
         self.join(agents, arrived[agents // self.warps])
         if self.foreign is not None:
@@ -133,10 +154,10 @@ class Clocks:
         if self.foreign is not None:
             self.foreign.forget(f"barrier {number}", np.flatnonzero(ctas))
 
-    def cluster_arrive(self, lanes: Array) -> None:
-        """Takes what warps know that arrive at the barrier of their cluster."""
+    def cluster_arrive(self, lanes: Array, orders: bool = True) -> None:
+        """Takes what warps know that arrive at the barrier of their cluster; see `released`."""
         agents = self.agents_of(lanes)
-        np.maximum.at(self._clusters, agents // self.domain, self.known[agents])
+        np.maximum.at(self._clusters, agents // self.domain, self.released(agents, orders))
         if self.foreign is not None:
             self.foreign.arrive("cluster", agents // self.domain, agents)
         self.advance(agents)
@@ -164,6 +185,8 @@ class Clocks:
             cluster = place * 8 // pitch // machine.cluster
             slot = self._slots[place] = len(self._columns)
             self._columns.append(self.mbarriers + self._used[cluster])
+            self._begins.append(0)
+            self._ends.append(0)
             self._used[cluster] += 1
             if self._columns[-1] >= self.width:
                 self._widen()
@@ -178,45 +201,80 @@ class Clocks:
 
     def begin(self, place: int) -> None:
         """Takes an mbarrier as a new one: nothing is known of its phases."""
-        self._slots.pop(place, None)
+        slot = self._slots.get(place)
+        if slot is not None:
+            self._begins[slot] = self._ends[slot] + 1  # one may be in flight
+            self._ends[slot] = self._begins[slot]
+            self._open[slot] = self._closed[slot] = 0
+
+    def phase_time(self, place: int, number: int) -> int:
+        """Returns the time, in its column, at which phase `number` of an mbarrier ends."""
+        return self._begins[self.slot(place)] + number
 
     def _widen(self) -> None:
         """Adds columns for mbarriers."""
         more = max(self.width - self.mbarriers, _FIRST_MBARRIERS)
+        wider, width = self.widened, self.width + more
+        self._open, self._closed = wider(self._open, width), wider(self._closed, width)
+        self._clusters, self._met = wider(self._clusters, width), wider(self._met, width)
+        self._seen = None if self._seen is None else wider(self._seen, width)
+        self._arrived = {number: wider(rows, width) for number, rows in self._arrived.items()}
+        self.known = wider(self.known, width)
 
-        def wider(rows: Array) -> Array:
-            return np.concatenate([rows, np.zeros((len(rows), more), np.int64)], axis=1)
+    def widened(self, rows: Array, width: int = 0) -> Array:
+        """Returns rows with all columns that there are by now, or with `width` of them."""
+        more = (width or self.width) - rows.shape[1]
+        if not more:
+            return rows
+        return np.concatenate([rows, np.zeros((len(rows), more), np.int64)], axis=1)
 
-        self.known, self._open, self._closed = map(wider, (self.known, self._open, self._closed))
-        self._clusters, self._met = wider(self._clusters), wider(self._met)
-        self._arrived = {number: wider(rows) for number, rows in self._arrived.items()}
+    def signal(self, lanes: Array, places: Array, orders: bool = True) -> None:
+        """
+        Takes what warps know that arrive at mbarriers; `places` has one for each lane.
 
-    def signal(self, lanes: Array, places: Array) -> None:
-        """Takes what warps know that arrive at mbarriers; `places` has one for each lane."""
-        slots = self._slots_of(places)
-        agents = lanes // WARP
-        np.maximum.at(self._open, slots, self.known[agents])
+        `orders` is off for relaxed operations, see `released`.
+        """
+        agents, slots = self._pairs(lanes, places)
+        np.maximum.at(self._open, slots, self.released(agents, orders))
         if self.foreign is not None:
             self.foreign.arrive("mbarrier", slots, agents)
         self.advance(self.agents_of(lanes))
 
-    def observe(self, lanes: Array, places: Array) -> None:
-        """Gives warps that see a phase complete what all knew who arrived in it."""
-        slots = self._slots_of(places)
-        agents = lanes // WARP
+    def observe(self, lanes: Array, places: Array, orders: bool = True) -> None:
+        """
+        Gives warps that see a phase complete what all knew who arrived in it.
+
+        With `orders` off it becomes known to a warp at its next fence.
+        """
+        agents, slots = self._pairs(lanes, places)
+        self.acquire(agents, self._closed[slots], orders)
+        if self.foreign is not None and orders:
+            self.foreign.leave("mbarrier", slots, agents)
+
+    def acquire(self, agents: Array, rows: Array, orders: bool) -> None:
+        """Lets warps know what was released; without an order, from their next fence on."""
+        if orders:
+            np.maximum.at(self.known, agents, rows)
+            self.version += 1
+            return
+        if self._seen is None:
+            self._seen = np.zeros_like(self.known)
+        np.maximum.at(self._seen, agents, rows)
+
+    def _pairs(self, lanes: Array, places: Array) -> tuple[Array, Array]:
+        """Returns warps and the rows of their mbarriers, without most of the repetitions."""
+        slots, agents = self._slots_of(places), lanes // WARP
         first = np.flatnonzero(
             (np.diff(agents, prepend=-1) != 0) | (np.diff(slots, prepend=-1) != 0)
         )
-        np.maximum.at(self.known, agents[first], self._closed[slots[first]])
-        if self.foreign is not None:
-            self.foreign.leave("mbarrier", slots[first], agents[first])
-        self.version += 1
+        return agents[first], slots[first]
 
     def phase_completed(self, place: int, number: int) -> None:
         """Ends a phase of an mbarrier; `number` of them are complete now."""
         slot = self.slot(place)
         np.maximum(self._closed[slot], self._open[slot], out=self._closed[slot])
-        self._closed[slot, self._columns[slot]] = number
+        self._ends[slot] = self.phase_time(place, number)
+        self._closed[slot, self._columns[slot]] = self._ends[slot]
 
     def _slots_of(self, places: Array) -> Array:
         """Returns the rows of the mbarriers at some places."""
@@ -231,12 +289,24 @@ class Clocks:
         """Lets the async proxy see what warps know now (fence.proxy.async)."""
         agents, domain = self.agents_of(lanes), self.domain
         self.known[agents, self.proxied : self.fenced] = self.known[agents, :domain]
+        self.advance(agents)
 
     def fence(self, lanes: Array) -> None:
         """Takes a fence at any scope: what warps know now, they may release within their CTA."""
         agents, domain = self.agents_of(lanes), self.domain
+        self.recall(agents)
         self.known[agents, self.ordered : self.bulk] = self.known[agents, :domain]
         self.advance(agents)
+
+    def shown(self) -> Array:
+        """Returns what warps know, and what relaxed waits have shown them."""
+        return self.known if self._seen is None else np.maximum(self.known, self._seen)
+
+    def recall(self, agents: Array) -> None:
+        """Makes known to warps what relaxed waits have shown them before this fence."""
+        if self._seen is not None:
+            self.join(agents, self._seen[agents])
+            self.version += 1
 
     def commit(self, lanes: Array) -> None:
         """Closes the open group of products of warps (wgmma.commit_group)."""
@@ -248,6 +318,7 @@ class Clocks:
         columns = self.product_column(agents)
         done = self.committed[agents] - pending
         self.known[agents, columns] = np.maximum(self.known[agents, columns], done)
+        self.version += 1
 
     def product_column(self, agents: Array) -> Array:
         """Returns the columns of the products of warps."""
@@ -259,6 +330,7 @@ class Clocks:
         agent = lane // WARP
         column = self.bulk + int(self.own[agent])
         self.known[agent, column] = max(int(self.known[agent, column]), stamp)
+        self.version += 1
 
     def lane_of(self, cluster: int, column: int, lane: int) -> int:
         """Returns the lane of a batch that a column and a lane of its warp stand for."""

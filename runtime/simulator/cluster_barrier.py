@@ -29,18 +29,18 @@ class ClusterBarriers:
         twice = lanes[self.due[lanes] > 0]
         self._arrived[lanes] = True
         self.due[lanes] = self.completed[lanes // self.lanes] + 1
-        if orders and self.machine.clocks is not None:
-            self.machine.clocks.cluster_arrive(lanes)
+        if self.machine.clocks is not None:
+            self.machine.clocks.cluster_arrive(lanes, orders)
         self.complete()
         return twice
 
-    def wait(self, lanes: Array, orders: bool) -> tuple[Array, Array]:
+    def wait(self, lanes: Array) -> tuple[Array, Array]:
         """Says which lanes may go on, and returns those that have not arrived."""
         early = lanes[self.due[lanes] == 0]
         done = self.completed[lanes // self.lanes] >= self.due[lanes]
         free = lanes[done]
         self.due[free] = 0
-        if free.size and orders and self.machine.clocks is not None:
+        if free.size and self.machine.clocks is not None:
             self.machine.clocks.cluster_wait(free)
         return done, early
 

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
 RANK = 24  # bit from which the rank stands
 _PLACE = (1 << RANK) - 1
+_NOWHERE = 0xFE  # a rank that no cluster has
 
 
 def mapped(address: Lanes, rank: Lanes) -> Lanes:
     """Returns the address of the same place in the CTA of another rank (mapa)."""
     kind = address.dtype.type
     window = address & kind(~_PLACE & (1 << 8 * address.itemsize) - 1 & ~(0xFF << RANK))
-    return window | (address & kind(_PLACE)) | ((rank + np.uint32(1)).astype(kind) << kind(RANK))
+    field = np.minimum(rank, np.uint32(_NOWHERE)) + np.uint32(1)
+    return window | (address & kind(_PLACE)) | (field.astype(kind) << kind(RANK))
 
 
 def rank_of(group: "Group", address: Lanes) -> Lanes:
@@ -81,6 +83,7 @@ def cluster_index(group: "Group", site: "Site", window: Window, address: Lanes) 
     return target * window.pitch + place
 
 
-def is_distributed(site: "Site", top: int) -> bool:
-    """Says whether an instruction's addresses, the largest of them `top`, may name other CTAs."""
-    return site.space in ("", "shared::cluster") and top >> RANK > 0
+def is_distributed(site: "Site", window: Window, top: int) -> bool:
+    """Says whether addresses in a window, the largest of them `top`, may name other CTAs."""
+    spaces = ("", "shared::cluster")
+    return window.space == "shared" and site.space in spaces and top >> RANK > 0

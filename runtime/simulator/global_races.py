@@ -22,6 +22,7 @@ from .memory import Allocation
 from .placement import WARP
 from .scalars import Array, Lanes
 from .stored import Stored
+from .syntax import Instruction
 from .visibility import Foreign, Released
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class GlobalRaces:
         self.warps = (launch.threads + WARP - 1) // WARP
         self.domain = self.warps * launch.placement.size
         self.total = self.warps * launch.placement.total
-        self.released = Released(self.total)
+        self.released = Released(self.total, _is_narrow(launch))
         self._shadows: dict[Allocation, Shadow] = {}
         self._marks: Array = np.zeros(0, np.int64)
         self._marked: tuple[Any, int] = (None, -1)
@@ -198,6 +199,14 @@ def _compare_at_once(where: Any, lanes: Array, index: Array, marks: Array, same:
         bad = bad[~stored.agrees(np.arange(index.size) // each, index)[bad]]
     if bad.size:
         report_race(where, lanes[bad], index[bad], written[index[bad]], True)
+
+
+def _is_narrow(launch: "Launch") -> bool:
+    """Says whether a kernel has strong accesses at the scope of a CTA or a cluster."""
+    body = launch.program.function.body or ()
+    opcodes = (item.opcode for item in body if isinstance(item, Instruction))
+    memory = (f"{opcode}." for opcode in opcodes if opcode.startswith(("ld", "st", "atom", "red")))
+    return any(".cta." in opcode or ".cluster." in opcode for opcode in memory)
 
 
 def _remember(shadow: Shadow, index: Array, marks: Array, warps: int) -> None:

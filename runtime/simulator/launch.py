@@ -115,7 +115,7 @@ def place_grid(grid: Extents, cluster: Any, function: "Function") -> Placement:
         raise LaunchError(f"grid {grid} is no multiple of cluster {wanted}")
     if function.explicit_cluster and cluster is None and required is None:
         raise LaunchError(".explicitcluster asks for a launch with cluster=")
-    return Placement(grid, wanted)
+    return Placement(grid, wanted, cluster is not None or required is not None)
 
 
 def pack_arguments(params: "Sequence[Variable]", arguments: Sequence[Any], kernel: str) -> bytes:

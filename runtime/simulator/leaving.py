@@ -25,16 +25,24 @@ def leave(machine: "Machine") -> None:
             cure = "wait with cp.async.bulk.wait_group.read 0 before the thread exits"
             message = "a thread has exited while this copy may still read its shared memory"
             _add(machine, "in-flight", site, message, np.array([lane]), cure)
-    for phase in list(machine.phases.under_way):
-        for _, _, site, lane in phase.deliveries if checked else ():
-            cure = "wait for the phase of its mbarrier before the CTA exits"
-            message = "threads have exited while data of this copy may still be in flight"
-            _add(machine, "in-flight", site, message, np.array([lane]), cure)
+    for site, lane in _on_its_way(machine) if checked else ():
+        cure = "wait for the phase of its mbarrier before the CTA exits"
+        message = "threads have exited while data of this copy may still be in flight"
+        _add(machine, "in-flight", site, message, np.array([lane]), cure)
     machine.phases.deliver_all()
     if "transaction" in machine.checks:
         _transactions(machine)
     if machine.cluster > 1 and machine.shared.races is not None:
         machine.shared.races.exits()
+
+
+def _on_its_way(machine: "Machine") -> "list[tuple[Site, int]]":
+    """Returns site and lane of copies to shared memory that nobody has waited for."""
+    found = [
+        (site, lane) for phase in machine.phases.under_way for _, _, site, lane in phase.deliveries
+    ]
+    races = machine.shared.races
+    return found if races is None else found + races.unfinished()
 
 
 def _transactions(machine: "Machine") -> None:
@@ -46,8 +54,9 @@ def _transactions(machine: "Machine") -> None:
         )
         _add_transaction(machine, site, message, lane, phase)
     for phase in machine.phases.at.values():
-        if phase.bytes and phase.announced is not None:
-            site, lane = phase.announced
+        source = phase.announced or phase.brought
+        if phase.bytes and source is not None:
+            site, lane = source
             word = "fewer" if phase.bytes > 0 else "more"
             message = (
                 f"{abs(phase.bytes)} bytes {word} have come to an mbarrier than were announced"

@@ -60,7 +60,7 @@ class Layout:
         return (marks >> self.time_at) & self.never
 
 
-SHARED = Layout(12, 30)
+SHARED = Layout(16, 26)
 GLOBAL = Layout(24, 18)
 
 

@@ -14,10 +14,19 @@ class Phase:
     `number` counts the phases that are complete. Bytes are negative where data came before it
     was announced. `deliveries` holds data that is on its way: what writes it, how many bytes it
     counts for, and the site and lane that sent it. `announced` is the last site and lane that
-    told it of bytes to come.
+    told it of bytes to come, `brought` the last ones that brought some.
     """
 
-    __slots__ = ("announced", "bytes", "deliveries", "expected", "number", "pending", "place")
+    __slots__ = (
+        "announced",
+        "brought",
+        "bytes",
+        "deliveries",
+        "expected",
+        "number",
+        "pending",
+        "place",
+    )
 
     def __init__(self, place: int, expected: int) -> None:
         self.place = place  # byte in the batch's shared memory, divided by 8
@@ -26,6 +35,7 @@ class Phase:
         self.bytes = 0
         self.number = 0
         self.announced: tuple[Any, int] | None = None
+        self.brought: tuple[Any, int] | None = None
         self.deliveries: list[tuple[Callable[[], None], int, Any, int]] = []
 
     def token(self) -> int:
@@ -109,6 +119,7 @@ class Phases:
             if phase.number != number:  # sent for a phase that was complete without it
                 self.excess.append((site, lane, size, phase))
             write()
+            phase.brought = site, lane
             self.transact(phase, -size)
 
     def deliver_all(self) -> None:

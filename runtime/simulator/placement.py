@@ -18,9 +18,10 @@ Extents = tuple[int, int, int]
 class Placement:
     """The grid of a launch, cut into clusters."""
 
-    def __init__(self, grid: Extents, cluster: Extents) -> None:
+    def __init__(self, grid: Extents, cluster: Extents, explicit: bool = False) -> None:
         self.grid = grid
         self.cluster = cluster
+        self.explicit = explicit  # the launch or the kernel names the cluster
         self.clusters: Extents = (
             grid[0] // cluster[0],
             grid[1] // cluster[1],
@@ -65,7 +66,7 @@ class Placement:
         if kind == "cluster_nctarank":
             return np.uint32(self.size)
         if kind == "is_explicit_cluster":
-            return np.bool_(self.size > 1)
+            return np.bool_(self.explicit)
         value: Any = {
             "ctaid": lambda: self.coordinate(slot, axis),
             "clusterid": lambda: _coordinate(slot // self.size, self.clusters, number),

@@ -7,17 +7,16 @@ every warp (after FastTrack, Flanagan and Freund, PLDI 2009). Engines that work 
 agents of their own: cp.async, whose data is in flight until its own threads have waited; bulk and
 tensor copies and the products of warpgroups, which work through the async proxy.
 
-Strong accesses (atomics, volatile, relaxed, acquire, release) don't race with each other. One that
-writes releases what its warp knew at its last fence, or all that it knows where it has an order
-of its own; one that reads makes it known to its warp. Fences that acquire are taken as being
-where they must.
+Strong accesses (atomics, volatile, relaxed, acquire, release) don't race with each other; flags.py
+says what they order. Fences that acquire are taken as being where they must.
 """
 
 import numpy as np
 
 from .clocks import Clocks
+from .flags import Flags
 from .machine import Group, Machine
-from .marks import AGENT_AT, SHARED, SITE_AT, Sites
+from .marks import AGENT_AT, SHARED, SITE_AT, Sites, numbers_of
 from .placement import WARP
 from .program import Site
 from .scalars import Array, Lanes
@@ -40,7 +39,7 @@ class SharedRaces:
         self._bulk = clocks.warps + clocks.groups
         self._foreign = self._bulk + 1
         self._reads = np.zeros((self._writes.size, self._foreign + 1), np.int64)
-        self._strong: Array | None = None  # clocks of the warps that strong writes came from
+        self._flags = Flags(clocks, self._writes.size)
         self.issuers: dict[tuple[int, int], int] = {}  # cluster, column of an mbarrier: a lane
         self._lanes = np.arange(machine.lanes)
         self._columns = self._lanes // WARP % clocks.warps  # of what a lane reads
@@ -84,21 +83,33 @@ class SharedRaces:
             units = (units[:, None] * each + np.arange(each)).reshape(-1)
             lanes, marks, columns = (np.repeat(a, each) for a in (lanes, marks, columns))
         marks = marks | (self.sites.number(site) << SITE_AT)
+        careful: Array | None = None  # the past is what warps of one CTA know of each other
         if self.machine.cluster > 1:
             foreign = self._are_foreign(units, lanes)
-            marks |= np.where(foreign, SHARED.careful, 0)
+            careful = np.where(foreign, SHARED.careful, 0)
+            marks |= careful
             columns = np.where(foreign, self._foreign, columns)
-        last = self._writes[units]
+        last = self._writes[units] if careful is None else self._writes[units] | careful
         if int(last.max(initial=0)) > self._past:
             self._compare(site, lanes, units, last, True, stored)
         if site.operation:
-            self._synchronise(site, lanes // WARP, units, write)
+            self._flags.access(site, lanes, units, write)
         if write:
+            reads = self._reads[units]
+            if careful is not None:
+                reads |= careful[:, None]
+            self._read_before(site, lanes, units, reads)
             self._write(site, lanes, units, marks, flies, stored)
         else:
             units = units * self._reads.shape[1]
             units += columns
             self._reads.reshape(-1)[units] = marks
+
+    def _read_before(self, site: Site, lanes: Array, units: Array, reads: Array) -> None:
+        """Checks a write against earlier reads."""
+        if int(reads.max(initial=0)) > self._past:
+            rows, columns = (reads > self._past).nonzero()
+            self._compare(site, lanes[rows], units[rows], reads[rows, columns], False)
 
     def _write(
         self,
@@ -109,11 +120,7 @@ class SharedRaces:
         flies: bool,
         stored: Stored | None,
     ) -> None:
-        """Checks a write against earlier reads, and marks it."""
-        reads = self._reads[units]
-        if int(reads.max(initial=0)) > self._past:
-            rows, columns = (reads > self._past).nonzero()
-            self._compare(site, lanes[rows], units[rows], reads[rows, columns], False)
+        """Marks a write; reports other warps that write there at once."""
         if flies:
             marks |= SHARED.never << _TIME_AT
         self._writes[units] = marks
@@ -124,23 +131,6 @@ class SharedRaces:
         """Says which lanes access the memory of another CTA."""
         pitch = max(self.machine.shared.pitch // self.unit, 1)
         return units // pitch != lanes // self.machine.padded
-
-    def _synchronise(self, site: Site, agents: Array, units: Array, write: bool) -> None:
-        """Orders warps by strong accesses to the same place."""
-        clocks, domain = self.clocks, self.clocks.domain
-        first = 0 if site.order in ("release", "acq_rel") else clocks.ordered
-        released = clocks.known[agents, first : first + domain]
-        writes = write and bool(released.any())
-        if self._strong is None:
-            if not writes:
-                return
-            self._strong = np.zeros((self._writes.size, domain), np.int64)
-        if not write or site.returns:
-            np.maximum.at(clocks.known[:, :domain], agents, self._strong[units])
-            clocks.version += 1
-        if writes:
-            np.maximum.at(self._strong, units, released)
-            clocks.advance(np.unique(agents))
 
     def land(self, site: Site, lanes: Array, index: Array) -> None:
         """Marks data of cp.async as written by its threads, which have waited for it."""
@@ -156,8 +146,7 @@ class SharedRaces:
         times = self.unit // size
         self._writes = np.repeat(self._writes, times)
         self._reads = np.repeat(self._reads, times, axis=0)
-        if self._strong is not None:
-            self._strong = np.repeat(self._strong, times, axis=0)
+        self._flags.refine(times)
         self.unit = size
 
     def _units(self, size: int, index: Array, lanes: Array) -> tuple[Array, Array]:
@@ -188,11 +177,17 @@ class SharedRaces:
             return
         bad = near[late]
         if bad.size and site.operation:
-            bad = bad[~self.sites.are_strong(last[bad])]
+            bad = bad[~self._are_strong(last[bad])]
         if bad.size and stored is not None:
             bad = bad[~stored.keeps(bad // (site.size // self.unit))]
         if bad.size:
             report_race(self, site, lanes[bad], units[bad], last[bad], wrote)
+
+    def _are_strong(self, marks: Array) -> Array:
+        """Says which marks come from strong accesses; what bulk reductions read is none."""
+        columns, clocks = SHARED.agent(marks), self.clocks
+        threads = (columns < clocks.domain) | (columns >= clocks.mbarriers)
+        return threads & self.sites.are_strong(marks)
 
     def _collisions(
         self, site: Site, lanes: Array, units: Array, marks: Array, stored: Stored | None
@@ -217,7 +212,7 @@ class SharedRaces:
         read is over for a warp that knows of this time.
         """
         units, _ = self._units(size, units, units)
-        self._check_writes(site, lane, units, self._knowledge(lane, column))
+        self._check_writes(site, lane, units, self._knowledge(lane, column), True)
         mark = SHARED.careful | time << _TIME_AT | column << AGENT_AT | lane % WARP
         mark |= self.sites.number(site) << SITE_AT
         clocks = self.clocks
@@ -226,14 +221,23 @@ class SharedRaces:
             slot = clocks.warps + (column - clocks.products) % clocks.groups
         self._reads[units, slot] = mark
 
-    def engine_write(self, site: Site, lane: int, units: Array, size: int, place: int) -> None:
-        """Checks and marks what a copy writes that arrives at the mbarrier at a place."""
+    def engine_write(
+        self, site: Site, lane: int, units: Array, size: int, place: int, copies: bool = True
+    ) -> None:
+        """
+        Checks and marks what an engine writes that arrives at the mbarrier at a place.
+
+        `copies` says that it is a bulk or tensor copy, which works through the async proxy;
+        st.async and red.async don't.
+        """
         units, _ = self._units(size, units, units)
         known = self.clocks.known[lane // WARP]
-        self._check_writes(site, lane, units, known)
+        self._check_writes(site, lane, units, known, copies)
         reads = self._reads[units]
         if reads.any():
             late = SHARED.time(reads) > known[SHARED.agent(reads)]
+            if not copies and site.operation:
+                late &= ~self._are_strong(reads)
             for column in np.flatnonzero(late.any(axis=0)):
                 bad = np.flatnonzero(late[:, column])
                 lanes = np.full(bad.size, lane)
@@ -241,8 +245,8 @@ class SharedRaces:
         column = self.clocks.column(place)
         cluster = lane // self.machine.padded // self.machine.cluster
         self.issuers[cluster, column] = lane
-        number = self.machine.phases.at[place].number + 1
-        mark = SHARED.careful | SHARED.proxied | number << _TIME_AT | column << AGENT_AT
+        time = self.clocks.phase_time(place, self.machine.phases.at[place].number + 1)
+        mark = SHARED.careful | SHARED.proxied | time << _TIME_AT | column << AGENT_AT
         self._writes[units] = mark | self.sites.number(site) << SITE_AT | lane % WARP
 
     def glance(self, site: Site, lane: int, place: int) -> None:
@@ -266,6 +270,22 @@ class SharedRaces:
                 if late.size:
                     report_exit(self, cta, int(late[0]), int(marks[late[0]]))
 
+    def unfinished(self) -> list[tuple[Site, int]]:
+        """Returns site and lane of copies into CTAs of which no warp has waited for their phase."""
+        clocks, ctas = self.clocks, self.machine.ctas
+        pitch = self.machine.shared.pitch // self.unit
+        known = clocks.shown().reshape(ctas, clocks.warps, -1).max(axis=1)
+        marks = self._writes[: ctas * pitch].reshape(ctas, pitch)
+        where = np.nonzero(SHARED.agent(marks) >= clocks.mbarriers)
+        marks = marks[where]
+        late = np.flatnonzero(SHARED.time(marks) > known[where[0], SHARED.agent(marks)])
+        _, first = np.unique(numbers_of(marks[late]), return_index=True)
+        found: list[tuple[Site, int]] = []
+        for mark, cta in zip(marks[late[first]], where[0][late[first]], strict=True):
+            issuer = int(cta) // self.machine.cluster, int(SHARED.agent(mark))
+            found.append((self.sites.of(int(mark)), self.issuers[issuer]))
+        return found
+
     def _knowledge(self, lane: int, column: int) -> Array:
         """Returns what a lane's warp knows; all four of its warpgroup for a product."""
         clocks, agent = self.clocks, lane // WARP
@@ -275,16 +295,22 @@ class SharedRaces:
         first = cta * clocks.warps + warp // 4 * 4
         return clocks.known[first : min(first + 4, (cta + 1) * clocks.warps)].max(axis=0)
 
-    def _check_writes(self, site: Site, lane: int, units: Array, known: Array) -> None:
+    def _check_writes(
+        self, site: Site, lane: int, units: Array, known: Array, copies: bool
+    ) -> None:
         """Reports writes that an engine's access is not ordered after, or lacks a fence for."""
         last = self._writes[units]
         if not last.any():
             return
         times, columns = SHARED.time(last), SHARED.agent(last)
         late = times > known[columns]
+        if not copies and site.operation:
+            late &= ~self._are_strong(last)
         if late.any():
             bad = np.flatnonzero(late)
             report_race(self, site, np.full(bad.size, lane), units[bad], last[bad], True)
+        if not copies:
+            return
         clocks = self.clocks
         generic = ~late & (columns < clocks.domain) & ((last & SHARED.proxied) == 0) & (last > 0)
         if not generic.any():

@@ -366,7 +366,7 @@ class Scheduler:
         Says whether there are any.
         """
         machine = self.machine
-        if machine.phases.under_way:
+        if machine.phases.under_way and machine.alive:
             machine.phases.deliver_all()
             if machine.phases.flips != self._flips:
                 self._resume()

@@ -20,12 +20,18 @@ _MOST_BYTES = 1 << 28  # of knowledge that places hold; beyond it everything cou
 
 
 class Released:
-    """What was released at places of global memory: the times of all warps of the launch."""
+    """
+    What was released at places of global memory: the times of all warps of the launch.
 
-    def __init__(self, total: int) -> None:
+    `narrow` says that the kernel has strong accesses at the scope of a CTA or a cluster.
+    """
+
+    def __init__(self, total: int, narrow: bool) -> None:
         self.total = total
+        self.narrow = narrow
         self.overflows = False
-        self._places: dict[int, Array] = {}
+        self._places: dict[int, int] = {}  # to rows
+        self._rows: Array = np.zeros((0, total), np.int64)
 
     def __bool__(self) -> bool:
         """Says whether anything was released."""
@@ -33,20 +39,43 @@ class Released:
 
     def at(self, address: int) -> Array | None:
         """Returns what was released at a place."""
-        return self._places.get(address)
+        number = self._places.get(address)
+        return None if number is None else self._rows[number]
+
+    def _number(self, address: int) -> int:
+        """Returns the row of a place, or -1 if there are too many."""
+        number = self._places.get(address)
+        if number is not None:
+            return number
+        number = len(self._places)
+        if (number + 1) * self.total * 8 > _MOST_BYTES:
+            self.overflows = True
+            return -1
+        if number == len(self._rows):
+            more = np.zeros((max(number, 1), self.total), np.int64)
+            self._rows = np.concatenate([self._rows, more])
+        self._places[address] = number
+        return number
 
     def add(self, address: int, first: int, times: Array, more: Array | None) -> None:
         """Releases times of a cluster's warps, of which `first` is the first, and `more`."""
-        held = self._places.get(address)
-        if held is None:
-            if (len(self._places) + 1) * self.total * 8 > _MOST_BYTES:
-                self.overflows = True
-                return
-            held = self._places[address] = np.zeros(self.total, np.int64)
+        number = self._number(address)
+        if number < 0:
+            return
+        held = self._rows[number]
         part = held[first : first + times.size]
         np.maximum(part, times, out=part)
         if more is not None:
             np.maximum(held, more, out=held)
+
+    def add_all(self, places: list[int], which: Array, first: Array, times: Array) -> None:
+        """Releases times of the warps of clusters, one row each, at `places[which]`."""
+        numbers: Array = np.array([self._number(place) for place in places], np.int64)[which]
+        kept = numbers >= 0
+        begins: Array = (numbers * self.total + first)[kept]
+        steps: Array = np.arange(len(times[0]))
+        flat: Array = np.add.outer(begins, steps)
+        np.maximum.at(self._rows.reshape(-1), flat, times[kept])
 
 
 class Foreign:
@@ -65,6 +94,7 @@ class Foreign:
         self.fenced: Knowledge = [None] * clocks.agents
         self.seen: Knowledge = [None] * clocks.agents
         self._active = False
+        self._near: dict[tuple[str, int], Array] = {}  # rows of clocks, by place and CTA or cluster
         self._boxes: dict[tuple[str, int], tuple[Array | None, Array | None]] = {}
 
     def known_times(self, agents: Array, others: Array) -> Array:
@@ -85,27 +115,68 @@ class Foreign:
 
     def strong(self, site: "Site", address: Array, lanes: Array, write: bool) -> None:
         """Takes strong accesses of lanes to places, in the order of the lanes."""
-        if site.scope in ("cta", "cluster"):
-            return
         order = site.order
         reads = not write or site.returns
         releases = write and order in ("release", "acq_rel")
         acquires = reads and order in ("acquire", "acq_rel")
         if write and not releases and not self._any_fenced():
             write = False
-        if not write and not self.released:
+        if not write and not self.released and not self._near:
             return
-        for place, lane in zip(address.tolist(), lanes.tolist(), strict=True):
-            agent = lane // 32
+        wide = site.scope not in ("cta", "cluster")
+        agents = lanes // 32
+        if not reads and not self.released.narrow:
+            self._release_all(agents, address, releases)
+            return
+        for place, agent in dict.fromkeys(zip(address.tolist(), agents.tolist(), strict=True)):
+            near = self._boxes_near(place, agent, site.scope) if self.released.narrow else []
             if reads:
-                self._acquire(agent, self.released.at(place), acquires)
+                self._acquire_near(agent, near, acquires)
+                if wide:
+                    self._acquire(agent, self.released.at(place), acquires)
             if write:
-                self._release(agent, place, releases)
+                self._release_near(agent, near, releases)
+                if wide:
+                    self._release(agent, place, releases)
 
     def _any_fenced(self) -> bool:
-        """Says whether some warp of the batch has passed a fence at gpu scope."""
+        """Says whether some warp of the batch has passed a fence."""
         clocks = self.clocks
-        return bool(clocks.known[:, clocks.fenced : clocks.ordered].any())
+        return bool(clocks.known[:, clocks.ordered : clocks.bulk].any())
+
+    # Within a cluster, at the scope of its CTAs or its own.
+
+    def _boxes_near(self, place: int, agent: int, scope: str) -> list[tuple[str, int]]:
+        """Returns what a strong access to a place reaches: its CTA, and its cluster if it may."""
+        clocks = self.clocks
+        boxes = [(f"cta {place}", agent // clocks.warps)]
+        if scope != "cta" and clocks.machine.cluster > 1:
+            boxes.append((f"cluster {place}", agent // clocks.domain))
+        return boxes
+
+    def _acquire_near(self, agent: int, boxes: list[tuple[str, int]], orders: bool) -> None:
+        """Lets a warp see what others of its cluster have released."""
+        for box in boxes:
+            row = self._near.get(box)
+            if row is not None:
+                self.clocks.acquire(np.array([agent]), self.clocks.widened(row[None]), orders)
+                self.take(box, agent)
+
+    def _release_near(self, agent: int, boxes: list[tuple[str, int]], orders: bool) -> None:
+        """Releases what a warp knows to others of its cluster."""
+        clocks = self.clocks
+        row = clocks.released(np.array([agent]), orders)
+        if not boxes or not row.any():
+            return
+        for box in boxes:
+            held = self._near.get(box)
+            self._near[box] = (
+                row[0] if held is None else np.maximum(row[0], clocks.widened(held[None])[0])
+            )
+            self.put(box, agent)
+        clocks.advance(np.array([agent]))
+
+    # Between clusters.
 
     def _acquire(self, agent: int, times: Array | None, at_once: bool) -> None:
         """Lets a warp see what was released; it knows it at once, or after a fence."""
@@ -137,10 +208,31 @@ class Foreign:
             self.released.add(place, first, times, more)
             clocks.advance(np.array([agent]))
 
+    def _release_all(self, agents: Array, address: Array, everything: bool) -> None:
+        """Releases what warps know at places, one for each; see `_release`."""
+        clocks = self.clocks
+        numbers, which = np.unique(address, return_inverse=True)
+        pairs = np.unique(which * clocks.agents + agents)
+        which, agents = pairs // clocks.agents, pairs % clocks.agents
+        more = (self.known if everything else self.fenced) if self._active else None
+        if more is not None:
+            for number, agent in zip(which.tolist(), agents.tolist(), strict=True):
+                if more[agent] is not None:
+                    self._release(agent, int(numbers[number]), everything)
+        begin = 0 if everything else clocks.fenced
+        times = clocks.known[agents, begin : begin + clocks.domain]
+        chosen = np.flatnonzero(times.any(axis=1))
+        if chosen.size:
+            agents = agents[chosen]
+            first = self.first + agents // clocks.domain * clocks.domain
+            self.released.add_all(numbers.tolist(), which[chosen], first, times[chosen])
+            clocks.advance(np.unique(agents))
+
     def fence(self, lanes: Array) -> None:
         """Takes a fence at gpu scope by some lanes."""
         clocks = self.clocks
         agents = clocks.agents_of(lanes)
+        clocks.recall(agents)
         for agent in map(int, agents):
             seen = self.seen[agent]
             if seen is not None:

@@ -95,7 +95,8 @@ def share(
             phase = group.machine.phases.at[mbarrier // 8]
             column = clocks.column(mbarrier // 8)
             lane = int(group.lanes()[position])
-            races.engine_read(site, lane, read, SIZE, column, phase.number + 1)
+            time = clocks.phase_time(mbarrier // 8, phase.number + 1)
+            races.engine_read(site, lane, read, SIZE, column, time)
 
 
 def _same_cta(group: "Group", site: "Site", place: int, barrier: int, position: int) -> None:
@@ -118,8 +119,15 @@ def store(group: "Group", site: "Site", target: Lanes, source: Lanes, size: Lane
         lane = int(group.lanes()[position])
         steps, address = steps_of(count), start + to
         follow = partial(follow_global, group, site, address, steps, SIZE, True, position)
-        copy = partial(_write, site.operation, into, data, follow)
+        copy = partial(_take, site.operation, into, data, follow)
         bulk_groups_of(group.machine).issue(lane, site, copy)
+
+
+def _take(
+    operation: str, into: Array, data: Array, follow: Callable[[bool], None]
+) -> Callable[[], None]:
+    """Reads data of shared memory; returns what writes it."""
+    return partial(_write, operation, into, data.copy(), follow)
 
 
 def _write(operation: str, into: Array, data: Array, follow: Callable[[bool], None]) -> None:
@@ -131,7 +139,7 @@ def _write(operation: str, into: Array, data: Array, follow: Callable[[bool], No
     name, _, form = operation.partition(".")
     code = DTYPES[form]
     old = into.copy().view(code)
-    into[:] = reduction(name, form)(old, data.copy().view(code)).view(np.uint8)
+    into[:] = reduction(name, form)(old, data.view(code)).view(np.uint8)
 
 
 def commit(group: "Group") -> None:
@@ -141,7 +149,12 @@ def commit(group: "Group") -> None:
 
 def wait(group: "Group", pending: int) -> None:
     """Runs cp.async.bulk.wait_group."""
-    bulk_groups_of(group.machine).wait(group.lanes(), pending)
+    bulk_groups_of(group.machine).wait(group.lanes(), pending, False)
+
+
+def wait_read(group: "Group", pending: int) -> None:
+    """Runs cp.async.bulk.wait_group.read: shared memory may be written again."""
+    bulk_groups_of(group.machine).wait(group.lanes(), pending, True)
 
 
 def _check(
@@ -206,5 +219,6 @@ FORMS: Table = (
     ),
     ("cp.async.bulk.prefetch.L2.global" + _HINT, emit_nothing),
     ("cp.async.bulk.commit_group", group_end(commit)),
-    ("cp.async.bulk.wait_group[.read]", group_wait(wait)),
+    ("cp.async.bulk.wait_group", group_wait(wait)),
+    ("cp.async.bulk.wait_group.read", group_wait(wait_read)),
 )

@@ -33,7 +33,7 @@ def arrive(group: "Group", site: "Site") -> None:
 
 def wait(group: "Group", site: "Site") -> Array:
     """Says which lanes' cluster has met (barrier.cluster.wait)."""
-    done, early = cluster_barriers_of(group.machine).wait(group.lanes(), site.extra)
+    done, early = cluster_barriers_of(group.machine).wait(group.lanes())
     if early.size:
         message = "a thread waits that has not arrived with barrier.cluster.arrive"
         raise group.machine.fault(site.instruction, "divergence", message, early)
@@ -67,7 +67,7 @@ def store(group: "Group", site: "Site", target: Lanes, barrier: Lanes, *values: 
         row = rows[position]
         first: int = place // rows.itemsize
         index = np.arange(first, first + count)
-        send(group, site, index, row, mbarrier, position, combine)
+        send(group, site, index, row, mbarrier, position, combine, copies=False)
 
 
 def _mapa(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
@@ -95,7 +95,7 @@ def _wait(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     b.operands(0)
     if b.guard is not None:
         raise b.error("with a guard is not covered")
-    b.end("park", b.define(f"{b.use(wait)}(g, {b.site(extra=True)})"))
+    b.end("park", b.define(f"{b.use(wait)}(g, {b.site()})"))
 
 
 def _store(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:

@@ -62,7 +62,7 @@ FORMS: Table = (
     (f"fence{_KIND}.<scope:cta|cluster>", _within),
     ("fence.proxy.async[.<space:shared::cta|shared::cluster>]", _proxy),
     ("fence.proxy.<proxy:alias|async.global>", emit_nothing),
-    ("fence.mbarrier_init.release.cluster", emit_nothing),
+    ("fence.mbarrier_init.release.cluster", _within),
     (
         "fence.<order:acquire|release>.sync_restrict::shared::<to:cta|cluster>.cluster",
         emit_nothing,

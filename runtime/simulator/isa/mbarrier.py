@@ -51,11 +51,11 @@ def _phase(group: "Group", site: "Site", place: int, position: int) -> Phase:
     return phase
 
 
-def _signal(group: "Group", places: Array) -> Array:
+def _signal(group: "Group", site: "Site", places: Array) -> Array:
     """Tells the race check, if there is one, that lanes arrive at mbarriers; returns `places`."""
     clocks = group.machine.clocks
     if clocks is not None:
-        clocks.signal(group.lanes(), places)
+        clocks.signal(group.lanes(), places, site.order != "relaxed")
     return places
 
 
@@ -93,7 +93,7 @@ def arrive(
     counts, expected = lanes_of(group, count), lanes_of(group, transactions)
     tokens = np.empty(group.n, np.uint64)
     lanes = group.lanes()
-    places = _signal(group, _places(group, site, address))
+    places = _signal(group, site, _places(group, site, address))
     for position, place in enumerate(places.tolist()):
         phase = _phase(group, site, place, position)
         tokens[position] = phase.token()
@@ -112,7 +112,7 @@ def arrive(
 def transact(group: "Group", site: "Site", address: Lanes, count: Lanes) -> None:
     """Runs expect_tx, and complete_tx where `site.extra` is -1."""
     counts = lanes_of(group, count)
-    places = _signal(group, _places(group, site, address))
+    places = _signal(group, site, _places(group, site, address))
     for position, place in enumerate(places.tolist()):
         phase = _phase(group, site, place, position)
         phase.announced = site, int(group.lanes()[position])
@@ -137,7 +137,7 @@ def passed(group: "Group", site: "Site", address: Lanes, state: Lanes) -> Lanes:
     done = (number ^ states) & 1 != 0 if site.extra else number > (states >> np.uint64(NUMBER))
     clocks = group.machine.clocks
     if clocks is not None and done.any():
-        clocks.observe(group.lanes()[done], places[done])
+        clocks.observe(group.lanes()[done], places[done], site.order != "relaxed")
     return done
 
 
@@ -145,20 +145,23 @@ def copied(group: "Group", site: "Site", address: Lanes) -> None:
     """Runs cp.async.mbarrier.arrive: the lanes' earlier copies are complete, then they arrive."""
     wait(group, 0, True)
     if site.extra is None:  # what is pending rises by one and falls by one
-        places = _signal(group, _places(group, site, address))
+        places = _signal(group, site, _places(group, site, address))
         for position, place in enumerate(places.tolist()):
             _phase(group, site, place, position)
         return
     arrive(group, site, address, np.uint32(1), np.uint32(0))
 
 
-def _barrier(b: "BlockEmitter", operand: Operand, extra: object) -> tuple[str, str]:
+def _barrier(
+    b: "BlockEmitter", operand: Operand, extra: object, order: str = ""
+) -> tuple[str, str]:
     """Returns the names of the site and of the address of an mbarrier."""
     if not isinstance(operand, Address):
         raise b.error("expects the address of an mbarrier in brackets")
     base, offset = b.address(operand)
     space = "shared" if _is_own(b) else "shared::cluster"
-    return b.site(dtype=np.uint64, size=8, space=space, offset=offset, extra=extra), base
+    site = b.site(dtype=np.uint64, size=8, space=space, offset=offset, extra=extra, order=order)
+    return site, base
 
 
 def _is_own(b: "BlockEmitter") -> bool:
@@ -196,14 +199,14 @@ def _arrive(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None
         values = [one, b.read(rest[0], "u32")]
     else:
         values = [b.read(rest[0], "u32") if rest else one, none]
-    site, base = _barrier(b, barrier, fields["what"] == "arrive_drop")
+    site, base = _barrier(b, barrier, fields["what"] == "arrive_drop", fields.get("order", ""))
     b.call(arrive, site, [base, *values], [(target, "u8")])
 
 
 def _transact(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits mbarrier.expect_tx and mbarrier.complete_tx."""
     barrier, count = b.operands(2)
-    site, base = _barrier(b, barrier, 1 if fields["what"] == "expect_tx" else -1)
+    site, base = _barrier(b, barrier, 1 if fields["what"] == "expect_tx" else -1, "relaxed")
     b.call(transact, site, [base, b.read(count, "u32")])
 
 
@@ -211,7 +214,7 @@ def _test(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
     """Emits test_wait and try_wait: lanes whose phase is not complete run try_wait later again."""
     waits = fields["what"] == "try_wait"
     target, barrier, state, *_ = b.operands(3, 4) if waits else b.operands(3)
-    site, base = _barrier(b, barrier, bool(fields["parity"]))
+    site, base = _barrier(b, barrier, bool(fields["parity"]), fields["order"])
     value = b.read(state, "u32" if fields["parity"] else "b64")
     if not waits:
         b.call(passed, site, [base, value], [(target, "?")])

@@ -139,12 +139,14 @@ def send(
     barrier: int,
     position: int,
     combine: Callable[[Array, Array], Array] | None = None,
+    copies: bool = True,
 ) -> None:
     """
     Puts data on its way to shared memory; an mbarrier hears of it when it is there.
 
     `index` are its places in units of the data's elements, `barrier` is the byte of the mbarrier
     in the batch's shared memory. `combine` makes what is written of old and new elements.
+    `copies` says that a bulk or tensor copy brings it.
     """
     machine, window = group.machine, group.machine.shared
     code, lane = data.dtype.str[1:], int(group.lanes()[position])
@@ -155,7 +157,7 @@ def send(
         raise fault(group, site, "mbarrier", message, position)
     if window.races is not None:
         window.races.glance(site, lane, barrier // 8)
-        window.races.engine_write(site, lane, index, data.itemsize, barrier // 8)
+        window.races.engine_write(site, lane, index, data.itemsize, barrier // 8, copies)
 
     def write() -> None:
         view = window.view(code)

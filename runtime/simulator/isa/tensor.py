@@ -185,25 +185,36 @@ def store(group: "Group", site: "Site", maps: Lanes, source: Lanes, *start: Lane
         combine = _combining(group, site, map, position) if site.operation else None
         at = wanted // map.size
         follow = partial(_follow, group, site, map, wanted, True, position)
-        copy = partial(_write, machine.shared, (units, inside), (memory, at), combine, follow)
+        copy = partial(_take, machine.shared, (units, inside), (memory, at), combine, follow)
         bulk_groups_of(machine).issue(int(group.lanes()[position]), site, copy)
 
 
-def _write(
+def _take(
     window: "Window",
     source: tuple[Array, Array],
     target: tuple[Array, Array],
     combine: "Callable[[Array, Array], Array] | None",
     follow: "Callable[[bool], None]",
-) -> None:
+) -> "Callable[[], None]":
     """
-    Writes a box to global memory, or combines it with what is there.
+    Reads a box of shared memory; returns what writes it.
 
     `source` is the units of shared memory and which of their elements count, `target` the memory
     and the elements' places in it.
     """
-    (units, inside), (memory, at) = source, target
-    new = window.view("c16")[units].view(memory.dtype)[inside]
+    units, inside = source
+    new = window.view("c16")[units].view(target[0].dtype)[inside]
+    return partial(_write, new, target, combine, follow)
+
+
+def _write(
+    new: Array,
+    target: tuple[Array, Array],
+    combine: "Callable[[Array, Array], Array] | None",
+    follow: "Callable[[bool], None]",
+) -> None:
+    """Writes elements to global memory, or combines them with what is there."""
+    memory, at = target
     old = memory[at]
     follow(combine is None and bool((old == new).all()))
     memory[at] = new if combine is None else combine(old, new)
@@ -220,8 +231,9 @@ def _follow(
 ) -> None:
     """Tells the checks that follow global memory of the elements of a box."""
     unit, places = map.size, offsets
-    if offsets.size and not offsets[0] % _UNIT:
-        unit, places = _UNIT, np.unique(offsets // _UNIT) * _UNIT
+    whole = np.unique(offsets // _UNIT) * _UNIT
+    if whole.size * _UNIT == offsets.size * map.size:  # no unit that the box has a part of only
+        unit, places = _UNIT, whole
     follow_global(group, site, map.address, places, unit, write, position, unchanged)
 
 

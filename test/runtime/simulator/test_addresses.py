@@ -57,6 +57,13 @@ def test_generic_loads_reach_constants_and_parameters() -> None:
     assert run(body, 2).tolist() == [33, 77]
 
 
+def test_generic_addresses_far_beyond_local_memory_lead_nowhere() -> None:
+    """In shared memory these bits of an address would name another CTA."""
+    body = "mov.u64 %d1, stack; cvta.local.u64 %d1, %d1; add.u64 %d1, %d1, 0x1000000;"
+    with pytest.raises(simulator.SimulationError, match="past the 16 bytes"):
+        run(f"{body} st.u32 [%d1], 5;", 0)
+
+
 def test_policies_and_hints_change_nothing() -> None:
     body = """createpolicy.fractional.L2::evict_last.b64 %d6, 0f3F800000;
     createpolicy.range.global.L2::evict_first.L2::evict_unchanged.b64 %d6, [%d0], 0x10, 0x20;

@@ -148,3 +148,17 @@ OUT:"""
     ) as e:
         run(body, grid=1)
     assert e.value.finding.kind == "divergence"
+
+
+@pytest.mark.parametrize("name", ["bar.sync 1, 64;", "bar.red.and.pred %p5, 1, 64, %p4;"])
+def test_a_count_of_threads_counts_the_lanes_that_a_warp_lacks(name: str) -> None:
+    """The second warp of the CTA has 8 threads, and a barrier counts it as 32."""
+    body = f"st.shared.u32 [%r5], %r0; setp.ge.u32 %p4, %r0, 0; setp.eq.u32 %p5, %r0, %r0; {name}"
+    body += "sub.u32 %r6, 39, %r0; mad.lo.u32 %r6, %r6, 4, %r4; @%p5 ld.shared.u32 %r9, [%r6];"
+    assert (run(body, block=40) == 39 - np.arange(40)).all()
+
+
+@pytest.mark.parametrize(("limit", "wanted"), [(40, 1), (39, 0)])
+def test_a_vote_asks_the_threads_there_are(limit: int, wanted: int) -> None:
+    body = f"setp.lt.u32 %p4, %r0, {limit}; bar.red.and.pred %p5, 1, 64, %p4;"
+    assert (run(f"{body} selp.u32 %r9, 1, 0, %p5;", block=40) == wanted).all()

@@ -96,6 +96,13 @@ def test_an_arrival_orders_what_came_before_it() -> None:
     )
 
 
+def test_a_warp_that_has_exited_is_not_ordered_by_a_barrier_with_a_count() -> None:
+    body = "@!%p1 bra A; st.shared.u32 [tile], 5; ret; A: mov.u32 %r11, 9;\n"
+    body += "L: sub.u32 %r11, %r11, 1; setp.ne.u32 %p4, %r11, 0; @%p4 bra L; bar.sync 1, 32;"
+    (finding,) = run(body + "ld.shared.u32 %r9, [tile];", {"race"}, 64)
+    assert finding.kind == "race"
+
+
 def test_an_arrival_does_not_order_what_comes_after_it() -> None:
     body = PAIR.format(
         consumer="bar.sync 1, 64;", producer="bar.arrive 1, 64; st.shared.u32 [tile], 5;"

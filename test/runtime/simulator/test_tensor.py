@@ -109,6 +109,20 @@ def test_what_lies_outside_is_zero(at: tuple[int, int], random: np.random.Genera
     assert (got == padded[100 + at[1] : 108 + at[1], 100 + at[0] : 116 + at[0]]).all()
 
 
+def test_bytes_between_the_rows_of_a_tensor_are_not_read() -> None:
+    """Rows of ten f16 lie 32 bytes apart; nobody has written the last 12 of them."""
+    rows = "setp.ge.u32 %p4, %r1, 16; @%p4 bra B; mad.wide.u32 %d6, %r1, 32, %d1;"
+    rows += "st.global.v4.u32 [%d6], {%r1, %r1, %r1, %r1}; st.global.u32 [%d6+16], %r1;"
+    rows += "B: bar.sync 0; fence.proxy.async.global;"
+    copy = "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+    body = f"{rows}{BEGIN}{copy} [%r3], [%d0, {coordinates(2)}], [%r2];\n{END}ret; }}"
+    device = simulator.Device("all")
+    x = device.empty((16, 16), "f16")
+    map = device.tensor_map(x, "f16", (10, 16), (32,), box=(16, 16))
+    report = device.load(HEAD + body)["k"].launch(1, 32, [map, x, x, 0, 0, 0, 512])
+    assert report.findings == ()
+
+
 def test_what_lies_outside_can_be_nan(random: np.random.Generator) -> None:
     source = random.standard_normal((8, 8), np.float32)
     got = load(source, (4, 0), box=(8, 8), fill="nan").view("f4").reshape(8, 8)
