@@ -11,7 +11,7 @@ from ..runtime.simulator import Finding
 from .excerpt import describe
 
 if TYPE_CHECKING:
-    from ..runtime.simulator.program import Program
+    from ..runtime.simulator.compiler.program import Program
 
 # What `Finding.kind` may be, and "incomplete" for a launch that its default max_steps ended.
 KINDS = (

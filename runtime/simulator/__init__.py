@@ -9,10 +9,10 @@ Parses what nvcc, LLVM and Triton print (PTX ISA 7.0 to 9.x); refuses at load wh
 cover. Needs NumPy alone.
 """
 
-from .counts import LineProfile, Profile
 from .device import Buffer, Device, Kernel, Module
 from .errors import Finding, LaunchError, PTXError, SimulationError
 from .launch import Report
+from .profile.counts import LineProfile, Profile
 
 __all__ = [
     "Buffer",

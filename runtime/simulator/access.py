@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .checks.stored import Stored
 from .distributed import cluster_index, is_distributed
 from .memory import Allocation, Window
 from .scalars import Array, Lanes, word_code
-from .stored import Stored
 
 if TYPE_CHECKING:
+    from .compiler.program import Site
     from .machine import Group
-    from .program import Site
 
 _MASK64 = (1 << 64) - 1
 

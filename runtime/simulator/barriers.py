@@ -8,8 +8,8 @@ import numpy as np
 from .scalars import Array
 
 if TYPE_CHECKING:
+    from .compiler.program import Site
     from .machine import Machine
-    from .program import Site
 
 
 class Waiting:

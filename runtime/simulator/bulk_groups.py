@@ -13,8 +13,8 @@ from .chance import early
 from .scalars import Array
 
 if TYPE_CHECKING:
+    from .compiler.program import Site
     from .machine import Machine
-    from .program import Site
 
 # A copy reads its source and returns what writes.
 _Write = Callable[[], None]

@@ -22,10 +22,10 @@ from .memory import Allocation, DeviceMemory
 from .scalars import Array
 
 if TYPE_CHECKING:
+    from .compiler.program import Program
     from .isa.accumulation import Model
-    from .program import Program
-    from .redundancy import Synchronisation
-    from .syntax import Module as Syntax
+    from .profile.redundancy import Synchronisation
+    from .ptx.syntax import Module as Syntax
     from .tracing import Trace
 
 # Names of element types that buffers take, besides what NumPy calls its own.
@@ -206,9 +206,9 @@ class Kernel:
 
     def _hazards(self) -> tuple[Finding, ...]:
         """Returns what the text alone shows; it is looked for at the first launch."""
-        from .hazards import hazards
-        from .inlining import inline
-        from .registers import ignored
+        from .checks.hazards import hazards
+        from .checks.registers import ignored
+        from .compiler.inlining import inline
 
         program = self.program
         if program.hazards is None:
@@ -227,11 +227,11 @@ class Kernel:
         """
         Returns the barriers, waits and fences that a launch, run with all checks, doesn't need.
 
-        Each is left out in turn; see redundancy.py. `options` are those of `launch` but `profile`
+        Each is left out in turn; see profile/redundancy.py. `options` are those of `launch` but `profile`
         and `trace`. Buffers hold afterwards what they held before. Raises SimulationError and
         LaunchError for a launch that has findings as it is.
         """
-        from .redundancy import redundant
+        from .profile.redundancy import redundant
 
         device, module = self._module.device, self._module
         limit = options.pop("max_steps", None)
@@ -250,11 +250,11 @@ class Kernel:
         """Returns the program that tells an observer of each instruction, or makes errors."""
         if observer is None and not perturbed:
             return self.program
-        from .codegen import compile_function
-        from .emitter import BlockEmitter
+        from .compiler.codegen import compile_function
+        from .compiler.emitter import BlockEmitter
+        from .compiler.observed import CountingEmitter, TracingEmitter
         from .isa import FORMS
         from .isa.approximate import overlaid
-        from .observed import CountingEmitter, TracingEmitter
 
         emitter = BlockEmitter
         if observer is not None:
@@ -403,7 +403,7 @@ class Device:
 
 def _observer(syntax: "Syntax", trace: "Trace | None") -> Any:
     """Returns an observer that counts, or one that follows a trace."""
-    from .profiler import Profiler
+    from .profile.profiler import Profiler
     from .tracing import Tracer
 
     return Profiler(syntax) if trace is None else Tracer(syntax, trace)
@@ -424,8 +424,8 @@ def _truncation(accumulate: str, syntax: "Syntax") -> "Model | None":
 def _compile(text: str) -> "tuple[Syntax, dict[str, Program]]":
     """Returns the syntax tree and the programs of a text."""
     # Imported here: a process that only plans or holds buffers never pays for the compiler.
-    from .codegen import compile_function
-    from .parser import parse
+    from .compiler.codegen import compile_function
+    from .ptx.parser import parse
 
     syntax = parse(text)
     entries = [function for function in syntax.functions.values() if function.entry]

@@ -14,8 +14,8 @@ from .memory import SHARED_WINDOW, Window
 from .scalars import Array, Lanes
 
 if TYPE_CHECKING:
+    from .compiler.program import Site
     from .machine import Group, Machine
-    from .program import Site
 
 RANK = 24  # bit from which the rank stands
 _PLACE = (1 << RANK) - 1

@@ -5,15 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from .clocks import Clocks
+from .checks.clocks import Clocks
+from .checks.global_races import GlobalRaces
+from .checks.leaving import leave
+from .checks.races import SharedRaces
+from .checks.registers import check_registers
 from .errors import SimulationError
 from .exploring import ExploringScheduler
-from .global_races import GlobalRaces
 from .launch import Launch, Report
-from .leaving import leave
 from .machine import Machine
-from .races import SharedRaces
-from .registers import check_registers
 from .scheduler import Scheduler, StepLimit
 
 _BATCH_LANES = 4096  # where NumPy's cost per call is spread thin and values still fit the cache

@@ -17,7 +17,7 @@ from .scalars import Array
 from .scheduler import Scheduler
 
 if TYPE_CHECKING:
-    from .program import CompiledBlock
+    from .compiler.program import CompiledBlock
 
 _TOGETHER = 0.5  # how often a group stays as it is
 _BY_WARP = 0.9  # how often it parts between warps, not within them

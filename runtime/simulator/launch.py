@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .counts import Profile
 from .errors import Finding, LaunchError
 from .memory import DeviceMemory
 from .placement import Extents, Placement
+from .profile.counts import Profile
 from .scalars import BITS
 
 if TYPE_CHECKING:
+    from .compiler.program import Program
     from .isa.accumulation import Model
-    from .program import Program
-    from .syntax import Function, Variable
+    from .ptx.syntax import Function, Variable
 
 _MAX_SHARED = 227 * 1024
 _MAX_LOCAL = 512 * 1024  # bytes a thread: CUDA C++ Programming Guide, "Technical Specifications"
@@ -56,14 +56,14 @@ class Launch:
     findings: dict[tuple[str, int, int], Finding] = field(
         default_factory=dict[tuple[str, int, int], Finding]
     )
-    races: Any = None  # what global_races.py keeps, where races are looked for
+    races: Any = None  # what checks/global_races.py keeps, where races are looked for
     perturb: int = 0  # seed of the errors of approximate functions, where they are asked for
     truncation: "Model | None" = None  # of tensor cores, where it is asked for
     max_steps: int | None = None  # instructions issued after which the launch ends
     steps: int = 0  # issued so far, where that is limited
     seed: int | None = None  # of the schedule; None for the default one
     random: Any = None  # the generator of the schedule, where there is a seed
-    observer: Any = None  # what observed.py tells of each instruction
+    observer: Any = None  # what compiler/observed.py tells of each instruction
     printed: list[bytes] = field(default_factory=list[bytes])
     hits: list[dict[Any, Any]] = field(default_factory=list[dict[Any, Any]])  # of live machines
 

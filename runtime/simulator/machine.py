@@ -16,12 +16,12 @@ from .memory import (
 )
 from .phases import Phases
 from .placement import PLACES, WARP
+from .ptx.syntax import Instruction
 from .scalars import Array, Lanes
-from .syntax import Instruction
 
 if TYPE_CHECKING:
+    from .compiler.program import Program, Site
     from .launch import Launch
-    from .program import Program, Site
 
 _POISON = 0xFF  # shared and local memory before the first write: NaN as any float type
 

@@ -160,7 +160,7 @@ class Window:
         self.writable = writable
         self.pitch = 0  # bytes from one CTA's row of shared memory to the next
         self.written: Array | None = None
-        self.races: Any = None  # what races.py keeps of a checked space
+        self.races: Any = None  # what checks/races.py keeps of a checked space
         self._views: dict[str, Array] = {}
         self._written_views: dict[str, Array] = {}
 

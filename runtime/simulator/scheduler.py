@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from .barriers import Barriers, warp_bits
-from .blocks import ALL_LANES, WARPGROUP
-from .deadlock import deadlock
+from .checks.deadlock import deadlock
+from .compiler.blocks import ALL_LANES, WARPGROUP
 from .machine import Group, Machine
 from .placement import WARP
+from .ptx.syntax import Register
 from .scalars import Array, Lanes
-from .syntax import Register
 
 if TYPE_CHECKING:
-    from .program import CompiledBlock, Site
+    from .compiler.program import CompiledBlock, Site
 
 _PATIENCE = 64  # times that a ready group may be passed over
 _SPINS = 200  # blocks that may wait for other CTAs, after which those get a turn

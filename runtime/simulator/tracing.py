@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from .placement import WARP
+from .ptx.syntax import Module, Register
 from .scalars import Array, Lanes
 from .scheduler import StepLimit
-from .syntax import Module, Register
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..memory import LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, WINDOW_BYTES
+from ..ptx.syntax import Instruction
 from ..scalars import Lanes
-from ..syntax import Instruction
 from .forms import Fields, Table
 from .memory import emit_nothing
 from .operations import lanes_of
 
 if TYPE_CHECKING:
-    from ..emitter import BlockEmitter
+    from ..compiler.emitter import BlockEmitter
+    from ..compiler.program import Site
     from ..machine import Group
-    from ..program import Site
 
 _WINDOWS = {"shared": SHARED_WINDOW, "local": LOCAL_WINDOW, "param": PARAM_WINDOW}
 

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from ..ptx.syntax import Instruction
 from ..scalars import Array, Lanes
-from ..syntax import Instruction
 from .forms import Fields, Forms, Table
 from .half import from_float, to_float
 from .rounding import flush
 
 if TYPE_CHECKING:
-    from ..emitter import BlockEmitter
+    from ..compiler.emitter import BlockEmitter
     from ..machine import Group
 
 _sqrt: Callable[[Array], Array] = np.sqrt

@@ -6,17 +6,17 @@ import numpy as np
 
 from ..access import global_index, part_index, window_index
 from ..chance import early
+from ..ptx.syntax import Instruction, Operand
 from ..scalars import Array, Lanes
-from ..syntax import Instruction, Operand
 from .forms import Fields, Table
 from .memory import emit_nothing
 from .operands import constant
 from .operations import lanes_of
 
 if TYPE_CHECKING:
-    from ..emitter import BlockEmitter
+    from ..compiler.emitter import BlockEmitter
+    from ..compiler.program import Site
     from ..machine import Group, Machine
-    from ..program import Site
 
 
 class _Copy:

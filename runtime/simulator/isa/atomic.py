@@ -10,8 +10,8 @@ import numpy as np
 from ..access import global_index, part_index, window_index
 from ..chance import shuffled
 from ..memory import Window
+from ..ptx.syntax import Instruction
 from ..scalars import DTYPES, Array, Lanes, size_of
-from ..syntax import Instruction
 from .forms import Fields, Table
 from .half import compute, compute_pairs
 from .memory import generic_parts, space_of
@@ -20,9 +20,9 @@ from .operations import lanes_of, select
 from .rounding import flush
 
 if TYPE_CHECKING:
-    from ..emitter import BlockEmitter
+    from ..compiler.emitter import BlockEmitter
+    from ..compiler.program import Site
     from ..machine import Group
-    from ..program import Site
 
 
 def _increment(old: Lanes, limit: Lanes) -> Lanes:

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..ptx.syntax import Immediate, Instruction, Pair
 from ..scalars import BITS, DTYPES, Lanes
-from ..syntax import Immediate, Instruction, Pair
 from .forms import Emit, Fields, Table
 from .operands import constant
 from .operations import select
 
 if TYPE_CHECKING:
-    from ..emitter import BlockEmitter
+    from ..compiler.emitter import BlockEmitter
 
 _SYMBOLS = {"and": "&", "or": "|", "xor": "^"}
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..bulk_groups import bulk_groups_of
+from ..ptx.syntax import Instruction
 from ..scalars import DTYPES, Array, Lanes, size_of
-from ..syntax import Instruction
 from .forms import Fields, Table
 from .memory import emit_nothing
 from .operands import group_end, group_wait
@@ -36,9 +36,9 @@ from .ranges import (
 )
 
 if TYPE_CHECKING:
-    from ..emitter import BlockEmitter
+    from ..compiler.emitter import BlockEmitter
+    from ..compiler.program import Site
     from ..machine import Group
-    from ..program import Site
 
 
 def _plain(group: "Group", *values: Lanes) -> Any:

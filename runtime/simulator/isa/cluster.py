@@ -11,16 +11,16 @@ import numpy as np
 
 from ..cluster_barrier import cluster_barriers_of
 from ..distributed import mapped, rank_of
+from ..ptx.syntax import Instruction, Operand, Vector
 from ..scalars import DTYPES, Array, Lanes, size_of
-from ..syntax import Instruction, Operand, Vector
 from .forms import Fields, Table
 from .operations import lanes_of
 from .ranges import aligned, fault, mbarrier_place, reduction, send, shared_place
 
 if TYPE_CHECKING:
-    from ..emitter import BlockEmitter
+    from ..compiler.emitter import BlockEmitter
+    from ..compiler.program import Site
     from ..machine import Group
-    from ..program import Site
 
 
 def arrive(group: "Group", site: "Site") -> None:

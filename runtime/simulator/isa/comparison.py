@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..ptx.syntax import Instruction, Name, Operand, Pair, Register, Vector
 from ..scalars import BITS, DTYPES, FLOATS, Lanes
-from ..syntax import Instruction, Name, Operand, Pair, Register, Vector
 from .forms import Fields, Table
 from .half import flush_half, to_float
 from .operations import lanes_of, select
 
 if TYPE_CHECKING:
-    from ..emitter import BlockEmitter
+    from ..compiler.emitter import BlockEmitter
     from ..machine import Group
 
 # Comparison: how it reads in Python. `lo` and its kin compare unsigned values.

@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from ..syntax import Immediate, Instruction, Operand, Register
+from ..ptx.syntax import Immediate, Instruction, Operand, Register
 from .forms import Fields, Table
 
 if TYPE_CHECKING:
-    from ..emitter import BlockEmitter
+    from ..compiler.emitter import BlockEmitter
 
 
 def _branch(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..ptx.syntax import Instruction
 from ..scalars import BITS, DTYPES, FLOATS, Lanes
-from ..syntax import Instruction
 from .double import adjusted
 from .forms import Fields, Table
 from .half import to_float
@@ -13,7 +13,7 @@ from .operations import select
 from .rounding import directed, narrow_odd, rectify, saturate, to_bfloat, to_half
 
 if TYPE_CHECKING:
-    from ..emitter import BlockEmitter
+    from ..compiler.emitter import BlockEmitter
 
 _INTEGRAL = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}
 _INTEGERS = frozenset({"u8", "s8", "u16", "s16", "u32", "s32", "u64", "s64"})

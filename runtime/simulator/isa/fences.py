@@ -7,14 +7,14 @@ async proxy may see.
 
 from typing import TYPE_CHECKING
 
-from ..syntax import Instruction
+from ..ptx.syntax import Instruction
 from .forms import Fields, Table
 from .memory import emit_nothing
 
 if TYPE_CHECKING:
-    from ..emitter import BlockEmitter
+    from ..compiler.emitter import BlockEmitter
+    from ..compiler.program import Site
     from ..machine import Group
-    from ..program import Site
 
 
 def fence_proxy(group: "Group", site: "Site") -> None:

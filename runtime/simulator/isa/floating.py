@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..ptx.syntax import Instruction
 from ..scalars import DTYPES, Lanes
-from ..syntax import Instruction
 from .double import (
     directed64,
     directed_sum64,
@@ -28,7 +28,7 @@ from .rounding import (
 )
 
 if TYPE_CHECKING:
-    from ..emitter import BlockEmitter
+    from ..compiler.emitter import BlockEmitter
 
 _SYMBOLS = {"add": "+", "sub": "-", "mul": "*"}
 

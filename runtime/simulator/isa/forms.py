@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, TypeAlias
 
-from ..syntax import Instruction
+from ..ptx.syntax import Instruction
 
 if TYPE_CHECKING:
-    from ..emitter import BlockEmitter
+    from ..compiler.emitter import BlockEmitter
 
 Fields: TypeAlias = Mapping[str, str]
 Emit: TypeAlias = "Callable[[BlockEmitter, Instruction, Fields], None]"

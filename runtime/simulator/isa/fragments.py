@@ -18,8 +18,8 @@ from .eight import TABLES
 from .operations import lanes_of, require_warps
 
 if TYPE_CHECKING:
+    from ..compiler.program import Site
     from ..machine import Group
-    from ..program import Site
 
 _HIGH = np.uint32(0xFFFF0000)
 _SIXTEEN = np.uint32(16)

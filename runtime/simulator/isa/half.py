@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..ptx.syntax import Instruction
 from ..scalars import BITS, Lanes
-from ..syntax import Instruction
 from .forms import Fields, Table
 from .operations import select
 from .rounding import (
@@ -23,7 +23,7 @@ from .rounding import (
 )
 
 if TYPE_CHECKING:
-    from ..emitter import BlockEmitter
+    from ..compiler.emitter import BlockEmitter
 
 
 def to_float(bits: Lanes, type: str) -> Lanes:

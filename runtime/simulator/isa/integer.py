@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..ptx.syntax import Instruction, Operand
 from ..scalars import BITS, DTYPES, Lanes
-from ..syntax import Instruction, Operand
 from .forms import Emit, Fields, Table
 from .operations import select
 
 if TYPE_CHECKING:
-    from ..emitter import BlockEmitter
+    from ..compiler.emitter import BlockEmitter
 
 _SYMBOLS = {"add": "+", "sub": "-", "and": "&", "or": "|", "xor": "^"}
 _WIDE = {"u16": "u32", "s16": "s32", "u32": "u64", "s32": "s64"}

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..syntax import Instruction, Operand, Register
+from ..ptx.syntax import Instruction, Operand, Register
 from .forms import Fields, Table
 from .fragments import Form, load_matrices, multiply, store_matrices
 from .operands import elements
 from .refusals import reason
 
 if TYPE_CHECKING:
-    from ..emitter import BlockEmitter, Value
+    from ..compiler.emitter import BlockEmitter, Value
 
 
 _CODES = {"f32": "f4", "f16": "u4", "s32": "i4"}

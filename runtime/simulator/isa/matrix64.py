@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..placement import WARP
+from ..ptx.syntax import Instruction
 from ..scalars import Array, Lanes
-from ..syntax import Instruction
 from .forms import Fields, Table
 from .operands import elements
 from .operations import lanes_of, require_warps
 
 if TYPE_CHECKING:
-    from ..emitter import BlockEmitter
+    from ..compiler.emitter import BlockEmitter
+    from ..compiler.program import Site
     from ..machine import Group
-    from ..program import Site
 
 
 def _blocks(group: "Group", registers: tuple[Lanes, ...], halves: int) -> Array:

@@ -11,16 +11,16 @@ import numpy as np
 from ..access import window_index
 from ..memory import SHARED_WINDOW
 from ..phases import MAX_COUNT, NUMBER, Phase
+from ..ptx.syntax import Address, Instruction, Name, Operand
 from ..scalars import Array, Lanes
-from ..syntax import Address, Instruction, Name, Operand
 from .asynchronous import wait
 from .forms import Fields, Table
 from .operations import lanes_of, select
 
 if TYPE_CHECKING:
-    from ..emitter import BlockEmitter
+    from ..compiler.emitter import BlockEmitter
+    from ..compiler.program import Site
     from ..machine import Group
-    from ..program import Site
 
 
 def in_shared(address: Lanes) -> Lanes:

@@ -6,18 +6,18 @@ import numpy as np
 
 from ..access import global_index, part_index, window_index
 from ..memory import LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW
+from ..ptx.syntax import Address, Instruction, Operand, Register
 from ..scalars import BITS, DTYPES, Array, Lanes, size_of
-from ..syntax import Address, Instruction, Operand, Register
 from .forms import Fields, Table
 from .operands import elements
 from .operations import lanes_of
 from .parameters import in_memory, load_parameter, store_parameter
 
 if TYPE_CHECKING:
-    from ..emitter import BlockEmitter
+    from ..compiler.emitter import BlockEmitter
+    from ..compiler.program import Site
     from ..machine import Group
     from ..memory import Window
-    from ..program import Site
 
 _WHOLE = {1: "u1", 2: "u2", 4: "u4", 8: "u8", 16: "c16"}
 _WINDOWS = {

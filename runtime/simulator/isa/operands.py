@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..syntax import Immediate, Instruction, Operand, Vector
+from ..ptx.syntax import Immediate, Instruction, Operand, Vector
 from .forms import Emit, Fields
 
 if TYPE_CHECKING:
-    from ..emitter import BlockEmitter
+    from ..compiler.emitter import BlockEmitter
 
 
 def elements(b: "BlockEmitter", operand: Operand, count: int) -> tuple[Operand, ...]:

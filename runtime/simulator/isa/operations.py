@@ -8,8 +8,8 @@ import numpy as np
 from ..scalars import Array, Lanes
 
 if TYPE_CHECKING:
+    from ..compiler.program import Site
     from ..machine import Group
-    from ..program import Site
 
 
 _where: Callable[..., Lanes] = np.where

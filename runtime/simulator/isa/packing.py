@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..ptx.syntax import Instruction
 from ..scalars import Array, Lanes
-from ..syntax import Instruction
 from .eight import NAN, decode, encode
 from .forms import Fields, Table
 from .half import to_float
@@ -13,7 +13,7 @@ from .operations import select
 from .rounding import rectify
 
 if TYPE_CHECKING:
-    from ..emitter import BlockEmitter
+    from ..compiler.emitter import BlockEmitter
 
 
 def to_eights(high: Lanes, low: Lanes, type: str, relu: bool) -> Lanes:

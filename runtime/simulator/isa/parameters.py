@@ -7,11 +7,11 @@ lie in local memory where their address is taken or accesses don't agree on thei
 
 from typing import TYPE_CHECKING
 
+from ..ptx.syntax import Address, Operand, Register, Variable
 from ..scalars import BITS, DTYPES, size_of
-from ..syntax import Address, Operand, Register, Variable
 
 if TYPE_CHECKING:
-    from ..emitter import BlockEmitter
+    from ..compiler.emitter import BlockEmitter
 
 
 def _checked(b: "BlockEmitter", source: Address, variable: Variable, size: int, count: int) -> None:

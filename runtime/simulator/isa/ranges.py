@@ -10,8 +10,8 @@ from ..distributed import is_gone, target_of
 from ..scalars import Array
 
 if TYPE_CHECKING:
+    from ..compiler.program import Site
     from ..machine import Group
-    from ..program import Site
 
 _where: Callable[..., Any] = np.where
 SIZE = 16  # bytes; sizes and most addresses of bulk copies are multiples of it

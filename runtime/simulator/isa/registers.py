@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from ..registers import change
-from ..syntax import Immediate, Instruction
+from ..checks.registers import change
+from ..ptx.syntax import Immediate, Instruction
 from .forms import Fields, Table
 
 if TYPE_CHECKING:
-    from ..emitter import BlockEmitter
+    from ..compiler.emitter import BlockEmitter
 
 
 def _change(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..call_graph import SYSTEM_CALLS
+from ..compiler.call_graph import SYSTEM_CALLS
+from ..compiler.program import Site
 from ..memory import Allocation
 from ..printf import format_text, parse_format
-from ..program import Site
+from ..ptx.syntax import Instruction, Operand, SymbolAddress, Vector
 from ..scalars import DTYPES, Lanes, size_of
-from ..syntax import Instruction, Operand, SymbolAddress, Vector
 from .forms import Fields, Table
 from .memory import load_generic, load_window, store_window
 from .operations import lanes_of
 
 if TYPE_CHECKING:
-    from ..emitter import BlockEmitter
+    from ..compiler.emitter import BlockEmitter
     from ..machine import Group
 
 HEAP_BYTES = 8 << 20  # what cudaLimitMallocHeapSize is at the start

@@ -14,8 +14,8 @@ import numpy as np
 from ..bulk_groups import bulk_groups_of
 from ..errors import LaunchError
 from ..memory import PARAM_WINDOW, Window
+from ..ptx.syntax import Address, Instruction, Operand, Vector
 from ..scalars import Array, Lanes
-from ..syntax import Address, Instruction, Operand, Vector
 from ..tensor_map import BYTES, TensorMap, decode
 from .forms import Fields, Table
 from .operations import lanes_of
@@ -34,9 +34,9 @@ from .ranges import (
 )
 
 if TYPE_CHECKING:
-    from ..emitter import BlockEmitter
+    from ..compiler.emitter import BlockEmitter
+    from ..compiler.program import Site
     from ..machine import Group
-    from ..program import Site
 
 _NAN = {"f16": 0x7FFF, "bf16": 0x7FFF, "f32": 0x7FFFFFFF, "f64": (1 << 63) - 1}
 _FORMS = {"i32": "s32", "i64": "s64"}

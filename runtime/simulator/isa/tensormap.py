@@ -12,8 +12,8 @@ import numpy as np
 from ..access import window_index
 from ..errors import LaunchError
 from ..memory import SHARED_WINDOW, WINDOW_BYTES
+from ..ptx.syntax import Instruction, Operand
 from ..scalars import Array, Lanes
-from ..syntax import Instruction, Operand
 from ..tensor_map import BYTES, FIELDS, NAMES, replace
 from .forms import Fields, Table
 from .mbarrier import in_shared
@@ -22,9 +22,9 @@ from .operations import lanes_of
 from .ranges import SIZE, aligned, fault, follow_global, global_range, steps_of
 
 if TYPE_CHECKING:
-    from ..emitter import BlockEmitter
+    from ..compiler.emitter import BlockEmitter
+    from ..compiler.program import Site
     from ..machine import Group
-    from ..program import Site
 
 _ALIGNMENT = 64
 # What the constants of PTX ISA, table "Tensormap new_val validity", stand for in our maps.

@@ -7,13 +7,13 @@ import numpy as np
 
 from ..chance import leader
 from ..placement import WARP
+from ..ptx.syntax import Instruction, Name, Operand, Pair
 from ..scalars import Array, Lanes
-from ..syntax import Instruction, Name, Operand, Pair
 from .forms import Fields, Table
 from .operations import lanes_of
 
 if TYPE_CHECKING:
-    from ..emitter import BlockEmitter
+    from ..compiler.emitter import BlockEmitter
     from ..machine import Group
 
 _LANE = np.arange(WARP, dtype=np.uint32)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..ptx.syntax import Immediate, Instruction, Operand, Register, Vector
 from ..scalars import Array, Lanes
-from ..syntax import Immediate, Instruction, Operand, Register, Vector
 from .accumulation import accumulate
 from .eight import TABLES
 from .forms import Fields, Table
@@ -21,9 +21,9 @@ from .operands import elements, group_end, group_wait
 from .operations import lanes_of
 
 if TYPE_CHECKING:
-    from ..emitter import BlockEmitter
+    from ..compiler.emitter import BlockEmitter
+    from ..compiler.program import Site
     from ..machine import Group
-    from ..program import Site
 
 _GROUP = 128  # threads of a warpgroup
 _ROWS = 64

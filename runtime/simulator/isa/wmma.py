@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..placement import WARP
+from ..ptx.syntax import Instruction, Operand, Vector
 from ..scalars import Array, Lanes
-from ..syntax import Instruction, Operand, Vector
 from .forms import Fields, Table
 from .fragments import decode, integers
 from .memory import (
@@ -26,9 +26,9 @@ from .memory import (
 from .operations import lanes_of, require_warps
 
 if TYPE_CHECKING:
-    from ..emitter import BlockEmitter
+    from ..compiler.emitter import BlockEmitter
+    from ..compiler.program import Site
     from ..machine import Group
-    from ..program import Site
 
 # Type: bits of an element, bits of the pieces that are loaded and stored.
 _WIDTHS = {

@@ -206,15 +206,15 @@ def test_a_finding_names_no_thread() -> None:
 
 @pytest.mark.parametrize("name", ["gemm_ss", "gemm_rs"])
 def test_nothing_is_found_in_code_of_nvcc(corpus: Callable[[str], str], name: str) -> None:
-    from tilewright.runtime.simulator.hazards import hazards
+    from tilewright.runtime.simulator.checks.hazards import hazards
 
     module = simulator.Device().load(corpus("gemm_sm90.ptx")).syntax
     assert hazards(module, module.functions[name]) == ()
 
 
 def test_every_fence_of_the_gemm_is_missed(corpus: Callable[[str], str]) -> None:
-    from tilewright.runtime.simulator.hazards import hazards
-    from tilewright.runtime.simulator.parser import parse
+    from tilewright.runtime.simulator.checks.hazards import hazards
+    from tilewright.runtime.simulator.ptx.parser import parse
 
     lines = corpus("gemm_sm90.ptx").splitlines()
     fences = [n for n, line in enumerate(lines) if "wgmma.fence" in line]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tilewright.runtime import simulator
-from tilewright.runtime.simulator.parser import parse
-from tilewright.runtime.simulator.syntax import Address, Immediate, Instruction, Pair, Vector
+from tilewright.runtime.simulator.ptx.parser import parse
+from tilewright.runtime.simulator.ptx.syntax import Address, Immediate, Instruction, Pair, Vector
 
 HEAD = ".version 8.0\n.target sm_80\n.address_size 64\n"
 

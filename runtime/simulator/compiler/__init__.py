@@ -1,0 +1,1 @@
+"""From a syntax tree to a program: calls inlined, blocks cut, one Python function a block."""

@@ -1,0 +1,1 @@
+"""What a launch did: counts by instruction and source line, and which barriers it doesn't need."""
