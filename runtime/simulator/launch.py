@@ -30,6 +30,11 @@ class Report:
     """
     The result of a launch; `complete` is False where max_steps ended it.
 
+    `findings` are of the kinds "race", "proxy", "in-flight", "transaction", "use-after-free" (an
+    access to a CTA of the cluster that may have exited), "wgmma" and "registers". What is of
+    another kind ends the launch with a SimulationError; "transaction", "use-after-free" and
+    "wgmma" may, too.
+
     `printed` is what the kernel's printf calls gave, in the order in which lanes ran them; bytes
     that are not UTF-8 are replaced.
     """

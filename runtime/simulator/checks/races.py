@@ -83,30 +83,28 @@ class SharedRaces:
             units = (units[:, None] * each + np.arange(each)).reshape(-1)
             lanes, marks, columns = (np.repeat(a, each) for a in (lanes, marks, columns))
         marks = marks | (self.sites.number(site) << SITE_AT)
-        careful: Array | None = None  # the past is what warps of one CTA know of each other
-        if self.machine.cluster > 1:
-            foreign = self._are_foreign(units, lanes)
-            careful = np.where(foreign, SHARED.careful, 0)
+        careful = self._careful(units, lanes)
+        if careful is not None:
             marks |= careful
-            columns = np.where(foreign, self._foreign, columns)
+            columns = np.where(careful, self._foreign, columns)
         last = self._writes[units] if careful is None else self._writes[units] | careful
         if int(last.max(initial=0)) > self._past:
             self._compare(site, lanes, units, last, True, stored)
         if site.operation:
             self._flags.access(site, lanes, units, write)
         if write:
-            reads = self._reads[units]
-            if careful is not None:
-                reads |= careful[:, None]
-            self._read_before(site, lanes, units, reads)
+            self._read_before(site, lanes, units, careful)
             self._write(site, lanes, units, marks, flies, stored)
         else:
             units = units * self._reads.shape[1]
             units += columns
             self._reads.reshape(-1)[units] = marks
 
-    def _read_before(self, site: Site, lanes: Array, units: Array, reads: Array) -> None:
-        """Checks a write against earlier reads."""
+    def _read_before(self, site: Site, lanes: Array, units: Array, careful: Array | None) -> None:
+        """Checks a write against earlier reads; `careful` is the flag of lanes of other CTAs."""
+        reads = self._reads[units]
+        if careful is not None:
+            reads |= careful[:, None]
         if int(reads.max(initial=0)) > self._past:
             rows, columns = (reads > self._past).nonzero()
             self._compare(site, lanes[rows], units[rows], reads[rows, columns], False)
@@ -127,10 +125,16 @@ class SharedRaces:
         if not site.operation:
             self._collisions(site, lanes, units, marks, stored)
 
-    def _are_foreign(self, units: Array, lanes: Array) -> Array:
-        """Says which lanes access the memory of another CTA."""
+    def _careful(self, units: Array, lanes: Array) -> Array | None:
+        """
+        Returns the flag of marks of lanes that access the memory of another CTA, 0 for others.
+
+        The past is what warps of one CTA know of each other; it says nothing to those lanes.
+        """
+        if self.machine.cluster == 1:
+            return None
         pitch = max(self.machine.shared.pitch // self.unit, 1)
-        return units // pitch != lanes // self.machine.padded
+        return np.where(units // pitch != lanes // self.machine.padded, SHARED.careful, 0)
 
     def land(self, site: Site, lanes: Array, index: Array) -> None:
         """Marks data of cp.async as written by its threads, which have waited for it."""

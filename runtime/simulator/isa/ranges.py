@@ -152,8 +152,7 @@ def send(
     code, lane = data.dtype.str[1:], int(group.lanes()[position])
     phase = machine.phases.at.get(barrier // 8)
     if phase is None:
-        place = barrier % max(window.pitch, 1)
-        message = f"there is no initialised mbarrier at {place:#x}"
+        message = f"there is no initialised mbarrier at {barrier % max(window.pitch, 1):#x}"
         raise fault(group, site, "mbarrier", message, position)
     if window.races is not None:
         window.races.glance(site, lane, barrier // 8)
