@@ -33,13 +33,14 @@ class Group:
     `n` is their number. Values inside a block function have `n` elements, or are scalars.
     """
 
-    __slots__ = ("_bases", "_leaders", "machine", "n", "select")
+    __slots__ = ("_bases", "_leaders", "_whole", "machine", "n", "select")
 
     def __init__(self, machine: "Machine", select: slice | Array | None) -> None:
         self.machine = machine
         self.select = select
         self._bases: dict[int, Array | None] = {}
         self._leaders: Group | bool | None = False  # False: not asked for yet
+        self._whole: bool | None = None
         if select is None:
             self.n: int = machine.lanes
         elif isinstance(select, slice):
@@ -72,6 +73,12 @@ class Group:
 
     def whole_warps(self) -> bool:
         """Says whether every warp of the group has all its 32 lanes here."""
+        if self._whole is None:
+            self._whole = self._are_whole()
+        return self._whole
+
+    def _are_whole(self) -> bool:
+        """Finds out whether every warp has all its lanes."""
         select = self.select
         if select is None:
             return True
