@@ -17,6 +17,7 @@ from .launch import (
     extents,
     pack_arguments,
     place_grid,
+    whole,
 )
 from .memory import Allocation, DeviceMemory
 from .scalars import Array
@@ -159,7 +160,7 @@ class Kernel:
         """
         observer = self._observer(args, profile, trace)
         launch = self._launch(grid, block, cluster, args, shared_bytes, observer, perturb)
-        launch.max_steps, launch.seed = max_steps, seed
+        launch.max_steps, launch.seed = whole("max_steps", max_steps), whole("seed", seed)
         launch.truncation = _truncation(accumulate, self._module.syntax)
         from .execution import run  # imported here as the compiler is
 
@@ -195,10 +196,10 @@ class Kernel:
             place_grid(extents("grid", grid, MAX_GRID), cluster, function),
             extents("block", block, MAX_BLOCK),
             pack_arguments(function.params, args, self.name),
-            shared_bytes,
+            whole("shared_bytes", shared_bytes) or 0,
             self._module.symbols,
             device.checks,
-            perturb=perturb or 0,
+            perturb=whole("perturb", perturb) or 0,
             observer=observer,
         )
         check_shape(launch)
@@ -227,9 +228,9 @@ class Kernel:
         """
         Returns the barriers, waits and fences that a launch, run with all checks, doesn't need.
 
-        Each is left out in turn; see profile/redundancy.py. `options` are those of `launch` but `profile`
-        and `trace`. Buffers hold afterwards what they held before. Raises SimulationError and
-        LaunchError for a launch that has findings as it is.
+        Each is left out in turn; see profile/redundancy.py. `options` are those of `launch` but
+        `profile` and `trace`. Buffers hold afterwards what they held before. Raises
+        SimulationError and LaunchError for a launch that has findings as it is.
         """
         from .profile.redundancy import redundant
 

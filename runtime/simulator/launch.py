@@ -1,5 +1,6 @@
 """Launches: arguments, batches of CTAs, the report."""
 
+import operator
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -86,6 +87,19 @@ class Launch:
         """Bytes of shared memory of one CTA, static and dynamic."""
         layout = self.program.layout
         return layout.dynamic + self.dynamic_bytes if self.dynamic_bytes else layout.shared
+
+
+def whole(name: str, value: Any) -> int | None:
+    """Returns an option of a launch that is None or a whole number; raises LaunchError else."""
+    if value is None:
+        return None
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = -1
+    if number < 0 or isinstance(value, bool):
+        raise LaunchError(f"{name} is {value!r}, expected a whole number, 0 or more")
+    return number
 
 
 def extents(name: str, value: Sequence[int] | int, limits: tuple[int, int, int]) -> Any:

@@ -140,7 +140,7 @@ def test_a_structure_takes_its_bytes() -> None:
         (1, 2048, 0, "block (2048, 1, 1) is outside"),
         (1, 128, 0, "block (128, 1, 1) exceeds .maxntid (64, 1, 1)"),
         (1, 32, 1 << 20, "bytes of shared memory"),
-        (1, 32, -1, "bytes of shared memory"),
+        (1, 32, -1, "shared_bytes is -1"),
     ],
 )
 def test_extents_must_fit(grid: Any, block: Any, shared: int, message: str) -> None:
@@ -182,3 +182,12 @@ def test_importing_the_simulator_needs_no_xdsl() -> None:
     code = "import sys; from tilewright.runtime import simulator; print('xdsl' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("option", ["seed", "perturb", "max_steps", "shared_bytes"])
+@pytest.mark.parametrize("value", [-1, 1.5, "3", True])
+def test_options_of_a_launch_are_whole_numbers(option: str, value: Any) -> None:
+    text = ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k() { ret; }"
+    kernel = simulator.Device().load(text)["k"]
+    with pytest.raises(simulator.LaunchError, match=f"{option} is .*, expected a whole number"):
+        kernel.launch(1, 1, [], **{option: value})
