@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 RANK = 24  # bit from which the rank stands
 _PLACE = (1 << RANK) - 1
+_RANKS = 0xFE  # the largest that an address holds
 _NOWHERE = 0xFE  # a rank that no cluster has
 
 
@@ -56,6 +57,17 @@ def is_gone(machine: "Machine", cta: int) -> bool:
     return bool(rows.all())
 
 
+def _no_such_cta(
+    group: "Group", site: "Site", rank: int, address: int, positions: Array
+) -> Exception:
+    """Returns the fault of lanes whose addresses name a CTA that their cluster doesn't have."""
+    message = (
+        f"an access of {site.size} bytes at {address:#x}: CTA {rank} of a cluster that has "
+        f"{group.machine.cluster}"
+    )
+    return group.fault(site, "bounds", message, positions, address)
+
+
 def cluster_index(group: "Group", site: "Site", window: Window, address: Lanes) -> Array | None:
     """
     Returns the places in a batch's shared memory that addresses mean, in bytes.
@@ -66,7 +78,10 @@ def cluster_index(group: "Group", site: "Site", window: Window, address: Lanes) 
     full = np.broadcast_to(address, group.n).astype(np.int64)
     own = group.lanes() // machine.padded
     rank, place = (full >> RANK) - 1, full & _PLACE
-    if (rank >= machine.cluster).any() or (place > window.limit - site.size).any():
+    beyond = np.flatnonzero(rank >= machine.cluster)
+    if beyond.size and int(rank.max()) <= _RANKS:
+        raise _no_such_cta(group, site, int(rank[beyond[0]]), int(full[beyond[0]]), beyond)
+    if beyond.size or (place > window.limit - site.size).any():
         return None
     target = np.where(rank < 0, own, own - own % machine.cluster + rank)
     foreign = np.flatnonzero(target - own)

@@ -167,6 +167,11 @@ def test_a_rank_beyond_the_cluster_leads_nowhere(rank: int, load: str) -> None:
     assert (found.kind, found.instruction) == ("bounds", load)
 
 
+def test_a_rank_that_the_cluster_lacks_is_named() -> None:
+    found = fault("mapa.shared::cluster.u32 %r12, %r8, 5;\nld.shared::cluster.u32 %r9, [%r12];")
+    assert "CTA 5 of a cluster that has 2" in found.message
+
+
 def test_an_address_beyond_the_memory_of_another_cta_leads_nowhere() -> None:
     found = fault("ld.shared::cluster.u32 %r9, [%r10+4096];")
     assert found.kind == "bounds"
