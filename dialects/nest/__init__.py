@@ -1,0 +1,1 @@
+"""Loop nests: blocks with read and write regions inside loops, over buffers of symbolic shape."""
