@@ -16,6 +16,7 @@ FOLDERS = (
     "dialects",
     "driver",
     "lowering",
+    "nest",
     "runtime",
     "search",
     "testing",
@@ -32,11 +33,12 @@ ALLOWED: dict[str, set[str]] = {
     "search": {"dialects", "transforms", "lowering", "runtime"},
     "driver": {"dialects"},
     "attention": {"dialects", "transforms", "lowering", "runtime", "search"},
+    "nest": {"dialects", "transforms", "lowering", "runtime", "search"},
     "registry": {"dialects", "transforms", "lowering"},
     "testing": {"runtime"},
     "opt": {"registry", "driver", "dialects"},
     "cli": {*FOLDERS, "__init__", "registry"} - {"testing"},
-    "__init__": {"attention", "runtime"},
+    "__init__": {"attention", "nest", "runtime"},
     "__main__": {"cli"},
 }
 # Packages of others that are imported where a module is imported; the rest is for extras, and is
