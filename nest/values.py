@@ -173,7 +173,8 @@ def number_of(number: object, dtype: str) -> int | float:
 
 def _alike(left: Operand, right: Operand) -> tuple[Value, Value]:
     typed = next((side for side in (left, right) if isinstance(side, Value)), None)
-    dtype = typed.dtype if typed is not None else "index"
+    untyped = "f32" if isinstance(left, float) or isinstance(right, float) else "index"
+    dtype = typed.dtype if typed is not None else untyped
     one, two = value_of(left, dtype), value_of(right, dtype)
     if one.dtype != two.dtype:
         raise NestError(
@@ -223,9 +224,9 @@ def minimum(left: Operand, right: Operand) -> Value:
 
 def select(condition: Value, yes: Operand, no: Operand) -> Value:
     """Returns `yes` where the condition holds, else `no`; both are computed."""
-    one, two = _alike(yes, no)
     if condition.dtype != "i1":
         raise NestError(f"expected a condition of dtype i1, got {condition.dtype}")
+    one, two = _alike(yes, no)
     return Value(Apply("arith.select", (condition.scalar, one.scalar, two.scalar), one.dtype))
 
 
