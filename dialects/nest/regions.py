@@ -255,10 +255,11 @@ class _Touched:
     def _block(self, block: Block, extents: Extents) -> None:
         for target, regions in ((self.reads, block.reads), (self.writes, block.writes)):
             for region in regions:
-                target.append(self._relaxed(_bind(region, block), extents))
+                target.append(self._relaxed(bind_axes(region, block), extents))
 
 
-def _bind(region: Region, block: Block) -> Region:
+def bind_axes(region: Region, block: Block) -> Region:
+    """Returns a region over a block's axes as one over the loops around the block."""
     names = block.bindings
     return Region(
         region.buffer,

@@ -204,8 +204,7 @@ def update_of(store: Store) -> Update | None:
     if not isinstance(value, Apply) or value.op not in _IDENTITIES or len(value.operands) != 2:
         return None
     for old, new in (value.operands, value.operands[::-1]):
-        is_old = isinstance(old, Load) and old.buffer == store.buffer
-        if is_old and old.indices == store.indices:
+        if isinstance(old, Load) and (old.buffer, old.indices) == (store.buffer, store.indices):
             if any(load.buffer == store.buffer for load in loads_of(new)):
                 return None
             return Update(store, Combiner(value.op), new)
@@ -222,7 +221,7 @@ def combiner_of(block: Block) -> Combiner | None:
     stores = [part for part in walk(block.body) if isinstance(part, Store)]
     updates = [update_of(store) for store in stores]
     combiners = {None if update is None else update.combiner for update in updates}
-    written = {store.buffer for store in stores}
+    written = frozenset(store.buffer for store in stores)
     if len(combiners) != 1 or written != writes_of(block):
         return None
     inner = [part.init for part in walk(block.body) if isinstance(part, Block) and part.init]
@@ -230,7 +229,7 @@ def combiner_of(block: Block) -> Combiner | None:
     return None if inner or reads != len(stores) else combiners.pop()
 
 
-def _all_accesses(body: Body, buffers: set[str]) -> Iterator[Access]:
+def _all_accesses(body: Body, buffers: frozenset[str]) -> Iterator[Access]:
     for part in walk(body):
         if isinstance(part, Store | Guard):
             inner: Body = (part,) if isinstance(part, Store) else (Guard(part.condition, ()),)
