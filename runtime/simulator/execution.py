@@ -20,6 +20,7 @@ _BATCH_LANES = 16384  # where NumPy's cost per call is spread thin and values st
 _SHORT_BATCH = 4096  # lanes of a batch where a seed decides: its CTAs keep an order among them
 _LOCAL_BYTES = 16 << 20  # of a batch, where its lanes have much local memory
 _SHARED_BYTES = 32 << 20  # of a batch, where its CTAs have few lanes and much shared memory
+_MARKED_BYTES = 4 << 20  # the same where races are looked for: marks take many times as much
 _SLICE_BLOCKS = 20_000  # blocks that a batch runs before the next one gets a turn
 _SHORT_SLICE = 50  # the same where a seed decides
 _LIVE_LANES = 1 << 18  # about the threads that a large GPU holds at once
@@ -57,7 +58,8 @@ class _Execution:
         most = _BATCH_LANES if launch.random is None else _SHORT_BATCH
         self._live = _LIVE_LANES // most
         lanes = min(most, _LOCAL_BYTES // max(launch.program.layout.local, 1))
-        ctas = min(lanes // padded, _SHARED_BYTES // max(launch.shared_bytes, 1))
+        shared = _SHARED_BYTES if launch.races is None else _MARKED_BYTES
+        ctas = min(lanes // padded, shared // max(launch.shared_bytes, 1))
         self._each = min(total, max(1, ctas // placement.size) * placement.size)
         self._pending = self._order(list(range(0, total, self._each)))
 
