@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
-from ..access import window_index
+from ..access import window_access
 from ..placement import WARP
 from ..scalars import Array, Lanes
 from .accumulation import accumulate
@@ -99,9 +99,9 @@ def load_matrices(group: "Group", site: "Site", address: Lanes) -> Fragment:
     if count < 4:
         keep = np.flatnonzero(np.arange(source.n) % WARP < 8 * count)
         address, source = address[keep], source.at(keep)
-    view, index = window_index(source, site, machine.shared, address, False)
-    order = index.reshape(-1, count, 8).transpose(1, 0, 2)
-    return Fragment(view.take(order), repeat, transposed)
+    view, index = window_access(source, site, machine.shared, address, False)
+    rows = view.take(index).reshape(-1, count, 8)
+    return Fragment(rows.transpose(1, 0, 2), repeat, transposed)
 
 
 def store_matrices(group: "Group", site: "Site", address: Lanes, *values: Lanes) -> None:
@@ -117,7 +117,7 @@ def store_matrices(group: "Group", site: "Site", address: Lanes, *values: Lanes)
     if count < 4:
         keep = np.flatnonzero(np.arange(group.n) % WARP < 8 * count)
         address, target = address[keep], group.at(keep)
-    view, index = window_index(target, site, group.machine.shared, address, True)
+    view, index = window_access(target, site, group.machine.shared, address, True)
     view[index] = rows.reshape(-1)
 
 
