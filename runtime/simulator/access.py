@@ -161,6 +161,30 @@ def misaligned(group: "Group", site: "Site", full: Array, bad: Array) -> Excepti
     return group.fault(site, "alignment", message, bad if bad.size < group.n else None, address)
 
 
+class Place:
+    """
+    Where the lanes of one array of addresses lie in a space, without any site's offset.
+
+    `index` counts elements of an access from the start of the space's storage.
+    """
+
+    __slots__ = ("address", "index", "low", "top")
+
+    def __init__(self, address: Lanes, top: int, index: Lanes) -> None:
+        self.address = address  # kept, so that its id stays its own
+        self.top = top
+        self.low = -1  # the smallest address, once it was asked for
+        self.index = index
+
+    def admits(self, offset: int, last: int) -> bool:
+        """Says whether all lanes stay within 0 and `last` with an offset added."""
+        if self.top + offset > last:
+            return False
+        if offset < 0 and self.low < 0:
+            self.low = int(self.address.min(initial=self.top))
+        return offset >= 0 or self.low + offset >= 0
+
+
 def window_index(
     group: "Group",
     site: "Site",
@@ -177,28 +201,99 @@ def window_index(
     `value` what a store is about to write, one element of the access a lane.
     Raises SimulationError for a fault.
     """
+    start, index = _window_place(group, site, window, address, write, mark, value)
+    return window.view(site.code), index + start if start else index
+
+
+def window_access(
+    group: "Group", site: "Site", window: Window, address: Lanes, write: bool, value: Lanes = None
+) -> tuple[Array, Lanes]:
+    """Does what window_index does; the view may begin behind the start of the space."""
+    start, index = _window_place(group, site, window, address, write, True, value)
+    view = window.view(site.code)
+    return view[start:] if start else view, index
+
+
+def _window_place(
+    group: "Group",
+    site: "Site",
+    window: Window,
+    address: Lanes,
+    write: bool,
+    mark: bool,
+    value: Lanes,
+) -> tuple[int, Lanes]:
+    """Returns a start and indices from there, as int64; what lanes share is found only once."""
+    if write and not window.writable:
+        raise group.fault(site, "read-only", f"a store to .{window.space} memory")
+    size, offset = site.size, site.offset
+    key = id(address), size, window.space
+    known = group.places.get(key)
+    if known is None:
+        known = _find_place(group, window, address, size)
+        if known is not None:
+            group.remember(key, known)
+    shift = size.bit_length() - 1
+    if known is not None and not offset & (size - 1) and known.admits(offset, window.limit - size):
+        start, index = offset >> shift, known.index
+        if start < 0:
+            start, index = 0, index + start
+    else:
+        start, index = 0, _checked(group, site, window, address)
+    if window.written is not None or window.races is not None:
+        index, start = index + start if start else index, 0
+        _watch(group, site, window, index, write, mark, value)
+    return start, index
+
+
+def _find_place(group: "Group", window: Window, address: Lanes, size: int) -> Place | None:
+    """Returns the place of addresses; None where some are not aligned, or far outside."""
+    top, bits = _range(address) if address.size else (0, 0)
+    if bits & (size - 1) or top > window.limit:
+        return None
+    shift = size.bit_length() - 1
+    return Place(address, top, _row_index(group, window, address, shift))
+
+
+def _row_index(group: "Group", window: Window, address: Lanes, shift: int) -> Lanes:
+    """Returns checked addresses as int64 indices of a space's storage."""
+    row = group.row(window, shift)
+    index = address >> address.dtype.type(shift)
+    index = index.view(np.int64) if index.itemsize == 8 else index
+    if row is not None:
+        return index + row
+    return index if index.dtype == np.int64 else index.astype(np.int64)
+
+
+def _checked(group: "Group", site: "Site", window: Window, address: Lanes) -> Lanes:
+    """Returns the indices of addresses of which each is checked with the offset added."""
     size = site.size
     if site.offset:
         mask = _MASK64 if address.itemsize == 8 else _MASK64 >> 32
         address = address + address.dtype.type(site.offset & mask)
     top, bits = _range(address) if address.size else (0, 0)
     shift = size.bit_length() - 1
-    if top > window.limit - size or bits & (size - 1):
-        index: Lanes = _elsewhere(group, site, window, address, top, bits) >> shift
-    else:
-        row = group.row(window, shift)
-        index = address >> address.dtype.type(shift)
-        index = index.astype(np.int64) if row is None else index + row
-    if write and not window.writable:
-        raise group.fault(site, "read-only", f"a store to .{window.space} memory")
-    if index.dtype != np.int64:
-        index = index.astype(np.int64)
+    if top <= window.limit - size and not bits & (size - 1):
+        return _row_index(group, window, address, shift)
+    index = _elsewhere(group, site, window, address, top, bits) >> shift
+    return index if index.dtype == np.int64 else index.astype(np.int64)
+
+
+def _watch(
+    group: "Group",
+    site: "Site",
+    window: Window,
+    index: Lanes,
+    write: bool,
+    mark: bool,
+    value: Lanes,
+) -> None:
+    """Tells the checks that follow a space of an access."""
     if window.written is not None and mark:
         _track(group, site, window, index, write)
     if window.races is not None and (write or mark):
         stored = None if value is None else Stored(window.view(site.code), index, value)
         window.races.access(group, site, index, write, not mark, stored)
-    return window.view(site.code), index
 
 
 def _elsewhere(

@@ -184,7 +184,7 @@ class Barriers:
         aligned = [entry for entry in entries if entry.site.extra]
         came = np.concatenate([entry.lanes for entry in aligned]) if aligned else ()
         for entry in aligned:
-            away = np.setdiff1d(entry.absent, came)
+            away = np.setdiff1d(entry.absent, came) if entry.absent.size else entry.absent
             if away.size:
                 tid = self.machine.place(int(away[0]))[1]
                 message = (

@@ -16,16 +16,19 @@ from .launch import Launch, Report
 from .machine import Machine
 from .scheduler import Scheduler, StepLimit
 
-_BATCH_LANES = 4096  # where NumPy's cost per call is spread thin and values still fit the cache
+_BATCH_LANES = 16384  # where NumPy's cost per call is spread thin and values still fit the cache
+_SHORT_BATCH = 4096  # lanes of a batch where a seed decides: its CTAs keep an order among them
 _LOCAL_BYTES = 16 << 20  # of a batch, where its lanes have much local memory
+_SHARED_BYTES = 32 << 20  # of a batch, where its CTAs have few lanes and much shared memory
+_MARKED_BYTES = 4 << 20  # the same where races are looked for: marks take many times as much
 _SLICE_BLOCKS = 20_000  # blocks that a batch runs before the next one gets a turn
 _SHORT_SLICE = 50  # the same where a seed decides
-_LIVE_BATCHES = 64  # about the threads that a large GPU holds at once
+_LIVE_LANES = 1 << 18  # about the threads that a large GPU holds at once
 _ENDED: Any = object()
 
 
 def run(launch: Launch) -> Report:
-    """Runs all CTAs, in ascending batches of about 4096 lanes; returns the report."""
+    """Runs all CTAs, in ascending batches of about 16384 lanes; returns the report."""
     if launch.seed is not None:
         launch.random = np.random.default_rng(launch.seed)
     if "race" in launch.checks:
@@ -52,21 +55,24 @@ class _Execution:
         self._running: list[tuple[Machine, Iterator[None]]] = []
         placement, total = launch.placement, launch.placement.total
         padded = (launch.threads + 31) // 32 * 32
-        lanes = min(_BATCH_LANES, _LOCAL_BYTES // max(launch.program.layout.local, 1))
-        clusters = max(1, lanes // (padded * placement.size))
-        self._each = min(total, clusters * placement.size)
+        most = _BATCH_LANES if launch.random is None else _SHORT_BATCH
+        self._live = _LIVE_LANES // most
+        lanes = min(most, _LOCAL_BYTES // max(launch.program.layout.local, 1))
+        shared = _SHARED_BYTES if launch.races is None else _MARKED_BYTES
+        ctas = min(lanes // padded, shared // max(launch.shared_bytes, 1))
+        self._each = min(total, max(1, ctas // placement.size) * placement.size)
         self._pending = self._order(list(range(0, total, self._each)))
 
     def _order(self, first: list[int]) -> Iterator[int]:
         """Yields the first slots of batches in the order in which they begin."""
-        if self.launch.random is not None and len(first) <= _LIVE_BATCHES:
+        if self.launch.random is not None and len(first) <= self._live:
             self.launch.random.shuffle(first)
         return iter(first)
 
     def run(self) -> None:
         """Gives every batch its turns, and begins the next one in each round."""
         while True:
-            if len(self._running) < _LIVE_BATCHES:
+            if len(self._running) < self._live:
                 self._begin()
             if not self._running:
                 return

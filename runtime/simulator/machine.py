@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .compiler.program import Program, Site
     from .launch import Launch
 
+_PLACES = 4  # addresses of which a group keeps where they lie
 _POISON = 0xFF  # shared and local memory before the first write: NaN as any float type
 
 
@@ -33,11 +34,12 @@ class Group:
     `n` is their number. Values inside a block function have `n` elements, or are scalars.
     """
 
-    __slots__ = ("_bases", "_leaders", "_whole", "machine", "n", "select")
+    __slots__ = ("_bases", "_leaders", "_whole", "machine", "n", "places", "select")
 
     def __init__(self, machine: "Machine", select: slice | Array | None) -> None:
         self.machine = machine
         self.select = select
+        self.places: dict[Any, Any] = {}  # what access.py keeps of addresses
         self._bases: dict[int, Array | None] = {}
         self._leaders: Group | bool | None = False  # False: not asked for yet
         self._whole: bool | None = None
@@ -70,6 +72,12 @@ class Group:
                 base = (base if self.select is None else base[self.select]) >> shift
             self._bases[key] = base
         return self._bases[key]
+
+    def remember(self, key: Any, place: Any) -> None:
+        """Keeps a place; forgets the oldest one where there are many."""
+        if len(self.places) >= _PLACES:
+            del self.places[next(iter(self.places))]
+        self.places[key] = place
 
     def whole_warps(self) -> bool:
         """Says whether every warp of the group has all its 32 lanes here."""

@@ -176,27 +176,32 @@ class Scheduler:
                 file[register] = results[position]
                 position += 1
         else:
-            select = _narrow(lanes)
-            group = Group(machine, select)
-            values = [v[select] if v.ndim else v for v in block.fetch(file)]
-            results = block.run(group, *values)
-            self._store(block, select, results)
+            group = Group(machine, _narrow(lanes))
+            warps = _warps(group)
+            results = block.run(group, *_part(block.fetch(file), group.select, warps))
+            self._store(block, group.select, warps, results)
         machine.thread_instructions += block.size * group.n
         self._leave(block, group, lanes, results[0])
         if self.barriers.answers:
             self._answer()
 
-    def _store(self, block: "CompiledBlock", select: Any, results: tuple[Lanes, ...]) -> None:
+    def _store(
+        self, block: "CompiledBlock", select: Any, warps: Array | None, results: tuple[Lanes, ...]
+    ) -> None:
         """Writes what lives out of a block for some lanes only."""
         file = self.machine.file
         new = results[1:]
         if isinstance(select, slice):  # inputs were views of the file; a swap must not see itself
             new = tuple(v.copy() if v.ndim and v.base is not None else v for v in new)
         for register, value in zip(block.outputs, new, strict=True):
-            if register in self._owned:
-                file[register][select] = value
-            elif file[register] is not value:
-                self._own(register)[select] = value
+            if register not in self._owned and file[register] is value:
+                continue
+            target = self._own(register)
+            if warps is None:
+                target[select] = value
+            else:  # rows move faster than elements
+                rows = value.reshape(-1, WARP) if value.ndim else value
+                target.reshape(-1, WARP)[warps] = rows
 
     def _own(self, register: int) -> Array:
         """Returns the array of a register, to which nobody else refers from now on."""
@@ -302,8 +307,8 @@ class Scheduler:
         threads = None if count is None else np.broadcast_to(count, group.n)
         numbers = np.broadcast_to(number, group.n)
         votes = np.broadcast_to(more[0], group.n) if more else None
-        for value in np.unique(numbers):
-            part = everyone[numbers == value]
+        for value in np.unique(numbers) if number.ndim else (number,):
+            part = everyone[numbers == value] if number.ndim else everyone
             if value >= 16:
                 message = f"barrier {value}; there are 16, from 0"
                 raise self.machine.fault(site.instruction, "bounds", message, part)
@@ -389,3 +394,18 @@ def _narrow(lanes: Array) -> slice | Array:
     """Returns lanes as a slice where they are contiguous."""
     first, last = int(lanes[0]), int(lanes[-1])
     return slice(first, last + 1) if last - first + 1 == lanes.size else lanes
+
+
+def _warps(group: Group) -> Array | None:
+    """Returns the numbers of a group's warps where they are whole and apart from each other."""
+    lanes = group.select
+    if lanes is None or isinstance(lanes, slice) or not group.whole_warps():
+        return None
+    return lanes[::WARP] // WARP
+
+
+def _part(values: tuple[Lanes, ...], select: Any, warps: Array | None) -> list[Lanes]:
+    """Returns the values of some lanes: of whole warps, or of those that are selected."""
+    if warps is None:
+        return [v[select] if v.ndim else v for v in values]
+    return [v.reshape(-1, WARP).take(warps, axis=0).reshape(-1) if v.ndim else v for v in values]

@@ -1,4 +1,4 @@
-"""Turns a PTX function into a program: its blocks as Python source, compiled once."""
+"""Turns a PTX function into a program: its blocks as Python source."""
 
 from collections.abc import Iterable
 
@@ -34,13 +34,11 @@ def compile_function(
     reads = [_bits(emitter.inputs) for emitter in emitters]
     writes = [_bits(emitter.values.keys() - emitter.inputs_only) for emitter in emitters]
     _, live_out = liveness(blocks, reads, writes)
-    lines: list[str] = []
-    for emitter in emitters:
-        lines += emitter.finish(live_out[emitter.block.index])
-    source = "\n".join(lines)
-    namespace = dict(scope.globals)
-    exec(compile(source, f"<{function.name}>", "exec"), namespace)
-    compiled = [emitter.result(namespace) for emitter in emitters]
+    sources = ["\n".join(emitter.finish(live_out[emitter.block.index])) for emitter in emitters]
+    compiled = [
+        emitter.result(source, function.name)
+        for emitter, source in zip(emitters, sources, strict=True)
+    ]
     return Program(
         function.name,
         compiled,
@@ -48,7 +46,7 @@ def compile_function(
         [(code, index) for index, code in scope.codes.items()],
         scope.pseudo,
         scope.layout,
-        source,
+        "\n".join(sources),
         module,
         function,
     )

@@ -485,13 +485,18 @@ class BlockEmitter:
         head = f"def block{self.block.index}({parameters}):"
         return [head, *(f"    {line}" for line in self.lines), f"    return ({returned},)"]
 
-    def result(self, namespace: dict[str, Any]) -> CompiledBlock:
-        """Returns the compiled block."""
-        inputs = tuple(self.inputs)
-        block = self.block
-        return CompiledBlock(
+    def result(self, source: str, name: str) -> CompiledBlock:
+        """Returns the block; its source, in a file of some name, is compiled when it first runs."""
+        inputs, block, namespace = tuple(self.inputs), self.block, self.scope.globals
+
+        def compile_and_run(*arguments: Any) -> tuple[Any, ...]:
+            exec(compile(source, f"<{name}>", "exec"), namespace)
+            compiled.run = namespace[f"block{compiled.index}"]
+            return compiled.run(*arguments)
+
+        compiled = CompiledBlock(
             block.index,
-            namespace[f"block{block.index}"],
+            compile_and_run,
             inputs,
             self._outputs,
             _fetcher(inputs),
@@ -504,6 +509,7 @@ class BlockEmitter:
             block.leaves,
             block.spins,
         )
+        return compiled
 
 
 def _signed(offset: int) -> int:

@@ -59,7 +59,7 @@ class Terminator:
 
 @dataclass(eq=False, slots=True)
 class CompiledBlock:
-    """A block ready to run."""
+    """A block ready to run: `run` compiles its source at the first call, many are never run."""
 
     index: int
     run: Callable[..., tuple[Any, ...]]

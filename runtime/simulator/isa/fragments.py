@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
-from ..access import window_index
+from ..access import window_access
 from ..placement import WARP
 from ..scalars import Array, Lanes
 from .accumulation import accumulate
@@ -86,9 +86,29 @@ def load_matrices(group: "Group", site: "Site", address: Lanes) -> Fragment:
     """
     machine = group.machine
     count, transposed = site.extra
-    address = lanes_of(group, address)
     require_warps(group, site)
-    source, repeat = group, 1
+    key = id(address), count, "rows"
+    known = group.places.get(key)
+    if known is None:
+        known = _Rows(address, *_row_addresses(group, lanes_of(group, address), count))
+        group.remember(key, known)
+    view, index = window_access(known.source, site, machine.shared, known.addresses, False)
+    rows = view.take(index).reshape(-1, count, 8)
+    return Fragment(rows.transpose(1, 0, 2), known.repeat, transposed)
+
+
+class _Rows(NamedTuple):
+    """Who reads the rows of matrices, and where; `address` is kept, so that its id stays its."""
+
+    address: Lanes
+    source: "Group"
+    addresses: Array
+    repeat: int
+
+
+def _row_addresses(group: "Group", address: Array, count: int) -> tuple["Group", Array, int]:
+    """Returns the lanes that give rows, their addresses, and how many warps share each."""
+    machine, source, repeat = group.machine, group, 1
     # A race is found only if every warp that reads is known to.
     leaders = group.first_warps() if machine.shared.races is None else None
     if leaders is not None:
@@ -99,9 +119,7 @@ def load_matrices(group: "Group", site: "Site", address: Lanes) -> Fragment:
     if count < 4:
         keep = np.flatnonzero(np.arange(source.n) % WARP < 8 * count)
         address, source = address[keep], source.at(keep)
-    view, index = window_index(source, site, machine.shared, address, False)
-    order = index.reshape(-1, count, 8).transpose(1, 0, 2)
-    return Fragment(view.take(order), repeat, transposed)
+    return source, address, repeat
 
 
 def store_matrices(group: "Group", site: "Site", address: Lanes, *values: Lanes) -> None:
@@ -117,7 +135,7 @@ def store_matrices(group: "Group", site: "Site", address: Lanes, *values: Lanes)
     if count < 4:
         keep = np.flatnonzero(np.arange(group.n) % WARP < 8 * count)
         address, target = address[keep], group.at(keep)
-    view, index = window_index(target, site, group.machine.shared, address, True)
+    view, index = window_access(target, site, group.machine.shared, address, True)
     view[index] = rows.reshape(-1)
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..access import global_index, part_index, window_index
+from ..access import global_index, part_index, window_access
 from ..memory import LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW
 from ..ptx.syntax import Address, Instruction, Operand, Register
 from ..scalars import BITS, DTYPES, Array, Lanes, size_of
@@ -88,7 +88,7 @@ def store_global(group: "Group", site: "Site", address: Lanes, *values: Lanes) -
 
 def load_window(group: "Group", site: "Site", address: Lanes) -> Any:
     """Loads from shared, local or param memory; `address` counts from the space's start."""
-    view, index = window_index(group, site, group.machine.windows[site.space], address, False)
+    view, index = window_access(group, site, group.machine.windows[site.space], address, False)
     return _split(site, view.take(index) if index.ndim else view[index])
 
 
@@ -96,7 +96,7 @@ def store_window(group: "Group", site: "Site", address: Lanes, *values: Lanes) -
     """Stores to shared or local memory; of lanes that store to one address, the last one wins."""
     window = group.machine.windows[site.space]
     value = _join(group, site, values)
-    view, index = window_index(group, site, window, address, True, value=value)
+    view, index = window_access(group, site, window, address, True, value=value)
     _put(group, view, index, value)
 
 
@@ -138,7 +138,7 @@ def load_generic(group: "Group", site: "Site", address: Lanes) -> Any:
         if window is None:
             value = load_global(narrow, site, where)
         else:
-            view, index = window_index(narrow, site, window, where - np.uint64(start), False)
+            view, index = window_access(narrow, site, window, where - np.uint64(start), False)
             value = _split(site, view[index])
         if positions is None:
             return value
@@ -162,7 +162,7 @@ def store_generic(group: "Group", site: "Site", address: Lanes, *values: Lanes) 
             continue
         value = _join(narrow, site, parts)
         place = where - np.uint64(start)
-        view, index = window_index(narrow, site, window, place, True, value=value)
+        view, index = window_access(narrow, site, window, place, True, value=value)
         _put(narrow, view, index, value)
 
 

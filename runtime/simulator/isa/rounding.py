@@ -13,8 +13,11 @@ _EXPONENT: dict[int, tuple[Any, Any]] = {
     8: (np.uint64, np.uint64(0x7FF << 52)),
 }
 _SIGN = {4: np.uint32(1 << 31), 8: np.uint64(1 << 63)}
-_TIE = np.uint32(0x80000000)
-_THREE = np.uint32(3)
+_UP = np.int64(35)  # brings the bits of f64 that f32 lacks to the top
+_TIE = np.int64(-1 << 63)  # what they are halfway between two f32 numbers
+_ONE32 = np.uint32(1)
+_NORMAL = np.uint32(0x1000000)  # twice the bits of the smallest normal f32 number
+_LARGE = np.uint32(0xFFFFFFFF)
 _TINY32 = np.float64(2.0**-126)
 
 
@@ -70,20 +73,26 @@ def fused32(a: Lanes, b: Lanes, c: Lanes) -> Lanes:
     The product is exact in f64. The sum is not: rounding it twice is wrong where the f64 sum lies
     halfway between two f32 numbers, or where the result is subnormal. Those lanes are redone.
     """
-    product = a.astype(np.float64) * b.astype(np.float64)
-    addend = c.astype(np.float64)
-    total = product + addend
-    result = total.astype(np.float32)
+    if not a.ndim:
+        a, b = b, a
+    total = a.astype(np.float64)
+    total *= b.astype(np.float64)
+    if c.ndim > total.ndim:
+        total = total + c.astype(np.float64)
+    else:
+        total += c.astype(np.float64)
     if total.ndim == 0:
-        return _redo(product, addend).astype(np.float32)
-    low = total.view(np.uint32)[::2]
-    doubtful = (low << _THREE) == _TIE
-    magnitude = result.view(np.uint32) & np.uint32(0x7FFFFFFF)
-    doubtful |= (magnitude - np.uint32(1)) < np.uint32(0x800000)
-    if np.count_nonzero(doubtful):
+        return exact_sum(a, b, c).astype(np.float32)
+    result = total.astype(np.float32)
+    magnitude = result.view(np.uint32)
+    magnitude = magnitude + magnitude  # the sign falls off
+    magnitude -= _ONE32  # zero becomes large
+    lowest = np.minimum.reduce(total.view(np.int64) << _UP, initial=0)
+    if lowest == _TIE or np.minimum.reduce(magnitude, initial=_LARGE) < _NORMAL:
+        doubtful = (magnitude < _NORMAL) | (total.view(np.int64) << _UP == _TIE)
         lanes = np.flatnonzero(doubtful)
-        terms = (term if not term.ndim else term[lanes] for term in (product, addend))
-        result[lanes] = _redo(*terms).astype(np.float32)
+        x, y, z = (term if not term.ndim else term[lanes] for term in (a, b, c))
+        result[lanes] = exact_sum(x, y, z).astype(np.float32)
     return result
 
 

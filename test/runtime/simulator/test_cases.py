@@ -74,8 +74,8 @@ def test_stream_k_on_other_numbers_of_ctas(ctas: int) -> None:
 
 
 def test_a_barrier_of_a_grid_of_several_batches() -> None:
-    """33 CTAs of 128 threads are more than the 4096 lanes that run at once."""
-    outcome = cases.grid_rounds(CASES["grid_rounds"].text, ctas=33, threads=128)
+    """17 CTAs of 1024 threads are more than the 16384 lanes of a batch."""
+    outcome = cases.grid_rounds(CASES["grid_rounds"].text, ctas=17, threads=1024)
     assert (outcome.findings, outcome.error) == ((), 0)
 
 

@@ -517,7 +517,7 @@ NAMES = (
     ],
 )
 def test_special_registers_of_boxes_of_the_grid(grid: Triple, cluster: Triple) -> None:
-    """Threads of 250 CTAs and more do not fit one batch."""
+    """Threads of 1080 CTAs do not fit one batch."""
     text = ".version 8.6\n.target sm_90a\n.address_size 64\n.visible .entry k(.param .u64 out) {\n"
     text += ".reg .b32 %r<40>; .reg .b64 %d<9>; .reg .pred %p<3>; ld.param.u64 %d0, [out];"
     text += "mov.u32 %r30, %nctaid.x; mov.u32 %r31, %nctaid.y;"
@@ -576,6 +576,6 @@ def test_a_cluster_is_explicit_where_it_was_asked_for(
 
 
 def test_clusters_of_several_batches_do_not_meet() -> None:
-    """300 CTAs of 64 threads are five batches of about 4096 lanes."""
+    """300 CTAs of 64 threads are two batches of about 16384 lanes."""
     got = run(f"{MARK}{SYNC} ld.shared::cluster.u32 %r9, [%r10];", 300, 64, cluster=3)
     assert (got == marks(300, 64)[neighbours(300, 3)]).all()

@@ -138,10 +138,10 @@ WAIT: ld.volatile.global.u32 %r2, [%d1+4]; setp.eq.u32 %p2, %r2, 0; @%p2 bra WAI
 SET: mov.u32 %r3, 1; st.volatile.global.u32 [%d1], %r3; ret;
 }"""
     device = simulator.Device()
-    flags = device.empty((9,), "u32")
-    report = device.load(text)["chain"].launch(9, 1024, [flags])
+    flags = device.empty((17,), "u32")
+    report = device.load(text)["chain"].launch(17, 1024, [flags])
     assert report.complete
-    assert flags.numpy().tolist() == [1] * 9
+    assert flags.numpy().tolist() == [1] * 17
 
 
 def test_max_steps_ends_an_endless_loop() -> None:
