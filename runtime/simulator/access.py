@@ -320,10 +320,11 @@ def _track(group: "Group", site: "Site", window: Window, index: Lanes, write: bo
     if write:
         marks[index] = np.full(16, 0xFF, np.uint8).view(marks.dtype)[0]
         return
-    raw = np.atleast_1d(marks[index]).view(np.uint8)
-    if raw.all():
+    raw = np.atleast_1d(marks.take(index))
+    words = raw.view(word_code(min(site.size, 8)))
+    if np.bitwise_and.reduce(words) == ~words.dtype.type(0):
         return
-    raw = raw.reshape(-1, site.size)
+    raw = raw.view(np.uint8).reshape(-1, site.size)
     bad = np.flatnonzero(~raw.all(axis=1))
     if bad.size:
         where = int(np.atleast_1d(index)[bad[0]]) * site.size

@@ -46,6 +46,8 @@ class SharedRaces:
         self._version = -1
         self._marks: Array = np.zeros(0, np.int64)
         self._past = 0
+        self._latest = 0  # the largest mark of a write, but for what is in flight
+        self._flying = 0  # bytes that are
 
     def _refresh(self) -> None:
         """Computes what the clocks imply: the mark of each lane, and what is past for all."""
@@ -87,9 +89,11 @@ class SharedRaces:
         if careful is not None:
             marks |= careful
             columns = np.where(careful, self._foreign, columns)
-        last = self._writes[units] if careful is None else self._writes[units] | careful
-        if int(last.max(initial=0)) > self._past:
-            self._compare(site, lanes, units, last, True, stored)
+        if careful is not None or self._flying or self._latest > self._past:  # else all is known
+            last = self._writes.take(units)
+            last = last if careful is None else last | careful
+            if int(np.maximum.reduce(last, initial=0)) > self._past:
+                self._compare(site, lanes, units, last, True, stored)
         if site.operation:
             self._flags.access(site, lanes, units, write)
         if write:
@@ -121,6 +125,9 @@ class SharedRaces:
         """Marks a write; reports other warps that write there at once."""
         if flies:
             marks |= SHARED.never << _TIME_AT
+            self._flying += units.size * self.unit
+        else:
+            self._latest = max(self._latest, int(np.maximum.reduce(marks, initial=0)))
         self._writes[units] = marks
         if not site.operation:
             self._collisions(site, lanes, units, marks, stored)
@@ -142,6 +149,8 @@ class SharedRaces:
         units, lanes = self._units(site.size, index, lanes)
         marks = self._marks[lanes] | (self.sites.number(site) << SITE_AT)
         self._writes[units] = marks | SHARED.proxied
+        self._flying -= units.size * self.unit
+        self._latest = max(self._latest, int(np.maximum.reduce(marks, initial=0)) | SHARED.proxied)
 
     def refine(self, size: int) -> None:
         """Makes units as small as an access."""
@@ -252,6 +261,7 @@ class SharedRaces:
         time = self.clocks.phase_time(place, self.machine.phases.at[place].number + 1)
         mark = SHARED.careful | SHARED.proxied | time << _TIME_AT | column << AGENT_AT
         self._writes[units] = mark | self.sites.number(site) << SITE_AT | lane % WARP
+        self._latest = max(self._latest, mark)
 
     def glance(self, site: Site, lane: int, place: int) -> None:
         """Checks that the engine of a lane finds the mbarrier at a place initialised."""
