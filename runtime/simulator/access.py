@@ -240,9 +240,11 @@ def _window_place(
             start, index = 0, index + start
     else:
         start, index = 0, _checked(group, site, window, address)
-    if window.written is not None or window.races is not None:
-        index, start = index + start if start else index, 0
-        _watch(group, site, window, index, write, mark, value)
+    if window.written is not None and mark:
+        _track(group, site, window, start, index, write)
+    if window.races is not None and (write or mark):
+        stored = None if value is None else Stored(window.view(site.code)[start:], index, value)
+        window.races.access(group, site, index, write, not mark, stored, start)
     return start, index
 
 
@@ -279,23 +281,6 @@ def _checked(group: "Group", site: "Site", window: Window, address: Lanes) -> La
     return index if index.dtype == np.int64 else index.astype(np.int64)
 
 
-def _watch(
-    group: "Group",
-    site: "Site",
-    window: Window,
-    index: Lanes,
-    write: bool,
-    mark: bool,
-    value: Lanes,
-) -> None:
-    """Tells the checks that follow a space of an access."""
-    if window.written is not None and mark:
-        _track(group, site, window, index, write)
-    if window.races is not None and (write or mark):
-        stored = None if value is None else Stored(window.view(site.code), index, value)
-        window.races.access(group, site, index, write, not mark, stored)
-
-
 def _elsewhere(
     group: "Group", site: "Site", window: Window, address: Lanes, top: int, bits: int
 ) -> Any:
@@ -312,11 +297,14 @@ def _elsewhere(
     return found
 
 
-def _track(group: "Group", site: "Site", window: Window, index: Lanes, write: bool) -> None:
-    """Marks written bytes, or checks that read bytes were written."""
+def _track(
+    group: "Group", site: "Site", window: Window, start: int, index: Lanes, write: bool
+) -> None:
+    """Marks written bytes, or checks that read bytes were written; see _window_place."""
     marks = window.written_view(word_code(site.size))
     if marks is None:
         return
+    marks = marks[start:]
     if write:
         marks[index] = np.full(16, 0xFF, np.uint8).view(marks.dtype)[0]
         return
@@ -327,7 +315,7 @@ def _track(group: "Group", site: "Site", window: Window, index: Lanes, write: bo
     raw = raw.view(np.uint8).reshape(-1, site.size)
     bad = np.flatnonzero(~raw.all(axis=1))
     if bad.size:
-        where = int(np.atleast_1d(index)[bad[0]]) * site.size
+        where = (int(np.atleast_1d(index)[bad[0]]) + start) * site.size
         if window.pitch:
             where %= window.pitch
         message = (

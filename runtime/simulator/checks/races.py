@@ -11,6 +11,8 @@ Strong accesses (atomics, volatile, relaxed, acquire, release) don't race with e
 says what they order. Fences that acquire are taken as being where they must.
 """
 
+from typing import Any
+
 import numpy as np
 
 from ..compiler.program import Site
@@ -24,6 +26,7 @@ from .shared_report import report_exit, report_proxy, report_race
 from .stored import Stored
 
 _TIME_AT = SHARED.time_at
+_KEPT = 4  # indices of which it is kept where their reads stand
 
 
 class SharedRaces:
@@ -48,6 +51,7 @@ class SharedRaces:
         self._past = 0
         self._latest = 0  # the largest mark of a write, but for what is in flight
         self._flying = 0  # bytes that are
+        self._slots: dict[Any, tuple[Array, Array]] = {}  # indices, and where their reads stand
 
     def _refresh(self) -> None:
         """Computes what the clocks imply: the mark of each lane, and what is past for all."""
@@ -69,17 +73,23 @@ class SharedRaces:
         write: bool,
         flies: bool,
         stored: Stored | None = None,
+        start: int = 0,
     ) -> None:
         """
-        Checks and marks an access; `index` counts elements of the site's size.
+        Checks and marks an access; `index` counts elements of the site's size from `start`.
 
         `flies` says that the data comes later. `stored` is what a store is about to write.
         """
         self._refresh()
+        self.refine(site.size)
+        known = not self._flying and self._latest <= self._past  # all know of all writes
+        if known and not write and not site.operation and self.machine.cluster == 1:
+            self._mark_reads(group, site, index, start)
+            return
+        index = index + start if start else index
         select = slice(None) if group.select is None else group.select
         units = index if index.ndim else np.full(group.n, index)
         lanes, marks, columns = self._lanes[select], self._marks[select], self._columns[select]
-        self.refine(site.size)
         each = site.size // self.unit
         if each > 1:
             units = (units[:, None] * each + np.arange(each)).reshape(-1)
@@ -89,7 +99,7 @@ class SharedRaces:
         if careful is not None:
             marks |= careful
             columns = np.where(careful, self._foreign, columns)
-        if careful is not None or self._flying or self._latest > self._past:  # else all is known
+        if careful is not None or not known:
             last = self._writes.take(units)
             last = last if careful is None else last | careful
             if int(np.maximum.reduce(last, initial=0)) > self._past:
@@ -103,6 +113,25 @@ class SharedRaces:
             units = units * self._reads.shape[1]
             units += columns
             self._reads.reshape(-1)[units] = marks
+
+    def _mark_reads(self, group: Group, site: Site, index: Lanes, start: int) -> None:
+        """Marks reads of what no write can race with; see `access`."""
+        select = slice(None) if group.select is None else group.select
+        each, wide = site.size // self.unit, self._reads.shape[1]
+        key = id(index), self.unit
+        known = self._slots.get(key)
+        if known is None:
+            units = index if index.ndim else np.full(group.n, index)
+            columns = self._columns[select]
+            if each > 1:
+                units = (units[:, None] * each + np.arange(each)).reshape(-1)
+                columns = np.repeat(columns, each)
+            if len(self._slots) >= _KEPT:
+                del self._slots[next(iter(self._slots))]
+            known = self._slots[key] = index, units * wide + columns
+        marks = self._marks[select] | (self.sites.number(site) << SITE_AT)
+        marks = np.repeat(marks, each) if each > 1 else marks
+        self._reads.reshape(-1)[start * each * wide :][known[1]] = marks
 
     def _read_before(self, site: Site, lanes: Array, units: Array, careful: Array | None) -> None:
         """Checks a write against earlier reads; `careful` is the flag of lanes of other CTAs."""
