@@ -72,14 +72,12 @@ class Clocks:
         """Returns the time of each warp."""
         return self.known[self.rows, self.own]
 
-    def past(self) -> int:
-        """Returns a time that all warps of a CTA know of all of them."""
-        size = self.machine.cluster
-        if size == 1:
-            return int(self.known[:, : self.domain].min())
-        ctas = np.arange(self.machine.ctas)
-        square = self.known[:, : self.domain].reshape(-1, self.warps, size, self.warps)
-        return int(square[ctas, :, ctas % size].min())
+    def past(self) -> Array:
+        """Returns for each CTA a time that all its warps know of all of them."""
+        size, ctas = self.machine.cluster, self.machine.ctas
+        square = self.known[:, : self.domain].reshape(ctas, self.warps, size, self.warps)
+        each = np.arange(ctas)
+        return square[each, :, each % size].reshape(ctas, -1).min(axis=1)
 
     def advance(self, agents: Array) -> None:
         """Begins a new time of some warps: what they do from now on is not known yet."""

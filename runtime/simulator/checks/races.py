@@ -48,20 +48,31 @@ class SharedRaces:
         self._columns = self._lanes // WARP % clocks.warps  # of what a lane reads
         self._version = -1
         self._marks: Array = np.zeros(0, np.int64)
+        self._pasts: Array = np.zeros(machine.ctas, np.int64)
         self._past = 0
+        self._group: Group | None = None  # whose past it is, None for all
         self._latest = 0  # the largest mark of a write, but for what is in flight
         self._flying = 0  # bytes that are
         self._slots: dict[Any, tuple[Array, Array]] = {}  # indices, and where their reads stand
 
-    def _refresh(self) -> None:
-        """Computes what the clocks imply: the mark of each lane, and what is past for all."""
+    def _refresh(self, group: Group | None = None) -> None:
+        """Computes what the clocks imply: marks of lanes, and what is past for all of a group."""
         clocks = self.clocks
-        if self._version == clocks.version:
+        if self._version == clocks.version and self._group is group:
             return
-        self._version = clocks.version
+        if self._version != clocks.version:
+            self._version = clocks.version
+            self._marks, self._pasts = self._marks_now(), clocks.past()
+        self._group, pasts = group, self._pasts
+        if group is not None and group.select is not None:
+            pasts = pasts[group.lanes() // self.machine.padded]
+        self._past = (int(np.minimum.reduce(pasts)) + 1 << _TIME_AT) - 1
+
+    def _marks_now(self) -> Array:
+        """Returns the mark of each lane at the present time of its warp."""
+        clocks = self.clocks
         marks = (clocks.time() << _TIME_AT) | (clocks.own << AGENT_AT)
-        self._marks = (marks[:, None] | np.arange(WARP)).reshape(-1)
-        self._past = (clocks.past() + 1 << _TIME_AT) - 1
+        return (marks[:, None] | np.arange(WARP)).reshape(-1)
 
     # Accesses by threads, through the generic proxy.
 
@@ -80,7 +91,7 @@ class SharedRaces:
 
         `flies` says that the data comes later. `stored` is what a store is about to write.
         """
-        self._refresh()
+        self._refresh(group)
         self.refine(site.size)
         known = not self._flying and self._latest <= self._past  # all know of all writes
         if known and not write and not site.operation and self.machine.cluster == 1:
