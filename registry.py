@@ -15,6 +15,7 @@ from .dialects.tile import Tile
 from .lowering.attn_to_tile.convert import ConvertAttnToTilePass
 from .lowering.ptx.target import PTXTarget
 from .lowering.tile_to_thread.convert import ConvertTileToThreadPass
+from .transforms.apply_schedule import ApplySchedulePass
 from .transforms.expand_math import ExpandMathPass
 
 # From the highest level to the lowest.
@@ -22,6 +23,7 @@ DIALECTS: tuple[Dialect, ...] = (Sym, Attn, Nest, Tile, NVVM)
 
 # In the order in which a pipeline runs them.
 PASSES: tuple[type[ModulePass], ...] = (
+    ApplySchedulePass,
     ConvertAttnToTilePass,
     ConvertTileToThreadPass,
     ExpandMathPass,

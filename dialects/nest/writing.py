@@ -4,7 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from xdsl.dialects import arith, math, scf
-from xdsl.dialects.builtin import ArrayAttr, IndexType, IntegerAttr, StringAttr, UnitAttr, i64
+from xdsl.dialects.builtin import (
+    ArrayAttr,
+    IndexType,
+    IntegerAttr,
+    LocationAttr,
+    StringAttr,
+    UnitAttr,
+    i64,
+)
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.ir import Block as IRBlock
 from xdsl.ir import Region as IRRegion
@@ -38,12 +46,17 @@ _OPS: Mapping[str, type[Operation]] = {
 Names = Mapping[str, SSAValue]
 
 
-def write_program(program: Program) -> FuncOp:
+def write_program(
+    program: Program,
+    location: LocationAttr | None = None,
+    locations: Mapping[str, LocationAttr] | None = None,
+) -> FuncOp:
     """
     Returns the function that says a program; `FuncOp.program` reads the same program back.
 
-    A number of a dtype is rounded as the dtype holds it. Raises DiagnosticError for a scalar op
-    that `arith` and `math` don't have.
+    `location` is the place of the function's text, `locations` those of loops and blocks by name;
+    what has none has that of what is around it. A number is rounded as its dtype holds it. Raises
+    DiagnosticError for a scalar op that `arith` and `math` don't have.
     """
     types = [
         BufferType.of(entry) if isinstance(entry, Buffer) else TYPES[entry.dtype]
@@ -61,14 +74,28 @@ def write_program(program: Program) -> FuncOp:
     if unknown := program.outputs - values.keys():
         raise DiagnosticError(f"expected outputs among the buffers, got '{min(unknown)}'")
     _Writer(values).body(program.body, block, {})
-    return FuncOp(
+    function = FuncOp(
         program.name,
         [entry.name for entry in program.parameters],
         IRRegion(block),
         program.ranges,
         sorted(program.outputs),
-        annotations_attribute(program.annotations) if program.annotations else None,
+        _annotations(program.annotations),
     )
+    if location is not None:
+        _locate(function, location, locations or {})
+    return function
+
+
+def _locate(op: Operation, location: LocationAttr, locations: Mapping[str, LocationAttr]) -> None:
+    if isinstance(op, ForOp):
+        location = locations.get(op.loop_name.data, location)
+    elif isinstance(op, BlockOp):
+        location = locations.get(op.block_name.data, location)
+    op.location = location
+    for region in op.regions:
+        for inner in region.block.ops:
+            _locate(inner, location, locations)
 
 
 def _annotations(annotations: Annotations):
