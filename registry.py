@@ -8,19 +8,22 @@ from xdsl.universe import Universe
 from xdsl.utils.target import Target
 
 from .dialects.attn import Attn
+from .dialects.nest import Nest
 from .dialects.nvvm import NVVM
 from .dialects.sym import Sym
 from .dialects.tile import Tile
 from .lowering.attn_to_tile.convert import ConvertAttnToTilePass
 from .lowering.ptx.target import PTXTarget
 from .lowering.tile_to_thread.convert import ConvertTileToThreadPass
+from .transforms.apply_schedule import ApplySchedulePass
 from .transforms.expand_math import ExpandMathPass
 
 # From the highest level to the lowest.
-DIALECTS: tuple[Dialect, ...] = (Sym, Attn, Tile, NVVM)
+DIALECTS: tuple[Dialect, ...] = (Sym, Attn, Nest, Tile, NVVM)
 
 # In the order in which a pipeline runs them.
 PASSES: tuple[type[ModulePass], ...] = (
+    ApplySchedulePass,
     ConvertAttnToTilePass,
     ConvertTileToThreadPass,
     ExpandMathPass,

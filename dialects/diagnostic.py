@@ -11,6 +11,7 @@ from xdsl.dialects.builtin import (
     CallSiteLoc,
     FileLineColLoc,
     FusedLoc,
+    LocationAttr,
     NameLoc,
     UnknownLoc,
 )
@@ -98,7 +99,7 @@ def collect_findings() -> Generator[list[Finding]]:
         _findings.reset(token)
 
 
-def nearest_location(op: Operation) -> Attribute:
+def nearest_location(op: Operation) -> LocationAttr:
     """Returns the location of `op`, or of the nearest op around it that has one."""
     around: Operation | None = op
     while around is not None:

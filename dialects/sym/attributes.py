@@ -21,7 +21,7 @@ _TOKEN = re.compile(r"[A-Za-z_][A-Za-z0-9_$.]*|[0-9]+|\.\.\.|\S|\Z")
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
-class _ParserSource:
+class ParserSource:
     """The tokens that an xDSL parser is about to read."""
 
     def __init__(self, parser: AttrParser) -> None:
@@ -66,7 +66,7 @@ class _ParserSource:
 
 def parse_extent(parser: AttrParser) -> Expression:
     """Returns the expression at the parser's place; mistakes are errors of the parser."""
-    return read_expression(_ParserSource(parser))
+    return read_expression(ParserSource(parser))
 
 
 def print_extent(printer: Printer, extent: Expression) -> None:
@@ -116,7 +116,7 @@ class RangesAttr(Data[Ranges]):
     @classmethod
     def parse_parameter(cls, parser: AttrParser) -> Ranges:
         with parser.in_angle_brackets():
-            return read_ranges(_ParserSource(parser))
+            return read_ranges(ParserSource(parser))
 
     def print_parameter(self, printer: Printer) -> None:
         with printer.in_angle_brackets():
