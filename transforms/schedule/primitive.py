@@ -1,7 +1,7 @@
 """What all schedule primitives have in common: data, one function, and how they refuse."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import ClassVar
 
 from ...dialects.diagnostic import DiagnosticError
@@ -31,6 +31,16 @@ class Primitive(ABC):
     @abstractmethod
     def apply(self, program: Program) -> Program:
         """Returns the program after the step; raises ScheduleError where it is not legal."""
+
+    def result_names(self, program: Program) -> tuple[str, ...]:
+        """Returns the names of the loops and blocks that the step makes, given or fresh."""
+        return ()
+
+    def named(self, program: Program) -> "Primitive":
+        """Returns the step with the names that it would give, so that it replays by itself."""
+        if not is_dataclass(self) or all(part.name != "names" for part in fields(self)):
+            return self
+        return replace(self, names=self.result_names(program))
 
     def refused(
         self, condition: str, message: str, place: str = "", cure: str = ""
