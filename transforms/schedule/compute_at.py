@@ -1,6 +1,6 @@
 """Moves a block under a loop: a producer to its consumers, a consumer to its producer."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import ClassVar
@@ -18,7 +18,7 @@ from ...dialects.nest.program import (
     Region,
     Statement,
 )
-from ...dialects.nest.regions import bounds_over, contains, ranges_inside, relax, union
+from ...dialects.nest.regions import contains, ranges_inside, relax, union
 from ...dialects.sym import (
     Expression,
     Ranges,
@@ -32,13 +32,14 @@ from ...dialects.sym import (
     simplify,
     symbol,
 )
-from .domains import exact_box, linear_parts, narrowed, needed_domain
-from .primitive import Primitive, ScheduleError, place_of
+from .domains import exact_box, linear_parts, needed_domain
+from .moving import Moving
+from .primitive import place_of
 from .stages import Stage, Stages, common_prefix, without_stage
 
 
 @dataclass(frozen=True)
-class _Move(Primitive):
+class _Move(Moving):
     """What both moves have in common: which block goes where, and the loops that are remade."""
 
     block: str
@@ -84,63 +85,6 @@ class _Move(Primitive):
                 )
         return stages, stage, loop
 
-    def _check_recomputable(self, stages: Stages, stage: Stage) -> None:
-        if reason := stages.not_recomputable(stage):
-            raise self.refused(
-                "complete-or-reduction",
-                f"expected a complete block or a reduction, got '{stage.name}': {reason}",
-                f"@{stage.name}",
-            )
-        extents = {axis.name: axis.extent for axis in stage.block.axes}
-        ranges = stages.program.ranges
-        for bound in stage.block.predicate:
-            if not any(
-                bound.right - bound.left == axis.extent - axis.binding for axis in stage.block.axes
-            ) and not _is_implied(bound, stage.block, extents, ranges):
-                raise self.refused(
-                    "predicate",
-                    f"expected a block that runs for all of its points, got one that runs where "
-                    f"{bound.left} < {bound.right}",
-                    f"@{stage.name}",
-                    "move the block before its loops are split or fused",
-                )
-
-    def _check_inputs(self, stages: Stages, stage: Stage, until: Stage) -> None:
-        """Refuses if what the block reads changes while it waits for its new place."""
-        for buffer in sorted(stage.reads - stage.writes):
-            for writer in stages.writers(buffer):
-                if writer.position > stage.position:
-                    apart = not (writer.shares_loop(until) or writer.shares_loop(stage))
-                    if writer.position <= until.position or not apart:
-                        raise self._unstable(buffer, stage, writer, "which writes it later")
-                elif writer.shares_loop(stage):
-                    if reason := stages.not_recomputable(writer):
-                        raise self._unstable(buffer, stage, writer, f"of which {reason}")
-                    self._check_reduced(writer, stage)
-
-    def _unstable(self, buffer: str, stage: Stage, writer: Stage, what: str) -> ScheduleError:
-        return self.refused(
-            "inputs-stable",
-            f"expected '{buffer}' to stay as '{stage.name}' reads it, got '{writer.name}', {what}",
-            f"@{writer.name}",
-        )
-
-    def _check_reduced(self, stage: Stage, other: Stage) -> None:
-        """Refuses if a reduction goes on while another block of its loops runs."""
-        shared = {part.name for part in stage.common(other) if isinstance(part, Loop)}
-        self._check_reduced_below(stage, shared)
-
-    def _check_reduced_below(self, stage: Stage, shared: Collection[str]) -> None:
-        for axis in stage.block.axes_of(AxisKind.REDUCE):
-            if moving := axis.binding.symbols() & frozenset(shared):
-                raise self.refused(
-                    "reduced",
-                    f"expected '{stage.name}' to be reduced in each iteration of "
-                    f"'{min(moving)}', which its reduce axis '{axis.name}' runs over",
-                    f"@{stage.name}",
-                    "choose a loop around all of its reduce loops",
-                )
-
     def result_names(self, program: Program) -> tuple[str, ...]:
         """
         Returns the names of the new loops, one for each axis of the block.
@@ -180,19 +124,6 @@ class _Move(Primitive):
         for name, extent in reversed(loops):
             nest = Loop(name, extent, (nest,))
         return nest
-
-
-def _is_implied(
-    bound: Bound, block: Block, extents: Mapping[str, Expression], ranges: Ranges
-) -> bool:
-    """Whether a bound holds at every point of the axes, so that it cuts off nothing but a tail."""
-    named = {axis.binding.symbol_name: axis.name for axis in block.axes}
-    known = {name: symbol(axis) for name, axis in named.items() if name is not None}
-    value = (bound.right - bound.left - 1).substitute(known)
-    if value.symbols() - frozenset(extents) - frozenset(ranges):
-        return False
-    bounds = bounds_over(value, extents)
-    return bounds is not None and bool(prove_le(0, bounds[0], ranges))
 
 
 def _ranges_below(program: Program, loop: Loop) -> Ranges:
@@ -248,11 +179,11 @@ class ComputeAt(_Move):
     def apply(self, program: Program) -> Program:
         """Returns the program with the block moved."""
         stages, stage, loop = self._stages(program)
-        self._check_recomputable(stages, stage)
+        self.check_recomputable(stages, stage)
         region = self._written(program, stages, stage)
         consumers = self._consumers(program, stages, stage, loop)
-        self._check_inputs(stages, stage, stages.under(loop)[-1])
-        self._check_reduced(stage, consumers[0])
+        self.check_inputs(stages, stage, stages.under(loop)[-1])
+        self.check_reduced(stage, consumers[0])
         ranges = _ranges_below(program, loop)
         needed = self._needed(program, consumers, loop, ranges)
         domain = needed_domain(stage.block, region, needed, ranges, program.ranges)
@@ -369,7 +300,7 @@ class ReverseComputeAt(_Move):
     def apply(self, program: Program) -> Program:
         """Returns the program with the block moved."""
         stages, stage, loop = self._stages(program)
-        self._check_recomputable(stages, stage)
+        self.check_recomputable(stages, stage)
         below = stages.under(loop)
         producers = self._producers(program, stages, stage, loop)
         self._check_order(stages, stage, below)
@@ -402,7 +333,7 @@ class ReverseComputeAt(_Move):
                 if writer.position > inside[-1].position:
                     apart = not writer.shares_loop(stage)
                     if writer.position < stage.position or not apart:
-                        raise self._unstable(buffer, stage, writer, "which writes it later")
+                        raise self.unstable(buffer, stage, writer, "which writes it later")
                 elif any(isinstance(part, Loop) for part in _shared_with(writer, loop, inside)):
                     found.append(writer)
         if not any(producer.is_under(loop) for producer in found):
@@ -412,9 +343,9 @@ class ReverseComputeAt(_Move):
                 place_of(program.places[self.loop]),
             )
         for producer in found:
-            self._check_recomputable(stages, producer)
+            self.check_recomputable(stages, producer)
             shared = _shared_with(producer, loop, inside)
-            self._check_reduced_below(
+            self.check_reduced_below(
                 producer, {part.name for part in shared if isinstance(part, Loop)}
             )
         return sorted(set(found), key=lambda producer: -producer.position)
@@ -433,7 +364,7 @@ class ReverseComputeAt(_Move):
                         f"'{reader.name}', which reads it before",
                         f"@{reader.name}",
                     )
-        self._check_reduced(stage, below[-1])
+        self.check_reduced(stage, below[-1])
 
     def _windows(
         self,

@@ -123,7 +123,9 @@ class Stages:
         if self.scope is None:
             return False
         inside = {block.name for block in blocks_of((self.scope,))}
-        around = {part.name for part in self.program.places[self.scope.name] if part_is_block(part)}
+        around = {
+            part.name for part in self.program.places[self.scope.name] if isinstance(part, Block)
+        }
         return any(
             region.buffer == buffer
             for block in blocks_of(self.program.body)
@@ -172,11 +174,6 @@ class Stages:
                 if axis.name not in indexed and axis.extent != 1:
                     return f"'{region.buffer}' is not indexed by its spatial axis '{axis.name}'"
         return ""
-
-
-def part_is_block(part: Loop | Block | Guard) -> bool:
-    """Whether a part of a path is a block."""
-    return isinstance(part, Block)
 
 
 def _stages(body: Body, around: tuple[Loop | Guard, ...]) -> Iterator[Stage]:
