@@ -195,7 +195,7 @@ class ComputeAt(_Move):
         depth = _depth_below(first, loop)
         before = (*first.around, first.block)[depth]
         body = _replaced_child(loop.body, before, (nest, before))
-        return without_stage(program.replace(self.loop, replace(loop, body=body)), stage)
+        return without_stage(program, stage).replace(self.loop, replace(loop, body=body))
 
     def _written(self, program: Program, stages: Stages, stage: Stage) -> Region:
         """Returns what a point writes, or refuses."""
@@ -322,7 +322,7 @@ class ReverseComputeAt(_Move):
         depth = _depth_below(last, loop)
         behind = (*last.around, last.block)[depth]
         body = _replaced_child(loop.body, behind, (behind, nest))
-        return without_stage(program.replace(self.loop, replace(loop, body=body)), stage)
+        return without_stage(program, stage).replace(self.loop, replace(loop, body=body))
 
     def _producers(self, program: Program, stages: Stages, stage: Stage, loop: Loop) -> list[Stage]:
         """Returns the producers that share the loop, or loops around it, the last first."""
