@@ -1,0 +1,90 @@
+"""What all steps that move or dissolve a block ask: may it run at another time, or again?"""
+
+from abc import ABC
+from collections.abc import Collection, Mapping
+
+from ...dialects.nest.program import AxisKind, Block, Bound, Loop
+from ...dialects.nest.regions import bounds_over
+from ...dialects.sym import Expression, Ranges, prove_le, symbol
+from .primitive import Primitive, ScheduleError
+from .stages import Stage, Stages
+
+
+class Moving(Primitive, ABC):
+    """A primitive after which a block runs at another time than before."""
+
+    def check_recomputable(self, stages: Stages, stage: Stage) -> None:
+        """Refuses a block that is neither complete nor a reduction, or leaves out points."""
+        if reason := stages.not_recomputable(stage):
+            raise self.refused(
+                "complete-or-reduction",
+                f"expected a complete block or a reduction, got '{stage.name}': {reason}",
+                f"@{stage.name}",
+            )
+        extents = {axis.name: axis.extent for axis in stage.block.axes}
+        ranges = stages.program.ranges
+        for bound in stage.block.predicate:
+            if not _is_implied(bound, stage.block, extents, ranges):
+                raise self.refused(
+                    "predicate",
+                    f"expected a block that runs for all of its points, got one that runs where "
+                    f"{bound.left} < {bound.right}",
+                    f"@{stage.name}",
+                    "move the block before its loops are split or fused",
+                )
+
+    def check_inputs(self, stages: Stages, stage: Stage, until: Stage) -> None:
+        """Refuses if what the block reads changes while it waits for its new place."""
+        for buffer in sorted(stage.reads - stage.writes):
+            for writer in stages.writers(buffer):
+                if writer.position > stage.position:
+                    apart = not (writer.shares_loop(until) or writer.shares_loop(stage))
+                    if writer.position <= until.position or not apart:
+                        raise self.unstable(buffer, stage, writer, "which writes it later")
+                elif writer.shares_loop(stage):
+                    if reason := stages.not_recomputable(writer):
+                        raise self.unstable(buffer, stage, writer, f"of which {reason}")
+                    self.check_reduced(writer, stage)
+
+    def unstable(self, buffer: str, stage: Stage, writer: Stage, what: str) -> ScheduleError:
+        """Returns the refusal of a writer of what a block reads."""
+        return self.refused(
+            "inputs-stable",
+            f"expected '{buffer}' to stay as '{stage.name}' reads it, got '{writer.name}', {what}",
+            f"@{writer.name}",
+        )
+
+    def check_reduced(self, stage: Stage, other: Stage) -> None:
+        """Refuses if a reduction goes on while another block of its loops runs."""
+        shared = {part.name for part in stage.common(other) if isinstance(part, Loop)}
+        self.check_reduced_below(stage, shared)
+
+    def check_reduced_below(self, stage: Stage, shared: Collection[str]) -> None:
+        """Refuses a reduction that goes on from one iteration of some loops to the next."""
+        for axis in stage.block.axes_of(AxisKind.REDUCE):
+            if moving := axis.binding.symbols() & frozenset(shared):
+                raise self.refused(
+                    "reduced",
+                    f"expected '{stage.name}' to be reduced in each iteration of "
+                    f"'{min(moving)}', which its reduce axis '{axis.name}' runs over",
+                    f"@{stage.name}",
+                    "choose a loop around all of its reduce loops",
+                )
+
+
+def _is_implied(
+    bound: Bound, block: Block, extents: Mapping[str, Expression], ranges: Ranges
+) -> bool:
+    """Whether a bound holds at every point of the axes, so that it cuts off nothing but a tail."""
+    for axis in block.axes:
+        # What loops pass beyond an end of the axis is not one of its points.
+        distance = bound.right - bound.left
+        if distance in (axis.extent - axis.binding, axis.binding + 1):
+            return True
+    named = {axis.binding.symbol_name: axis.name for axis in block.axes}
+    known = {name: symbol(axis) for name, axis in named.items() if name is not None}
+    value = (bound.right - bound.left - 1).substitute(known)
+    if value.symbols() - frozenset(extents) - frozenset(ranges):
+        return False
+    bounds = bounds_over(value, extents)
+    return bounds is not None and bool(prove_le(0, bounds[0], ranges))
