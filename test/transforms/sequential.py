@@ -1,5 +1,6 @@
 """Runs a program in order, one point at a time, on dictionaries of Python numbers."""
 
+import operator
 from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Any, TypeAlias
@@ -13,18 +14,12 @@ Memory: TypeAlias = dict[str, dict[tuple[int, ...], Number]]
 Names: TypeAlias = Mapping[str, int]
 
 _OPS: dict[str, Callable[..., Any]] = {
-    "arith.addf": lambda a, b: a + b,
-    "arith.addi": lambda a, b: a + b,
-    "arith.mulf": lambda a, b: a * b,
-    "arith.muli": lambda a, b: a * b,
-    "arith.andi": lambda a, b: a & b,
-    "arith.extf": lambda a: a,
+    "arith.addi": operator.add,
+    "arith.muli": operator.mul,
+    "arith.andi": operator.and_,
     "arith.maxsi": max,
 }
-_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
-    "slt": lambda a, b: a < b,
-    "eq": lambda a, b: a == b,
-}
+_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {"slt": operator.lt, "eq": operator.eq}
 
 
 def run(program: Program, memory: Memory, **symbols: int) -> None:
