@@ -1,6 +1,6 @@
 """Where the buffers of a program without blocks are used: the loops around, and the elements."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ..dialects.nest.program import (
@@ -16,7 +16,7 @@ from ..dialects.nest.program import (
     Statement,
     Store,
 )
-from ..dialects.nest.scalars import Load, Scalar, Subscript, loads_of
+from ..dialects.nest.scalars import Scalar, Subscript, loads_of
 from ..dialects.sym import Expression, constant, maximum
 
 _ONE, _ZERO = constant(1), constant(0)
@@ -49,7 +49,7 @@ def _walk(body: Body, path: tuple[Loop, ...], program: Program) -> Iterator[Use]
             yield from _walk(statement.body, path, program)
 
 
-def touches(statement: Statement, buffers: dict[str, Buffer]) -> Iterator[tuple[Region, bool]]:
+def touches(statement: Statement, buffers: Mapping[str, Buffer]) -> Iterator[tuple[Region, bool]]:
     """Yields what a statement itself reads, then what it writes; True for a write."""
     match statement:
         case Store(buffer, indices, value):
@@ -67,7 +67,7 @@ def touches(statement: Statement, buffers: dict[str, Buffer]) -> Iterator[tuple[
             return
 
 
-def _reads(scalar: Scalar, buffers: dict[str, Buffer]) -> Iterator[tuple[Region, bool]]:
+def _reads(scalar: Scalar, buffers: Mapping[str, Buffer]) -> Iterator[tuple[Region, bool]]:
     for load in loads_of(scalar):
         yield point(buffers[load.buffer], load.indices), False
 
@@ -81,11 +81,6 @@ def point(buffer: Buffer, indices: tuple[Subscript, ...]) -> Region:
             for index, whole in zip(indices, buffer.shape, strict=True)
         ),
     )
-
-
-def load_region(load: Load, buffer: Buffer) -> Region:
-    """Returns the box of a loaded element."""
-    return point(buffer, load.indices)
 
 
 def axis_name(loop: Loop) -> str:

@@ -37,12 +37,11 @@ ZERO = constant(0)
 @dataclass(frozen=True)
 class Placement:
     """
-    Where a buffer lives, and the box of its elements that is kept.
+    A buffer as it is kept, and the first index that is kept.
 
-    `origin` is the first index that is kept, over loops around `place` and the axes of threads.
+    `origin` is over loops around the buffer's place and the axes of threads.
     """
 
-    place: str | None
     origin: tuple[Expression, ...]
     buffer: Buffer
 
@@ -86,12 +85,12 @@ class _Compaction:
             isinstance(path[-1], Loop) and path[-1].kind.is_bound
             for path in program.places.values()
         )
-        self._body = program.body
+        self._buffers = program.buffers
 
     def placement(self, buffer: Buffer, uses: Sequence[Use]) -> Placement:
         """Returns where a buffer lives and what of it is kept."""
         if self._on_gpu and buffer.scope is Scope.GLOBAL:
-            return Placement(None, (ZERO,) * len(buffer.shape), _with_strides(buffer))
+            return Placement((ZERO,) * len(buffer.shape), _with_strides(buffer))
         around = self._loops_of_its_own(buffer, uses)
         box = self._box(buffer, uses, len(around))
         if self._on_gpu:
@@ -99,7 +98,7 @@ class _Compaction:
         shape = tuple(self._extent(buffer, axis, part) for axis, part in enumerate(box.ranges))
         place = around[-1].name if around else None
         kept = _with_strides(replace(buffer, shape=shape, place=place))
-        return Placement(place, tuple(part.start for part in box.ranges), kept)
+        return Placement(tuple(part.start for part in box.ranges), kept)
 
     def _loops_of_its_own(self, buffer: Buffer, uses: Sequence[Use]) -> tuple[Loop, ...]:
         """Returns the loops around all uses in each of whose iterations the buffer is a new one."""
@@ -109,7 +108,7 @@ class _Compaction:
                 continue
             box = self._box(buffer, uses, depth + 1)
             alone = are_separated(box.ranges, {loop.name: loop.extent}, self.ranges)
-            if not alone and not is_covered(loop.body, buffer, self.ranges):
+            if not alone and not is_covered(loop.body, buffer.name, self._buffers, self.ranges):
                 return common[:depth]
         return common
 

@@ -1,8 +1,9 @@
 """Whether all that statements read of a buffer they have written themselves before."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..dialects.nest.program import Body, Buffer, Guard, Loop, Range, Region
+from ..dialects.nest.program import Body, Buffer, Guard, Loop, Range, Region, Statement
 from ..dialects.nest.regions import contains
 from ..dialects.nest.scalars import Scalar
 from ..dialects.sym import Ranges, prove_lt, simplify
@@ -19,49 +20,58 @@ class _Written:
     conditions: frozenset[Scalar]
 
 
-def is_covered(body: Body, buffer: Buffer, ranges: Ranges) -> bool:
+def is_covered(body: Body, name: str, buffers: Mapping[str, Buffer], ranges: Ranges) -> bool:
     """
     Returns whether each read of a buffer is proved to see a write of the same statements.
 
     `ranges` are those of all loops, inside the statements and around them.
     """
-    return _after(body, [], frozenset(), buffer, ranges) is not None
+    return _Coverage(name, buffers, ranges).after(body, [], frozenset()) is not None
 
 
-def _after(
-    body: Body,
-    written: list[_Written],
-    conditions: frozenset[Scalar],
-    buffer: Buffer,
-    ranges: Ranges,
-) -> list[_Written] | None:
-    """Returns what is written after statements; None where a read sees no write."""
-    known = list(written)
-    for statement in body:
-        for region, is_write in touches(statement, {buffer.name: buffer}):
-            if region.buffer != buffer.name:
+class _Coverage:
+    def __init__(self, name: str, buffers: Mapping[str, Buffer], ranges: Ranges) -> None:
+        self._name = name
+        self._buffers = buffers
+        self._ranges = ranges
+
+    def after(
+        self, body: Body, written: list[_Written], conditions: frozenset[Scalar]
+    ) -> list[_Written] | None:
+        """Returns what is written after statements; None where a read sees no write."""
+        known = list(written)
+        for statement in body:
+            if not self._itself(statement, known, conditions):
+                return None
+            if not isinstance(statement, Guard | Loop):
+                continue
+            parts = conjuncts(statement.condition) if isinstance(statement, Guard) else ()
+            inside = conditions | {c for c in parts if is_fixed(c)}
+            after = self.after(statement.body, known, inside)
+            if after is None:
+                return None
+            if isinstance(statement, Loop):
+                known += _by_all_iterations(after[len(known) :], statement, self._ranges)
+            elif all(is_fixed(c) for c in parts):
+                # A write under a condition that stores may change covers nothing afterwards.
+                known = after
+        return known
+
+    def _itself(
+        self, statement: Statement, known: list[_Written], conditions: frozenset[Scalar]
+    ) -> bool:
+        """Records what a statement writes; returns whether what it reads was written."""
+        for region, is_write in touches(statement, self._buffers):
+            if region.buffer != self._name:
                 continue
             if is_write:
                 known.append(_Written(region, conditions))
             elif not any(
-                entry.conditions <= conditions and contains(entry.region, region, ranges)
+                entry.conditions <= conditions and contains(entry.region, region, self._ranges)
                 for entry in known
             ):
-                return None
-        if isinstance(statement, Guard):
-            inside = conditions | {c for c in conjuncts(statement.condition) if is_fixed(c)}
-            # A write under a condition that stores may change covers nothing afterwards.
-            depends = any(not is_fixed(c) for c in conjuncts(statement.condition))
-            after = _after(statement.body, known, inside, buffer, ranges)
-            if after is None:
-                return None
-            known = known if depends else after
-        elif isinstance(statement, Loop):
-            after = _after(statement.body, known, conditions, buffer, ranges)
-            if after is None:
-                return None
-            known += _by_all_iterations(after[len(known) :], statement, ranges)
-    return known
+                return False
+        return True
 
 
 def _by_all_iterations(entries: list[_Written], loop: Loop, ranges: Ranges) -> list[_Written]:

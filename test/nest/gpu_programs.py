@@ -12,18 +12,19 @@ VECTOR, UNROLLED = LoopKind.VECTORIZED, LoopKind.UNROLLED
 
 def gemm(dtype: str = "f32", columns: int = 48, depth: int = 40) -> Program:
     """
-    `C[n, columns] = A[n, depth] @ B[depth, columns]`, n symbolic, accumulated in f32.
+    `C[n, columns] = A[n, depth] @ B[depth, columns]`, n symbolic, accumulated in f32 or i32.
 
     A CTA of 8x8 threads has a tile of 32x16; both operands are staged in shared memory 8 deep,
     and a thread holds 4x2 sums in registers.
     """
+    total = "i32" if dtype in ("i8", "i32") else "f32"
     b = Builder("gemm", "n in [1, 4096]")
     n = b.symbol("n")
     left, right = b.buffer("A", [n, depth], dtype), b.buffer("B", [depth, columns], dtype)
-    out = b.buffer("C", [n, columns], "f32", output=True)
+    out = b.buffer("C", [n, columns], total, output=True)
     staged_left = b.temporary("A_shared", [n, depth], dtype, Scope.SHARED)
     staged_right = b.temporary("B_shared", [depth, columns], dtype, Scope.SHARED)
-    sums = b.temporary("C_local", [n, columns], "f32", Scope.LOCAL)
+    sums = b.temporary("C_local", [n, columns], total, Scope.LOCAL)
     with b.loop("by", ceildiv(n, 32), BLOCK_Y) as by, b.loop("bx", columns // 16, BLOCK_X) as bx:
         with b.loop("k0", depth // 8) as k0:
             with b.loop("ty_a", 8, THREAD_Y) as ty, b.loop("tx_a", 8, THREAD_X) as tx:
@@ -58,10 +59,10 @@ def gemm(dtype: str = "f32", columns: int = 48, depth: int = 40) -> Program:
                             where=[inside(32 * by + 4 * ty + i, n)],
                         ) as (vi, vj, vk):
                             with b.init():
-                                sums[vi, vj] = 0.0
-                            sums[vi, vj] = sums[vi, vj] + cast(
-                                staged_left[vi, vk], "f32"
-                            ) * cast(staged_right[vk, vj], "f32")
+                                sums[vi, vj] = 0
+                            sums[vi, vj] = sums[vi, vj] + cast(staged_left[vi, vk], total) * cast(
+                                staged_right[vk, vj], total
+                            )
         with b.loop("ty_c", 8, THREAD_Y) as ty, b.loop("tx_c", 8, THREAD_X) as tx:
             with b.loop("i_c", 4, UNROLLED) as i, b.loop("j_c", 2, VECTOR) as j:
                 with b.block(
