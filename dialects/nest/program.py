@@ -92,6 +92,9 @@ class Buffer:
     chunks of a shared buffer are exchanged by `chunk ^ row` (0, 32, 64 or 128). `padding` holds
     for axes of a shared or local buffer (axis, factor, offset): the stride of the axis is made
     `offset` modulo `factor` elements.
+
+    `place` is the loop in whose body a buffer of the program's own is allocated, a new one in each
+    iteration; None is the program. `compact-buffers` sets it.
     """
 
     name: str
@@ -101,6 +104,7 @@ class Buffer:
     strides: tuple[Expression, ...] | None = None
     swizzle: int = 0
     padding: tuple[tuple[int, int, int], ...] = ()
+    place: str | None = None
 
     @property
     def element_bytes(self) -> int:

@@ -65,8 +65,8 @@ def bounds_over(value: Expression, extents: Extents) -> tuple[Expression, Expres
     """
     if value.symbols().isdisjoint(extents):
         return value, value
-    low = high = ZERO
-    for monomial, factor in value.terms.items():
+    low, high, others = _closed_bounds(value, extents)
+    for monomial, factor in others.terms.items():
         moving = [
             atom for atom in monomial if not expression_of(atom).symbols().isdisjoint(extents)
         ]
@@ -84,6 +84,31 @@ def bounds_over(value: Expression, extents: Extents) -> tuple[Expression, Expres
             least, greatest = -greatest, -least
         low, high = low + fixed * least, high + fixed * greatest
     return low, high
+
+
+def _closed_bounds(
+    value: Expression, extents: Extents
+) -> tuple[Expression, Expression, Expression]:
+    """
+    Returns bounds of the terms that are known together, and the other terms.
+
+    These name only indices of constant extent, in remainders and the like: `t - 4*(t floordiv 4)`
+    is at most 3, which its terms one by one do not tell.
+    """
+    sizes = {name: e.constant_value for name, e in extents.items() if e.constant_value is not None}
+    terms = {
+        monomial: factor
+        for monomial, factor in value.terms.items()
+        if monomial and all(expression_of(atom).symbols() <= sizes.keys() for atom in monomial)
+    }
+    closed = Expression(terms)
+    if all(isinstance(atom, Symbol) for atom in closed.variables()):
+        return ZERO, ZERO, value
+    ranges = Ranges.of(**{name: (0, sizes[name] - 1) for name in closed.symbols()})
+    low, high = interval(closed, ranges)
+    if low is None or high is None:
+        return ZERO, ZERO, value
+    return constant(low), constant(high), value - closed
 
 
 def _is_nonnegative(value: Expression) -> bool:

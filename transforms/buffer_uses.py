@@ -1,0 +1,99 @@
+"""Where the buffers of a program without blocks are used: the loops around, and the elements."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from ..dialects.nest.program import (
+    Block,
+    Body,
+    Buffer,
+    Call,
+    Guard,
+    Loop,
+    Program,
+    Range,
+    Region,
+    Statement,
+    Store,
+)
+from ..dialects.nest.scalars import Scalar, Subscript, loads_of
+from ..dialects.sym import Expression, constant, maximum
+
+_ONE, _ZERO = constant(1), constant(0)
+
+
+@dataclass(frozen=True)
+class Use:
+    """One read or write: the loops around it, outermost first, and the elements it touches."""
+
+    path: tuple[Loop, ...]
+    region: Region
+    is_write: bool
+
+
+def uses_of(program: Program) -> dict[str, list[Use]]:
+    """Returns the uses of each buffer, in order, reads of a statement before its writes."""
+    uses: dict[str, list[Use]] = {}
+    for use in _walk(program.body, (), program):
+        uses.setdefault(use.region.buffer, []).append(use)
+    return uses
+
+
+def _walk(body: Body, path: tuple[Loop, ...], program: Program) -> Iterator[Use]:
+    for statement in body:
+        for region, is_write in touches(statement, program.buffers):
+            yield Use(path, region, is_write)
+        if isinstance(statement, Loop):
+            yield from _walk(statement.body, (*path, statement), program)
+        elif isinstance(statement, Guard):
+            yield from _walk(statement.body, path, program)
+
+
+def touches(statement: Statement, buffers: Mapping[str, Buffer]) -> Iterator[tuple[Region, bool]]:
+    """Yields what a statement itself reads, then what it writes; True for a write."""
+    match statement:
+        case Store(buffer, indices, value):
+            for scalar in (value, *(i for i in indices if not isinstance(i, Expression))):
+                yield from _reads(scalar, buffers)
+            yield point(buffers[buffer], indices), True
+        case Guard(condition, _):
+            yield from _reads(condition, buffers)
+        case Call(_, operands):
+            yield from ((o.region, False) for o in operands if o.is_read)
+            yield from ((o.region, True) for o in operands if o.is_written)
+        case Block():
+            raise TypeError(f"expected a program without blocks, got '{statement.name}'")
+        case Loop():
+            return
+
+
+def _reads(scalar: Scalar, buffers: Mapping[str, Buffer]) -> Iterator[tuple[Region, bool]]:
+    for load in loads_of(scalar):
+        yield point(buffers[load.buffer], load.indices), False
+
+
+def point(buffer: Buffer, indices: tuple[Subscript, ...]) -> Region:
+    """Returns the box of one element; where an index depends on data it is the whole axis."""
+    return Region(
+        buffer.name,
+        tuple(
+            Range(index, _ONE) if isinstance(index, Expression) else Range(_ZERO, whole)
+            for index, whole in zip(indices, buffer.shape, strict=True)
+        ),
+    )
+
+
+def axis_name(loop: Loop) -> str:
+    """Returns the symbol that stands for the thread's index on the axis of a bound loop."""
+    return loop.kind.value.replace(".", "_") + "_"
+
+
+def threads_of(program: Program) -> dict[str, Expression]:
+    """Returns the extent of each axis of threads that loops are bound to: the largest of theirs."""
+    extents: dict[str, Expression] = {}
+    for path in program.places.values():
+        if isinstance(loop := path[-1], Loop) and loop.kind.is_thread:
+            name = axis_name(loop)
+            known = extents.get(name)
+            extents[name] = loop.extent if known is None else maximum(known, loop.extent)
+    return extents

@@ -1,0 +1,75 @@
+"""
+Whether different iterations of loops touch different elements.
+
+The start of an interval is decoded digit by digit, as a number of mixed radix: with
+`start = 64*i + 4*j` and an extent of 4, `j` steps by no less than the extent, and `i` by no less
+than what all `j` take together.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from ..dialects.nest.program import Range
+from ..dialects.sym import Expression, Ranges, prove_le, prove_lt, simplify
+from ..dialects.sym.expression import Symbol
+
+
+def are_separated(
+    intervals: Iterable[Range], loops: Mapping[str, Expression], ranges: Ranges
+) -> bool:
+    """
+    Returns whether boxes of different iterations are proved to have no element in common.
+
+    `intervals` are the sides of the box, over the names of `loops` among others, which are the
+    same for all iterations; `loops` holds extents.
+    """
+    known: set[str] = set()
+    pending = list(intervals)
+    progress = True
+    while progress and not known.issuperset(loops):
+        progress = False
+        for interval in pending:
+            found = _decoded(interval, known, loops, ranges)
+            progress = progress or not known.issuperset(found)
+            known |= found
+    return known.issuperset(loops)
+
+
+def _decoded(
+    interval: Range, known: set[str], loops: Mapping[str, Expression], ranges: Ranges
+) -> set[str]:
+    """Returns the loops whose iteration follows from the side, where those `known` are."""
+    if not interval.extent.symbols().isdisjoint(loops):
+        return set()
+    rest = interval.start
+    digits: list[tuple[str, Expression]] = []
+    for name in interval.start.symbols() & loops.keys():
+        factor, rest = rest.split(Symbol(name))
+        if name in known:
+            continue
+        if not factor.symbols().isdisjoint(loops) or not prove_lt(0, factor, ranges):
+            return set()
+        digits.append((name, factor))
+    # What is left names loops only inside quotients: nothing is known of these unless `known`.
+    if not (rest.symbols() & loops.keys()) <= known:
+        return set()
+    return _digits(digits, interval.extent, loops, ranges)
+
+
+def _digits(
+    digits: list[tuple[str, Expression]],
+    extent: Expression,
+    loops: Mapping[str, Expression],
+    ranges: Ranges,
+) -> set[str]:
+    found: set[str] = set()
+    taken = extent
+    while digits:
+        following = [d for d in digits if all(prove_le(d[1], other[1], ranges) for other in digits)]
+        if not following or not prove_le(taken, following[0][1], ranges):
+            # Digits below what is taken are ambiguous, and so are all above them.
+            return set()
+        name, factor = following[0]
+        digits.remove(following[0])
+        found.add(name)
+        taken = simplify(factor * (loops[name] - 1) + taken, ranges)
+    return found
