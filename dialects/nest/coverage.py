@@ -1,0 +1,348 @@
+"""
+Whether regions cover what blocks touch, and whether what a block reads was written before.
+
+Producer and consumer are compared below the loops that are around both: those stay fixed, the
+others run. What a producer writes is taken only where it is a box with no gaps, what a consumer
+reads may be taken larger, so that an answer is never wrong. (TVM calls this region cover.)
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import takewhile
+
+from ..sym import Expression, Ranges, constant, maximum, minimum, prove_eq, prove_le, symbol
+from ..sym.expression import Symbol
+from .bindings import BindingMap, Bindings, map_bindings
+from .defects import ProgramError
+from .program import AxisKind, Block, Body, Call, Guard, Loop, Program, Region
+from .regions import accesses_of, bounds_over, contains, touched
+
+ONE = constant(1)
+ZERO = constant(0)
+
+
+@dataclass(frozen=True)
+class Span:
+    """The indices `low .. end - 1`."""
+
+    low: Expression
+    end: Expression
+
+
+Box = tuple[Span, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """A block of a scope, the loops of the scope around it, and whether a condition is around."""
+
+    block: Block
+    loops: tuple[Loop, ...]
+    is_guarded: bool
+    ranges: Ranges
+
+    @cached_property
+    def map(self) -> Bindings:
+        """How the loops visit the block's points."""
+        return map_bindings(self.block, self.loops, self.ranges)
+
+    @cached_property
+    def inner_ranges(self) -> Ranges:
+        """The ranges of what the block's body may name, inner loops aside."""
+        ranges = self.ranges
+        for axis in self.block.axes:
+            ranges = ranges.also(axis.name, 0, axis.extent - 1)
+        return ranges
+
+
+def sites_of(body: Body, ranges: Ranges) -> Iterator[Site]:
+    """Yields the blocks of a scope, in the order of the text; `ranges` hold in the scope."""
+    yield from _sites(body, (), ranges, is_guarded=False)
+
+
+def _sites(
+    body: Body, loops: tuple[Loop, ...], ranges: Ranges, *, is_guarded: bool
+) -> Iterator[Site]:
+    for statement in body:
+        match statement:
+            case Block():
+                yield Site(statement, loops, is_guarded, ranges)
+            case Loop():
+                yield from _sites(
+                    statement.body, (*loops, statement), ranges, is_guarded=is_guarded
+                )
+            case Guard():
+                yield from _sites(statement.body, loops, ranges, is_guarded=True)
+            case _:
+                pass
+
+
+def check_regions(program: Program, site: Site) -> None:
+    """Raises ProgramError unless the regions of a block cover what init and body touch."""
+    block = site.block
+    body = (*block.init, *block.body)
+    for kind, declared, found in zip(
+        ("reads", "writes"),
+        (block.reads, block.writes),
+        touched(body, site.inner_ranges, program.buffers),
+        strict=True,
+    ):
+        regions: dict[str, list[Region]] = {}
+        for region in declared:
+            regions.setdefault(region.buffer, []).append(region)
+        for region in found:
+            known = regions.get(region.buffer, [])
+            if region not in known and not any(
+                contains(outer, region, site.inner_ranges) for outer in known
+            ):
+                given = ", ".join(map(region_text, known)) or "nothing"
+                raise ProgramError(
+                    f"expects what it {kind} to cover {region_text(region)}, got {given}",
+                    place=block.name,
+                    condition="regions",
+                )
+
+
+def region_text(region: Region) -> str:
+    """Returns a region as text: `A[vi, 16*vj extent 16]`."""
+    parts = (
+        str(part.start) if part.extent == ONE else f"{part.start} extent {part.extent}"
+        for part in region.ranges
+    )
+    return f"{region.buffer}[{', '.join(parts)}]"
+
+
+def check_producers(program: Program, sites: Sequence[Site]) -> None:
+    """Raises ProgramError unless what is read of the program's own buffers was written before."""
+    checker = _Coverage(program)
+    for place, site in enumerate(sites):
+        for name in sorted(checker.exposed(site)):
+            if not checker.is_covered(site, sites[:place], name):
+                writers = [s.block.name for s in sites[:place] if _writes(s.block, name)]
+                reads = ", ".join(region_text(r) for r in site.block.reads if r.buffer == name)
+                found = "no block" if not writers else ", ".join(f"'{name}'" for name in writers)
+                raise ProgramError(
+                    f"expects what it reads, {reads}, to be written before; {found} before it "
+                    f"{'does' if len(writers) < 2 else 'do'} not provably write all of it",
+                    place=site.block.name,
+                    condition="producers",
+                )
+
+
+def _writes(block: Block, buffer: str) -> bool:
+    return any(region.buffer == buffer for region in block.writes)
+
+
+class _Coverage:
+    def __init__(self, program: Program) -> None:
+        self.buffers = {buffer.name: buffer for buffer in program.allocations}
+
+    def exposed(self, site: Site) -> frozenset[str]:
+        """Returns the own buffers that a block reads and has not written before by itself."""
+        block = site.block
+        reads = {region.buffer for region in block.reads if region.buffer in self.buffers}
+        if not reads:
+            return frozenset()
+        initial = {access.buffer for access in accesses_of(block.init) if access.is_write}
+        made = {name for name in reads & initial if self._is_rewritten(site, name)}
+        reads -= made
+        inner = list(sites_of((*block.init, *block.body), site.inner_ranges)) if reads else []
+        if not inner:
+            return frozenset(reads)
+        exposed = set(_direct_reads(block.body)) & reads
+        for place, part in enumerate(inner):
+            for name in self.exposed(part) & reads:
+                if name not in exposed and not self.is_covered(part, inner[:place], name):
+                    exposed.add(name)
+        return frozenset(exposed)
+
+    def _is_rewritten(self, site: Site, name: str) -> bool:
+        reads = [region for region in site.block.reads if region.buffer == name]
+        writes = [region for region in site.block.writes if region.buffer == name]
+        return all(
+            any(read == write or contains(write, read, site.inner_ranges) for write in writes)
+            for read in reads
+        )
+
+    def is_covered(self, site: Site, before: Sequence[Site], name: str) -> bool:
+        """Whether blocks before a block provably write all that it reads of a buffer."""
+        pieces: dict[tuple[str, ...], list[Box]] = {}
+        producers = [other for other in before if _writes(other.block, name)]
+        if _writes(site.block, name) and site.block.axes_of(AxisKind.ORDERED):
+            # An element that was written at a point before is read at this one.
+            producers.append(site)
+        for producer in producers:
+            common = () if producer is site else _common(site, producer)
+            fixed = tuple(loop.name for loop in common)
+            pieces.setdefault(fixed, []).extend(self._written(producer, frozenset(fixed), name))
+        return any(
+            self._holds(site, fixed, _merged(boxes, self._ranges(site, fixed)), name)
+            for fixed, boxes in pieces.items()
+        )
+
+    def _ranges(self, site: Site, fixed: Sequence[str]) -> Ranges:
+        ranges = site.ranges
+        for loop in site.loops[: len(fixed)]:
+            ranges = ranges.also(loop.name, 0, loop.extent - 1)
+        return ranges
+
+    def _holds(self, site: Site, fixed: Sequence[str], boxes: Iterable[Box], name: str) -> bool:
+        ranges = self._ranges(site, fixed)
+        needed = [
+            self._read(site, frozenset(fixed), r) for r in site.block.reads if r.buffer == name
+        ]
+        boxes = list(boxes)
+        return all(any(_inside(need, box, ranges) for box in boxes) for need in needed)
+
+    # What a consumer reads: at least that.
+
+    def _read(self, site: Site, fixed: frozenset[str], region: Region) -> Box:
+        lows: dict[str, Expression] = {}
+        counts: dict[str, Expression] = {}
+        running = {loop.name: loop.extent for loop in site.loops if loop.name not in fixed}
+        for axis in site.block.axes:
+            span = Span(ZERO, axis.extent)
+            if not axis.binding.symbols().isdisjoint(fixed):
+                bounds = bounds_over(axis.binding, running)
+                if bounds is not None:
+                    span = self._clipped(site, Span(bounds[0], bounds[1] + 1), axis.extent, fixed)
+            lows[axis.name] = span.low + symbol(axis.name)
+            counts[axis.name] = span.end - span.low
+        shape = self.buffers[region.buffer].shape
+        box: list[Span] = []
+        for part, whole in zip(region.ranges, shape, strict=True):
+            start = part.start.substitute(lows)
+            last = (part.start + part.extent).substitute(lows)
+            first, end = bounds_over(start, counts), bounds_over(last, counts)
+            if first is None or end is None:
+                box.append(Span(ZERO, whole))
+            else:
+                box.append(self._clipped(site, Span(first[0], end[1]), whole, fixed))
+        return tuple(box)
+
+    def _clipped(self, site: Site, span: Span, extent: Expression, fixed: frozenset[str]) -> Span:
+        ranges = self._ranges(site, tuple(fixed))
+        low, end = span.low, span.end
+        if not prove_le(0, low, ranges):
+            low = maximum(low, 0)
+        if not prove_le(end, extent, ranges):
+            end = minimum(end, extent)
+        return Span(low, end)
+
+    # What a producer writes: at most that, and no gaps.
+
+    def _written(self, site: Site, fixed: frozenset[str], name: str) -> Iterator[Box]:
+        spans = self._axis_spans(site, fixed)
+        if spans is None or site.is_guarded:
+            return
+        for region in site.block.writes:
+            if region.buffer == name and (box := self._box(region, spans, site.ranges)) is not None:
+                yield box
+
+    def _axis_spans(self, site: Site, fixed: frozenset[str]) -> dict[str, Span] | None:
+        found = site.map
+        if not isinstance(found, BindingMap) or found.restricting:
+            return None
+        spans: dict[str, Span] = {}
+        for axis in site.block.axes:
+            running: dict[str, int] = {}
+            reach, holds = ONE, False
+            for place in found.axis(axis.name).places:
+                if place.digit.loops <= fixed:
+                    holds = True
+                    continue
+                if not place.digit.loops.isdisjoint(fixed):
+                    return None
+                if not prove_le(place.scale, reach, site.ranges):
+                    return None
+                reach = reach + place.scale * (place.digit.extent - 1)
+                running |= dict.fromkeys(place.digit.loops, 0)
+            span = Span(ZERO, axis.extent)
+            if holds:
+                low = axis.binding.substitute(running)
+                span = self._clipped(site, Span(low, low + reach), axis.extent, fixed)
+            spans[axis.name] = span
+        return spans
+
+    def _box(self, region: Region, spans: Mapping[str, Span], ranges: Ranges) -> Box | None:
+        used: set[str] = set()
+        box: list[Span] = []
+        lows = {name: span.low for name, span in spans.items()}
+        for part in region.ranges:
+            names = part.start.symbols() & spans.keys()
+            # An axis in two places of a region writes a diagonal.
+            if names & used or not part.extent.symbols().isdisjoint(spans):
+                return None
+            used |= names
+            reach = part.extent
+            scales = [(part.start.split(Symbol(name))[0], name) for name in sorted(names)]
+            if any(scale.constant_value is None for scale, _ in scales):
+                return None
+            for scale, name in sorted(scales, key=lambda entry: entry[0].constant_term):
+                if scale.constant_term < 1 or not prove_le(scale, reach, ranges):
+                    return None
+                count = spans[name].end - spans[name].low
+                reach = reach + scale * (count - 1)
+            rest = part.start - sum((scale * symbol(name) for scale, name in scales), ZERO)
+            if not rest.symbols().isdisjoint(spans):
+                return None
+            low = part.start.substitute(lows)
+            box.append(Span(low, low + reach))
+        return tuple(box)
+
+
+def _common(one: Site, two: Site) -> tuple[Loop, ...]:
+    pairs = zip(one.loops, two.loops, strict=False)
+    return tuple(a for a, _ in takewhile(lambda pair: pair[0] is pair[1], pairs))
+
+
+def _direct_reads(body: Body) -> Iterator[str]:
+    for access in accesses_of(body):
+        if not access.is_write:
+            yield access.buffer
+    for statement in _calls(body):
+        for operand in statement.operands:
+            if operand.is_read:
+                yield operand.region.buffer
+
+
+def _calls(body: Body) -> Iterator[Call]:
+    for statement in body:
+        if isinstance(statement, Call):
+            yield statement
+        elif isinstance(statement, Loop | Guard):
+            yield from _calls(statement.body)
+
+
+def _inside(inner: Box, outer: Box, ranges: Ranges) -> bool:
+    return all(
+        (need.low == have.low or bool(prove_le(have.low, need.low, ranges)))
+        and (need.end == have.end or bool(prove_le(need.end, have.end, ranges)))
+        for need, have in zip(inner, outer, strict=True)
+    )
+
+
+def _merged(boxes: Sequence[Box], ranges: Ranges) -> list[Box]:
+    """Returns the boxes, and those that two of them make where they touch."""
+    merged = list(boxes)
+    for one in merged:
+        for two in list(merged):
+            joined = _joined(one, two, ranges)
+            if joined is not None and joined not in merged:
+                merged.append(joined)
+        if len(merged) > 64:
+            break
+    return merged
+
+
+def _joined(one: Box, two: Box, ranges: Ranges) -> Box | None:
+    """Returns the box of two that differ along one axis, where the first ends the second begins."""
+    apart = [axis for axis, (a, b) in enumerate(zip(one, two, strict=True)) if a != b]
+    if len(apart) != 1:
+        return None
+    axis = apart[0]
+    a, b = one[axis], two[axis]
+    if not prove_eq(a.end, b.low, ranges):
+        return None
+    return (*one[:axis], Span(a.low, b.end), *one[axis + 1 :])
