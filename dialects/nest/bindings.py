@@ -62,6 +62,11 @@ class BindingMap:
         """Whether each point is visited once."""
         return not self.recomputing_loops()
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether points have one representation, and none is left out."""
+        return not self.restricting and all(axis.overlap is None for axis in self.axes)
+
     def axis(self, name: str) -> AxisMap:
         """Returns the map of an axis by name."""
         return next(axis for axis in self.axes if axis.axis == name)
@@ -110,9 +115,7 @@ def map_bindings(block: Block, loops: Sequence[Loop], ranges: Ranges) -> Binding
     """
     # As a rule the digits of the loops themselves will do, and say more to who asks.
     plain = _mapped(block, loops, ranges, absorb=False)
-    if not block.predicate or (
-        isinstance(plain, BindingMap) and plain.is_exact and not plain.restricting
-    ):
+    if not block.predicate or (isinstance(plain, BindingMap) and plain.is_plain):
         return plain
     grouped = _mapped(block, loops, ranges, absorb=True)
     return plain if isinstance(grouped, BindingFailure) else grouped
@@ -147,6 +150,11 @@ class _Mapper:
     def _take_apart(self) -> Groups:
         """Returns bindings and guards over digits; guards that are not over digits are lost."""
         loops = self.loops
+        if self._is_linear():
+            # Each loop is its one digit.
+            for name, extent in loops.extents.items():
+                self.digits[name] = Digit(loops.values[name], ONE, extent)
+            return loops
         apart = self._digits()
         images = [
             self._image(apart, axis, binding)
@@ -174,6 +182,21 @@ class _Mapper:
                 source = groups.values[name].substitute(over_loops)
                 self.digits[name] = Digit(source, ONE, extent)
         return groups
+
+    def _is_linear(self) -> bool:
+        """Whether all is a sum of loops with factors that depend on none."""
+        extents = self.loops.extents
+        guards = [guard.current.left - guard.current.right for guard in self.loops.guards]
+        if not all(extent.symbols().isdisjoint(extents) for extent in extents.values()):
+            return False
+        return all(
+            value.depth == 0
+            and all(
+                sum(isinstance(atom, Symbol) and atom.name in extents for atom in monomial) < 2
+                for monomial in value.terms
+            )
+            for value in (*self.loops.bindings, *guards)
+        )
 
     def _digits(self) -> Digits:
         loops = self.loops

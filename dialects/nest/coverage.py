@@ -6,7 +6,7 @@ others run. What a producer writes is taken only where it is a box with no gaps,
 reads may be taken larger, so that an answer is never wrong. (TVM calls this region cover.)
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
@@ -15,7 +15,7 @@ from ..sym import Expression, Ranges, constant, maximum, minimum, prove_eq, prov
 from ..sym.expression import Symbol
 from .bindings import BindingMap, Bindings, map_bindings
 from .defects import ProgramError
-from .program import AxisKind, Block, Body, Call, Guard, Loop, Program, Region
+from .program import AxisKind, Block, Body, Call, Guard, Loop, Program, Region, Store
 from .regions import accesses_of, bounds_over, contains, touched
 
 ONE = constant(1)
@@ -46,6 +46,14 @@ class Site:
     def map(self) -> Bindings:
         """How the loops visit the block's points."""
         return map_bindings(self.block, self.loops, self.ranges)
+
+    @cached_property
+    def ranges_at(self) -> tuple[Ranges, ...]:
+        """The ranges inside the first 0, 1, 2 and so on of the loops."""
+        found = [self.ranges]
+        for loop in self.loops:
+            found.append(found[-1].also(loop.name, 0, loop.extent - 1))
+        return tuple(found)
 
     @cached_property
     def inner_ranges(self) -> Ranges:
@@ -82,6 +90,8 @@ def check_regions(program: Program, site: Site) -> None:
     """Raises ProgramError unless the regions of a block cover what init and body touch."""
     block = site.block
     body = (*block.init, *block.body)
+    if _are_elements(block, body):
+        return
     for kind, declared, found in zip(
         ("reads", "writes"),
         (block.reads, block.writes),
@@ -102,6 +112,23 @@ def check_regions(program: Program, site: Site) -> None:
                     place=block.name,
                     condition="regions",
                 )
+
+
+def _are_elements(block: Block, body: Body) -> bool:
+    """Whether all that statements touch are single elements that the regions name as they are."""
+    if not all(isinstance(statement, Store) for statement in body):
+        return False
+    elements = {
+        is_write: {
+            (region.buffer, tuple(part.start for part in region.ranges))
+            for region in regions
+            if all(part.extent == ONE for part in region.ranges)
+        }
+        for is_write, regions in ((False, block.reads), (True, block.writes))
+    }
+    return all(
+        (access.buffer, access.indices) in elements[access.is_write] for access in accesses_of(body)
+    )
 
 
 def region_text(region: Region) -> str:
@@ -176,24 +203,19 @@ class _Coverage:
             common = () if producer is site else _common(site, producer)
             fixed = tuple(loop.name for loop in common)
             pieces.setdefault(fixed, []).extend(self._written(producer, frozenset(fixed), name))
-        return any(
-            self._holds(site, fixed, _merged(boxes, self._ranges(site, fixed)), name)
-            for fixed, boxes in pieces.items()
-        )
+        return any(self._holds(site, fixed, boxes, name) for fixed, boxes in pieces.items())
 
-    def _ranges(self, site: Site, fixed: Sequence[str]) -> Ranges:
-        ranges = site.ranges
-        for loop in site.loops[: len(fixed)]:
-            ranges = ranges.also(loop.name, 0, loop.extent - 1)
-        return ranges
-
-    def _holds(self, site: Site, fixed: Sequence[str], boxes: Iterable[Box], name: str) -> bool:
-        ranges = self._ranges(site, fixed)
+    def _holds(self, site: Site, fixed: Sequence[str], boxes: Sequence[Box], name: str) -> bool:
+        ranges = site.ranges_at[len(fixed)]
         needed = [
-            self._read(site, frozenset(fixed), r) for r in site.block.reads if r.buffer == name
+            self._read(site, frozenset(fixed), region)
+            for region in site.block.reads
+            if region.buffer == name
         ]
-        boxes = list(boxes)
-        return all(any(_inside(need, box, ranges) for box in boxes) for need in needed)
+        if all(any(_inside(need, box, ranges) for box in boxes) for need in needed):
+            return True
+        joined = _merged(boxes, ranges)
+        return all(any(_inside(need, box, ranges) for box in joined) for need in needed)
 
     # What a consumer reads: at least that.
 
@@ -222,11 +244,12 @@ class _Coverage:
         return tuple(box)
 
     def _clipped(self, site: Site, span: Span, extent: Expression, fixed: frozenset[str]) -> Span:
-        ranges = self._ranges(site, tuple(fixed))
+        # What is fixed are the loops around both, the first of the site's.
+        ranges = site.ranges_at[len(fixed)]
         low, end = span.low, span.end
-        if not prove_le(0, low, ranges):
+        if low.constant_value != 0 and not prove_le(0, low, ranges):
             low = maximum(low, 0)
-        if not prove_le(end, extent, ranges):
+        if end != extent and not prove_le(end, extent, ranges):
             end = minimum(end, extent)
         return Span(low, end)
 

@@ -285,7 +285,7 @@ class Digits:
                 raise NotAffineError(
                     f"{divisor} does not divide the extent {above} of {source.value}"
                 )
-            extent = simplify(ceildiv(above, divisor), self._ranges)
+            extent = above if divisor == 1 else simplify(ceildiv(above, divisor), self._ranges)
             # No symbol of a user has a name like this one.
             name = f"{source.value}/{divisor}"
             self.digits[name] = Digit(source.value, divisor, extent, is_highest)

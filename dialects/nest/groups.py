@@ -46,6 +46,17 @@ class Groups:
         self._ranges = ranges
         while absorb and any(self._absorb(guard) for guard in sorted(self.guards, key=self._size)):
             pass
+        self._drop_units()
+
+    def _drop_units(self) -> None:
+        """An index of one value is at 0."""
+        units = {name: 0 for name, extent in self.extents.items() if extent == 1}
+        if units:
+            self.extents = {n: extent for n, extent in self.extents.items() if n not in units}
+            self.bindings = [binding.substitute(units) for binding in self.bindings]
+            for guard in self.guards:
+                bound = guard.current
+                guard.current = Bound(bound.left.substitute(units), bound.right.substitute(units))
 
     def _size(self, guard: Guard) -> int:
         return len((guard.current.left - guard.current.right).symbols())
