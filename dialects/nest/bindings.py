@@ -9,6 +9,7 @@ a scale is smaller, as in the halo that `compute_at` leaves, points are visited 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TypeAlias
 
 from ..sym import Expression, Ranges, ceildiv, constant, floordiv, prove_eq, prove_le, prove_lt
@@ -98,6 +99,7 @@ class BindingFailure:
 
 
 Bindings: TypeAlias = BindingMap | BindingFailure
+_Extents: TypeAlias = tuple[tuple[str, Expression], ...]
 
 
 class _FailureError(Exception):
@@ -113,36 +115,44 @@ def map_bindings(block: Block, loops: Sequence[Loop], ranges: Ranges) -> Binding
     `loops` are those between the block and the block around it, outermost first; `ranges` are
     those of the symbols and of the axes around.
     """
+    extents = tuple((loop.name, loop.extent) for loop in loops)
+    return _map_bindings(block.axes, block.predicate, extents, ranges)
+
+
+@lru_cache(maxsize=4096)
+def _map_bindings(
+    axes: tuple[Axis, ...], predicate: tuple[Bound, ...], extents: _Extents, ranges: Ranges
+) -> Bindings:
     # As a rule the digits of the loops themselves will do, and say more to who asks.
-    plain = _mapped(block, loops, ranges, absorb=False)
-    if not block.predicate or (isinstance(plain, BindingMap) and plain.is_plain):
+    plain = _mapped(axes, predicate, extents, ranges, absorb=False)
+    if not predicate or (isinstance(plain, BindingMap) and plain.is_plain):
         return plain
-    grouped = _mapped(block, loops, ranges, absorb=True)
+    grouped = _mapped(axes, predicate, extents, ranges, absorb=True)
     return plain if isinstance(grouped, BindingFailure) else grouped
 
 
-def _mapped(block: Block, loops: Sequence[Loop], ranges: Ranges, *, absorb: bool) -> Bindings:
+def _mapped(
+    axes: tuple[Axis, ...],
+    predicate: tuple[Bound, ...],
+    extents: _Extents,
+    ranges: Ranges,
+    *,
+    absorb: bool,
+) -> Bindings:
+    guards = [Guard(bound, bound) for bound in predicate]
     try:
-        return _Mapper(block, loops, ranges, absorb).map()
+        loops = Groups(dict(extents), [axis.binding for axis in axes], guards, ranges, absorb)
+        return _Mapper(axes, loops, ranges, absorb).map()
     except _FailureError as error:
         return error.failure
 
 
 class _Mapper:
-    def __init__(self, block: Block, loops: Sequence[Loop], ranges: Ranges, absorb: bool) -> None:
-        self.absorb = absorb
+    def __init__(self, axes: Sequence[Axis], loops: Groups, ranges: Ranges, absorb: bool) -> None:
+        self.axes = axes
+        self.loops = loops
         self.ranges = ranges
-        self.axes = block.axes
-        extents = {loop.name: loop.extent for loop in loops}
-        # A loop of one iteration is at 0.
-        units = {name: 0 for name, extent in extents.items() if extent == 1}
-        moving = {name: extent for name, extent in extents.items() if name not in units}
-        bindings = [axis.binding.substitute(units) for axis in block.axes]
-        guards = [
-            Guard(bound, Bound(bound.left.substitute(units), bound.right.substitute(units)))
-            for bound in block.predicate
-        ]
-        self.loops = Groups(moving, bindings, guards, ranges, absorb)
+        self.absorb = absorb
         self.lost: list[Bound] = []
         self.digits: dict[str, Digit] = {}
         self.groups = self._take_apart()

@@ -148,10 +148,15 @@ def check_producers(program: Program, sites: Sequence[Site]) -> None:
             if not checker.is_covered(site, sites[:place], name):
                 writers = [s.block.name for s in sites[:place] if _writes(s.block, name)]
                 reads = ", ".join(region_text(r) for r in site.block.reads if r.buffer == name)
-                found = "no block" if not writers else ", ".join(f"'{name}'" for name in writers)
+                known = " and ".join(f"'{writer}'" for writer in writers)
+                found = (
+                    f"{known} before it {'do' if len(writers) > 1 else 'does'} not provably write "
+                    "all of it"
+                    if writers
+                    else f"no block before it writes '{name}'"
+                )
                 raise ProgramError(
-                    f"expects what it reads, {reads}, to be written before; {found} before it "
-                    f"{'does' if len(writers) < 2 else 'do'} not provably write all of it",
+                    f"expects what it reads, {reads}, to be written before; {found}",
                     place=site.block.name,
                     condition="producers",
                 )

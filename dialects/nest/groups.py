@@ -41,9 +41,10 @@ class Groups:
     ) -> None:
         self.extents = dict(extents)
         self.values = {name: expression_of(Symbol(name)) for name in extents}
-        self.bindings = list(bindings)
+        self.bindings: list[Expression] = list(bindings)
         self.guards = list(guards)
         self._ranges = ranges
+        self._drop_units()
         while absorb and any(self._absorb(guard) for guard in sorted(self.guards, key=self._size)):
             pass
         self._drop_units()

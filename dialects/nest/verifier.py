@@ -48,7 +48,7 @@ def _check_bindings(program: Program, site: Site) -> None:
     if not found.is_exact and (reason := _not_repeatable(site, found)):
         loops = ", ".join(f"'{name}'" for name in sorted(found.recomputing_loops()))
         raise ProgramError(
-            f"expects each point once, since {reason}; {loops} visit points again",
+            f"expects each point once, since {reason}; points are visited again by {loops}",
             place=site.block.name,
             condition="once",
         )
