@@ -142,14 +142,22 @@ def _mapped(
     guards = [Guard(bound, bound) for bound in predicate]
     try:
         loops = Groups(dict(extents), [axis.binding for axis in axes], guards, ranges, absorb)
-        return _Mapper(axes, loops, ranges, absorb).map()
+        return _Mapper(axes, extents, loops, ranges, absorb).map()
     except _FailureError as error:
         return error.failure
 
 
 class _Mapper:
-    def __init__(self, axes: Sequence[Axis], loops: Groups, ranges: Ranges, absorb: bool) -> None:
+    def __init__(
+        self,
+        axes: Sequence[Axis],
+        extents: _Extents,
+        loops: Groups,
+        ranges: Ranges,
+        absorb: bool,
+    ) -> None:
         self.axes = axes
+        self.extents = extents
         self.loops = loops
         self.ranges = ranges
         self.absorb = absorb
@@ -332,11 +340,21 @@ class _Mapper:
 
     def _restricting(self, maps: Sequence[AxisMap]) -> Iterator[Bound]:
         """Yields the bounds that leave out points of the axes, or may do so."""
-        yield from self.lost
+        yield from (bound for bound in self.lost if not self._always(bound))
         for guard in self.groups.guards:
+            if self._always(guard.original):
+                continue
             bindings = zip(self.axes, self.groups.bindings, maps, strict=True)
             if not any(self._is_implied(guard.current, *entry) for entry in bindings):
                 yield guard.original
+
+    def _always(self, bound: Bound) -> bool:
+        """Whether a bound holds in all iterations."""
+        ranges = self.ranges
+        for name, extent in self.extents:
+            if name not in ranges and name in (bound.left - bound.right).symbols():
+                ranges = ranges.also(name, 0, extent - 1)
+        return bool(prove_lt(bound.left, bound.right, ranges))
 
     def _is_implied(self, bound: Bound, axis: Axis, binding: Expression, axis_map: AxisMap) -> bool:
         """Whether a bound holds where the axis is inside its extent."""

@@ -7,15 +7,27 @@ reads may be taken larger, so that an answer is never wrong. (TVM calls this reg
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import takewhile
 
 from ..sym import Expression, Ranges, constant, maximum, minimum, prove_eq, prove_le, symbol
-from ..sym.expression import Symbol
+from ..sym.expression import Extremum, Symbol, expression_of
 from .bindings import BindingMap, Bindings, map_bindings
 from .defects import ProgramError
-from .program import AxisKind, Block, Body, Call, Guard, Loop, Program, Region, Store
+from .program import (
+    AxisKind,
+    Block,
+    Body,
+    Call,
+    Guard,
+    Loop,
+    Program,
+    Range,
+    Region,
+    Statement,
+    Store,
+)
 from .regions import accesses_of, bounds_over, contains, touched
 
 ONE = constant(1)
@@ -35,17 +47,22 @@ Box = tuple[Span, ...]
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """A block of a scope, the loops of the scope around it, and whether a condition is around."""
+    """
+    A block of a scope, the loops of the scope around it, and whether a condition is around.
+
+    `ranges` hold in the scope; `outer` are the axes of the blocks around it that run.
+    """
 
     block: Block
     loops: tuple[Loop, ...]
     is_guarded: bool
     ranges: Ranges
+    outer: tuple[Loop, ...] = ()
 
     @cached_property
     def map(self) -> Bindings:
         """How the loops visit the block's points."""
-        return map_bindings(self.block, self.loops, self.ranges)
+        return map_bindings(self.block, (*self.outer, *self.loops), self.ranges)
 
     @cached_property
     def ranges_at(self) -> tuple[Ranges, ...]:
@@ -63,25 +80,42 @@ class Site:
             ranges = ranges.also(axis.name, 0, axis.extent - 1)
         return ranges
 
+    @cached_property
+    def inner(self) -> "tuple[Site, ...]":
+        """The blocks of the block's own scope, those of init first."""
+        around = (
+            *self.outer,
+            *(Loop(axis.name, axis.extent, ()) for axis in self.block.axes),
+        )
+        reduced = {axis.name for axis in self.block.axes_of(AxisKind.REDUCE)}
+        # In init the reduce axes stand still.
+        still = tuple(loop for loop in around if loop.name not in reduced)
+        return (
+            *_sites(self.block.init, (), False, self.inner_ranges, still),
+            *_sites(self.block.body, (), False, self.inner_ranges, around),
+        )
 
-def sites_of(body: Body, ranges: Ranges) -> Iterator[Site]:
-    """Yields the blocks of a scope, in the order of the text; `ranges` hold in the scope."""
-    yield from _sites(body, (), ranges, is_guarded=False)
+
+def sites_of(program: Program) -> tuple[Site, ...]:
+    """Returns the blocks of the program's scope, in the order of the text."""
+    return tuple(_sites(program.body, (), False, program.ranges, ()))
 
 
 def _sites(
-    body: Body, loops: tuple[Loop, ...], ranges: Ranges, *, is_guarded: bool
+    body: Body,
+    loops: tuple[Loop, ...],
+    is_guarded: bool,
+    ranges: Ranges,
+    outer: tuple[Loop, ...],
 ) -> Iterator[Site]:
     for statement in body:
         match statement:
             case Block():
-                yield Site(statement, loops, is_guarded, ranges)
-            case Loop():
-                yield from _sites(
-                    statement.body, (*loops, statement), ranges, is_guarded=is_guarded
-                )
-            case Guard():
-                yield from _sites(statement.body, loops, ranges, is_guarded=True)
+                yield Site(statement, loops, is_guarded, ranges, outer)
+            case Loop(_, _, inner):
+                yield from _sites(inner, (*loops, statement), is_guarded, ranges, outer)
+            case Guard(_, inner):
+                yield from _sites(inner, loops, True, ranges, outer)
             case _:
                 pass
 
@@ -92,26 +126,62 @@ def check_regions(program: Program, site: Site) -> None:
     body = (*block.init, *block.body)
     if _are_elements(block, body):
         return
-    for kind, declared, found in zip(
-        ("reads", "writes"),
-        (block.reads, block.writes),
-        touched(body, site.inner_ranges, program.buffers),
-        strict=True,
+    _check_direct(program, site, body)
+    for inner in site.inner:
+        for kind, found, declared in (
+            ("reads", inner.block.reads, block.reads),
+            ("writes", inner.block.writes, block.writes),
+        ):
+            for region in found:
+                shape = program.buffers[region.buffer].shape
+                box = read_box(inner, frozenset(), region, shape)
+                known = [outer for outer in declared if outer.buffer == region.buffer]
+                boxes = [_box_of(outer) for outer in known]
+                if not any(_inside(box, outer, site.inner_ranges) for outer in boxes):
+                    ranges = tuple(Range(span.low, span.end - span.low) for span in box)
+                    raise _not_covered(site, kind, Region(region.buffer, ranges), known)
+
+
+def _check_direct(program: Program, site: Site, body: Body) -> None:
+    """Checks what is touched beside the blocks inside."""
+    block = site.block
+    found = touched(_without_blocks(body), site.inner_ranges, program.buffers)
+    for kind, declared, regions in zip(
+        ("reads", "writes"), (block.reads, block.writes), found, strict=True
     ):
-        regions: dict[str, list[Region]] = {}
-        for region in declared:
-            regions.setdefault(region.buffer, []).append(region)
-        for region in found:
-            known = regions.get(region.buffer, [])
+        for region in regions:
+            known = [outer for outer in declared if outer.buffer == region.buffer]
             if region not in known and not any(
                 contains(outer, region, site.inner_ranges) for outer in known
             ):
-                given = ", ".join(map(region_text, known)) or "nothing"
-                raise ProgramError(
-                    f"expects what it {kind} to cover {region_text(region)}, got {given}",
-                    place=block.name,
-                    condition="regions",
-                )
+                raise _not_covered(site, kind, region, known)
+
+
+def _not_covered(site: Site, kind: str, region: Region, known: Sequence[Region]) -> ProgramError:
+    given = ", ".join(map(region_text, known)) or "nothing"
+    return ProgramError(
+        f"expects what it {kind} to cover {region_text(region)}, got {given}",
+        place=site.block.name,
+        condition="regions",
+    )
+
+
+def _box_of(region: Region) -> Box:
+    return tuple(Span(part.start, part.start + part.extent) for part in region.ranges)
+
+
+def _without_blocks(body: Body) -> Body:
+    kept: list[Statement] = []
+    for statement in body:
+        match statement:
+            case Block():
+                pass
+            case Loop() | Guard():
+                inner = _without_blocks(statement.body)
+                kept.append(replace(statement, body=inner))
+            case _:
+                kept.append(statement)
+    return tuple(kept)
 
 
 def _are_elements(block: Block, body: Body) -> bool:
@@ -179,7 +249,7 @@ class _Coverage:
         initial = {access.buffer for access in accesses_of(block.init) if access.is_write}
         made = {name for name in reads & initial if self._is_rewritten(site, name)}
         reads -= made
-        inner = list(sites_of((*block.init, *block.body), site.inner_ranges)) if reads else []
+        inner = site.inner if reads else ()
         if not inner:
             return frozenset(reads)
         exposed = set(_direct_reads(block.body)) & reads
@@ -213,7 +283,7 @@ class _Coverage:
     def _holds(self, site: Site, fixed: Sequence[str], boxes: Sequence[Box], name: str) -> bool:
         ranges = site.ranges_at[len(fixed)]
         needed = [
-            self._read(site, frozenset(fixed), region)
+            read_box(site, frozenset(fixed), region, self.buffers[name].shape)
             for region in site.block.reads
             if region.buffer == name
         ]
@@ -221,42 +291,6 @@ class _Coverage:
             return True
         joined = _merged(boxes, ranges)
         return all(any(_inside(need, box, ranges) for box in joined) for need in needed)
-
-    # What a consumer reads: at least that.
-
-    def _read(self, site: Site, fixed: frozenset[str], region: Region) -> Box:
-        lows: dict[str, Expression] = {}
-        counts: dict[str, Expression] = {}
-        running = {loop.name: loop.extent for loop in site.loops if loop.name not in fixed}
-        for axis in site.block.axes:
-            span = Span(ZERO, axis.extent)
-            if not axis.binding.symbols().isdisjoint(fixed):
-                bounds = bounds_over(axis.binding, running)
-                if bounds is not None:
-                    span = self._clipped(site, Span(bounds[0], bounds[1] + 1), axis.extent, fixed)
-            lows[axis.name] = span.low + symbol(axis.name)
-            counts[axis.name] = span.end - span.low
-        shape = self.buffers[region.buffer].shape
-        box: list[Span] = []
-        for part, whole in zip(region.ranges, shape, strict=True):
-            start = part.start.substitute(lows)
-            last = (part.start + part.extent).substitute(lows)
-            first, end = bounds_over(start, counts), bounds_over(last, counts)
-            if first is None or end is None:
-                box.append(Span(ZERO, whole))
-            else:
-                box.append(self._clipped(site, Span(first[0], end[1]), whole, fixed))
-        return tuple(box)
-
-    def _clipped(self, site: Site, span: Span, extent: Expression, fixed: frozenset[str]) -> Span:
-        # What is fixed are the loops around both, the first of the site's.
-        ranges = site.ranges_at[len(fixed)]
-        low, end = span.low, span.end
-        if low.constant_value != 0 and not prove_le(0, low, ranges):
-            low = maximum(low, 0)
-        if end != extent and not prove_le(end, extent, ranges):
-            end = minimum(end, extent)
-        return Span(low, end)
 
     # What a producer writes: at most that, and no gaps.
 
@@ -272,24 +306,24 @@ class _Coverage:
         found = site.map
         if not isinstance(found, BindingMap) or found.restricting:
             return None
+        still = fixed.union(loop.name for loop in site.outer)
+        running = {loop.name: 0 for loop in site.loops if loop.name not in fixed}
         spans: dict[str, Span] = {}
         for axis in site.block.axes:
-            running: dict[str, int] = {}
             reach, holds = ONE, False
             for place in found.axis(axis.name).places:
-                if place.digit.loops <= fixed:
+                if place.digit.loops <= still:
                     holds = True
                     continue
-                if not place.digit.loops.isdisjoint(fixed):
+                if not place.digit.loops.isdisjoint(still):
                     return None
                 if not prove_le(place.scale, reach, site.ranges):
                     return None
                 reach = reach + place.scale * (place.digit.extent - 1)
-                running |= dict.fromkeys(place.digit.loops, 0)
             span = Span(ZERO, axis.extent)
             if holds:
                 low = axis.binding.substitute(running)
-                span = self._clipped(site, Span(low, low + reach), axis.extent, fixed)
+                span = _clipped(site, Span(low, low + reach), axis.extent, fixed)
             spans[axis.name] = span
         return spans
 
@@ -320,6 +354,46 @@ class _Coverage:
         return tuple(box)
 
 
+def read_box(site: Site, fixed: frozenset[str], region: Region, shape: Sequence[Expression]) -> Box:
+    """
+    Returns a box that holds all that a region of a block touches while its loops run.
+
+    Loops in `fixed`, the first around the block, stand still.
+    """
+    lows: dict[str, Expression] = {}
+    counts: dict[str, Expression] = {}
+    running = {loop.name: loop.extent for loop in site.loops if loop.name not in fixed}
+    still = fixed.union(loop.name for loop in site.outer)
+    for axis in site.block.axes:
+        span = Span(ZERO, axis.extent)
+        if not axis.binding.symbols().isdisjoint(still):
+            bounds = bounds_over(axis.binding, running)
+            if bounds is not None:
+                span = _clipped(site, Span(bounds[0], bounds[1] + 1), axis.extent, fixed)
+        lows[axis.name] = span.low + symbol(axis.name)
+        counts[axis.name] = span.end - span.low
+    box: list[Span] = []
+    for part, whole in zip(region.ranges, shape, strict=True):
+        first = bounds_over(part.start.substitute(lows), counts)
+        end = bounds_over((part.start + part.extent).substitute(lows), counts)
+        if first is None or end is None:
+            box.append(Span(ZERO, whole))
+        else:
+            box.append(_clipped(site, Span(first[0], end[1]), whole, fixed))
+    return tuple(box)
+
+
+def _clipped(site: Site, span: Span, extent: Expression, fixed: frozenset[str]) -> Span:
+    # What is fixed are the loops around both, the first of the site's.
+    ranges = site.ranges_at[len(fixed)]
+    low, end = span.low, span.end
+    if low.constant_value != 0 and not prove_le(0, low, ranges):
+        low = maximum(low, 0)
+    if end != extent and not prove_le(end, extent, ranges):
+        end = minimum(end, extent)
+    return Span(low, end)
+
+
 def _common(one: Site, two: Site) -> tuple[Loop, ...]:
     pairs = zip(one.loops, two.loops, strict=False)
     return tuple(a for a, _ in takewhile(lambda pair: pair[0] is pair[1], pairs))
@@ -345,10 +419,32 @@ def _calls(body: Body) -> Iterator[Call]:
 
 def _inside(inner: Box, outer: Box, ranges: Ranges) -> bool:
     return all(
-        (need.low == have.low or bool(prove_le(have.low, need.low, ranges)))
-        and (need.end == have.end or bool(prove_le(need.end, have.end, ranges)))
+        _at_most(have.low, need.low, ranges) and _at_most(need.end, have.end, ranges)
         for need, have in zip(inner, outer, strict=True)
     )
+
+
+def _at_most(one: Expression, two: Expression, ranges: Ranges) -> bool:
+    if one == two or prove_le(one, two, ranges):
+        return True
+    # A proof that takes the arguments of a minimum one by one finds more.
+    return any(
+        all(_at_most(lesser, greater, ranges) for lesser in lessers for greater in greaters)
+        for lessers, greaters in ((_options(one, "max"), [two]), ([one], _options(two, "min")))
+        if len(lessers) + len(greaters) > 2
+    )
+
+
+def _options(value: Expression, kind: str) -> list[Expression]:
+    """Returns the values of which `value` is the least or the greatest."""
+    for monomial, factor in value.terms.items():
+        match monomial:
+            case (Extremum() as atom,) if factor == 1 and atom.kind == kind:
+                rest = value - expression_of(atom)
+                return [rest + argument for argument in atom.arguments]
+            case _:
+                pass
+    return [value]
 
 
 def _merged(boxes: Sequence[Box], ranges: Ranges) -> list[Box]:

@@ -21,7 +21,7 @@ def verify_program(program: Program) -> None:
     check_well_formed(program)
     check_threads(program)
     if has_blocks(program):
-        sites = list(sites_of(program.body, program.ranges))
+        sites = sites_of(program)
         for site in sites:
             _check_block(program, site)
         check_producers(program, sites)
@@ -30,8 +30,7 @@ def verify_program(program: Program) -> None:
 def _check_block(program: Program, site: Site) -> None:
     _check_bindings(program, site)
     check_regions(program, site)
-    body = (*site.block.init, *site.block.body)
-    for inner in sites_of(body, site.inner_ranges):
+    for inner in site.inner:
         _check_block(program, inner)
 
 
@@ -68,7 +67,7 @@ def _not_repeatable(site: Site, found: BindingMap) -> str | None:
         for name in place.digit.loops
     }
     # A whole reduction may run again, but not a part of it.
-    order = [loop.name for loop in site.loops]
+    order = [loop.name for loop in (*site.outer, *site.loops)]
     first = min((order.index(name) for name in reduced), default=len(order))
     if any(order.index(name) > first for name in found.recomputing_loops()):
         return "it is inside of its reduction"
