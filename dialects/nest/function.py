@@ -24,9 +24,11 @@ from xdsl.printer import Printer
 from xdsl.traits import IsolatedFromAbove, NoTerminator, SymbolOpInterface
 from xdsl.utils.exceptions import VerifyException
 
+from ..diagnostic import error_at
 from ..sym import RangesAttr
 from ..sym.attributes import ParserSource
 from ..sym.ranges import Ranges, read_ranges
+from .defects import ProgramError
 from .naming import name_values
 from .notation import parse_annotations, print_annotations
 from .program import Buffer, Parameter, Program, ScalarParameter
@@ -34,6 +36,7 @@ from .reading import Reader
 from .scalars import Variable
 from .statements import AllocOp
 from .types import BufferType, annotations_of, dtype_of
+from .verifier import verify_program
 
 
 @irdl_op_definition
@@ -193,4 +196,8 @@ class FuncOp(IRDLOperation):
             raise VerifyException("expects no results; results are written to buffers after `out`")
         if len(self.parameter_names) != len(arguments):
             raise VerifyException("expects a name for each of its parameters")
-        self.read()
+        program, ops = self.read()
+        try:
+            verify_program(program)
+        except ProgramError as error:
+            raise error_at(ops.get(error.place, self), error.message) from None

@@ -214,7 +214,7 @@ def parse_annotations(parser: Parser) -> DictionaryAttr | None:
 def print_annotations(printer: Printer, annotations: DictionaryAttr | None) -> None:
     """Prints annotations so that `parse_annotations` reads them back."""
     if annotations is not None and annotations.data:
-        printer.print_string(" attributes")
+        printer.print_string(" attributes ")
         printer.print_attr_dict(annotations.data)
 
 

@@ -39,7 +39,7 @@ from .program import (
 from .regions import touched
 from .scalars import Apply, Index, Load, Scalar, Subscript, Variable
 from .statements import AllocOp, BlockOp, ForOp, Regions
-from .types import BufferType, annotations_of, constant_of, dtype_of
+from .types import annotations_of, constant_of, dtype_of
 
 Names = Mapping[str, SSAValue]
 _NO_FLAGS = (
@@ -85,9 +85,7 @@ class Reader:
         for op in ops:
             if isinstance(op, AllocOp):
                 self._plain(op)
-                buffer = op.buffer.type
-                assert isinstance(buffer, BufferType)
-                self.buffers[op.buffer] = buffer.buffer(op.buffer_name.data)
+                self.buffers[op.buffer] = op.described()
                 self.allocations.append(self.buffers[op.buffer])
         return self._body((op for op in ops if not isinstance(op, AllocOp)), {}, {})
 

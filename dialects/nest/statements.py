@@ -1,6 +1,7 @@
 """Ops that nests are made of: loops, blocks and their init, buffers of the function's own."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from xdsl.dialects.builtin import (
     ArrayAttr,
@@ -28,7 +29,7 @@ from xdsl.utils.exceptions import VerifyException
 
 from ..sym import ExpressionAttr, symbol
 from ..sym.polynomial import ExpressionError
-from .access import verify_region, written_names
+from .access import buffer_type, verify_region, written_names
 from .naming import IndexScopeOp, index_name
 from .notation import (
     IndexParser,
@@ -40,7 +41,7 @@ from .notation import (
     print_region,
     ranges_of,
 )
-from .program import AxisKind, LoopKind
+from .program import AxisKind, Buffer, LoopKind
 from .types import BufferType, annotations_of
 
 Regions = ArrayAttr[ArrayAttr[ExpressionAttr]]
@@ -51,35 +52,51 @@ class AllocOp(IRDLOperation):
     """
     A buffer of the function's own; its name is that of the symbol.
 
+    A loop behind `in` has a new one in each iteration.
+
     ```mlir
-    %tile = nest.alloc @tile : !nest.buffer<[128, 32], f16, shared, swizzle 64>
+    %tile = nest.alloc @tile in @k : !nest.buffer<[128, 32], f16, shared, swizzle 64>
     ```
     """
 
     name = "nest.alloc"
 
     buffer_name = prop_def(SymbolNameConstraint())
+    place = opt_prop_def(StringAttr)
     buffer = result_def(BufferType)
 
     traits = traits_def(MemoryAllocEffect())
 
-    def __init__(self, name: str, buffer: BufferType):
-        super().__init__(properties={"buffer_name": StringAttr(name)}, result_types=[buffer])
+    def __init__(self, name: str, buffer: BufferType, place: str | None = None):
+        properties = {
+            "buffer_name": StringAttr(name),
+            "place": None if place is None else StringAttr(place),
+        }
+        super().__init__(properties=properties, result_types=[buffer])
         self.buffer.name_hint = name
 
     @classmethod
     def parse(cls, parser: Parser) -> "AllocOp":
         name = parser.parse_symbol_name()
+        loop = parse_clause(parser, "in", parser.parse_symbol_name)
         parser.parse_punctuation(":")
         place = parser.pos
         kind = parser.parse_type()
         if not isinstance(kind, BufferType):
             parser.raise_error(f"expected a type !nest.buffer, got {kind}", place)
-        return cls(name.data, kind)
+        return cls(name.data, kind, None if loop is None else loop.data)
+
+    def described(self) -> Buffer:
+        """Returns the buffer as a program has it."""
+        buffer = buffer_type(self.buffer).buffer(self.buffer_name.data)
+        return replace(buffer, place=None if self.place is None else self.place.data)
 
     def print(self, printer: Printer) -> None:
         printer.print_string(" ")
         printer.print_symbol_name(self.buffer_name.data)
+        if self.place is not None:
+            printer.print_string(" in ")
+            printer.print_symbol_name(self.place.data)
         printer.print_string(" : ")
         printer.print_attribute(self.buffer.type)
 

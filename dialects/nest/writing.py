@@ -68,7 +68,7 @@ def write_program(
         argument.name_hint = entry.name
         values[entry.name] = argument
     for buffer in program.allocations:
-        alloc = AllocOp(buffer.name, BufferType.of(buffer))
+        alloc = AllocOp(buffer.name, BufferType.of(buffer), buffer.place)
         block.add_op(alloc)
         values[buffer.name] = alloc.buffer
     if unknown := program.outputs - values.keys():
