@@ -43,15 +43,16 @@ class Scope:
             value = value + symbol(name) * self.draw(st.sampled_from((0, 0, 1, 1, 2, 3)))
         if self.draw(st.integers(0, 4)) == 0:
             value = floordiv(value, self.draw(st.integers(2, 4)))
-        if size < 31:
+        if size < 31 or any(name.startswith("v") for name in names):
             wrap = self.draw(st.booleans())
             value = mod(value, size) if wrap else minimum(value, size - 1)
         return value
 
     def simple(self, names: list[str], size: int) -> Expression:
         """Returns a single name where it is in bounds, else an expression."""
-        if names and size >= 4 and self.draw(st.integers(0, 2)):
-            return symbol(self.draw(st.sampled_from(names)))
+        loops = [name for name in names if name.startswith("i")]
+        if loops and size >= 4 and self.draw(st.integers(0, 2)):
+            return symbol(self.draw(st.sampled_from(loops)))
         return self.index(names, size)
 
     def place(self, names: list[str], is_read: bool) -> tuple[str, tuple[Subscript, ...]]:

@@ -4,13 +4,13 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from test.nest.drawn_nests import SHAPES, programs
-from test.nest.naive import interpret as interpret_naively
 from tilewright.dialects.nest.program import Program
 from tilewright.nest.interpreter import interpret
+from tilewright.test.nest.drawn_nests import SHAPES, programs
+from tilewright.test.nest.naive import interpret as interpret_naively
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(programs(), st.integers(0, 2**32 - 1))
 def test_integers_are_the_same_bit_for_bit(program: Program, seed: int) -> None:
     generator = np.random.default_rng(seed)
