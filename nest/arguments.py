@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from ..dialects.sym import Expression, Ranges
 from ..dialects.sym.expression import Symbol
 from ..runtime.errors import ArgumentError
 from .arithmetic import STORAGE, Array, encode
+
+Shape: TypeAlias = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,26 @@ def solve_symbols(
     A symbol that no extent determines has to be in `given`. Raises ArgumentError that names the
     parameter and axis of a shape that does not match, or a symbol that is out of its range.
     """
+    shapes = {name: array.shape for name, array in arrays.items()}
+    strides = {
+        name: tuple(step // array.itemsize for step in array.strides)
+        for name, array in arrays.items()
+    }
+    return solve_shapes(program, shapes, strides, given)
+
+
+def solve_shapes(
+    program: Program,
+    shapes: Mapping[str, Shape],
+    strides: Mapping[str, Shape] | None = None,
+    given: Mapping[str, int] | None = None,
+) -> dict[str, int]:
+    """Returns the values of a program's symbols from shapes, and strides in elements."""
     known = dict(given or {})
     for name in known:
         if name not in program.ranges:
             raise ArgumentError(name, f"a symbol of '{program.ranges}'", "none of that name")
-    equations = list(_equations(program, arrays))
+    equations = list(_equations(program, shapes, strides or {}))
     pending = equations
     while pending:
         rest = [equation for equation in pending if not _solve(equation, known)]
@@ -92,18 +109,19 @@ def check_arrays(program: Program, arrays: Mapping[str, Array], scalars: Mapping
             raise ArgumentError(name, "an array that can be written", "a read-only one")
 
 
-def _equations(program: Program, arrays: Mapping[str, Array]) -> Iterator[_Equation]:
+def _equations(
+    program: Program, shapes: Mapping[str, Shape], strides: Mapping[str, Shape]
+) -> Iterator[_Equation]:
     for parameter in program.parameters:
         if not isinstance(parameter, Buffer):
             continue
-        array = arrays[parameter.name]
-        for axis, (extent, size) in enumerate(zip(parameter.shape, array.shape, strict=True)):
-            yield _Equation(extent, size, parameter.name, f"axis {axis} of extent")
+        name, shape = parameter.name, shapes[parameter.name]
+        for axis, (extent, size) in enumerate(zip(parameter.shape, shape, strict=True)):
+            yield _Equation(extent, size, name, f"axis {axis} of extent")
         for axis, stride in enumerate(parameter.strides or ()):
             # The stride of an axis of one element is never used, NumPy may give any.
-            if array.shape[axis] > 1:
-                step = array.strides[axis] // array.itemsize
-                yield _Equation(stride, step, parameter.name, f"axis {axis} of stride")
+            if shape[axis] > 1 and name in strides:
+                yield _Equation(stride, strides[name][axis], name, f"axis {axis} of stride")
 
 
 def _solve(equation: _Equation, known: dict[str, int]) -> bool:

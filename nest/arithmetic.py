@@ -177,7 +177,7 @@ _BINARY: Mapping[str, Operation] = {
     "arith.shli": np.left_shift,
     "arith.shrsi": np.right_shift,
     "arith.shrui": _on_unsigned(np.right_shift),
-    # As signed numbers, -1 is the greater of the two integers of width 1... and is true.
+    # Of the two signed integers of width 1, true is -1, so the lesser one.
     "arith.maxsi": _of_booleans(np.logical_and, np.maximum),
     "arith.minsi": _of_booleans(np.logical_or, np.minimum),
     "arith.maxui": _on_unsigned(np.maximum),

@@ -1,6 +1,6 @@
-"""The meaning of a program: what it computes, executed in order, one point after the other."""
+"""The meaning of a program: what it computes when its statements are executed in order."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,6 @@ from ..dialects.nest.program import (
     Block,
     Body,
     Bound,
-    Buffer,
     Call,
     Guard,
     Loop,
@@ -19,17 +18,18 @@ from ..dialects.nest.program import (
     Statement,
     Store,
 )
-from ..dialects.nest.scalars import Apply, Constant, Index, Load, Scalar, Subscript, Variable
-from ..dialects.sym import Expression
+from ..dialects.nest.program import walk as walk_statements
 from .arguments import check_arrays, solve_symbols
 from .arithmetic import Arithmetic, Array, decode, encode
-from .values import NestError
+from .concrete import Concrete, Descriptions, ExecutionError, concrete
+from .contraction import contracted, identity_of, reduced
+from .lanes import Access, Frame
+from .plan import Plan, Reduction, plan_of
 
-NO_DESCRIPTIONS: Mapping[str, Program] = {}
+__all__ = ["ExecutionError", "interpret"]
 
-
-class ExecutionError(NestError):
-    """A program does something illegal while it is executed; block and buffer are named."""
+NO_DESCRIPTIONS: Descriptions = {}
+MAX_POINTS = 1 << 22  # statements are executed for at most about as many points at once
 
 
 def interpret(
@@ -38,7 +38,7 @@ def interpret(
     scalars: Mapping[str, Any] | None = None,
     symbols: Mapping[str, int] | None = None,
     *,
-    descriptions: Mapping[str, Program] = NO_DESCRIPTIONS,
+    descriptions: Descriptions = NO_DESCRIPTIONS,
     is_exact: bool = False,
 ) -> dict[str, Array]:
     """
@@ -46,149 +46,216 @@ def interpret(
 
     Arrays are written in place. `bf16` and 8-bit floats are passed as their bits. Symbols are
     solved from the shapes; `symbols` has those that no shape determines. `descriptions` are the
-    programs of the tensor intrinsics that are called. With `is_exact` all floats are computed and
-    returned in f64, and no array is written.
+    programs of the tensor intrinsics that are called. Loops are executed in order, whatever their
+    kind; only the order of the points of a reduction is not kept. With `is_exact` all floats are
+    computed and returned in f64, and no array is written.
 
     Raises ArgumentError for arguments that do not match, ExecutionError for an access out of
-    bounds.
+    bounds, a division by zero or an unknown intrinsic.
     """
-    check_arrays(program, arrays, scalars or {})
+    given = scalars or {}
+    check_arrays(program, arrays, given)
     values = solve_symbols(program, arrays, symbols)
     arithmetic = Arithmetic(is_exact)
     numbers = {
-        parameter.name: arithmetic.rounded(
-            np.asarray((scalars or {})[parameter.name]), parameter.dtype
-        )
+        parameter.name: arithmetic.rounded(np.asarray(given[parameter.name]), parameter.dtype)
         for parameter in program.parameters
         if isinstance(parameter, ScalarParameter)
     }
-    dtypes = {name: program.buffers[name].dtype for name in arrays}
-    held = {
-        name: arithmetic.rounded(decode(array, dtypes[name]), dtypes[name]).copy()
-        for name, array in arrays.items()
-    }
-    _Execution(arithmetic, descriptions).program(program, held, numbers, values)
+    made = concrete(program, values, descriptions)
+    held = {name: _held(array, made.dtypes[name], arithmetic) for name, array in arrays.items()}
+    if is_exact:
+        held = {name: array.copy() for name, array in held.items()}
+    execute(made, dict(held), numbers, arithmetic)
     if is_exact:
         return held
+    written = _written(made.body)
     for name, array in arrays.items():
-        if array.flags.writeable:
-            array[...] = encode(held[name], dtypes[name])
+        if name in written and held[name] is not array:
+            array[...] = encode(held[name], made.dtypes[name])
     return dict(arrays)
 
 
+def _held(array: Array, dtype: str, arithmetic: Arithmetic) -> Array:
+    return arithmetic.rounded(decode(array, dtype), dtype)
+
+
+def _written(body: Body) -> set[str]:
+    return {part.buffer for part in walk_statements(body) if isinstance(part, Store)}
+
+
+def execute(
+    made: Concrete, arrays: dict[str, Array], numbers: Mapping[str, Array], arithmetic: Arithmetic
+) -> None:
+    """Executes a concrete program; `arrays` are of the dtypes in which numbers are held."""
+    for name, shape in made.shapes.items():
+        if name not in arrays:
+            held = arithmetic.held(made.dtypes[name])
+            # What was never written is no number, so that reading it shows.
+            arrays[name] = np.full(shape, np.nan if held.kind == "f" else 85).astype(held)
+    plan = plan_of(made.body, arithmetic.is_exact)
+    with np.errstate(all="ignore"):
+        _Execution(plan, Access(arithmetic, arrays, numbers)).body(made.body, Frame({}))
+
+
 class _Execution:
-    def __init__(self, arithmetic: Arithmetic, descriptions: Mapping[str, Program]) -> None:
-        self.arithmetic = arithmetic
-        self.descriptions = descriptions
-        self.arrays: dict[str, Array] = {}
-        self.dtypes: dict[str, str] = {}
-        self.numbers: Mapping[str, Array] = {}
-        self.block = "the program"
+    def __init__(self, plan: Plan, access: Access) -> None:
+        self.plan = plan
+        self.access = access
 
-    def program(
-        self,
-        program: Program,
-        arrays: Mapping[str, Array],
-        numbers: Mapping[str, Array],
-        symbols: Mapping[str, int],
-    ) -> None:
-        self.arrays = dict(arrays)
-        self.dtypes = {name: buffer.dtype for name, buffer in program.buffers.items()}
-        self.numbers = numbers
-        for buffer in program.allocations:
-            self.arrays[buffer.name] = self.allocated(buffer, symbols)
-        self.body(program.body, dict(symbols))
-
-    def allocated(self, buffer: Buffer, symbols: Mapping[str, int]) -> Array:
-        # What was never written is no number, so that reading it shows.
-        shape = tuple(extent.evaluate(symbols) for extent in buffer.shape)
-        held = self.arithmetic.held(buffer.dtype)
-        return np.full(shape, np.nan if held.kind == "f" else 85).astype(held)
-
-    def body(self, body: Body, names: dict[str, int]) -> None:
+    def body(self, body: Body, frame: Frame) -> None:
         for statement in body:
-            self.statement(statement, names)
+            self.statement(statement, frame)
 
-    def statement(self, statement: Statement, names: dict[str, int]) -> None:
+    def statement(self, statement: Statement, frame: Frame) -> None:
         match statement:
-            case Loop(name, extent, body):
-                for value in range(extent.evaluate(names)):
-                    self.body(body, {**names, name: value})
+            case Loop():
+                self.loop(statement, frame)
             case Block():
-                self.execute_block(statement, names)
+                self.block(statement, frame)
             case Guard(condition, body):
-                if self.scalar(condition, names):
-                    self.body(body, names)
+                inner = frame.where(self.access.scalar(condition, frame))
+                if inner is not None:
+                    self.body(body, inner)
             case Store(buffer, indices, value):
-                number = self.scalar(value, names)
-                self.arrays[buffer][self.place(buffer, indices, names)] = number
-            case Call():
-                self.call(statement, names)
+                self.access.store(buffer, indices, self.access.scalar(value, frame), frame)
+            case Call(intrinsic):
+                raise ExecutionError(f"expected a program without calls, got '{intrinsic}'")
 
-    def execute_block(self, block: Block, names: dict[str, int]) -> None:
-        outer, self.block = self.block, f"block '{block.name}'"
-        if all(self.holds(bound, names) for bound in block.predicate):
-            axes = {axis.name: axis.binding.evaluate(names) for axis in block.axes}
-            inner = {**names, **axes}
-            if all(axes[axis.name] == 0 for axis in block.axes_of(AxisKind.REDUCE)):
-                self.body(block.init, inner)
+    def loop(self, loop: Loop, frame: Frame) -> None:
+        extent = loop.extent.evaluate(frame.names)
+        if loop.name in self.plan.lanes:
+            self.lanes(loop, extent, frame, lambda inner: self.body(loop.body, inner))
+        elif (reduction := self.plan.reductions.get(loop.name)) is not None:
+            self.reduction(reduction, frame)
+        else:
+            for value in range(extent):
+                self.body(loop.body, frame.with_name(loop.name, value))
+
+    def lanes(self, loop: Loop, extent: int, frame: Frame, run: Callable[[Frame], None]) -> None:
+        """Executes a loop for all iterations at once, or for as many as arrays may have points."""
+        each = frame.size * max(1, self.plan.sizes[loop.name] // max(extent, 1))
+        step = max(1, MAX_POINTS // each)
+        for start in range(0, extent, step):
+            run(frame.with_lane(loop.name, start, min(step, extent - start)))
+
+    def block(self, block: Block, frame: Frame) -> None:
+        outer, self.access.block = self.access.block, f"block '{block.name}'"
+        inner = self.inside(block, frame)
+        if inner is not None:
+            first = self.first(block, inner) if block.init else None
+            if first is not None:
+                self.body(block.init, first)
             self.body(block.body, inner)
-        self.block = outer
+        self.access.block = outer
 
-    def holds(self, bound: Bound, names: dict[str, int]) -> bool:
-        return bound.left.evaluate(names) < bound.right.evaluate(names)
+    def inside(self, block: Block, frame: Frame) -> Frame | None:
+        """Returns the points where the predicate of a block holds; None for no point."""
+        inner: Frame | None = frame
+        for bound in block.predicate:
+            if inner is not None:
+                inner = inner.where(self.holds(bound, inner))
+        return inner
 
-    def place(
-        self, buffer: str, indices: tuple[Subscript, ...], names: dict[str, int]
-    ) -> tuple[int, ...]:
-        place = tuple(self.index(index, names) for index in indices)
-        for axis, (value, size) in enumerate(zip(place, self.arrays[buffer].shape, strict=True)):
-            if not 0 <= value < size:
-                raise ExecutionError(
-                    f"{self.block}: expected an index of '{buffer}' axis {axis} in "
-                    f"0 .. {size - 1}, got {value}"
-                )
-        return place
+    def holds(self, bound: Bound, frame: Frame) -> Array:
+        return self.access.expression(bound.right - bound.left, frame) > 0
 
-    def index(self, index: Subscript, names: dict[str, int]) -> int:
-        if isinstance(index, Expression):
-            return index.evaluate(names)
-        return int(self.scalar(index, names))
+    def first(self, block: Block, frame: Frame) -> Frame | None:
+        """Returns the points where every reduce axis is at 0; None for no point."""
+        inner: Frame | None = frame
+        for axis in block.axes_of(AxisKind.REDUCE):
+            if inner is not None:
+                inner = inner.where(self.access.expression(axis.binding, inner) == 0)
+        return inner
 
-    def scalar(self, scalar: Scalar, names: dict[str, int]) -> Array:
-        match scalar:
-            case Constant(value, dtype):
-                return self.arithmetic.constant(value, dtype)
-            case Index(expression):
-                return np.asarray(expression.evaluate(names))
-            case Variable(name):
-                return self.numbers[name]
-            case Load(buffer, indices):
-                return np.asarray(self.arrays[buffer][self.place(buffer, indices, names)])
-            case Apply(op, operands, dtype, predicate):
-                values = [self.scalar(operand, names) for operand in operands]
-                return self.arithmetic.apply(op, values, operands[0].dtype, dtype, predicate)
+    def reduction(self, reduction: Reduction, frame: Frame, position: int = 0) -> None:
+        """Executes a reduction, loop after loop in parts of as many points as arrays may have."""
+        if position == len(reduction.loops):
+            self.reduce(reduction, frame)
+            return
+        loop = reduction.loops[position]
+        extent = loop.extent.constant_value or 0
+        inner = 1
+        for part in reduction.loops[position + 1 :]:
+            inner *= part.extent.constant_value or 1
+        limit = MAX_POINTS * reduction.reuse
+        step = max(1, limit // (frame.size * inner))
+        for start in range(0, extent, step):
+            part = frame.with_lane(loop.name, start, min(step, extent - start))
+            self.reduction(reduction, part, position + 1)
 
-    def call(self, call: Call, names: dict[str, int]) -> None:
-        if (description := self.descriptions.get(call.intrinsic)) is None:
-            raise ExecutionError(f"expected a description of the intrinsic '{call.intrinsic}'")
-        buffers = [p for p in description.parameters if isinstance(p, Buffer)]
-        views: dict[str, Array] = {}
-        for buffer, operand in zip(buffers, call.operands, strict=True):
-            array = self.arrays[operand.region.buffer]
-            box: list[slice] = []
-            for axis, part in enumerate(operand.region.ranges):
-                start, extent = part.start.evaluate(names), part.extent.evaluate(names)
-                if start < 0 or start + extent > array.shape[axis]:
-                    raise ExecutionError(
-                        f"intrinsic '{call.intrinsic}': expected a region of "
-                        f"'{operand.region.buffer}' axis {axis} in 0 .. {array.shape[axis] - 1}, "
-                        f"got {start} .. {start + extent - 1}"
-                    )
-                box.append(slice(start, start + extent))
-            view = array[tuple(box)]
-            while view.ndim > len(buffer.shape) and 1 in view.shape:
-                view = view.squeeze(view.shape.index(1))
-            views[buffer.name] = view
-        symbols = solve_symbols(description, views)
-        _Execution(self.arithmetic, self.descriptions).program(description, views, {}, symbols)
+    def reduce(self, reduction: Reduction, frame: Frame) -> None:
+        block = reduction.block
+        if block is None:
+            self.update(reduction, frame)
+            return
+        outer, self.access.block = self.access.block, f"block '{block.name}'"
+        inner = self.inside(block, frame)
+        if inner is not None:
+            if block.init:
+                self.begin(reduction, block, inner)
+            self.update(reduction, inner)
+        self.access.block = outer
+
+    def begin(self, reduction: Reduction, block: Block, frame: Frame) -> None:
+        """Executes the init of a reduction at the first points of its loops."""
+        first = _at_first(frame, reduction.reduced)
+        begun = None if first is None else self.first(block, first)
+        if begun is not None:
+            self.body(block.init, begun)
+
+    def update(self, reduction: Reduction, frame: Frame) -> None:
+        """Combines the elements with what all points contribute."""
+        access, store = self.access, reduction.store
+        axes = tuple(
+            axis for axis, lane in enumerate(frame.lanes) if lane.name in reduction.reduced
+        )
+        total = self.product(reduction, frame, axes)
+        if total is None:
+            total = self.combined(reduction, frame, axes)
+        kept = _without(frame, axes)
+        dtype = reduction.update.dtype
+        old = access.load(store.buffer, store.indices, kept)
+        new = access.arithmetic.apply(reduction.op, [old, total], dtype, dtype)
+        access.store(store.buffer, store.indices, new, kept)
+
+    def product(self, reduction: Reduction, frame: Frame, axes: tuple[int, ...]) -> Array | None:
+        """Returns the sum of products as a matrix product, if it is one."""
+        value = reduction.product
+        if value is None or frame.mask is not None:
+            return None
+        known: dict[int, Array] = {}
+        left, right = (self.access.scalar(part, frame, known) for part in value.operands)
+        return contracted(left, right, frame.shape, axes)
+
+    def combined(self, reduction: Reduction, frame: Frame, axes: tuple[int, ...]) -> Array:
+        values = np.broadcast_to(self.access.scalar(reduction.value, frame), frame.shape)
+        if frame.mask is not None:
+            values = np.where(frame.mask, values, identity_of(reduction.op, values.dtype))
+        return reduced(reduction.op, values, axes) if axes else values
+
+
+def _at_first(frame: Frame, reduced: frozenset[str]) -> Frame | None:
+    """Returns the points at which all of the reduced loops are at 0; None for no point."""
+    axes = tuple(axis for axis, lane in enumerate(frame.lanes) if lane.name in reduced)
+    if any(frame.lanes[axis].start for axis in axes):
+        return None
+    if any(value for name, value in frame.names.items() if name in reduced):
+        return None
+    names = {**frame.names, **{frame.lanes[axis].name: 0 for axis in axes}}
+    lanes = tuple(lane for axis, lane in enumerate(frame.lanes) if axis not in axes)
+    mask = frame.mask
+    if mask is not None:
+        mask = mask[tuple(0 if axis in axes else slice(None) for axis in range(mask.ndim))]
+        if not mask.any():
+            return None
+    return Frame(names, lanes, mask)
+
+
+def _without(frame: Frame, axes: tuple[int, ...]) -> Frame:
+    """Returns the points of the other axes, those with any point in these."""
+    lanes = tuple(lane for axis, lane in enumerate(frame.lanes) if axis not in axes)
+    mask = frame.mask
+    if mask is not None and axes:
+        mask = np.asarray(mask.any(axis=axes))
+    return Frame(frame.names, lanes, mask)
