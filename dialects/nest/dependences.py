@@ -51,7 +51,7 @@ def touch_loops(touch: Touch) -> tuple[str, ...]:
 def touches(program: Program, body: Body, around: tuple[Loop, ...] = ()) -> list[Touch]:
     """Returns what statements touch; their outermost blocks answer by their regions."""
     found: list[Touch] = []
-    for place, (statement, loops) in enumerate(_leaves(body, around)):
+    for place, (statement, loops) in enumerate(leaves(body, around)):
         block = statement if isinstance(statement, Block) else None
         for region, is_write in _regions(program, statement):
             found.append(Touch(block, region, is_write, loops, place))
@@ -61,14 +61,15 @@ def touches(program: Program, body: Body, around: tuple[Loop, ...] = ()) -> list
 _Leaf = Block | Store | Call | Guard
 
 
-def _leaves(body: Body, around: tuple[Loop, ...]) -> Iterator[tuple[_Leaf, tuple[Loop, ...]]]:
+def leaves(body: Body, around: tuple[Loop, ...] = ()) -> Iterator[tuple[_Leaf, tuple[Loop, ...]]]:
+    """Yields outermost blocks, stores and calls outside of blocks, conditions; with their loops."""
     for statement in body:
         match statement:
             case Loop():
-                yield from _leaves(statement.body, (*around, statement))
+                yield from leaves(statement.body, (*around, statement))
             case Guard(condition, inner):
                 yield Guard(condition, ()), around
-                yield from _leaves(inner, around)
+                yield from leaves(inner, around)
             case Block() | Store() | Call():
                 yield statement, around
 
@@ -138,16 +139,9 @@ class Dependences:
                         found.append(Dependence(first, second, carriers))
         return tuple(found)
 
-    def carried_by(self, loop: str, private: bool = True) -> Iterator[Dependence]:
-        """
-        Yields the pairs in which two iterations of a loop may touch the same element.
-
-        With `private`, buffers of which each iteration has its own are left out.
-        """
-        for pair in self.all:
-            if loop in pair.carriers:
-                if not (private and is_private(self._program, loop, pair.first.buffer)):
-                    yield pair
+    def carried_by(self, loop: str) -> Iterator[Dependence]:
+        """Yields the pairs in which two iterations of a loop may touch the same element."""
+        return (pair for pair in self.all if loop in pair.carriers)
 
     def between(self, first: Touch, second: Touch) -> frozenset[str] | None:
         """
@@ -204,13 +198,16 @@ def loops_of_axes(program: Program, name: str) -> dict[str, frozenset[str]]:
 
 def is_first_at_zero(block: Block, loops: frozenset[str], program: Program) -> bool:
     """
-    Whether the reduce axes of a block are all 0 only where all of the named loops are at 0.
+    Whether the reduce axes of a block are all 0 where all of the named loops are, and only there.
 
     So the init comes first in any order of these loops.
     """
     around = {loop.name: loop for loop in program.loops_around(block.name)}
     names = frozenset(around)
     needed = {name for name in loops if around[name].extent != 1}
+    zeros = dict.fromkeys(names, 0)
+    if any(a.kind is AxisKind.REDUCE and a.binding.substitute(zeros) != 0 for a in block.axes):
+        return False
     rows = [Row(axis.binding, axis.binding) for axis in block.axes if axis.kind is AxisKind.REDUCE]
     order = Order(lambda: ranges_inside(program, block.name))
     for row in eliminated(rows, names):

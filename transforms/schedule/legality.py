@@ -1,0 +1,90 @@
+"""Conditions that several primitives have in common."""
+
+from collections.abc import Iterable
+
+from ...dialects.nest.dependences import Dependence, feeds, is_private
+from ...dialects.nest.program import Annotations, AxisKind, Loop, LoopKind, Program, Scope
+from ...dialects.nest.structure import blocks_in
+from .primitive import Primitive, place_of
+
+# The scopes of which each iteration of a loop of a kind has memory of its own.
+_OWN_SCOPES = {
+    LoopKind.PARALLEL: frozenset((Scope.SHARED, Scope.FRAGMENT, Scope.LOCAL)),
+    LoopKind.VECTORIZED: frozenset[Scope](),
+}
+_OF_CTA = frozenset((Scope.SHARED, Scope.FRAGMENT, Scope.LOCAL))
+_OF_THREAD = frozenset((Scope.LOCAL,))
+
+
+def own_scopes(kind: LoopKind) -> frozenset[Scope]:
+    """Returns the scopes of which each iteration of a loop of the kind has its own memory."""
+    if kind.is_bound:
+        return _OF_CTA if kind.is_block else _OF_THREAD
+    return _OWN_SCOPES[kind]
+
+
+def check_serial(primitive: Primitive, program: Program, loop: Loop) -> None:
+    """Refuses a loop that has been given a kind."""
+    if loop.kind is not LoopKind.SERIAL:
+        raise primitive.refused(
+            "serial",
+            f"expected a serial loop, got one that is {loop.kind}",
+            place_of(program.places[loop.name]),
+            "a loop is given one kind only",
+        )
+
+
+def check_independent(
+    primitive: Primitive,
+    program: Program,
+    loop: Loop,
+    kind: LoopKind,
+    dependences: Iterable[Dependence],
+) -> None:
+    """Refuses a loop whose iterations may not run at the same time."""
+    if loop.extent == 1:
+        return
+    place = place_of(program.places[loop.name])
+    for block in blocks_in(loop.body):
+        kinds = feeds(block, loop.name)
+        if AxisKind.ORDERED in kinds:
+            raise primitive.refused(
+                "ordered",
+                f"expected a loop that feeds no ordered axis, got one of '{block.name}'",
+                place,
+                "choose another loop: the points of an ordered axis run one after the other",
+            )
+        if AxisKind.REDUCE in kinds:
+            raise primitive.refused(
+                "reduction",
+                f"expected a loop that feeds no reduce axis, got one of '{block.name}'",
+                place,
+                f"`rfactor` the loop: its partial results can be made {kind}",
+            )
+    scopes = own_scopes(kind)
+    for pair in dependences:
+        buffer = pair.first.buffer
+        if program.buffers[buffer].scope in scopes and is_private(program, loop.name, buffer):
+            continue
+        raise primitive.refused(
+            "dependence",
+            f"expected iterations that touch different elements, but {pair.text}",
+            place,
+            "choose a loop that carries no dependence, or move the producer out of it",
+        )
+
+
+def merged_annotations(primitive: Primitive, loops: list[Loop]) -> Annotations:
+    """Returns the annotations of several loops together; refuses two values of one key."""
+    merged: Annotations = loops[0].annotations
+    for loop in loops[1:]:
+        for key, value in loop.annotations.items():
+            if merged.get(key, value) != value:
+                raise primitive.refused(
+                    "annotations",
+                    f"expected one value of '{key}', got {merged[key]!r} and {value!r}",
+                    loop.name,
+                    "unannotate one of the loops",
+                )
+        merged = {**merged, **loop.annotations} if loop.annotations else merged
+    return merged
