@@ -41,11 +41,23 @@ from ..dialects.nest.regions import ranges_inside
 from ..dialects.nest.rewriting import Rewriter
 from ..dialects.nest.scalars import Apply, Index, Load, Variable
 from ..dialects.sym import Expression, Ranges, constant, maximum, mod, prove_le, simplify, symbol
+from .nest_pass import NestPass
 from .pipelines import ASYNCHRONOUS, ORDER, STAGES, Pipeline, PipelineError, pipeline_of
 
 MARKS = (STAGES, ORDER, ASYNCHRONOUS)
 ONE = constant(1)
 ZERO = constant(0)
+
+
+@dataclass(frozen=True)
+class ExpandPipelinesPass(NestPass):
+    """Writes out loops that are marked as software pipelines."""
+
+    name = "expand-pipelines"
+
+    def transform(self, program: Program) -> Program:
+        """Returns the program without marks."""
+        return expand_pipelines(program)
 
 
 def expand_pipelines(program: Program) -> Program:
@@ -70,8 +82,10 @@ def _expanded(program: Program, loop: Loop) -> Program:
     pipeline = pipeline_of(program, loop, *(_numbers(loop, name) for name in MARKS))
     ranges = ranges_inside(program, loop.name)
     body = _Expansion(program, pipeline, ranges).body()
+    around = [outer.name for outer in program.loops_around(loop.name)]
     program = program.replace(loop.name, *body)
-    buffers = tuple(_with_versions(buffer, pipeline) for buffer in program.allocations)
+    place = around[-1] if around else None
+    buffers = tuple(_with_versions(b, pipeline, place) for b in program.allocations)
     return replace(program, allocations=buffers)
 
 
@@ -82,13 +96,18 @@ def _numbers(loop: Loop, name: str) -> tuple[int, ...]:
     return tuple(int(part) for part in value)
 
 
-def _with_versions(buffer: Buffer, pipeline: Pipeline) -> Buffer:
-    count = pipeline.versions.get(buffer.name, 1)
-    if count == 1:
+def _with_versions(buffer: Buffer, pipeline: Pipeline, place: str | None) -> Buffer:
+    """Returns a buffer with an axis for the iterations under way; it outlives an iteration."""
+    if buffer.name not in pipeline.versions:
         return buffer
-    shape = (constant(count), *buffer.shape)
+    count = pipeline.versions[buffer.name]
+    strides = buffer.strides
+    if strides:
+        # The first axis has the widest steps: rows, and what pads them.
+        strides = (buffer.shape[0] * strides[0], *strides)
     padding = tuple((axis + 1, factor, offset) for axis, factor, offset in buffer.padding)
-    return replace(buffer, shape=shape, padding=padding, strides=None)
+    shape = (constant(count), *buffer.shape)
+    return replace(buffer, shape=shape, strides=strides, padding=padding, place=place)
 
 
 @dataclass
@@ -179,7 +198,6 @@ class _Expansion:
         versions = {
             buffer: simplify(mod(iteration, count), self.ranges)
             for buffer, count in self.pipeline.versions.items()
-            if count > 1
         }
         return _Versioned(names, versions).statement(statement)
 

@@ -50,7 +50,8 @@ class Pipeline:
     A loop whose statements run in stages.
 
     `versions` says how many iterations of a buffer are under way at once; those of 2 and more get
-    an axis for it. `asynchronous` are the stages whose statements copy in the background.
+    an axis for it. `asynchronous` is the stage whose statements copy in the background, if there
+    is one.
     """
 
     loop: Loop

@@ -167,9 +167,9 @@ def match(block: Block, intrinsic: Intrinsic, program: Program, ranges: Ranges) 
             f"dtype of '{got.target.buffer}'", wanted.target.dtype, got.target.dtype, agreed=3
         )
     if got.condition is not None and not isinstance(wanted.value, Load):
-        raise Difference("value", _text(wanted.value), "arith.select", agreed=3)
+        raise Difference("value", text_of(wanted.value), "arith.select", agreed=3)
     matching = _Matching(intrinsic, program, ranges, got, wanted)
-    for pairs in _paired(wanted.value, got.value, "value", found):
+    for pairs in paired(wanted.value, got.value, "value", found):
         try:
             return matching.operands(((wanted.target, got.target), *pairs))
         except Difference as difference:
@@ -182,7 +182,7 @@ def match(block: Block, intrinsic: Intrinsic, program: Program, ranges: Ranges) 
     raise furthest
 
 
-def _paired(
+def paired(
     wanted: Scalar, got: Scalar, where: str, found: list[Difference], depth: int = 4
 ) -> Iterator[Pairs]:
     """Yields the ways in which two scalars are the same: which loads stand for which."""
@@ -199,7 +199,7 @@ def _paired(
         case Constant(), Constant() if (wanted.value, wanted.dtype) == (got.value, got.dtype):
             yield ()
         case _:
-            found.append(Difference(where, _text(wanted), _text(got), agreed=depth))
+            found.append(Difference(where, text_of(wanted), text_of(got), agreed=depth))
 
 
 def _paired_operands(
@@ -207,7 +207,7 @@ def _paired_operands(
 ) -> Iterator[Pairs]:
     if len(wanted.operands) == 1:
         inside = f"{where}, operand of {wanted.op}"
-        yield from _paired(wanted.operands[0], got.operands[0], inside, found, depth + 1)
+        yield from paired(wanted.operands[0], got.operands[0], inside, found, depth + 1)
         return
     orders = [got.operands]
     if wanted.op in COMMUTATIVE:
@@ -228,12 +228,12 @@ def _product(
         yield ()
         return
     inside = f"{where}, operand of {op}"
-    for first in _paired(wanted[0], got[0], inside, found, depth + 1):
+    for first in paired(wanted[0], got[0], inside, found, depth + 1):
         for rest in _product(wanted[1:], got[1:], op, where, found, depth + 1):
             yield (*first, *rest)
 
 
-def _text(value: Scalar) -> str:
+def text_of(value: Scalar) -> str:
     match value:
         case Apply(op, _, dtype):
             return f"{op} of {dtype}"

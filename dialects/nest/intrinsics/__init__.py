@@ -18,6 +18,7 @@ from .model import (
 )
 from .reductions import register_reduction_intrinsics
 from .registry import (
+    DESCRIPTIONS,
     UnknownIntrinsicError,
     intrinsic_named,
     intrinsic_names,
@@ -35,6 +36,7 @@ register_host_intrinsics()
 __all__ = [
     "BARRIER",
     "COMMIT",
+    "DESCRIPTIONS",
     "ExecutionScope",
     "FragmentTile",
     "Intrinsic",

@@ -17,9 +17,10 @@ register(Intrinsic("dp4a", b.build(), operands, ExecutionScope.THREAD, "sm_61", 
 ```
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeAlias
 
+from ..program import Program
 from .model import Intrinsic
 
 Maker: TypeAlias = Callable[[], Intrinsic]
@@ -59,6 +60,25 @@ def intrinsic_named(name: str) -> Intrinsic:
             raise UnknownIntrinsicError(_unknown(name))
         known = _KNOWN[name] = maker()
     return known
+
+
+class _Descriptions(Mapping[str, Program]):
+    """The descriptions of all intrinsics by name, each made when it is asked for."""
+
+    def __getitem__(self, name: str) -> Program:
+        try:
+            return intrinsic_named(name).description
+        except UnknownIntrinsicError:
+            raise KeyError(name) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_MAKERS)
+
+    def __len__(self) -> int:
+        return len(_MAKERS)
+
+
+DESCRIPTIONS: Mapping[str, Program] = _Descriptions()
 
 
 def variants_of(name: str) -> tuple[str, ...]:
