@@ -9,10 +9,14 @@ Parses what nvcc, LLVM and Triton print (PTX ISA 7.0 to 9.x); refuses at load wh
 cover. Needs NumPy alone.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from .device import Buffer, Device, Kernel, Module
 from .errors import Finding, LaunchError, PTXError, SimulationError
 from .launch import Report
-from .profile.counts import LineProfile, Profile
+
+if TYPE_CHECKING:
+    from .profile.counts import LineProfile, Profile
 
 __all__ = [
     "Buffer",
@@ -27,3 +31,12 @@ __all__ = [
     "Report",
     "SimulationError",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when first used, so that a program which profiles nothing does not pay for it.
+    if name in ("LineProfile", "Profile"):
+        from .profile import counts
+
+        return getattr(counts, name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -11,12 +11,12 @@ import numpy as np
 from .errors import Finding, LaunchError
 from .memory import DeviceMemory
 from .placement import Extents, Placement
-from .profile.counts import Profile
 from .scalars import BITS
 
 if TYPE_CHECKING:
     from .compiler.program import Program
     from .isa.accumulation import Model
+    from .profile.counts import Profile
     from .ptx.syntax import Function, Variable
 
 _MAX_SHARED = 227 * 1024
@@ -24,6 +24,13 @@ _MAX_LOCAL = 512 * 1024  # bytes a thread: CUDA C++ Programming Guide, "Technica
 MAX_GRID = (2**31 - 1, 65535, 65535)
 MAX_BLOCK = (1024, 1024, 64)
 MAX_CLUSTER = 16  # CTAs; more than 8 need an attribute of the function on a GPU
+
+
+def _no_profile() -> "Profile":
+    # Imported here, so that a program which profiles nothing does not pay for it.
+    from .profile.counts import Profile
+
+    return Profile()
 
 
 @dataclass
@@ -41,7 +48,7 @@ class Report:
     """
 
     findings: tuple[Finding, ...] = ()
-    profile: Profile = field(default_factory=Profile)
+    profile: "Profile" = field(default_factory=_no_profile)
     complete: bool = True
     printed: str = ""
 
