@@ -1,4 +1,4 @@
-"""`tilewright explain`: one kernel at every level."""
+"""`tilewright explain`: one kernel at every level; loop nests as trees."""
 
 import argparse
 import itertools
@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ..runtime.errors import ArgumentError
+from . import explain_nest
 from .diagnosis import diagnosed
 from .kernel_options import add_kernel_options, spec_of, variant_of
 from .report import Report, amount
 
 NAME = "explain"
-SUMMARY = "Show one attention kernel at every level, from its op to PTX."
+SUMMARY = "Show an attention kernel at every level, from its op to PTX; draw loop nests."
 
 LEVELS = ("attn", "tile", "thread", "ptx")
 SMALLEST_WIDTH = 60
@@ -49,6 +50,7 @@ STEPS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Takes the kernel, the level, and how much is shown."""
+    explain_nest.add_nest_arguments(parser)
     add_kernel_options(parser)
     parser.add_argument(
         "--level", metavar="NAME", help=f"print one level whole: {', '.join(LEVELS)}"
@@ -85,7 +87,10 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def execute(arguments: argparse.Namespace, report: Report) -> int:
-    """Compiles the kernel and prints its levels."""
+    """Compiles the kernel and prints its levels, or draws the nests of a file."""
+    explain_nest.check_nest_arguments(arguments)
+    if arguments.file is not None:
+        return explain_nest.execute(arguments, report)
     _check(arguments)
     spec, variant = spec_of(arguments), variant_of(arguments)
     with report.progress("compiling"), diagnosed({}):
