@@ -324,16 +324,29 @@ class _Mapper:
     def _upper_limits(self, binding: Expression) -> Iterator[Expression]:
         """Yields the limits of guards that say `binding < limit`."""
         for guard in self.groups.guards:
-            limit = guard.current.right - guard.current.left + binding
-            if self._is_fixed(limit):
-                yield limit
+            multiple = self._multiple(guard.current, binding)
+            if multiple is not None and multiple[0] > 0:
+                yield ceildiv(-multiple[1], multiple[0])
 
     def _lower_limits(self, binding: Expression) -> Iterator[Expression]:
         """Yields the limits of guards that say `limit < binding`."""
         for guard in self.groups.guards:
-            limit = guard.current.left - guard.current.right + binding
-            if self._is_fixed(limit):
-                yield limit
+            multiple = self._multiple(guard.current, binding)
+            if multiple is not None and multiple[0] < 0:
+                yield floordiv(multiple[1], -multiple[0])
+
+    def _multiple(self, bound: Bound, binding: Expression) -> tuple[int, Expression] | None:
+        """Returns the factor and the rest if a bound says `factor * binding + rest < 0`."""
+        difference = bound.left - bound.right
+        moving = binding.symbols() & self.groups.extents.keys()
+        if not moving:
+            return None
+        atom = Symbol(min(moving))
+        whole, part = (v.split(atom)[0].constant_value for v in (difference, binding))
+        if not whole or not part or whole % part:
+            return None
+        rest = difference - whole // part * binding
+        return (whole // part, rest) if self._is_fixed(rest) else None
 
     def _is_fixed(self, value: Expression) -> bool:
         return value.symbols().isdisjoint(self.groups.extents)
@@ -358,12 +371,12 @@ class _Mapper:
 
     def _is_implied(self, bound: Bound, axis: Axis, binding: Expression, axis_map: AxisMap) -> bool:
         """Whether a bound holds where the axis is inside its extent."""
-        upper = bound.right - bound.left + binding
-        if self._is_fixed(upper) and prove_le(axis.extent, upper, self.ranges):
-            return True
-        lower = bound.left - bound.right + binding
-        if self._is_fixed(lower) and prove_lt(lower, 0, self.ranges):
-            return True
+        multiple = self._multiple(bound, binding)
+        if multiple is not None:
+            factor, rest = multiple
+            greatest = factor * (axis.extent - 1) if factor > 0 else ZERO
+            if prove_lt(greatest + rest, 0, self.ranges):
+                return True
         # The axis divided by a scale, rounded down, is what its places from there on say.
         if not self._is_fixed(bound.right) or axis_map.offset.terms:
             return False

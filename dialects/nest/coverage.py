@@ -11,7 +11,17 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import takewhile
 
-from ..sym import Expression, Ranges, constant, maximum, minimum, prove_eq, prove_le, symbol
+from ..sym import (
+    Expression,
+    Ranges,
+    constant,
+    maximum,
+    minimum,
+    prove_eq,
+    prove_le,
+    prove_lt,
+    symbol,
+)
 from ..sym.expression import Extremum, Symbol, expression_of
 from .bindings import BindingMap, Bindings, map_bindings
 from .defects import ProgramError
@@ -50,7 +60,7 @@ class Site:
     """
     A block of a scope, the loops of the scope around it, and whether a condition is around.
 
-    `ranges` hold in the scope; `outer` are the axes of the blocks around it that run.
+    `ranges` hold in the scope; `outer` are the axes of the block around it that run.
     """
 
     block: Block
@@ -83,10 +93,7 @@ class Site:
     @cached_property
     def inner(self) -> "tuple[Site, ...]":
         """The blocks of the block's own scope, those of init first."""
-        around = (
-            *self.outer,
-            *(Loop(axis.name, axis.extent, ()) for axis in self.block.axes),
-        )
+        around = tuple(Loop(axis.name, axis.extent, ()) for axis in self.block.axes)
         reduced = {axis.name for axis in self.block.axes_of(AxisKind.REDUCE)}
         # In init the reduce axes stand still.
         still = tuple(loop for loop in around if loop.name not in reduced)
@@ -304,7 +311,7 @@ class _Coverage:
 
     def _axis_spans(self, site: Site, fixed: frozenset[str]) -> dict[str, Span] | None:
         found = site.map
-        if not isinstance(found, BindingMap) or found.restricting:
+        if not isinstance(found, BindingMap) or not _reaches_all(site, found):
             return None
         still = fixed.union(loop.name for loop in site.outer)
         running = {loop.name: 0 for loop in site.loops if loop.name not in fixed}
@@ -394,6 +401,25 @@ def _clipped(site: Site, span: Span, extent: Expression, fixed: frozenset[str]) 
     return Span(low, end)
 
 
+def _reaches_all(site: Site, found: BindingMap) -> bool:
+    """Whether each point of the other axes is visited where the reduce axes are at 0."""
+    if not found.restricting:
+        return True
+    reduced = {axis.name for axis in site.block.axes_of(AxisKind.REDUCE)}
+    loops: dict[bool, set[str]] = {True: set(), False: set()}
+    for axis in found.axes:
+        for place in axis.places:
+            loops[axis.axis in reduced] |= place.digit.loops
+    if loops[True] & loops[False]:
+        return False
+    first = dict.fromkeys(loops[True], 0)
+    ranges = site.ranges_at[len(site.loops)]
+    return all(
+        prove_lt(bound.left.substitute(first), bound.right.substitute(first), ranges)
+        for bound in found.restricting
+    )
+
+
 def _common(one: Site, two: Site) -> tuple[Loop, ...]:
     pairs = zip(one.loops, two.loops, strict=False)
     return tuple(a for a, _ in takewhile(lambda pair: pair[0] is pair[1], pairs))
@@ -439,9 +465,9 @@ def _options(value: Expression, kind: str) -> list[Expression]:
     """Returns the values of which `value` is the least or the greatest."""
     for monomial, factor in value.terms.items():
         match monomial:
-            case (Extremum() as atom,) if factor == 1 and atom.kind == kind:
-                rest = value - expression_of(atom)
-                return [rest + argument for argument in atom.arguments]
+            case (Extremum() as atom,) if factor > 0 and atom.kind == kind:
+                rest = value - factor * expression_of(atom)
+                return [rest + factor * argument for argument in atom.arguments]
             case _:
                 pass
     return [value]
