@@ -25,10 +25,32 @@ from ...dialects.diagnostic import DiagnosticError
 from ...dialects.sym import Expression, constant
 from ...dialects.sym.expression import RESERVED
 from ...dialects.sym.parsing import MAX_DIGITS, read_expression
+from .blockize import Blockize
+from .caching import CacheInplace, CacheRead, CacheWrite
+from .compute_at import ComputeAt, ReverseComputeAt
+from .inlining import ComputeInline, ReverseComputeInline
 from .primitive import Primitive
+from .software_pipeline import SoftwarePipeline
 from .split import Split
+from .tensorize import Tensorize
 
-PRIMITIVES: Mapping[str, type[Primitive]] = {primitive.name: primitive for primitive in (Split,)}
+# Each primitive that exists, by its name in text.
+PRIMITIVES: Mapping[str, type[Primitive]] = {
+    primitive.name: primitive
+    for primitive in (
+        Blockize,
+        CacheInplace,
+        CacheRead,
+        CacheWrite,
+        ComputeAt,
+        ComputeInline,
+        ReverseComputeAt,
+        ReverseComputeInline,
+        SoftwarePipeline,
+        Split,
+        Tensorize,
+    )
+}
 
 _TOKEN = re.compile(
     r'[ \t]*("(?:[^"\\]|\\.)*"|[0-9]+\.[0-9]*(?:[eE][+-]?[0-9]+)?|[0-9]+[eE][+-]?[0-9]+'

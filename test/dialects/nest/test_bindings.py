@@ -15,9 +15,7 @@ from tilewright.dialects.sym import Expression, Ranges, constant, parse_expressi
 NO_RANGES = Ranges({})
 
 
-def _block(
-    bindings: Mapping[str, tuple[str, str]], where: Sequence[tuple[str, str]] = ()
-) -> Block:
+def _block(bindings: Mapping[str, tuple[str, str]], where: Sequence[tuple[str, str]] = ()) -> Block:
     axes = tuple(
         Axis(name, parse_expression(extent), parse_expression(binding))
         for name, (extent, binding) in bindings.items()
@@ -161,9 +159,7 @@ def test_product_of_loops_is_refused():
 
 
 def test_divisors_that_do_not_divide_one_another_are_refused():
-    failure = _refused(
-        {"f": "24"}, {"v": ("6", "f floordiv 4"), "w": ("4", "f floordiv 6")}
-    )
+    failure = _refused({"f": "24"}, {"v": ("6", "f floordiv 4"), "w": ("4", "f floordiv 6")})
     assert failure.condition == "affine"
 
 
@@ -173,7 +169,9 @@ def test_divisors_that_do_not_divide_one_another_are_refused():
 class _Nest:
     def __init__(self, draw: random.Random) -> None:
         self.draw = draw
-        self.loops: dict[str, int] = {f"i{n}": draw.randint(1, 6) for n in range(draw.randint(1, 3))}
+        self.loops: dict[str, int] = {
+            f"i{n}": draw.randint(1, 6) for n in range(draw.randint(1, 3))
+        }
         self.axes = dict(self.loops)
         self.bindings: dict[str, Expression] = {name: symbol(name) for name in self.loops}
         self.bounds: list[tuple[Expression, Expression]] = []
