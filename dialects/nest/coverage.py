@@ -17,7 +17,6 @@ from ..sym import (
     constant,
     maximum,
     minimum,
-    prove_eq,
     prove_le,
     prove_lt,
     symbol,
@@ -26,6 +25,7 @@ from ..sym.expression import Extremum, Symbol, expression_of
 from .bindings import BindingMap, Bindings, map_bindings
 from .defects import ProgramError
 from .program import (
+    Axis,
     AxisKind,
     Block,
     Body,
@@ -374,9 +374,8 @@ def read_box(site: Site, fixed: frozenset[str], region: Region, shape: Sequence[
     for axis in site.block.axes:
         span = Span(ZERO, axis.extent)
         if not axis.binding.symbols().isdisjoint(still):
-            bounds = bounds_over(axis.binding, running)
-            if bounds is not None:
-                span = _clipped(site, Span(bounds[0], bounds[1] + 1), axis.extent, fixed)
+            span = _run(site, axis, running, still) or span
+            span = _clipped(site, span, axis.extent, fixed)
         lows[axis.name] = span.low + symbol(axis.name)
         counts[axis.name] = span.end - span.low
     box: list[Span] = []
@@ -388,6 +387,25 @@ def read_box(site: Site, fixed: frozenset[str], region: Region, shape: Sequence[
         else:
             box.append(_clipped(site, Span(first[0], end[1]), whole, fixed))
     return tuple(box)
+
+
+def _run(
+    site: Site, axis: Axis, running: Mapping[str, Expression], still: frozenset[str]
+) -> Span | None:
+    """Returns a span that holds the values of an axis while loops run."""
+    places = site.map.axis(axis.name).places if isinstance(site.map, BindingMap) else None
+    if places is not None and all(
+        place.digit.loops <= still or place.digit.loops.isdisjoint(still) for place in places
+    ):
+        # The digits know the guards.
+        low = axis.binding.substitute(dict.fromkeys(running, 0))
+        reach = ONE
+        for place in places:
+            if place.digit.loops.isdisjoint(still):
+                reach = reach + place.scale * (place.digit.extent - 1)
+        return Span(low, low + reach)
+    bounds = bounds_over(axis.binding, running)
+    return None if bounds is None else Span(bounds[0], bounds[1] + 1)
 
 
 def _clipped(site: Site, span: Span, extent: Expression, fixed: frozenset[str]) -> Span:
@@ -478,21 +496,23 @@ def _merged(boxes: Sequence[Box], ranges: Ranges) -> list[Box]:
     merged = list(boxes)
     for one in merged:
         for two in list(merged):
-            joined = _joined(one, two, ranges)
-            if joined is not None and joined not in merged:
-                merged.append(joined)
+            for joined in (_joined(one, two, ranges), _joined(two, one, ranges)):
+                if joined is not None and joined not in merged:
+                    merged.append(joined)
         if len(merged) > 64:
             break
     return merged
 
 
 def _joined(one: Box, two: Box, ranges: Ranges) -> Box | None:
-    """Returns the box of two that differ along one axis, where the first ends the second begins."""
+    """Returns the box of two that differ along one axis, where the first reaches the second."""
     apart = [axis for axis, (a, b) in enumerate(zip(one, two, strict=True)) if a != b]
     if len(apart) != 1:
         return None
     axis = apart[0]
     a, b = one[axis], two[axis]
-    if not prove_eq(a.end, b.low, ranges):
+    if not all(
+        _at_most(*pair, ranges) for pair in ((a.low, b.low), (b.low, a.end), (a.end, b.end))
+    ):
         return None
     return (*one[:axis], Span(a.low, b.end), *one[axis + 1 :])

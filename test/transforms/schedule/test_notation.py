@@ -1,6 +1,8 @@
 """Schedules are text: what is printed is read back, and mistakes are named at their place."""
 
 from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -120,7 +122,14 @@ def test_mistake_is_named_at_its_place(text: str, column: int, message: str):
     assert place.column.data == column
 
 
-@pytest.mark.parametrize("name", PRIMITIVES)
-def test_primitive_is_called_as_it_says(name: str):
-    assert name.isidentifier()
-    assert PRIMITIVES[name].name == name
+def test_every_primitive_of_the_folder_can_be_named():
+    folder = Path(notation.__file__).parent
+    for path in folder.glob("*.py"):
+        import_module(f"tilewright.transforms.schedule.{path.stem}")
+    pending, found = [Primitive], set[type[Primitive]]()
+    while pending:
+        pending.extend(children := pending.pop().__subclasses__())
+        found.update(kind for kind in children if kind.__dict__.get("name"))
+    ours = {kind for kind in found if kind.__module__.startswith("tilewright.transforms.")}
+    assert ours == set(PRIMITIVES.values())
+    assert all(name.isidentifier() for name in PRIMITIVES)
