@@ -160,6 +160,11 @@ def expressions_attribute(expressions: Iterable[Expression]) -> ArrayAttr[Expres
     return ArrayAttr([ExpressionAttr(expression) for expression in expressions])
 
 
+def bounds_attribute(bounds: Iterable[Bound]) -> ArrayAttr[ExpressionAttr]:
+    """Returns bounds as an array of left, right, left, right and so on."""
+    return expressions_attribute(side for bound in bounds for side in (bound.left, bound.right))
+
+
 def index_text(expression: Expression, names: frozenset[str]) -> str:
     """Returns the text of an expression in which `names` are SSA values."""
     return _IDENTIFIER.sub(

@@ -33,7 +33,7 @@ from .access import buffer_type, verify_region, written_names
 from .naming import IndexScopeOp, index_name
 from .notation import (
     IndexParser,
-    expressions_attribute,
+    bounds_attribute,
     index_text,
     parse_annotations,
     parse_clause,
@@ -352,7 +352,6 @@ class BlockOp(IndexScopeOp):
         written_buffers, writes = parse_clause(parser, "writes", inner.regions) or ([], None)
         annotations = parse_annotations(parser)
         body = parser.parse_region(arguments)
-        sides = [side for bound in bounds for side in (bound.left, bound.right)]
         return cls(
             operands=[outer.operands(), read_buffers, written_buffers],
             properties={
@@ -361,7 +360,7 @@ class BlockOp(IndexScopeOp):
                 "axis_kinds": ArrayAttr(kinds),
                 "extents": ArrayAttr(extents),
                 "bindings": ArrayAttr(bindings),
-                "predicate": expressions_attribute(sides),
+                "predicate": bounds_attribute(bounds),
                 "reads": reads,
                 "writes": writes,
                 "annotations": annotations,

@@ -21,7 +21,7 @@ from ..diagnostic import DiagnosticError
 from ..sym import Expression, ExpressionAttr
 from .access import CallOp, IndexOp, LoadOp, StoreOp
 from .function import FuncOp
-from .notation import expressions_attribute, regions_attribute
+from .notation import bounds_attribute, expressions_attribute, regions_attribute
 from .program import (
     Annotations,
     Block,
@@ -183,7 +183,7 @@ class _Writer:
                 "axis_kinds": ArrayAttr([StringAttr(axis.kind.value) for axis in block.axes]),
                 "extents": expressions_attribute(axis.extent for axis in block.axes),
                 "bindings": expressions_attribute(axis.binding for axis in block.axes),
-                "predicate": expressions_attribute(bounds),
+                "predicate": bounds_attribute(block.predicate),
                 "reads": regions_attribute(region.ranges for region in block.reads),
                 "writes": regions_attribute(region.ranges for region in block.writes),
                 "annotations": _annotations(block.annotations),
