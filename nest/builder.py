@@ -203,11 +203,19 @@ class Builder:
         return Value(Variable(name, dtype))
 
     def axes(self, **extents: Extent) -> tuple[Expression, ...]:
-        """Returns axes for index notation, each with its name and extent: `axes(i="n", j=256)`."""
+        """
+        Returns axes for index notation, each with its name and extent: `axes(i="n", j=256)`.
+
+        An axis that has the name of a symbol gets a number behind it: they are not the same.
+        """
+        found: list[Expression] = []
         for name, extent in extents.items():
-            self._axes[name] = self._extent(extent)
-            symbol(name)
-        return tuple(map(symbol, extents))
+            axis, number = name, 1
+            while axis in self._ranges:
+                axis, number = f"{name}_{number}", number + 1
+            self._axes[axis] = self._extent(extent)
+            found.append(symbol(axis))
+        return tuple(found)
 
     def assign(self, buffer: Buffer, indices: tuple[Subscript, ...], value: Any) -> None:
         """Appends a store; outside of a block it becomes a block with its loops."""

@@ -49,10 +49,24 @@ class Concrete:
 
 def concrete(program: Program, symbols: Mapping[str, int], descriptions: Descriptions) -> Concrete:
     """Returns the program for values of the symbols; raises ExecutionError for unknown calls."""
+    made = undivided(program, symbols, descriptions)
+    return replace(made, body=_digits(made.body))
+
+
+def undivided(
+    program: Program,
+    symbols: Mapping[str, int],
+    descriptions: Descriptions,
+    body: Body | None = None,
+) -> Concrete:
+    """
+    Returns a program, or a part of its statements, with the loops that it has itself.
+
+    Axes of blocks around the part are left in it.
+    """
     maker = _Maker(program, symbols, descriptions)
-    body = Rewriter(symbols).body(program.body)
-    body = _digits(maker.body(body))
-    return Concrete(body, maker.shapes, maker.dtypes)
+    made = maker.body(Rewriter(symbols).body(program.body if body is None else body))
+    return Concrete(made, maker.shapes, maker.dtypes)
 
 
 def _sizes(buffer: Buffer, symbols: Mapping[str, int]) -> tuple[int, ...]:

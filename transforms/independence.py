@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..dialects.nest.program import Block, Body, Call, Guard, Loop, Store
-from ..dialects.nest.scalars import Scalar, Subscript, loads_of
+from ..dialects.nest.program import AxisKind, Block, Body, Call, Guard, Loop, Store
+from ..dialects.nest.scalars import Apply, Index, Scalar, Subscript, loads_of
 from ..dialects.sym import Expression, constant
 from ..dialects.sym.expression import Extremum, Symbol, expression_of
 
@@ -34,38 +34,64 @@ class Touch:
     is_write: bool
     loops: tuple[Loop, ...]
     block: str
+    # The access is made where all of these are positive; conditions on data are left out.
+    where: tuple[Expression, ...] = ()
 
 
 def touches_of(body: Body) -> list[Touch]:
     """Returns the accesses of statements without axes and calls, in the order of the text."""
-    found: list[Touch] = []
-    _collect(body, (), "", found)
-    return found
+    collector = _Collector([])
+    collector.body(body, (), "", ())
+    return collector.found
 
 
-def _collect(body: Body, loops: tuple[Loop, ...], block: str, found: list[Touch]) -> None:
-    def read(scalar: Scalar) -> None:
+@dataclass
+class _Collector:
+    found: list[Touch]
+
+    def body(
+        self, body: Body, loops: tuple[Loop, ...], block: str, where: tuple[Expression, ...]
+    ) -> None:
+        for statement in body:
+            match statement:
+                case Loop():
+                    self.body(statement.body, (*loops, statement), block, where)
+                case Block(name):
+                    inside = (*where, *(bound.right - bound.left for bound in statement.predicate))
+                    starts = statement.axes_of(AxisKind.REDUCE)
+                    first = (*inside, *(1 - axis.binding for axis in starts))
+                    self.body(statement.init, loops, name, first)
+                    self.body(statement.body, loops, name, inside)
+                case Guard(condition, inner):
+                    self.read(condition, loops, block, where)
+                    self.body(inner, loops, block, (*where, *_positive_where(condition)))
+                case Store(buffer, indices, value):
+                    self.read(value, loops, block, where)
+                    for index in indices:
+                        if not isinstance(index, Expression):
+                            self.read(index, loops, block, where)
+                    self.found.append(Touch(buffer, indices, True, loops, block, where))
+                case Call(intrinsic):
+                    raise ValueError(f"expected no calls, got one of '{intrinsic}'")
+
+    def read(
+        self, scalar: Scalar, loops: tuple[Loop, ...], block: str, where: tuple[Expression, ...]
+    ) -> None:
         for load in loads_of(scalar):
-            found.append(Touch(load.buffer, load.indices, False, loops, block))
+            self.found.append(Touch(load.buffer, load.indices, False, loops, block, where))
 
-    for statement in body:
-        match statement:
-            case Loop():
-                _collect(statement.body, (*loops, statement), block, found)
-            case Block(name):
-                _collect(statement.init, loops, name, found)
-                _collect(statement.body, loops, name, found)
-            case Guard(condition, inner):
-                read(condition)
-                _collect(inner, loops, block, found)
-            case Store(buffer, indices, value):
-                read(value)
-                for index in indices:
-                    if not isinstance(index, Expression):
-                        read(index)
-                found.append(Touch(buffer, indices, True, loops, block))
-            case Call(intrinsic):
-                raise ValueError(f"expected statements without calls, got one of '{intrinsic}'")
+
+def _positive_where(condition: Scalar) -> tuple[Expression, ...]:
+    """Returns expressions that are positive where a condition on indices holds."""
+    match condition:
+        case Apply("arith.andi", (left, right)):
+            return (*_positive_where(left), *_positive_where(right))
+        case Apply("arith.cmpi", (Index(left), Index(right)), _, predicate):
+            less, more = right - left, left - right
+            known = {"slt": (less,), "sle": (less + 1,), "sgt": (more,), "sge": (more + 1,)}
+            return (known | {"eq": (less + 1, more + 1)}).get(predicate, ())
+        case _:
+            return ()
 
 
 def conflict_of(loop: Loop, touches: Sequence[Touch]) -> tuple[Touch, Touch] | None:

@@ -123,9 +123,7 @@ class Scope:
             name, extent = self.fresh("i"), self.draw(st.integers(1, 4))
             return Loop(name, constant(extent), self.body([*loops, name], axes, depth - 1))
         if kind == 9:
-            condition = Apply(
-                "arith.cmpi", (self.scalar(names), self.scalar(names)), "i1", "slt"
-            )
+            condition = Apply("arith.cmpi", (self.scalar(names), self.scalar(names)), "i1", "slt")
             return Guard(condition, (self.store(names),))
         if kind in (7, 8) and not axes:
             return self.block(loops, axes)
@@ -141,7 +139,5 @@ class Scope:
 def programs(draw: st.DrawFn) -> Program:
     """Draws a program over integers that is legal to execute in order."""
     body = Scope(draw).body([], [], 4)
-    buffers = [
-        Buffer(name, tuple(map(constant, shape)), DTYPE) for name, shape in SHAPES.items()
-    ]
+    buffers = [Buffer(name, tuple(map(constant, shape)), DTYPE) for name, shape in SHAPES.items()]
     return Program("drawn", tuple(buffers), Ranges({}), body, (), frozenset(SHAPES))

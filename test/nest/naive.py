@@ -33,6 +33,7 @@ from tilewright.nest.arguments import check_arrays, solve_symbols
 from tilewright.nest.arithmetic import Arithmetic, Array, decode, encode
 from tilewright.nest.interpreter import NO_DESCRIPTIONS, ExecutionError
 
+
 def interpret(
     program: Program,
     arrays: Mapping[str, Array],

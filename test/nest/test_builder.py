@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tilewright.dialects.nest.program import AxisKind, Block, Bound, Loop, Program, Store
-from tilewright.dialects.nest.scalars import Apply, Constant, Load
+from tilewright.dialects.nest.scalars import Apply, Constant, Index, Load
 from tilewright.dialects.sym import constant, symbol
 from tilewright.nest.builder import Builder, maximize
 from tilewright.nest.values import NestError, cast, exp, inside, select
@@ -216,3 +216,13 @@ def init_outside_of_a_block(b: Builder) -> None:
 def test_what_cannot_be_built_is_refused(write: Callable[[Builder], None], message: str) -> None:
     with pytest.raises(NestError, match=message):
         write(Builder("bad", "n in [1, 8]"))
+
+
+def test_an_axis_with_the_name_of_a_symbol_is_not_the_symbol() -> None:
+    b = Builder("steps", "n in [1, 8]")
+    y = b.buffer("Y", ["n"], "index", output=True)
+    (n,) = b.axes(n="n")
+    y[n] = n + symbol("n")
+    (store,) = block_of(b.build(), "Y").body
+    assert isinstance(store, Store)
+    assert store.value == Index(symbol("vn_1") + symbol("n"))
