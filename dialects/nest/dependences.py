@@ -170,7 +170,10 @@ class Dependences:
             widths = [bounds_over(part.extent, extents) for part in (one, two)]
             if widths[0] is not None and widths[1] is not None:
                 rows.append(Row(one.start, two.start, widths[0][1], widths[1][1]))
-        return Meeting(rows, shared, extents, self._order).carried()
+        meeting = Meeting(
+            rows, shared, extents, self._order, lambda value: bounds_over(value, extents)
+        )
+        return meeting.carried()
 
     @cached_property
     def _order(self) -> Order:
