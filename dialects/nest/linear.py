@@ -11,12 +11,20 @@ where its factor exceeds all that the rest of a difference can sum up to: the mi
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
 from ..sym import Expression, Ranges, constant, prove_le, prove_lt
-from ..sym.expression import Atom, Symbol, expression_of
+from ..sym.expression import Atom, Monomial, Symbol, as_expression, expression_of
 
 ZERO = constant(0)
 ONE = constant(1)
+# Most of what is compared are plain integers, and their arithmetic is a hundred times faster.
+Number: TypeAlias = Expression | int
+
+
+def narrowed(value: Expression) -> Number:
+    """Returns a constant expression as an integer, any other as it is."""
+    return value if (number := value.constant_value) is None else number
 
 
 class Order:
@@ -30,14 +38,20 @@ class Order:
         """The ranges of all symbols, and of the loops that count as symbols."""
         return self._ranges()
 
-    def less(self, left: Expression, right: Expression) -> bool:
+    def less(self, left: Number, right: Number) -> bool:
         """Whether `left < right` is proved."""
+        if isinstance(left, int) and isinstance(right, int):
+            return left < right
+        left = as_expression(left)
         if (gap := (right - left).constant_value) is not None:
             return gap > 0
         return bool(prove_lt(left, right, self.ranges))
 
-    def at_most(self, left: Expression, right: Expression) -> bool:
+    def at_most(self, left: Number, right: Number) -> bool:
         """Whether `left <= right` is proved."""
+        if isinstance(left, int) and isinstance(right, int):
+            return left <= right
+        left = as_expression(left)
         if (gap := (right - left).constant_value) is not None:
             return gap >= 0
         return bool(prove_le(left, right, self.ranges))
@@ -131,9 +145,9 @@ def _minus(row: Row, pivot: Row, atom: Atom, sign: int, names: frozenset[str]) -
 class _Form:
     """`sum of factors[a] * difference of a + s = 0` for some `s` in `low .. high`."""
 
-    factors: Mapping[Atom, Expression]
-    low: Expression
-    high: Expression
+    factors: Mapping[Atom, Number]
+    low: Number
+    high: Number
 
 
 class Meeting:
@@ -155,6 +169,7 @@ class Meeting:
     ) -> None:
         self._shared, self._extents, self._order, self._bounds = shared, extents, order, bounds
         self._names = frozenset(extents)
+        self._known: dict[Atom, tuple[Number, Number] | None] = {}
         implied = eliminated(rows, self._names)
         self._rows = rows + [row for row in implied if all(row is not old for old in rows)]
 
@@ -174,14 +189,15 @@ class Meeting:
         return frozenset(loop for loop in self._shared if Symbol(loop) not in fixed)
 
     def _form(self, row: Row) -> _Form | None:
-        one, two = self._parts(row.first), self._parts(row.second)
+        one = self._parts(row.first)
+        two = one if row.second is row.first else self._parts(row.second)
         if one is None or two is None:
             return None
-        factors: dict[Atom, Expression] = {}
-        low = one[1] - two[1] + 1 - row.other
-        high = one[1] - two[1] + row.width - 1
+        factors: dict[Atom, Number] = {}
+        low = narrowed(one[1] - two[1] + 1 - row.other)
+        high = narrowed(one[1] - two[1] + row.width - 1)
         for atom in {**one[0], **two[0]}:
-            here, there = one[0].get(atom, ZERO), two[0].get(atom, ZERO)
+            here, there = one[0].get(atom, 0), two[0].get(atom, 0)
             if here == there and self._names_of(atom) <= self._shared:
                 factors[atom] = here
                 continue
@@ -192,71 +208,80 @@ class Meeting:
                 low, high = low + span[0], high + span[1]
         return _Form(factors, low, high)
 
-    def _parts(self, value: Expression) -> tuple[dict[Atom, Expression], Expression] | None:
+    def _parts(self, value: Expression) -> tuple[dict[Atom, Number], Expression] | None:
         """Returns the factors of the atoms that move, and the rest; None where two multiply."""
-        factors: dict[Atom, Expression] = {}
-        rest = ZERO
+        factors: dict[Atom, Number] = {}
+        rest: dict[Monomial, int] = {}
         for monomial, factor in value.terms.items():
             moving = [atom for atom in monomial if _moves(atom, self._names)]
             if not moving:
-                rest += Expression({monomial: factor})
+                rest[monomial] = factor
             elif len(moving) == 1:
                 others = tuple(other for other in monomial if other is not moving[0])
-                part = Expression({others: factor})
-                factors[moving[0]] = factors.get(moving[0], ZERO) + part
+                part = Expression({others: factor}) if others else factor
+                factors[moving[0]] = factors.get(moving[0], 0) + part
             else:
                 return None
-        return factors, rest
+        return factors, Expression(rest)
 
     def _names_of(self, atom: Atom) -> frozenset[str]:
         if isinstance(atom, Symbol):
             return frozenset((atom.name,))
         return expression_of(atom).symbols() & self._names
 
-    def _range(self, atom: Atom) -> tuple[Expression, Expression] | None:
-        if isinstance(atom, Symbol):
-            return ZERO, self._extents[atom.name] - 1
-        return self._bounds(expression_of(atom))
+    def _range(self, atom: Atom) -> tuple[Number, Number] | None:
+        if atom not in self._known:
+            if isinstance(atom, Symbol):
+                self._known[atom] = 0, narrowed(self._extents[atom.name] - 1)
+            else:
+                bounds = self._bounds(expression_of(atom))
+                known = None if bounds is None else (narrowed(bounds[0]), narrowed(bounds[1]))
+                self._known[atom] = known
+        return self._known[atom]
 
-    def _span(self, atom: Atom, factor: Expression) -> tuple[Expression, Expression] | None:
+    def _span(self, atom: Atom, factor: Number) -> tuple[Number, Number] | None:
         """Returns the least and the greatest of `factor * atom`."""
-        if not factor.terms:
-            return ZERO, ZERO
+        if factor == 0:
+            return 0, 0
         if (bounds := self._range(atom)) is None:
             return None
         low, high = factor * bounds[0], factor * bounds[1]
-        if self._order.at_most(ZERO, factor):
+        if self._order.at_most(0, factor):
             return low, high
-        return (high, low) if self._order.at_most(factor, ZERO) else None
+        return (high, low) if self._order.at_most(factor, 0) else None
 
     def _fixed_by(self, form: _Form, fixed: set[Atom]) -> set[Atom] | None:
         """Returns the atoms that are equal on both sides, None if the sides never meet."""
-        sizes: dict[Atom, Expression] = {}
-        spans: dict[Atom, Expression] = {}
+        sizes: dict[Atom, Number] = {}
+        spans: dict[Atom, Number] = {}
         for atom, factor in form.factors.items():
-            if not factor.terms or atom in fixed or self._is_fixed(atom, fixed):
+            if factor == 0 or atom in fixed or self._is_fixed(atom, fixed):
                 continue
             bounds = self._range(atom)
-            if bounds is not None and self._order.less(ZERO, factor):
+            if bounds is not None and self._order.less(0, factor):
                 sizes[atom] = factor
-            elif bounds is not None and self._order.less(factor, ZERO):
+            elif bounds is not None and self._order.less(factor, 0):
                 sizes[atom] = -factor
             else:
                 return set()
             spans[atom] = sizes[atom] * (bounds[1] - bounds[0])
         low, high = form.low, form.high
-        total = sum(spans.values(), start=ZERO)
-        if self._order.less(high + total, ZERO) or self._order.less(total - low, ZERO):
+        total: Number = sum(spans.values(), start=0)
+        if self._order.less(high + total, 0) or self._order.less(total - low, 0):
             return None
         found: set[Atom] = set()
-        for atom in sorted(sizes, key=lambda atom: -(sizes[atom].constant_value or 1 << 62)):
+        for atom in sorted(sizes, key=lambda atom: _falling(sizes[atom])):
             size, others = sizes[atom], total - spans[atom]
             if self._order.less(high + others, size) and self._order.less(others - low, size):
                 found.add(atom)
                 total = others
-            elif size.constant_value is not None:
+            elif isinstance(size, int):
                 break  # those that follow have smaller factors
         return found
 
     def _is_fixed(self, atom: Atom, fixed: set[Atom]) -> bool:
         return all(Symbol(name) in fixed for name in self._names_of(atom))
+
+
+def _falling(size: Number) -> int:
+    return -size if isinstance(size, int) else -(1 << 62)
