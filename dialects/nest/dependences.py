@@ -43,22 +43,41 @@ class Touch:
         return "a condition" if self.block is None else f"'{self.block.name}'"
 
 
+_Leaf = Block | Store | Call | Guard
+
+
 def touch_loops(touch: Touch) -> tuple[str, ...]:
     """Returns the names of the loops around a touch, outermost first."""
     return tuple(loop.name for loop in touch.loops)
 
 
-def touches(program: Program, body: Body, around: tuple[Loop, ...] = ()) -> list[Touch]:
-    """Returns what statements touch; their outermost blocks answer by their regions."""
+def touches(program: Program, body: Body, buffers: frozenset[str] | None = None) -> list[Touch]:
+    """
+    Returns what statements touch, of the named buffers or of all that they write.
+
+    Outermost blocks answer by their regions.
+    """
     found: list[Touch] = []
-    for place, (statement, loops) in enumerate(leaves(body, around)):
+    parts = list(leaves(body))
+    if buffers is None:
+        buffers = frozenset(name for part, _ in parts for name in _written(part))
+    for place, (statement, loops) in enumerate(parts):
         block = statement if isinstance(statement, Block) else None
-        for region, is_write in _regions(program, statement):
+        for region, is_write in _regions(program, statement, buffers):
             found.append(Touch(block, region, is_write, loops, place))
     return found
 
 
-_Leaf = Block | Store | Call | Guard
+def _written(leaf: _Leaf) -> list[str]:
+    match leaf:
+        case Block():
+            return [region.buffer for region in leaf.writes]
+        case Call(_, operands):
+            return [operand.region.buffer for operand in operands if operand.is_written]
+        case Store():
+            return [leaf.buffer]
+        case Guard():
+            return []
 
 
 def leaves(body: Body, around: tuple[Loop, ...] = ()) -> Iterator[tuple[_Leaf, tuple[Loop, ...]]]:
@@ -74,21 +93,28 @@ def leaves(body: Body, around: tuple[Loop, ...] = ()) -> Iterator[tuple[_Leaf, t
                 yield statement, around
 
 
-def _regions(program: Program, leaf: _Leaf) -> Iterator[tuple[Region, bool]]:
+def _regions(
+    program: Program, leaf: _Leaf, buffers: frozenset[str]
+) -> Iterator[tuple[Region, bool]]:
     match leaf:
         case Block():
-            for region in leaf.reads:
-                yield bind_axes(region, leaf), False
-            for region in leaf.writes:
-                yield bind_axes(region, leaf), True
+            bound: dict[Region, Region] = {}
+            for regions, is_write in ((leaf.reads, False), (leaf.writes, True)):
+                for region in regions:
+                    if region.buffer in buffers:
+                        if region not in bound:
+                            bound[region] = bind_axes(region, leaf)
+                        yield bound[region], is_write
         case Call(_, operands):
             for operand in operands:
-                if operand.is_read:
+                if operand.region.buffer in buffers and operand.is_read:
                     yield operand.region, False
-                if operand.is_written:
+                if operand.region.buffer in buffers and operand.is_written:
                     yield operand.region, True
         case Store() | Guard():
             for access in accesses_of((leaf,)):
+                if access.buffer not in buffers:
+                    continue
                 shape = program.buffers[access.buffer].shape
                 ranges = tuple(
                     Range(index, ONE) if isinstance(index, Expression) else Range(ZERO, whole)
@@ -170,7 +196,10 @@ class Dependences:
             widths = [bounds_over(part.extent, extents) for part in (one, two)]
             if widths[0] is not None and widths[1] is not None:
                 rows.append(Row(one.start, two.start, widths[0][1], widths[1][1]))
-        return Meeting(rows, shared, extents, self._order).carried()
+        meeting = Meeting(
+            rows, shared, extents, self._order, lambda value: bounds_over(value, extents)
+        )
+        return meeting.carried()
 
     @cached_property
     def _order(self) -> Order:
@@ -235,8 +264,7 @@ class _Privacy:
 
     def __init__(self, program: Program, loop: str, buffer: str) -> None:
         self._program, self._loop, self._buffer = program, loop, buffer
-        found = touches(program, program.body)
-        self._touches = [touch for touch in found if touch.buffer == buffer]
+        self._touches = touches(program, program.body, frozenset((buffer,)))
 
     def holds(self) -> bool:
         if all(own.name != self._buffer for own in self._program.allocations):

@@ -137,8 +137,9 @@ class LoopPartition(Primitive):
         self, program: Program, block: Block, start: Expression, length: Expression, is_last: bool
     ) -> Block:
         (shifted,) = substitute_loops((block,), {self.loop: symbol(self.loop) + start})
-        if not isinstance(shifted, Block) or not (kinds := feeds(block, self.loop)):
-            return block
+        assert isinstance(shifted, Block)
+        if not (kinds := feeds(block, self.loop)):
+            return shifted
         axes: list[Axis] = []
         moved: dict[str, Expression] = {}
         for axis in block.axes:
