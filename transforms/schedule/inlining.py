@@ -1,14 +1,16 @@
 """Computes values where they are used: a producer in its consumers, a consumer in its producer."""
 
+from abc import ABC
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from ...dialects.nest.program import Block, Body, Bound, Guard, Program, Store, walk
+from ...dialects.nest.program import Block, Body, Bound, Program, Store
 from ...dialects.nest.regions import bounds_over, touched
 from ...dialects.nest.rewriting import Rewriter
-from ...dialects.nest.scalars import Load, Scalar, Subscript, Variable, loads_of
+from ...dialects.nest.scalars import Load, Scalar, Subscript, Variable
 from ...dialects.sym import Expression, constant, prove_le
+from .accesses import loads_in
 from .domains import axis_ranges
 from .moving import Moving
 from .stages import Stage, Stages, calls_on, refreshed, without_stage
@@ -192,25 +194,108 @@ def _texts(indices: tuple[Subscript, ...]) -> str:
     return ", ".join(str(i) if isinstance(i, Expression) else "data" for i in indices)
 
 
-def loads_in(body: Body) -> list[Load]:
-    """Returns every load of statements, those of blocks inside included."""
-    found: list[Load] = []
-    for statement in walk(body):
-        match statement:
-            case Store(_, indices, value):
-                found.extend(loads_of(value))
-                for index in indices:
-                    if not isinstance(index, Expression):
-                        found.extend(loads_of(index))
-            case Guard(condition, _):
-                found.extend(loads_of(condition))
-            case _:
-                pass
-    return found
+class Dissolving(Moving, ABC):
+    """A primitive that dissolves a block in its producer."""
+
+    def complete_store(self, stages: Stages, stage: Stage, condition: str) -> Store:
+        """Returns the store that a complete block is, or refuses."""
+        if reason := stages.not_complete(stage):
+            raise self.refused(
+                condition,
+                f"expected a complete block, got '{stage.name}': {reason}",
+                _at(stage),
+                "use fuse_reduction_epilogue for a reduction" if stage.block.init else "",
+            )
+        self.check_recomputable(stages, stage)
+        if (store := single_store(stage.block.body)) is None:
+            raise self.refused("one-store", "expected a block that is one store", _at(stage))
+        return store
+
+    def producer_of(self, stages: Stages, stage: Stage) -> Stage:
+        """Returns the block that makes what the block reads, the last one."""
+        producers = {
+            writer.name: writer
+            for buffer in stage.reads
+            for writer in stages.writers(buffer)
+            if writer.position < stage.position
+        }
+        if not producers:
+            raise self.refused(
+                "one-producer", "expected a producer in the scope, got none", _at(stage)
+            )
+        return max(producers.values(), key=lambda other: other.position)
+
+    def check_between(self, program: Program, stages: Stages, stage: Stage, buffer: str) -> None:
+        """Refuses a buffer that others than the block read, or that the caller passes."""
+        if all(buffer != own.name for own in program.allocations):
+            raise self.refused(
+                "output",
+                f"expected a buffer of the program's own between them, got the parameter "
+                f"'{buffer}'",
+                _at(stage),
+            )
+        readers = [reader for reader in stages.readers(buffer) if buffer not in reader.writes]
+        if readers != [stage] or stages.is_used_outside(buffer):
+            others = ", ".join(reader.name for reader in readers if reader is not stage)
+            raise self.refused(
+                "sole-consumer",
+                f"expected '{buffer}' to be read by '{stage.name}' alone, got {others}",
+                _at(stage),
+            )
+
+    def positions_of(self, stage: Stage, buffer: str) -> dict[str, int]:
+        """Returns where the axes stand in the one load from a buffer, or refuses."""
+        loads = {load for load in loads_in(stage.block.body) if load.buffer == buffer}
+        positions = (
+            axes_of_indices(next(iter(loads)).indices, stage.block) if len(loads) == 1 else None
+        )
+        if positions is None:
+            raise self.refused(
+                "indexed-by-axes",
+                f"expected '{buffer}' to be indexed by the axes of '{stage.name}', each once",
+                _at(stage),
+                "use reverse_compute_at",
+            )
+        return positions
+
+    def check_others(self, stages: Stages, stage: Stage, producer: Stage, buffer: str) -> None:
+        """Refuses if something else that the block reads or writes is in the way."""
+        for name in sorted(stage.reads - {buffer}):
+            for writer in stages.writers(name):
+                before = writer.position < producer.position and not writer.shares_loop(producer)
+                behind = writer.position > stage.position and not writer.shares_loop(stage)
+                if not before and not behind:
+                    raise self.unstable(name, stage, writer, "which writes it too late")
+        for name in sorted(stage.writes):
+            for reader in stages.readers(name):
+                if reader.position < stage.position:
+                    raise self.refused(
+                        "readers-behind",
+                        f"expected '{name}' to be read behind '{stage.name}' only, got "
+                        f"'{reader.name}'",
+                        _at(reader),
+                    )
+
+    def bounds_of(
+        self,
+        stage: Stage,
+        producer: Stage,
+        images: Mapping[str, Expression],
+        program: Program,
+    ) -> list[Bound]:
+        """Returns the bounds under which a point of the producer is one of the block."""
+        bounds: list[Bound] = []
+        extents = {axis.name: axis.extent for axis in producer.block.axes}
+        for axis in stage.block.axes:
+            image = images[axis.name]
+            top = bounds_over(image, extents)
+            if top is None or not prove_le(top[1] + 1, axis.extent, program.ranges):
+                bounds.append(Bound(image.substitute(producer.block.bindings), axis.extent))
+        return bounds
 
 
 @dataclass(frozen=True)
-class ReverseComputeInline(Moving):
+class ReverseComputeInline(Dissolving):
     """
     Computes a block where its producer stores; the producer takes over its buffer.
 
@@ -235,10 +320,12 @@ class ReverseComputeInline(Moving):
         self.block_of(program, self.block)
         stages = Stages(program, self.block)
         stage = stages[self.block]
-        store = self._store(stages, stage, "complete")
-        producer, made = self._producer(program, stages, stage)
-        positions = self._positions(program, stages, stage, made.buffer)
-        self._check_others(stages, stage, producer, made.buffer)
+        store = self.complete_store(stages, stage, "complete")
+        producer = self.producer_of(stages, stage)
+        made = self.complete_store(stages, producer, "producer-complete")
+        self.check_between(program, stages, stage, made.buffer)
+        positions = self.positions_of(stage, made.buffer)
+        self.check_others(stages, stage, producer, made.buffer)
         images: dict[str, Expression] = {axis.name: constant(0) for axis in stage.block.axes}
         for name, place in positions.items():
             index = made.indices[place]
@@ -256,104 +343,12 @@ class ReverseComputeInline(Moving):
         block = replace(
             producer.block,
             body=(fused,),
-            predicate=(*producer.block.predicate, *self._bounds(stage, producer, images, program)),
+            predicate=(
+                *producer.block.predicate,
+                *self.bounds_of(stage, producer, images, program),
+            ),
         )
         program = without_buffer(program.replace(producer.name, block), made.buffer)
         program = program.replace(producer.name, retouched(program, block))
         program = without_stage(program, Stages(program, self.block)[self.block])
         return program if stages.scope is None else refreshed(program, stages.scope.name)
-
-    def _store(self, stages: Stages, stage: Stage, condition: str) -> Store:
-        if reason := stages.not_complete(stage):
-            raise self.refused(
-                condition,
-                f"expected a complete block, got '{stage.name}': {reason}",
-                _at(stage),
-                "use fuse_reduction_epilogue for a reduction" if stage.block.init else "",
-            )
-        self.check_recomputable(stages, stage)
-        if (store := single_store(stage.block.body)) is None:
-            raise self.refused("one-store", "expected a block that is one store", _at(stage))
-        return store
-
-    def _producer(self, program: Program, stages: Stages, stage: Stage) -> tuple[Stage, Store]:
-        """Returns the block that makes what the block reads, the last one, and its store."""
-        producers = {
-            writer.name: writer
-            for buffer in stage.reads
-            for writer in stages.writers(buffer)
-            if writer.position < stage.position
-        }
-        if not producers:
-            raise self.refused(
-                "one-producer", "expected a producer in the scope, got none", _at(stage)
-            )
-        producer = max(producers.values(), key=lambda other: other.position)
-        made = self._store(stages, producer, "producer-complete")
-        if all(made.buffer != buffer.name for buffer in program.allocations):
-            raise self.refused(
-                "output",
-                f"expected a buffer of the program's own between them, got the parameter "
-                f"'{made.buffer}'",
-                _at(producer),
-            )
-        readers = stages.readers(made.buffer)
-        if readers != [stage] or stages.is_used_outside(made.buffer):
-            others = ", ".join(reader.name for reader in readers if reader is not stage)
-            raise self.refused(
-                "sole-consumer",
-                f"expected '{made.buffer}' to be read by '{stage.name}' alone, got {others}",
-                _at(stage),
-            )
-        return producer, made
-
-    def _positions(
-        self, program: Program, stages: Stages, stage: Stage, buffer: str
-    ) -> dict[str, int]:
-        loads = {load for load in loads_in(stage.block.body) if load.buffer == buffer}
-        positions = (
-            axes_of_indices(next(iter(loads)).indices, stage.block) if len(loads) == 1 else None
-        )
-        if positions is None:
-            raise self.refused(
-                "indexed-by-axes",
-                f"expected '{buffer}' to be indexed by the axes of '{stage.name}', each once",
-                _at(stage),
-                "use reverse_compute_at",
-            )
-        return positions
-
-    def _check_others(self, stages: Stages, stage: Stage, producer: Stage, buffer: str) -> None:
-        """Refuses if something else that the block reads or writes is in the way."""
-        for name in sorted(stage.reads - {buffer}):
-            for writer in stages.writers(name):
-                before = writer.position < producer.position and not writer.shares_loop(producer)
-                behind = writer.position > stage.position and not writer.shares_loop(stage)
-                if not before and not behind:
-                    raise self.unstable(name, stage, writer, "which writes it too late")
-        for name in sorted(stage.writes):
-            for reader in stages.readers(name):
-                if reader.position < stage.position:
-                    raise self.refused(
-                        "readers-behind",
-                        f"expected '{name}' to be read behind '{stage.name}' only, got "
-                        f"'{reader.name}'",
-                        _at(reader),
-                    )
-
-    def _bounds(
-        self,
-        stage: Stage,
-        producer: Stage,
-        images: Mapping[str, Expression],
-        program: Program,
-    ) -> list[Bound]:
-        """Returns the bounds under which a point of the producer is one of the block."""
-        bounds: list[Bound] = []
-        extents = {axis.name: axis.extent for axis in producer.block.axes}
-        for axis in stage.block.axes:
-            image = images[axis.name]
-            top = bounds_over(image, extents)
-            if top is None or not prove_le(top[1] + 1, axis.extent, program.ranges):
-                bounds.append(Bound(image.substitute(producer.block.bindings), axis.extent))
-        return bounds
