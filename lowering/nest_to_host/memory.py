@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import prod
 
 from ...dialects.nest.program import Buffer
@@ -179,7 +179,8 @@ def is_unit(offset: Expression, name: str) -> bool:
     return factor == 1 and name not in rest.symbols()
 
 
-def offset_of(buffer: Buffer, indices: Sequence[Expression]) -> Expression:
+@lru_cache(maxsize=4096)
+def offset_of(buffer: Buffer, indices: tuple[Expression, ...]) -> Expression:
     """Returns the offset of an element of a buffer."""
     steps = zip(indices, strides_of(buffer), strict=True)
     return sum((index * stride for index, stride in steps), start=constant(0))

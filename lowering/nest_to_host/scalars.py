@@ -46,6 +46,7 @@ class Scalars:
         self.numbers: dict[str, Value] = {}
         # What loops that are written out stand for.
         self.names: dict[str, Expression] = {}
+        self._images: dict[tuple[object, ...], Expression] = {}
         self.library: set[tuple[str, int]] = set()
 
     def value(self, scalar: Scalar, lanes: Lanes | None) -> Value:
@@ -58,7 +59,14 @@ class Scalars:
 
     def expression(self, expression: Expression) -> Expression:
         """Returns an index expression with the indices of loops that are written out."""
-        return expression.substitute(self.names) if self.names else expression
+        moved = expression.symbols() & self.names.keys()
+        if not moved:
+            return expression
+        key = (expression, *((name, self.names[name]) for name in sorted(moved)))
+        image = self._images.get(key)
+        if image is None:
+            image = self._images[key] = expression.substitute(self.names)
+        return image
 
     def _place(
         self,
@@ -78,7 +86,7 @@ class Scalars:
             else:
                 plain.append(constant(0))
                 scalars.append((self._value(index, lanes, known), stride))
-        offset = self.expression(offset_of(buffer, plain))
+        offset = self.expression(offset_of(buffer, tuple(plain)))
         return Place(buffer, offset, tuple(scalars))
 
     def _value(self, scalar: Scalar, lanes: Lanes | None, known: dict[int, Value]) -> Value:
