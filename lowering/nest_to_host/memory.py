@@ -7,7 +7,7 @@ from functools import lru_cache
 from math import prod
 
 from ...dialects.nest.program import Buffer
-from ...dialects.sym import Expression, constant, symbol
+from ...dialects.sym import Expression, constant
 from ...dialects.sym.expression import Symbol
 from .elements import STORED, Elements
 from .indices import Indices
@@ -184,5 +184,3 @@ def offset_of(buffer: Buffer, indices: tuple[Expression, ...]) -> Expression:
     """Returns the offset of an element of a buffer."""
     steps = zip(indices, strides_of(buffer), strict=True)
     return sum((index * stride for index, stride in steps), start=constant(0))
-
-

@@ -15,9 +15,7 @@ from .indices import Indices
 from .memory import Lanes, Memory, Place, offset_of, strides_of
 from .writer import Value, Writer
 
-_PLAIN = frozenset(
-    "addi subi muli andi ori xori shli shrsi shrui maxsi minsi maxui minui".split()
-)
+_PLAIN = frozenset("addi subi muli andi ori xori shli shrsi shrui maxsi minsi maxui minui".split())
 _DIVISIONS = frozenset("divsi divui remsi remui floordivsi ceildivsi".split())
 _FLOAT = frozenset("addf subf mulf divf maximumf minimumf maxnumf minnumf".split())
 _ROUNDINGS = frozenset("absf floor ceil roundeven trunc sqrt".split())
@@ -252,5 +250,3 @@ def declaration(name: str, operands: int) -> str:
     """Returns the declaration of a function of the C library."""
     kinds = ", ".join(["f64"] * operands)
     return f"llvm.func @{name}({kinds}) -> f64"
-
-

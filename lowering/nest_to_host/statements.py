@@ -226,7 +226,6 @@ class FunctionBody:
         if (buffers and has_lanes) or sum(map(bool, tails)) > 1:
             return self._versions(everything, loop.body, write)
 
-
         def write_apart() -> None:
             for statement, some in zip(loop.body, tails, strict=True):
                 if some:

@@ -150,7 +150,9 @@ class Writer:
         width, code = (64, "<qd") if element == "f64" else (32, "<if")
         if element == "f32":
             value = _to_f32(value)
-        bits = self.integer(struct.unpack(code[:2], struct.pack(f"<{code[2]}", value))[0], f"i{width}")
+        bits = self.integer(
+            struct.unpack(code[:2], struct.pack(f"<{code[2]}", value))[0], f"i{width}"
+        )
         frozen = self.pure(f"llvm.freeze {{0}} : i{width}", f"i{width}", 0, bits)
         return self.pure(f"llvm.bitcast {{0}} : i{width} to {element}", element, 0, frozen)
 
@@ -189,7 +191,9 @@ class Writer:
         """Writes a pure op of two operands of one element type; scalars are broadcast."""
         lanes = left.lanes or right.lanes
         left, right = self.broadcast(left, lanes), self.broadcast(right, lanes)
-        return self.pure(f"{op} {{0}}, {{1}}{flags} : {left.type}", left.element, lanes, left, right)
+        return self.pure(
+            f"{op} {{0}}, {{1}}{flags} : {left.type}", left.element, lanes, left, right
+        )
 
     def unary(self, op: str, value: Value, flags: str = "") -> Value:
         """Writes a pure op of one operand that keeps its type."""
