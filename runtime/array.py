@@ -19,6 +19,15 @@ from .errors import ArgumentError
 
 HOST = "host"
 _OURS = {dtype.name: ours for ours, dtype in NUMPY_DTYPES.items()} | {"bfloat16": "bf16"}
+# What NumPy calls the element types that only the host takes.
+_FOREIGN = {
+    "i1": "bool",
+    "i8": "int8",
+    "u8": "uint8",
+    "i16": "int16",
+    "i64": "int64",
+    "f64": "float64",
+}
 _DLPACK_DTYPES = {"f16": "f16", "bf16": "bf16", "u16": "bf16", "f32": "f32", "i32": "i32"}
 _WORDS = {"f": "float", "i": "int", "u": "uint", "bf": "bfloat", "c": "complex"}
 
@@ -85,7 +94,7 @@ def check(view: ArrayView, dtype: str, shape: Sequence[int], describe: str, writ
     `describe` is the shape as the contract writes it, for messages; `write` says that the kernel
     writes the array.
     """
-    if view.dtype != dtype:
+    if view.dtype not in (dtype, _FOREIGN.get(dtype)):
         raise ArgumentError(view.name, f"dtype {dtype}", view.dtype)
     if view.shape != tuple(shape):
         expected = f"shape {show_shape(shape)}"

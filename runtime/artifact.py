@@ -1,8 +1,9 @@
 """
-Kernel artifacts: PTX with its contract, and bundles of them on disk.
+Kernel artifacts: PTX or LLVM IR with its contract, and bundles of them on disk.
 
 A bundle is a directory: `manifest.json` lists the kernels and the SHA-256 of every file, and each
-kernel has `<name>.ptx`, `<name>.json` (the contract) and perhaps `<name>.cubin`. A bundle is read
+kernel has `<name>.ptx` or `<name>.ll`, `<name>.json` (the contract) and perhaps `<name>.cubin`. A
+bundle is read
 with the standard library alone, and nothing of it is believed before its digest is checked.
 """
 
@@ -15,16 +16,16 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TypeAlias, cast
 
-from .contract import KernelContract
+from .contract import HOST, KernelContract
 from .contract_json import from_json, to_json
-from .errors import BundleError, ContractError
+from .errors import BundleError, ContractError, TargetError
 
 FORMAT = "tilewright-bundle"
 VERSION = 1
 MANIFEST = "manifest.json"
-_SUFFIXES = {"ptx": ".ptx", "contract": ".json", "cubin": ".cubin"}
+_SUFFIXES = {"ptx": ".ptx", "ir": ".ll", "contract": ".json", "cubin": ".cubin"}
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,78 @@ class KernelArtifact:
     @staticmethod
     def load(directory: str | os.PathLike[str]) -> "KernelArtifact":
         """Reads a bundle that holds exactly one kernel; raises BundleError."""
-        artifacts = load_bundle(directory)
-        if len(artifacts) != 1:
-            names = ", ".join(artifacts)
-            raise BundleError(f"bundle '{directory}': expected one kernel, got {names}")
-        return next(iter(artifacts.values()))
+        artifact = _only(directory)
+        if not isinstance(artifact, KernelArtifact):
+            raise BundleError(f"bundle '{directory}': expected PTX, got a kernel of the host")
+        return artifact
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """The content of the kernel's files in a bundle, by kind."""
+        files = {"ptx": self.ptx.encode()}
+        return files if self.cubin is None else files | {"cubin": self.cubin}
 
 
-def save_bundle(directory: str | os.PathLike[str], artifacts: Sequence[KernelArtifact]) -> None:
+@dataclass(frozen=True)
+class HostArtifact:
+    """
+    One kernel for the CPU that loads it: LLVM IR text and its contract.
+
+    Machine code is made when it is loaded, because it suits one model of CPU. Raises ContractError
+    where the contract is of another target or the text lacks the kernel.
+    """
+
+    ir: str
+    contract: KernelContract
+
+    def __post_init__(self) -> None:
+        name, target = self.contract.name, self.contract.target
+        if target != HOST:
+            raise ContractError("target", f"expected '{HOST}', got '{target}'")
+        if not re.search(rf"^define [^@\n]*@{re.escape(name)}\(", self.ir, re.MULTILINE):
+            raise ContractError("name", f"the LLVM IR has no function '{name}'")
+
+    def __hash__(self) -> int:
+        return hash(self.ir)
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """The content of the kernel's files in a bundle, by kind."""
+        return {"ir": self.ir.encode()}
+
+    def save(self, directory: str | os.PathLike[str]) -> None:
+        """Writes a bundle of this one kernel; see `save_bundle`."""
+        save_bundle(directory, [self])
+
+    @staticmethod
+    def load(directory: str | os.PathLike[str]) -> "HostArtifact":
+        """Reads a bundle that holds exactly one kernel; raises BundleError."""
+        artifact = _only(directory)
+        if not isinstance(artifact, HostArtifact):
+            raise BundleError(f"bundle '{directory}': expected a kernel of the host, got PTX")
+        return artifact
+
+
+Artifact: TypeAlias = KernelArtifact | HostArtifact
+
+
+def ptx_of(artifact: Artifact, device: str) -> KernelArtifact:
+    """Returns an artifact that holds PTX; raises TargetError for another."""
+    if not isinstance(artifact, KernelArtifact):
+        name = artifact.contract.name
+        raise TargetError(f"device '{device}': expected PTX, got '{name}' for the host")
+    return artifact
+
+
+def _only(directory: str | os.PathLike[str]) -> Artifact:
+    artifacts = load_bundle(directory)
+    if len(artifacts) != 1:
+        names = ", ".join(artifacts)
+        raise BundleError(f"bundle '{directory}': expected one kernel, got {names}")
+    return next(iter(artifacts.values()))
+
+
+def save_bundle(directory: str | os.PathLike[str], artifacts: Sequence[Artifact]) -> None:
     """
     Writes `artifacts` as the bundle `directory`, whole or not at all.
 
@@ -96,14 +161,14 @@ def save_bundle(directory: str | os.PathLike[str], artifacts: Sequence[KernelArt
         shutil.rmtree(stale, ignore_errors=True)
 
 
-def load_bundle(directory: str | os.PathLike[str]) -> dict[str, KernelArtifact]:
+def load_bundle(directory: str | os.PathLike[str]) -> dict[str, Artifact]:
     """Reads a bundle: its kernels by name, in the order of the manifest; raises BundleError."""
     root = Path(directory)
     kernels = _manifest(root)
     return {name: _kernel(root, name, files) for name, files in kernels.items()}
 
 
-def _files(artifacts: Sequence[KernelArtifact]) -> dict[str, bytes]:
+def _files(artifacts: Sequence[Artifact]) -> dict[str, bytes]:
     """Returns every file of the bundle by name, the manifest among them."""
     files: dict[str, bytes] = {}
     kernels: dict[str, dict[str, str]] = {}
@@ -113,9 +178,7 @@ def _files(artifacts: Sequence[KernelArtifact]) -> dict[str, bytes]:
             raise BundleError(f"bundle: two kernels are called '{name}'")
         if name + ".json" == MANIFEST:
             raise BundleError(f"bundle: a kernel can't be called '{name}'")
-        contents = {"ptx": artifact.ptx.encode(), "contract": to_json(artifact.contract).encode()}
-        if artifact.cubin is not None:
-            contents["cubin"] = artifact.cubin
+        contents = artifact.files | {"contract": to_json(artifact.contract).encode()}
         kernels[name] = {kind: _digest(content) for kind, content in contents.items()}
         files |= {name + _SUFFIXES[kind]: content for kind, content in contents.items()}
     manifest = {"format": FORMAT, "version": VERSION, "kernels": kernels}
@@ -172,7 +235,7 @@ def _manifest(root: Path) -> dict[str, dict[str, str]]:
     return cast("dict[str, dict[str, str]]", manifest["kernels"])
 
 
-def _kernel(root: Path, name: str, digests: Mapping[str, str]) -> KernelArtifact:
+def _kernel(root: Path, name: str, digests: Mapping[str, str]) -> Artifact:
     contents: dict[str, bytes] = {}
     for kind, digest in digests.items():
         path = root / (name + _SUFFIXES[kind])
@@ -182,7 +245,10 @@ def _kernel(root: Path, name: str, digests: Mapping[str, str]) -> KernelArtifact
             raise BundleError(f"bundle '{root}': {path.name}: {message}")
     try:
         contract = from_json(contents["contract"].decode())
-        artifact = KernelArtifact(contents["ptx"].decode(), contract, contents.get("cubin"))
+        if "ir" in contents:
+            artifact = HostArtifact(contents["ir"].decode(), contract)
+        else:
+            artifact = KernelArtifact(contents["ptx"].decode(), contract, contents.get("cubin"))
     except (ContractError, UnicodeDecodeError, KeyError) as error:
         raise BundleError(f"bundle '{root}': {name}: {error}") from None
     if contract.name != name:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .contract import DTYPE_BYTES
+from .contract import HOST_DTYPE_BYTES
 
 # bfloat16 is held as its bits.
 NUMPY_DTYPES: dict[str, np.dtype[Any]] = {
@@ -43,8 +43,8 @@ class Buffer:
     """
     A block of device memory, row-major without gaps.
 
-    `dtype` is one of f16, bf16, f32, i32; `address` is the device address of the first element;
-    `handle` keeps the memory alive and is the device's own.
+    `dtype` is one of f16, bf16, f32, i32, on the host also others; `address` is the device address
+    of the first element; `handle` keeps the memory alive and is the device's own.
     """
 
     device: Memory
@@ -57,7 +57,7 @@ class Buffer:
     @property
     def nbytes(self) -> int:
         """The size in bytes."""
-        return math.prod(self.shape) * DTYPE_BYTES[self.dtype]
+        return math.prod(self.shape) * HOST_DTYPE_BYTES[self.dtype]
 
     def numpy(self) -> npt.NDArray[Any]:
         """Returns a copy in host memory, shape and dtype kept; bf16 comes as uint16 bits."""

@@ -21,6 +21,9 @@ Access: TypeAlias = Literal["read", "write", "read_write"]
 POINTER_BYTES = 8
 DTYPE_BYTES = {"f16": 2, "bf16": 2, "f32": 4, "i32": 4}
 SCALAR_BYTES = {"i32": 4, "i64": 8, "f32": 4}
+# Kernels for the CPU they are compiled on take more; u8 are the bits of 8-bit floats.
+HOST = "host"
+HOST_DTYPE_BYTES = DTYPE_BYTES | {"i1": 1, "i8": 1, "u8": 1, "i16": 2, "i64": 8, "f64": 8}
 ACCESSES = ("read", "write", "read_write")
 LAYOUTS = ("NHD", "HND")
 
@@ -86,10 +89,11 @@ Param: TypeAlias = PointerParam | ScalarParam
 
 @dataclass(frozen=True)
 class SymbolRange:
-    """The values a symbol may take, both ends included; an open end is None."""
+    """The multiples of `multiple` a symbol may be, both ends included; an open end is None."""
 
     minimum: int = 0
     maximum: int | None = None
+    multiple: int = 1
 
 
 @dataclass(frozen=True)
@@ -180,8 +184,8 @@ def _extent(text: str, path: str) -> Extent:
 def _check_kernel(contract: KernelContract) -> None:
     name, target = contract.name, contract.target
     _require(bool(_NAME.fullmatch(name)), "name", f"expected a PTX identifier, got {name!r}")
-    known = parse_target(target) is not None
-    _require(known, "target", f"expected a target such as sm_80 or sm_90a, got {target!r}")
+    known = target == HOST or parse_target(target) is not None
+    _require(known, "target", f"expected a target such as sm_80, sm_90a or host, got {target!r}")
     for index, count in enumerate(contract.block):
         _require(count >= 1, f"block[{index}]", f"expected at least 1 thread, got {count}")
     x, y, z = contract.block
@@ -199,7 +203,10 @@ def _check_params(contract: KernelContract) -> None:
         _require(named, f"{path}.name", f"expected an identifier, got {param.name!r}")
         _require(param.name not in seen, f"{path}.name", f"'{param.name}' is declared twice")
         seen.add(param.name)
-        dtypes = DTYPE_BYTES if isinstance(param, PointerParam) else SCALAR_BYTES
+        if contract.target == HOST:
+            dtypes = HOST_DTYPE_BYTES
+        else:
+            dtypes = DTYPE_BYTES if isinstance(param, PointerParam) else SCALAR_BYTES
         expected = f"expected one of {', '.join(dtypes)}, got {param.dtype!r}"
         _require(param.dtype in dtypes, f"{path}.dtype", expected)
         if isinstance(param, PointerParam):
@@ -238,6 +245,8 @@ def _check_symbols(contract: KernelContract) -> None:
         _require(bool(_SYMBOL.fullmatch(name)), "symbols", f"{name!r} is not an identifier")
         ordered = span.maximum is None or span.minimum <= span.maximum
         _require(ordered, f"symbols.{name}", f"[{span.minimum}, {span.maximum}] holds no value")
+        message = f"expected a multiple of at least 1, got {span.multiple}"
+        _require(span.multiple >= 1, f"symbols.{name}", message)
 
 
 def _check_attention(section: AttentionContract, params: set[str]) -> None:

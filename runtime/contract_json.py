@@ -35,7 +35,7 @@ def to_json(contract: KernelContract) -> str:
             "static": contract.static_shared_bytes,
             "dynamic": contract.dynamic_shared_bytes,
         },
-        "symbols": {name: [r.minimum, r.maximum] for name, r in contract.symbols.items()},
+        "symbols": {name: _write_range(span) for name, span in contract.symbols.items()},
         "compile_key": dict(contract.compile_key),
         "resources": _write_resources(contract.resources),
         "attention": _write_attention(contract.attention),
@@ -71,6 +71,11 @@ def _write_param(param: Param) -> dict[str, object]:
     if isinstance(param, ScalarParam):
         return {"kind": "scalar", **vars(param)}
     return {"kind": "pointer", **vars(param), "shape": list(param.shape)}
+
+
+def _write_range(span: SymbolRange) -> list[int | None]:
+    ends = [span.minimum, span.maximum]
+    return ends if span.multiple == 1 else [*ends, span.multiple]
 
 
 def _write_resources(resources: Resources | None) -> dict[str, object] | None:
@@ -176,10 +181,15 @@ def _param(value: object, path: str) -> Param:
 
 
 def _range(value: object, path: str) -> SymbolRange:
-    low, high = _list(value, path, lambda item, where: _optional(item, where, _integer), 2)
-    if low is None:
-        raise ContractError(f"{path}[0]", "expected an integer, got null")
-    return SymbolRange(low, high)
+    count = 3 if isinstance(value, list) and len(cast("list[object]", value)) == 3 else 2
+    ends = _list(
+        cast("object", value), path, lambda item, where: _optional(item, where, _integer), count
+    )
+    low, high, multiple = (*ends, 1)[:3]
+    for index, number in ((0, low), (2, multiple)):
+        if number is None:
+            raise ContractError(f"{path}[{index}]", "expected an integer, got null")
+    return SymbolRange(low or 0, high, multiple or 0)
 
 
 def _resources(value: object, path: str) -> Resources:

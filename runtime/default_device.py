@@ -1,7 +1,8 @@
 """
 Which device runs where none is named, and devices by name.
 
-`simulator` runs on any machine; `cuda:<ordinal>` is a GPU through the CUDA driver.
+`simulator` runs on any machine; `cuda:<ordinal>` is a GPU through the CUDA driver; `host` is the
+CPU, for kernels that were compiled for it.
 """
 
 import os
@@ -12,7 +13,7 @@ from .device import Device
 from .errors import DeviceError, DeviceUnavailable
 
 VARIABLE = "TILEWRIGHT_DEVICE"
-_NAME = re.compile(r"simulator|cuda(?::([0-9]{1,3}))?", re.ASCII)
+_NAME = re.compile(r"simulator|host|cuda(?::([0-9]{1,3}))?", re.ASCII)
 
 
 def default_device() -> Device:
@@ -29,8 +30,10 @@ def get_device(name: str) -> Device:
     """Returns the device `name`, the same object each time; raises DeviceError."""
     match = _NAME.fullmatch(name)
     if match is None:
-        expected = "expected 'simulator', 'cuda' or 'cuda:<ordinal>'"
+        expected = "expected 'simulator', 'host', 'cuda' or 'cuda:<ordinal>'"
         raise DeviceError(f"unknown device '{name}': {expected}")
+    if name == "host":
+        return host_device()
     return simulator_device() if name == "simulator" else cuda_device(int(match[1] or 0))
 
 
@@ -50,6 +53,14 @@ def simulator_device() -> Device:
     from .simulator_device import SimulatorDevice
 
     return SimulatorDevice()
+
+
+@lru_cache(maxsize=1)
+def host_device() -> Device:
+    """Returns the CPU with all its threads."""
+    from .host_device import HostDevice
+
+    return HostDevice()
 
 
 @lru_cache(maxsize=16)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .array import ArrayView
-from .artifact import KernelArtifact
+from .artifact import Artifact
 from .buffer import Buffer, Memory
 from .contract import parse_target
 from .errors import TargetError
@@ -58,7 +58,7 @@ class Device(Memory, Protocol):
         """Returns buffers with the content of `arrays`, at addresses that stay."""
         ...
 
-    def load(self, artifact: KernelArtifact) -> Kernel:
+    def load(self, artifact: Artifact) -> Kernel:
         """Returns the kernel, loaded; raises TargetError or AssemblerError."""
         ...
 

@@ -4,13 +4,18 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from .array import ArrayView, check, show_shape, view_of
-from .artifact import KernelArtifact
+from .artifact import Artifact
 from .buffer import Buffer
 from .contract import KernelContract, PointerParam, ScalarParam
 from .device import Argument, Device, Grid
 from .errors import ArgumentError
 
-_INTEGERS = {"i32": (-(2**31), 2**31 - 1), "i64": (-(2**63), 2**63 - 1)}
+_INTEGERS = {
+    "i1": (0, 1),
+    "u8": (0, 255),
+    **{f"i{bits}": (-(1 << bits - 1), (1 << bits - 1) - 1) for bits in (8, 16, 32, 64)},
+}
+_FLOATS = ("f16", "bf16", "f32", "f64")
 _LARGEST_F32 = (2 - 2**-23) * 2.0**127
 # CUDA Programming Guide, Compute Capabilities: the largest grid in x, y and z.
 _LARGEST_GRID = (2**31 - 1, 65535, 65535)
@@ -75,6 +80,8 @@ class Signature:
             if value < span.minimum or (span.maximum is not None and value > span.maximum):
                 high = "..." if span.maximum is None else span.maximum
                 raise ArgumentError(name, f"a value in [{span.minimum}, {high}]", str(value))
+            if value % span.multiple:
+                raise ArgumentError(name, f"a multiple of {span.multiple}", str(value))
 
     def grid(self, symbols: Mapping[str, int]) -> Grid:
         """Returns the grid, in CTAs; raises ArgumentError for one that no GPU takes."""
@@ -118,10 +125,10 @@ def scalar(
     value = scalars.get(param.name) if bound is None else bound
     if value is None:
         raise ArgumentError(param.name, f"a value of type {param.dtype}", "nothing")
-    if param.dtype == "f32":
+    if param.dtype in _FLOATS:
         return _float(param, value)
     index = getattr(value, "__index__", None)
-    if index is None or isinstance(value, bool):
+    if index is None or (isinstance(value, bool) and param.dtype != "i1"):
         raise ArgumentError(param.name, f"an integer of type {param.dtype}", repr(value))
     integer: int = index()
     low, high = _INTEGERS[param.dtype]
@@ -133,16 +140,16 @@ def scalar(
 def _float(param: ScalarParam, value: object) -> float:
     convert = getattr(value, "__float__", None)
     if convert is None or isinstance(value, bool):
-        raise ArgumentError(param.name, "a number of type f32", repr(value))
+        raise ArgumentError(param.name, f"a number of type {param.dtype}", repr(value))
     number = float(convert())
-    if _LARGEST_F32 < abs(number) < float("inf"):
-        raise ArgumentError(param.name, "a number of type f32", repr(number))
+    if param.dtype != "f64" and _LARGEST_F32 < abs(number) < float("inf"):
+        raise ArgumentError(param.name, f"a number of type {param.dtype}", repr(number))
     return number
 
 
 def run_kernel(
     device: Device,
-    artifact: KernelArtifact,
+    artifact: Artifact,
     args: Mapping[str, object],
     stream: object = None,
 ) -> dict[str, Buffer]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from . import simulator
 from .array import HOST, ArrayView, view_of
-from .artifact import KernelArtifact
+from .artifact import Artifact, KernelArtifact, ptx_of
 from .buffer import NUMPY_DTYPES, Buffer
 from .contract import KernelContract
 from .device import Argument, Grid
@@ -143,8 +143,13 @@ class SimulatorDevice:
             {name: self._hold(array, "i32", name, copy=True) for name, array in arrays.items()}
         )
 
-    def load(self, artifact: KernelArtifact) -> SimulatorKernel:
-        """Returns the kernel; raises AssemblerError for PTX that the simulator does not cover."""
+    def load(self, artifact: Artifact) -> SimulatorKernel:
+        """
+        Returns the kernel; raises AssemblerError for PTX that the simulator does not cover.
+
+        Raises TargetError for a kernel of the host.
+        """
+        artifact = ptx_of(artifact, self.name)
         kernel = self._kernels.get(artifact)
         if kernel is None:
             contract = artifact.contract

@@ -102,5 +102,3 @@ def _on_regions(body: Body, regions: Mapping[str, Region]) -> Body:
         return replace(store, buffer=buffer, indices=indices)
 
     return Rewriter(of_leaf=leaf, of_store=stored).body(body)
-
-

@@ -33,7 +33,7 @@ NARROW = frozenset(("f16", "bf16", "f8E4M3FN", "f8E5M2"))
 
 @dataclass(frozen=True)
 class _Eight:
-    """An 8-bit float: bits of its fraction, the exponent of its least normal number, its largest."""
+    """An 8-bit float: fraction bits, exponent of the least normal number, largest number."""
 
     fraction: int
     lowest: int
@@ -85,8 +85,8 @@ class Elements:
         """Returns an f32, or an f64, rounded to a dtype, in the form in which it is held."""
         writer = self._writer
         if value.element == "f64" and dtype != "f64":
-            value = self._odd(value) if dtype == "f16" else writer.convert(
-                "arith.truncf", value, "f32"
+            value = (
+                self._odd(value) if dtype == "f16" else writer.convert("arith.truncf", value, "f32")
             )
         if dtype == "f16":
             return self.decode(self.encode(value, dtype), dtype)
@@ -138,7 +138,9 @@ class Elements:
         placed = self._integer("arith.shli", size, 23 - kind.fraction)
         # The least exponent field stands for `lowest` here, and for -126 in an f32.
         lift = writer.float(2.0 ** (kind.lowest + 126))
-        magnitude = writer.binary("arith.mulf", writer.convert("arith.bitcast", placed, "f32"), lift)
+        magnitude = writer.binary(
+            "arith.mulf", writer.convert("arith.bitcast", placed, "f32"), lift
+        )
         bits = writer.convert("arith.bitcast", magnitude, "i32")
         if dtype == "f8E4M3FN":
             special = writer.compare("arith.cmpi", "eq", size, writer.integer(0x7F, "i32"))

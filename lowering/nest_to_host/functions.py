@@ -57,7 +57,7 @@ class Functions:
     def exp(self, x: Value) -> Value:
         """Returns e to the power of x."""
         bounded = self._bounded(x, -104.0, 89.0)
-        n, whole, rest = self._parts(bounded)
+        whole, rest = self._parts(bounded)
         small = self._plus(self._exp_minus_one(rest), 1.0)
         return self._scaled(small, whole)
 
@@ -71,7 +71,7 @@ class Functions:
     def expm1(self, x: Value) -> Value:
         """Returns e to the power of x, minus 1."""
         bounded = self._bounded(x, -20.0, 88.7)
-        _, whole, rest = self._parts(bounded)
+        whole, rest = self._parts(bounded)
         power = self._power(whole)
         large = self._writer.fma(power, self._exp_minus_one(rest), self._plus(power, -1.0))
         # Above it is infinite.
@@ -160,11 +160,11 @@ class Functions:
         bits = self._writer.convert("arith.bitcast", shifted, "i32")
         return self._bits("arith.subi", bits, 0x4B400000), self._plus(shifted, -_MAGIC)
 
-    def _parts(self, x: Value) -> tuple[Value, Value, Value]:
-        """Returns n as f32, as i32, and the rest within ln 2 / 2: x = n ln 2 + rest."""
+    def _parts(self, x: Value) -> tuple[Value, Value]:
+        """Returns n as i32 and the rest within ln 2 / 2: x = n ln 2 + rest."""
         whole, n = self._nearest(self._times(x, math.log2(math.e)))
         rest = self._fma(n, -_LN_2_LOW, self._fma(n, -_LN_2_HIGH, x))
-        return n, whole, rest
+        return whole, rest
 
     def _exp_minus_one(self, rest: Value) -> Value:
         """The power series up to rest**7; |rest| is at most ln 2 / 2."""

@@ -1,4 +1,4 @@
-"""Turns symbolic index expressions into i64 arithmetic, each part before the loops it is fixed in."""
+"""Turns symbolic index expressions into i64 arithmetic, each part outside of other loops."""
 
 from __future__ import annotations
 

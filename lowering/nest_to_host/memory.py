@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import prod
 
 from ...dialects.nest.program import Buffer
-from ...dialects.sym import Expression, constant, symbol
+from ...dialects.sym import Expression, constant
 from ...dialects.sym.expression import Symbol
 from .elements import STORED, Elements
 from .indices import Indices
@@ -179,9 +179,8 @@ def is_unit(offset: Expression, name: str) -> bool:
     return factor == 1 and name not in rest.symbols()
 
 
-def offset_of(buffer: Buffer, indices: Sequence[Expression]) -> Expression:
+@lru_cache(maxsize=4096)
+def offset_of(buffer: Buffer, indices: tuple[Expression, ...]) -> Expression:
     """Returns the offset of an element of a buffer."""
     steps = zip(indices, strides_of(buffer), strict=True)
     return sum((index * stride for index, stride in steps), start=constant(0))
-
-

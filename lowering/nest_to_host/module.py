@@ -42,7 +42,7 @@ class Options:
 
 
 def host_module(program: Program, options: Options | None = None) -> str:
-    """Returns the MLIR text of a module with one function that callers see, named as the program."""
+    """Returns MLIR text with one function that callers see, named as the program."""
     lowered = compact_buffers(lower_blocks(program))
     return _Module(lowered, options or Options()).text()
 
@@ -170,9 +170,7 @@ def _unpacked(name: str, arguments: Sequence[Argument]) -> str:
     return f"llvm.func internal @{name}({heads}) {{\n{writer.text}\nllvm.return\n}}"
 
 
-def _write_call(
-    function: FunctionBody, loop: Loop, name: str, captured: Sequence[Value]
-) -> None:
+def _write_call(function: FunctionBody, loop: Loop, name: str, captured: Sequence[Value]) -> None:
     """Writes the context of a parallel loop and the call that runs it."""
     writer, runner = function.writer, function.runner
     assert runner is not None
@@ -191,4 +189,6 @@ def _write_call(
     with writer.otherwise():
         address = writer.pure(f"llvm.mlir.addressof @{name} : {POINTER}", POINTER, 0)
         kinds = f"{POINTER}, ({POINTER}, {POINTER}, i64) -> ()"
-        writer.do(f"llvm.call {{0}}({{1}}, {{2}}, {{3}}) : {kinds}", runner, address, context, extent)
+        writer.do(
+            f"llvm.call {{0}}({{1}}, {{2}}, {{3}}) : {kinds}", runner, address, context, extent
+        )

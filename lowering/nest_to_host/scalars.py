@@ -15,9 +15,7 @@ from .indices import Indices
 from .memory import Lanes, Memory, Place, offset_of, strides_of
 from .writer import Value, Writer
 
-_PLAIN = frozenset(
-    "addi subi muli andi ori xori shli shrsi shrui maxsi minsi maxui minui".split()
-)
+_PLAIN = frozenset("addi subi muli andi ori xori shli shrsi shrui maxsi minsi maxui minui".split())
 _DIVISIONS = frozenset("divsi divui remsi remui floordivsi ceildivsi".split())
 _FLOAT = frozenset("addf subf mulf divf maximumf minimumf maxnumf minnumf".split())
 _ROUNDINGS = frozenset("absf floor ceil roundeven trunc sqrt".split())
@@ -46,6 +44,7 @@ class Scalars:
         self.numbers: dict[str, Value] = {}
         # What loops that are written out stand for.
         self.names: dict[str, Expression] = {}
+        self._images: dict[tuple[object, ...], Expression] = {}
         self.library: set[tuple[str, int]] = set()
 
     def value(self, scalar: Scalar, lanes: Lanes | None) -> Value:
@@ -58,7 +57,14 @@ class Scalars:
 
     def expression(self, expression: Expression) -> Expression:
         """Returns an index expression with the indices of loops that are written out."""
-        return expression.substitute(self.names) if self.names else expression
+        moved = expression.symbols() & self.names.keys()
+        if not moved:
+            return expression
+        key = (expression, *((name, self.names[name]) for name in sorted(moved)))
+        image = self._images.get(key)
+        if image is None:
+            image = self._images[key] = expression.substitute(self.names)
+        return image
 
     def _place(
         self,
@@ -78,7 +84,7 @@ class Scalars:
             else:
                 plain.append(constant(0))
                 scalars.append((self._value(index, lanes, known), stride))
-        offset = self.expression(offset_of(buffer, plain))
+        offset = self.expression(offset_of(buffer, tuple(plain)))
         return Place(buffer, offset, tuple(scalars))
 
     def _value(self, scalar: Scalar, lanes: Lanes | None, known: dict[int, Value]) -> Value:
@@ -244,5 +250,3 @@ def declaration(name: str, operands: int) -> str:
     """Returns the declaration of a function of the C library."""
     kinds = ", ".join(["f64"] * operands)
     return f"llvm.func @{name}({kinds}) -> f64"
-
-

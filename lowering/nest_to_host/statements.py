@@ -212,23 +212,41 @@ class FunctionBody:
 
     def _iteration(self, loop: Loop, lanes: Lanes | None) -> None:
         """Writes the body of a loop, a second time without the guards of its last iterations."""
-        tails = list(dict.fromkeys(self._tails(loop)))
-        if not tails or lanes is not None or self._copies >= MAX_COPIES:
-            return self._whole(loop, loop.body, lanes)
-        self._copies += 1
-        with self.writer.condition(self._all_hold(tails)):
-            conditions = frozenset(tail.condition for tail in tails)
-            self._whole(loop, without(loop.body, conditions), lanes)
-        with self.writer.otherwise():
-            self._whole(loop, loop.body, lanes)
-
-    def _whole(self, loop: Loop, body: Body, lanes: Lanes | None) -> None:
         buffers = [buffer for buffer in self.program.allocations if buffer.place == loop.name]
-        self._with_buffers(buffers, lambda: self.body(body, lanes))
 
-    def _tails(self, loop: Loop) -> list[Tail]:
+        def write(body: Body) -> None:
+            self._with_buffers(buffers, lambda: self.body(body, lanes))
+
+        tails = [self._tails(loop, statement) for statement in loop.body]
+        everything = [tail for some in tails for tail in some]
+        if not everything or lanes is not None or self._copies >= MAX_COPIES:
+            return write(loop.body)
+        # Lanes one by one would keep buffers from registers, so each version has its own.
+        has_lanes = any(tail.has_lanes for tail in everything)
+        if (buffers and has_lanes) or sum(map(bool, tails)) > 1:
+            return self._versions(everything, loop.body, write)
+
+        def write_apart() -> None:
+            for statement, some in zip(loop.body, tails, strict=True):
+                if some:
+                    self._versions(some, (statement,), lambda body: self.body(body, None))
+                else:
+                    self._statement(statement, None)
+
+        self._with_buffers(buffers, write_apart)
+
+    def _versions(self, tails: list[Tail], body: Body, write: Callable[[Body], None]) -> None:
+        """Writes statements without conditions where these are known to hold, and with them."""
+        self._copies += 1
+        tails = list(dict.fromkeys(tails))
+        with self.writer.condition(self._all_hold(tails)):
+            write(without(body, frozenset(tail.condition for tail in tails)))
+        with self.writer.otherwise():
+            write(body)
+
+    def _tails(self, loop: Loop, statement: Statement) -> list[Tail]:
         """Returns the conditions that are decided once this loop's index is known."""
-        tails = tails_of(loop.body, {})
+        tails = tails_of((statement,), {})
         return [tail for tail in tails if loop.name in tail.excess.symbols()]
 
     def _all_hold(self, tails: Sequence[Tail]) -> Value:
@@ -242,7 +260,7 @@ class FunctionBody:
         return result
 
     def _vectorized(self, loop: Loop) -> None:
-        tails = list(dict.fromkeys(tails_of(loop.body, {loop.name: loop.extent})))
+        tails = list(dict.fromkeys(tails_of(loop.body, {loop.name: loop})))
         tails = [tail for tail in tails if self._is_known(tail)]
         body = without(loop.body, frozenset(tail.condition for tail in tails))
         offsets = {id(s): self._offset(s) for s in walk(body) if isinstance(s, Store)}
@@ -266,7 +284,7 @@ class FunctionBody:
         if len(known) < len(indices):
             return None
         buffer = self.program.buffers[store.buffer]
-        return self.scalars.expression(offset_of(buffer, known))
+        return self.scalars.expression(offset_of(buffer, tuple(known)))
 
     def _vectors(self, loop: Loop) -> None:
         """Writes a loop as vectors, what is left over as shorter ones or one by one."""
@@ -291,6 +309,8 @@ class FunctionBody:
     def _vector(self, loop: Loop, start: Expression, count: int) -> None:
         if count == 1:
             return self._fixed(loop, start, None)
+        if start == 0:
+            return self.body(loop.body, Lanes(loop.name, count))
         name = f"{loop.name}_lane"
         while name in self.program.names:
             name += "_"

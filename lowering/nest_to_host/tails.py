@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from ...dialects.nest.program import Body, Call, Guard, Loop, Statement, Store, walk
+from ...dialects.nest.program import Body, Call, Guard, Loop, LoopKind, Statement, Store, walk
 from ...dialects.nest.regions import bounds_over
 from ...dialects.nest.scalars import Apply, Index, Load, Scalar, loads_of
 from ...dialects.sym import Expression
@@ -15,38 +15,56 @@ from ...transforms.conditions import conjuncts, names_of, under
 
 @dataclass(frozen=True)
 class Tail:
-    """A condition of a guard, and the expression that is negative where it holds in all of a tile."""
+    """
+    A condition of a guard, and the expression that is negative where it holds in all of a tile.
+
+    `has_lanes` says that lanes of a vector differ in it.
+    """
 
     condition: Scalar
     excess: Expression
+    has_lanes: bool
 
 
-def tails_of(body: Body, extents: Mapping[str, Expression]) -> Iterator[Tail]:
-    """Yields conditions over loops of the body; `extents` are those of loops that count as inside."""
+def tails_of(body: Body, loops: Mapping[str, Loop | None]) -> Iterator[Tail]:
+    """
+    Yields conditions over the lanes and the loops of the body that are written out.
+
+    `loops` are others around that count as such. A condition that names another loop of the
+    body is left to that loop.
+    """
     for statement in body:
         match statement:
-            case Loop(name, extent, inner):
-                yield from tails_of(inner, {**extents, name: extent})
+            case Loop(name, _, inner, kind):
+                is_flat = kind in (LoopKind.VECTORIZED, LoopKind.UNROLLED)
+                yield from tails_of(inner, {**loops, name: statement if is_flat else None})
             case Guard(condition, inner):
                 for part in conjuncts(condition):
-                    if tail := _tail(part, extents):
+                    if tail := _tail(part, loops):
                         yield tail
-                yield from tails_of(inner, extents)
+                yield from tails_of(inner, loops)
             case _:
                 pass
 
 
-def _tail(condition: Scalar, extents: Mapping[str, Expression]) -> Tail | None:
+def _tail(condition: Scalar, loops: Mapping[str, Loop | None]) -> Tail | None:
     match condition:
         case Apply("arith.cmpi", (Index(left), Index(right)), _, "slt"):
             excess = left - right
         case _:
             return None
-    inside = {name: extents[name] for name in excess.symbols() if name in extents}
+    inside: dict[str, Expression] = {}
+    has_lanes = False
+    for name in excess.symbols() & loops.keys():
+        loop = loops[name]
+        if loop is None:
+            return None
+        inside[name] = loop.extent
+        has_lanes |= loop.kind is LoopKind.VECTORIZED
     bounds = bounds_over(excess, inside) if inside else None
-    if bounds is None or not bounds[1].symbols().isdisjoint(extents):
+    if bounds is None or not bounds[1].symbols().isdisjoint(loops):
         return None
-    return Tail(condition, bounds[1])
+    return Tail(condition, bounds[1], has_lanes)
 
 
 def without(body: Body, conditions: frozenset[Scalar]) -> Body:

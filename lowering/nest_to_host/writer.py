@@ -39,6 +39,8 @@ class _Region:
     lines: list[str] = field(default_factory=list[str])
     # Pure ops that were written here, by their text.
     known: dict[str, Value] = field(default_factory=dict[str, Value])
+    # Where the condition that was written last stands: from and to before these lines.
+    branch: tuple[int, int] = (0, 0)
 
 
 class Writer:
@@ -112,7 +114,10 @@ class Writer:
         self._regions.append(_Region())
         yield
         body = self._regions.pop().lines
-        self._regions[-1].lines += [f"scf.if {condition.name} {{", *body, "}"]
+        region = self._regions[-1]
+        start = len(region.lines)
+        region.lines += [f"scf.if {condition.name} {{", *body, "}"]
+        region.branch = (start, len(region.lines))
 
     @contextmanager
     def otherwise(self) -> Generator[None]:
@@ -120,8 +125,11 @@ class Writer:
         self._regions.append(_Region())
         yield
         body = self._regions.pop().lines
-        lines = self._regions[-1].lines
-        lines[-1:] = ["} else {", *body, "}"]
+        region = self._regions[-1]
+        # What this branch needs and was written since goes before the condition.
+        lines, (start, end) = region.lines, region.branch
+        condition = lines[start : end - 1]
+        region.lines = [*lines[:start], *lines[end:], *condition, "} else {", *body, "}"]
 
     def _value(self, element: str, lanes: int, depth: int) -> Value:
         self._count += 1
@@ -142,7 +150,9 @@ class Writer:
         width, code = (64, "<qd") if element == "f64" else (32, "<if")
         if element == "f32":
             value = _to_f32(value)
-        bits = self.integer(struct.unpack(code[:2], struct.pack(f"<{code[2]}", value))[0], f"i{width}")
+        bits = self.integer(
+            struct.unpack(code[:2], struct.pack(f"<{code[2]}", value))[0], f"i{width}"
+        )
         frozen = self.pure(f"llvm.freeze {{0}} : i{width}", f"i{width}", 0, bits)
         return self.pure(f"llvm.bitcast {{0}} : i{width} to {element}", element, 0, frozen)
 
@@ -181,7 +191,9 @@ class Writer:
         """Writes a pure op of two operands of one element type; scalars are broadcast."""
         lanes = left.lanes or right.lanes
         left, right = self.broadcast(left, lanes), self.broadcast(right, lanes)
-        return self.pure(f"{op} {{0}}, {{1}}{flags} : {left.type}", left.element, lanes, left, right)
+        return self.pure(
+            f"{op} {{0}}, {{1}}{flags} : {left.type}", left.element, lanes, left, right
+        )
 
     def unary(self, op: str, value: Value, flags: str = "") -> Value:
         """Writes a pure op of one operand that keeps its type."""

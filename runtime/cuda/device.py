@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..array import HOST, ArrayView, view_of
-from ..artifact import KernelArtifact
+from ..artifact import Artifact, KernelArtifact, ptx_of
 from ..buffer import NUMPY_DTYPES, Buffer
 from ..cache import default_cache
 from ..contract import DTYPE_BYTES
@@ -101,8 +101,9 @@ class CudaDevice:
         """Returns the arrays in one allocation, on its way by one asynchronous copy."""
         return CudaWorkspace(self, self._context, arrays, stream_handle(stream) or 0)
 
-    def load(self, artifact: KernelArtifact) -> CudaKernel:
+    def load(self, artifact: Artifact) -> CudaKernel:
         """Returns the kernel, loaded once; raises TargetError, AssemblerError or CudaError."""
+        artifact = ptx_of(artifact, self.name)
         kernel = self._kernels.get(artifact)
         if kernel is None:
             self.check_target(artifact.contract.target)

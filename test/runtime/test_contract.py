@@ -47,7 +47,11 @@ def _set(document: Any, path: list[str | int], value: object) -> None:
         (["extra"], 1, "extra: unknown field"),
         (["name"], 7, "name: expected text, got the number 7"),
         (["name"], "a b", "name: expected a PTX identifier, got 'a b'"),
-        (["target"], "gfx90a", "target: expected a target such as sm_80 or sm_90a, got 'gfx90a'"),
+        (
+            ["target"],
+            "gfx90a",
+            "target: expected a target such as sm_80, sm_90a or host, got 'gfx90a'",
+        ),
         (["params"], {}, "params: expected a list, got an object"),
         (["params", 0, "kind"], "array", "params[0].kind: expected 'pointer' or 'scalar'"),
         (["params", 0, "stride"], [], "params[0].stride: unknown field"),

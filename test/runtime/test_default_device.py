@@ -68,7 +68,7 @@ def test_an_unknown_device_is_refused(name: str) -> None:
     with pytest.raises(DeviceError) as caught:
         get_device(name)
     assert str(caught.value) == (
-        f"unknown device '{name}': expected 'simulator', 'cuda' or 'cuda:<ordinal>'"
+        f"unknown device '{name}': expected 'simulator', 'host', 'cuda' or 'cuda:<ordinal>'"
     )
 
 
