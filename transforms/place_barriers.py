@@ -49,13 +49,15 @@ class _Access:
 
     The region is over loops around and the axes of threads; `axes` are those that are bound around
     the access: along the others one thread makes it, or all threads of a warp do together.
-    `arrives_later` says that the data comes by an asynchronous copy.
+    `arrives_later` says that the data comes by an asynchronous copy. `nest` are the open loops
+    over threads, if they are bound to all axes: their iterations hand nothing to one another.
     """
 
     region: Region
     is_write: bool
     axes: frozenset[str]
     arrives_later: bool = False
+    nest: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class _Placing:
         calls = [s for s in walk(program.body) if isinstance(s, Call)]
         if any(_execution(call) is ExecutionScope.WARP for call in calls):
             self._threads.setdefault("thread_x_", constant(WARP_SIZE))
+        self._moving = {name for name, e in self._threads.items() if e.constant_value != 1}
         self._waits_by_itself = any(call.intrinsic.startswith("cp.async.wait") for call in calls)
         self._written = _written(program.body)
 
@@ -114,7 +117,7 @@ class _Placing:
                 pending = ()
             self._check_inside(statement, inner)
             result.append(statement)
-            pending = _joined(pending, accesses)
+            pending = _left(_joined(pending, accesses), place)
         return tuple(result), pending
 
     def _compound(
@@ -124,7 +127,7 @@ class _Placing:
         if isinstance(statement, Guard) or statement.kind.is_bound:
             body, after = self.body(statement.body, pending, inner)
             left = _joined(pending, after) if isinstance(statement, Guard) else after
-            return [replace(statement, body=body)], left
+            return [replace(statement, body=body)], _left(left, place)
         body, after = self.body(statement.body, (), inner)
         body, after = self.body(body, _earlier(after, statement, body), inner)
         again, last = self.body(body, pending, inner)
@@ -186,8 +189,9 @@ class _Placing:
                 for part in region.ranges
             )
             axes = frozenset(str(axis) for axis in place.axes.values())
+            nest = frozenset(place.axes) if self._moving <= axes else frozenset[str]()
             result.append(
-                _Access(Region(region.buffer, ranges), is_write, axes, later and is_write)
+                _Access(Region(region.buffer, ranges), is_write, axes, later and is_write, nest)
             )
         return result
 
@@ -205,9 +209,11 @@ class _Placing:
     def _agree(self, earlier: _Access, later: _Access) -> bool:
         """Whether no two threads touch the same element by these two accesses."""
         waits = earlier.arrives_later and not self._waits_by_itself
-        axes = {name: e for name, e in self._threads.items() if e.constant_value != 1}
+        if not waits and earlier.nest and earlier.nest == later.nest:
+            return True
         if not waits and earlier.axes == later.axes and earlier.region == later.region:
-            if axes.keys() <= earlier.axes and are_separated(
+            axes = {name: self._threads[name] for name in self._moving}
+            if self._moving <= earlier.axes and are_separated(
                 earlier.region.ranges, axes, self._ranges
             ):
                 return True
@@ -260,6 +266,14 @@ def _names(one: Range, two: Range) -> frozenset[str]:
 
 def _is_before(one: Range, two: Range, ranges: Ranges) -> bool:
     return bool(prove_le(one.start + one.extent, two.start, ranges))
+
+
+def _left(accesses: Sequence[_Access], place: _Place) -> tuple[_Access, ...]:
+    """Returns accesses as they are seen behind loops over threads that are closed."""
+    return tuple(
+        access if access.nest <= place.axes.keys() else replace(access, nest=frozenset())
+        for access in accesses
+    )
 
 
 def _has_barrier(body: Body) -> bool:
