@@ -1,6 +1,6 @@
 """Where the buffers of a program without blocks are used: the loops around, and the elements."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..dialects.nest.program import (
@@ -16,8 +16,9 @@ from ..dialects.nest.program import (
     Statement,
     Store,
 )
+from ..dialects.nest.regions import relax
 from ..dialects.nest.scalars import Scalar, Subscript, loads_of
-from ..dialects.sym import Expression, constant, maximum
+from ..dialects.sym import Expression, Ranges, constant, maximum
 
 _ONE, _ZERO = constant(1), constant(0)
 
@@ -97,3 +98,24 @@ def threads_of(program: Program) -> dict[str, Expression]:
             known = extents.get(name)
             extents[name] = loop.extent if known is None else maximum(known, loop.extent)
     return extents
+
+
+def loop_ranges(program: Program) -> Ranges:
+    """Returns the ranges of symbols, loops, and the axes of threads."""
+    ranges = program.ranges
+    loops = [path[-1] for path in program.places.values() if isinstance(path[-1], Loop)]
+    for loop in loops:
+        ranges = ranges.also(loop.name, 0, loop.extent - 1)
+    for axis, extent in threads_of(program).items():
+        ranges = ranges.also(axis, 0, extent - 1)
+    return ranges
+
+
+def relax_over(region: Region, loops: Sequence[Loop], ranges: Ranges, buffer: Buffer) -> Region:
+    """Returns the union of a region's values while loops run, which stand inside one another."""
+    extents = {loop.name: loop.extent for loop in loops}
+    if all(extent.symbols().isdisjoint(extents) for extent in extents.values()):
+        return relax(region, extents, ranges, buffer) if extents else region
+    for loop in reversed(loops):
+        region = relax(region, {loop.name: loop.extent}, ranges, buffer)
+    return region

@@ -24,9 +24,9 @@ from ..dialects.nest.program import (
     Region,
     Scope,
 )
-from ..dialects.nest.regions import relax, union
+from ..dialects.nest.regions import union
 from ..dialects.sym import Expression, Ranges, constant, interval, simplify, symbol
-from .buffer_uses import Use, axis_name, threads_of, uses_of
+from .buffer_uses import Use, axis_name, loop_ranges, relax_over, threads_of, uses_of
 from .coverage import is_covered
 from .rebase import rebased
 from .separation import are_separated
@@ -49,7 +49,7 @@ class Placement:
 def compact_buffers(program: Program) -> Program:
     """Returns a program without blocks, with small buffers; raises DiagnosticError."""
     uses = uses_of(program)
-    compaction = _Compaction(program, _all_ranges(program))
+    compaction = _Compaction(program, loop_ranges(program))
     placements: dict[str, Placement] = {}
     for buffer in program.allocations:
         if found := uses.get(buffer.name):
@@ -62,17 +62,6 @@ def compact_buffers(program: Program) -> Program:
     body = rebased(program.body, origins, compaction.ranges) if origins else program.body
     allocations = tuple(placement.buffer for placement in placements.values())
     return replace(program, body=body, allocations=allocations)
-
-
-def _all_ranges(program: Program) -> Ranges:
-    """Returns the ranges of symbols, loops, and the axes of threads."""
-    ranges = program.ranges
-    loops = [path[-1] for path in program.places.values() if isinstance(path[-1], Loop)]
-    for loop in loops:
-        ranges = ranges.also(loop.name, 0, loop.extent - 1)
-    for axis, extent in threads_of(program).items():
-        ranges = ranges.also(axis, 0, extent - 1)
-    return ranges
 
 
 class _Compaction:
@@ -141,7 +130,7 @@ class _Compaction:
                     for part in region.ranges
                 ),
             )
-        return _relax_over(region, moving, self.ranges, buffer)
+        return relax_over(region, moving, self.ranges, buffer)
 
     def _check_threads(
         self, buffer: Buffer, box: Region, uses: Sequence[Use], around: Sequence[Loop]
@@ -172,7 +161,7 @@ class _Compaction:
             )
 
     def _relaxed_inside(self, buffer: Buffer, use: Use, depth: int) -> Region:
-        return _relax_over(use.region, use.path[depth:], self.ranges, buffer)
+        return relax_over(use.region, use.path[depth:], self.ranges, buffer)
 
     def _extent(self, buffer: Buffer, axis: int, part: Range) -> Expression:
         extent = simplify(part.extent, self.ranges)
@@ -196,15 +185,6 @@ def _common(uses: Sequence[Use]) -> tuple[Loop, ...]:
         while depth and first[depth - 1] is not use.path[depth - 1]:
             depth -= 1
     return first[:depth]
-
-
-def _relax_over(region: Region, loops: Sequence[Loop], ranges: Ranges, buffer: Buffer) -> Region:
-    extents = {loop.name: loop.extent for loop in loops}
-    if all(extent.symbols().isdisjoint(extents) for extent in extents.values()):
-        return relax(region, extents, ranges, buffer) if extents else region
-    for loop in reversed(loops):
-        region = relax(region, {loop.name: loop.extent}, ranges, buffer)
-    return region
 
 
 def _with_strides(buffer: Buffer) -> Buffer:

@@ -1,0 +1,303 @@
+"""
+Places the barriers of a CTA where one thread needs what another has written, or has read.
+
+    for k in 0..4                          for k in 0..4
+        for t: thread.x                        barrier
+            S[t] = A[k, t]                     for t: thread.x
+        for u: thread.x            -->             S[t] = A[k, t]
+            .. = S[31 - u]                     barrier
+                                               for u: thread.x
+                                                   .. = S[31 - u]
+
+The order of the program is that of its statements, one thread after the other. So a barrier is
+needed between two accesses of a buffer that threads share, one of them a write, if different
+threads may make them: to elements that are not proved to be others, or to be those of the same
+thread. The second pass over the body of a loop is its next iteration. A barrier stands as late as
+possible, outside all loops over threads or where all threads come by; elsewhere it is refused.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from ..dialects.diagnostic import DiagnosticError
+from ..dialects.nest.intrinsics import BARRIER, COMMIT, ExecutionScope, intrinsic_named, wait_for
+from ..dialects.nest.program import (
+    Body,
+    Call,
+    Guard,
+    Loop,
+    Program,
+    Range,
+    Region,
+    Scope,
+    Statement,
+    Store,
+    walk,
+)
+from ..dialects.sym import Expression, Ranges, constant, prove_le, symbol
+from .buffer_uses import axis_name, loop_ranges, relax_over, threads_of, touches
+from .conditions import names_of
+from .separation import are_separated
+
+WARP_SIZE = 32
+
+
+@dataclass(frozen=True)
+class _Access:
+    """
+    What threads read or write of a buffer that they share since the last barrier.
+
+    The region is over loops around and the axes of threads; `axes` are those that are bound around
+    the access: along the others one thread makes it, or all threads of a warp do together.
+    `arrives_later` says that the data comes by an asynchronous copy. `nest` are the open loops
+    over threads, if they are bound to all axes: their iterations hand nothing to one another.
+    """
+
+    region: Region
+    is_write: bool
+    axes: frozenset[str]
+    arrives_later: bool = False
+    nest: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where statements stand: loops over threads around them, and whether all threads come by."""
+
+    axes: Mapping[str, Expression] = field(default_factory=dict[str, Expression])
+    varying: frozenset[str] = frozenset()
+    is_uniform: bool = True
+
+
+def place_barriers(program: Program) -> Program:
+    """Returns a program without blocks, with barriers; raises DiagnosticError."""
+    if not any(isinstance(s, Loop) and s.kind.is_thread for s in walk(program.body)):
+        return program
+    body: list[Statement] = []
+    for statement in program.body:
+        changed, _ = _Placing(program).body((statement,), (), _Place())
+        body += changed
+    return replace(program, body=tuple(body))
+
+
+class _Placing:
+    """Places the barriers of one kernel."""
+
+    def __init__(self, program: Program) -> None:
+        self._buffers = program.buffers
+        self._ranges = loop_ranges(program)
+        self._threads = dict(threads_of(program))
+        calls = [s for s in walk(program.body) if isinstance(s, Call)]
+        if any(_execution(call) is ExecutionScope.WARP for call in calls):
+            self._threads.setdefault("thread_x_", constant(WARP_SIZE))
+        self._moving = {name for name, e in self._threads.items() if e.constant_value != 1}
+        self._waits_by_itself = any(call.intrinsic.startswith("cp.async.wait") for call in calls)
+        self._written = _written(program.body)
+
+    def body(
+        self, body: Body, pending: tuple[_Access, ...], place: _Place
+    ) -> tuple[Body, tuple[_Access, ...]]:
+        """Returns statements with barriers, and what is accessed after the last of them."""
+        result: list[Statement] = []
+        for statement in body:
+            if isinstance(statement, Call) and statement.intrinsic == BARRIER:
+                result.append(statement)
+                pending = ()
+                continue
+            inner = self._inside(place, statement)
+            if isinstance(statement, Loop | Guard) and inner.is_uniform:
+                own = self._conflict(pending, self._condition(statement, place))
+                if own is None:
+                    statements, pending = self._compound(statement, pending, place, inner)
+                    result += statements
+                    continue
+            accesses = self._accesses((statement,), place)
+            if (found := self._conflict(pending, accesses)) is not None:
+                result += self._barrier(found, pending, place)
+                pending = ()
+            self._check_inside(statement, inner)
+            result.append(statement)
+            pending = _left(_joined(pending, accesses), place)
+        return tuple(result), pending
+
+    def _compound(
+        self, statement: Loop | Guard, pending: tuple[_Access, ...], place: _Place, inner: _Place
+    ) -> tuple[list[Statement], tuple[_Access, ...]]:
+        """A loop or guard that all threads come by; barriers may stand inside it."""
+        if isinstance(statement, Guard) or statement.kind.is_bound:
+            body, after = self.body(statement.body, pending, inner)
+            left = _joined(pending, after) if isinstance(statement, Guard) else after
+            return [replace(statement, body=body)], _left(left, place)
+        body, after = self.body(statement.body, (), inner)
+        body, after = self.body(body, _earlier(after, statement, body), inner)
+        again, last = self.body(body, pending, inner)
+        looped = replace(statement, body=body)
+        if again != body:
+            # What is pending meets an access before the first barrier inside.
+            found = self._conflict(pending, self._accesses((statement,), place))
+            if found is not None:
+                return [*self._barrier(found, pending, place), looped], after
+        if _has_barrier(body) and prove_le(1, statement.extent, self._ranges):
+            return [looped], last
+        return [looped], _joined(pending, last)
+
+    def _inside(self, place: _Place, statement: Statement) -> _Place:
+        if isinstance(statement, Guard):
+            varies = not names_of(statement.condition).isdisjoint(place.varying)
+            varies = varies or any(True for _ in touches(statement, self._buffers))
+            return replace(place, is_uniform=place.is_uniform and not varies)
+        if not isinstance(statement, Loop):
+            return place
+        uniform = place.is_uniform and statement.extent.symbols().isdisjoint(place.varying)
+        if not statement.kind.is_thread:
+            return replace(place, is_uniform=uniform)
+        axis = axis_name(statement)
+        uniform = uniform and statement.extent == self._threads[axis]
+        axes = {**place.axes, statement.name: symbol(axis)}
+        return _Place(axes, place.varying | {statement.name}, uniform)
+
+    def _condition(self, statement: Statement, place: _Place) -> tuple[_Access, ...]:
+        if not isinstance(statement, Guard):
+            return ()
+        return tuple(self._own(statement, place, ()))
+
+    def _accesses(
+        self, body: Body, place: _Place, loops: tuple[Loop, ...] = ()
+    ) -> tuple[_Access, ...]:
+        """Returns the accesses of statements, over the loops around them and axes of threads."""
+        found: list[_Access] = []
+        for statement in body:
+            found += self._own(statement, place, loops)
+            if isinstance(statement, Guard):
+                found += self._accesses(statement.body, place, loops)
+            elif isinstance(statement, Loop):
+                inner = self._inside(place, statement)
+                around = loops if statement.kind.is_bound else (*loops, statement)
+                found += self._accesses(statement.body, inner, around)
+        return tuple(dict.fromkeys(found))
+
+    def _own(self, statement: Statement, place: _Place, loops: Sequence[Loop]) -> list[_Access]:
+        result: list[_Access] = []
+        later = isinstance(statement, Call) and statement.intrinsic.startswith("cp.async.")
+        for region, is_write in touches(statement, self._buffers):
+            buffer = self._buffers[region.buffer]
+            if buffer.scope in (Scope.LOCAL, Scope.FRAGMENT) or buffer.name not in self._written:
+                continue
+            region = relax_over(region, loops, self._ranges, buffer)
+            ranges = tuple(
+                Range(part.start.substitute(place.axes), part.extent.substitute(place.axes))
+                for part in region.ranges
+            )
+            axes = frozenset(str(axis) for axis in place.axes.values())
+            nest = frozenset(place.axes) if self._moving <= axes else frozenset[str]()
+            result.append(
+                _Access(Region(region.buffer, ranges), is_write, axes, later and is_write, nest)
+            )
+        return result
+
+    def _conflict(
+        self, pending: Sequence[_Access], accesses: Sequence[_Access]
+    ) -> tuple[_Access, _Access] | None:
+        for earlier in pending:
+            for later in accesses:
+                if earlier.region.buffer != later.region.buffer:
+                    continue
+                if (earlier.is_write or later.is_write) and not self._agree(earlier, later):
+                    return earlier, later
+        return None
+
+    def _agree(self, earlier: _Access, later: _Access) -> bool:
+        """Whether no two threads touch the same element by these two accesses."""
+        waits = earlier.arrives_later and not self._waits_by_itself
+        if not waits and earlier.nest and earlier.nest == later.nest:
+            return True
+        if not waits and earlier.axes == later.axes and earlier.region == later.region:
+            axes = {name: self._threads[name] for name in self._moving}
+            if self._moving <= earlier.axes and are_separated(
+                earlier.region.ranges, axes, self._ranges
+            ):
+                return True
+        return any(
+            _is_before(one, two, self._ranges) or _is_before(two, one, self._ranges)
+            for one, two in zip(earlier.region.ranges, later.region.ranges, strict=True)
+            if _names(one, two).isdisjoint(self._threads)
+        )
+
+    def _barrier(
+        self, found: tuple[_Access, _Access], pending: Sequence[_Access], place: _Place
+    ) -> list[Statement]:
+        if not place.is_uniform:
+            raise DiagnosticError(
+                f"expected all threads of the CTA to come by where a barrier is needed for the "
+                f"buffer '{found[1].region.buffer}', got a place below a condition or loop that "
+                "differs between threads; let loops over threads that share the buffer follow "
+                "each other outside of it"
+            )
+        barrier = Call(BARRIER, ())
+        if not self._waits_by_itself and any(access.arrives_later for access in pending):
+            return [Call(COMMIT, ()), Call(wait_for(0), ()), barrier]
+        return [barrier]
+
+    def _check_inside(self, statement: Statement, inner: _Place) -> None:
+        """Refuses statements that need a barrier inside, where not all threads come by."""
+        if isinstance(statement, Loop | Guard):
+            body, after = self.body(statement.body, (), inner)
+            if isinstance(statement, Loop) and not statement.kind.is_bound:
+                self.body(body, _earlier(after, statement, body), inner)
+
+
+def _execution(call: Call) -> ExecutionScope:
+    return intrinsic_named(call.intrinsic).execution
+
+
+def _written(body: Body) -> frozenset[str]:
+    written: set[str] = set()
+    for statement in walk(body):
+        if isinstance(statement, Store):
+            written.add(statement.buffer)
+        elif isinstance(statement, Call):
+            written.update(o.region.buffer for o in statement.operands if o.is_written)
+    return frozenset(written)
+
+
+def _names(one: Range, two: Range) -> frozenset[str]:
+    return one.start.symbols() | one.extent.symbols() | two.start.symbols() | two.extent.symbols()
+
+
+def _is_before(one: Range, two: Range, ranges: Ranges) -> bool:
+    return bool(prove_le(one.start + one.extent, two.start, ranges))
+
+
+def _left(accesses: Sequence[_Access], place: _Place) -> tuple[_Access, ...]:
+    """Returns accesses as they are seen behind loops over threads that are closed."""
+    return tuple(
+        access if access.nest <= place.axes.keys() else replace(access, nest=frozenset())
+        for access in accesses
+    )
+
+
+def _has_barrier(body: Body) -> bool:
+    return any(isinstance(s, Call) and s.intrinsic == BARRIER for s in body)
+
+
+def _earlier(accesses: Sequence[_Access], loop: Loop, body: Body) -> tuple[_Access, ...]:
+    """Returns accesses as those of the iteration before, or of any where no barrier is between."""
+    earlier = loop.variable - 1 if _has_barrier(body) else symbol(f"{loop.name}_earlier")
+    before = {loop.name: earlier}
+    return tuple(
+        replace(
+            access,
+            region=Region(
+                access.region.buffer,
+                tuple(
+                    Range(part.start.substitute(before), part.extent.substitute(before))
+                    for part in access.region.ranges
+                ),
+            ),
+        )
+        for access in accesses
+    )
+
+
+def _joined(first: Sequence[_Access], second: Sequence[_Access]) -> tuple[_Access, ...]:
+    return tuple(dict.fromkeys((*first, *second)))
