@@ -383,12 +383,11 @@ class _Form:
         loops = [axis.binding for axis in self.batch]
         loops += [symbol(self.loops[group.name]) for group in self.groups]
         bound = tuple(replace(a, binding=b) for a, b in zip(axes, loops, strict=True))
-        ordered = sorted(bound, key=lambda axis: axis.kind is not AxisKind.SPATIAL)
         return self._around(
             program,
             self.block.name,
-            tuple(bound),
-            [str(axis.binding) for axis in ordered],
+            bound,
+            [str(axis.binding) for axis in bound],
             (Store(target.buffer, target.indices, value),),
             (Store(target.buffer, target.indices, init.value),),
         )
