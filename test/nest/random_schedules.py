@@ -122,7 +122,7 @@ def reorder(program: Program, source: Random) -> Primitive | None:
     return Reorder(tuple(loop.name for loop in source.sample(nest, count)))
 
 
-@proposes("reorder-block-axes")
+@proposes("reorder_block_axes")
 def reorder_block_axes(program: Program, source: Random) -> Primitive | None:
     block = source.choice(blocks_of(program))
     names = [axis.name for axis in block.axes]
@@ -141,7 +141,7 @@ def merge(program: Program, source: Random) -> Primitive | None:
     return Merge(source.choice(pairs)) if pairs else None
 
 
-@proposes("loop-partition")
+@proposes("loop_partition")
 def loop_partition(program: Program, source: Random) -> Primitive | None:
     loop = a_loop(program, source)
     # Copies of blocks make programs grow; a few say all that many do.
@@ -150,7 +150,7 @@ def loop_partition(program: Program, source: Random) -> Primitive | None:
     return LoopPartition(loop.name, source.choice(((1, None), (None, 2), (2, None, 1))))
 
 
-@proposes("add-unit-loop")
+@proposes("add_unit_loop")
 def add_unit_loop(program: Program, source: Random) -> Primitive | None:
     return AddUnitLoop(source.choice(list(program.places)))
 
@@ -192,7 +192,7 @@ def unannotate(program: Program, source: Random) -> Primitive | None:
     return Unannotate(source.choice(noted), "note") if noted else None
 
 
-@proposes("decompose-reduction")
+@proposes("decompose_reduction")
 def decompose_reduction(program: Program, source: Random) -> Primitive | None:
     begun = [block for block in blocks_of(program) if block.init]
     if not begun:

@@ -20,7 +20,7 @@ class AddUnitLoop(Primitive):
     Always legal.
     """
 
-    name: ClassVar[str] = "add-unit-loop"
+    name: ClassVar[str] = "add_unit_loop"
 
     target: str
     names: tuple[str, ...] = ()

@@ -41,7 +41,7 @@ class DecomposeReduction(Primitive):
       reads, and read it only behind the block, in the same iteration.
     """
 
-    name: ClassVar[str] = "decompose-reduction"
+    name: ClassVar[str] = "decompose_reduction"
 
     block: str
     loop: str

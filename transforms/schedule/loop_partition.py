@@ -49,7 +49,7 @@ class LoopPartition(Primitive):
       0 .. f - 1, and the loop feeds no other axis of the block.
     """
 
-    name: ClassVar[str] = "loop-partition"
+    name: ClassVar[str] = "loop_partition"
 
     loop: str
     lengths: tuple[Factor | None, ...]

@@ -200,7 +200,7 @@ class ReorderBlockAxes(Primitive):
     Legal if `permutation`: each axis of the block is named once.
     """
 
-    name: ClassVar[str] = "reorder-block-axes"
+    name: ClassVar[str] = "reorder_block_axes"
 
     block: str
     axes: tuple[str, ...]
