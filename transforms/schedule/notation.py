@@ -25,62 +25,8 @@ from ...dialects.diagnostic import DiagnosticError
 from ...dialects.sym import Expression, constant
 from ...dialects.sym.expression import RESERVED
 from ...dialects.sym.parsing import MAX_DIGITS, read_expression
-from .add_unit_loop import AddUnitLoop
-from .annotate import Annotate, Unannotate
-from .bind import Bind
-from .blockize import Blockize
-from .caching import CacheInplace, CacheRead, CacheWrite
-from .compute_at import ComputeAt, ReverseComputeAt
-from .decompose_reduction import DecomposeReduction
-from .fuse import Fuse
-from .inlining import ComputeInline, ReverseComputeInline
-from .kinds import Parallel, Unroll, Vectorize
-from .loop_partition import LoopPartition
-from .matricize import Matricize
-from .merge import Merge
 from .primitive import Primitive
-from .reorder import Reorder, ReorderBlockAxes
-from .rfactor import RFactor
-from .software_pipeline import SoftwarePipeline
-from .split import Split
-from .storage import SetDtype, SetScope, StorageAlign
-from .tensorize import Tensorize
-
-# Each primitive that exists, by its name in text.
-PRIMITIVES: Mapping[str, type[Primitive]] = {
-    primitive.name.replace("-", "_"): primitive
-    for primitive in (
-        AddUnitLoop,
-        Annotate,
-        Bind,
-        Blockize,
-        CacheInplace,
-        CacheRead,
-        CacheWrite,
-        ComputeAt,
-        ComputeInline,
-        DecomposeReduction,
-        Fuse,
-        LoopPartition,
-        Matricize,
-        Merge,
-        Parallel,
-        Reorder,
-        ReorderBlockAxes,
-        ReverseComputeAt,
-        ReverseComputeInline,
-        RFactor,
-        SetDtype,
-        SetScope,
-        SoftwarePipeline,
-        Split,
-        StorageAlign,
-        Tensorize,
-        Unannotate,
-        Unroll,
-        Vectorize,
-    )
-}
+from .registry import PRIMITIVES
 
 _TOKEN = re.compile(
     r'[ \t]*("(?:[^"\\]|\\.)*"|[0-9]+\.[0-9]*(?:[eE][+-]?[0-9]+)?|[0-9]+[eE][+-]?[0-9]+'
@@ -97,7 +43,7 @@ def print_schedule(schedule: Iterable[Primitive]) -> str:
 
 def print_primitive(primitive: Primitive) -> str:
     """Returns the text of one primitive; fields that are at their default are left out."""
-    return _record_text(primitive.name.replace("-", "_"), primitive)
+    return _record_text(primitive.name, primitive)
 
 
 def _record_text(name: str, record: object) -> str:
