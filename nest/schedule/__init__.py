@@ -11,15 +11,17 @@ s.steps  # the primitives as data: apply(matmul, s.steps) is s.program
 ```
 """
 
+from .data import DataSteps
 from .loops import LoopSteps
 from .queries import Queries
 from .reductions import ReductionSteps
 from .state import BlockHandle, LoopHandle, apply
+from .tensors import TensorSteps
 
 __all__ = ["BlockHandle", "LoopHandle", "Schedule", "apply"]
 
 
-class Schedule(LoopSteps, ReductionSteps, Queries):
+class Schedule(LoopSteps, ReductionSteps, DataSteps, TensorSteps, Queries):
     """
     A program, the steps applied to it, and a method for each primitive.
 
