@@ -9,6 +9,7 @@ all indices are linear.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from typing import TypeAlias
 
 from ..dialects.nest.program import (
@@ -20,6 +21,8 @@ from ..dialects.nest.program import (
     Loop,
     Operand,
     Program,
+    Range,
+    Region,
     Statement,
     Store,
 )
@@ -32,6 +35,7 @@ from .arguments import solve_shapes
 from .values import NestError, Value, combine, value_of
 
 Descriptions: TypeAlias = Mapping[str, Program]
+MAX_PRIVATE = 1 << 24  # elements of a buffer with all the copies of it
 
 
 class ExecutionError(NestError):
@@ -64,9 +68,65 @@ def undivided(
 
     Axes of blocks around the part are left in it.
     """
+    program = private(program, symbols)
     maker = _Maker(program, symbols, descriptions)
     made = maker.body(Rewriter(symbols).body(program.body if body is None else body))
     return Concrete(made, maker.shapes, maker.dtypes)
+
+
+def private(program: Program, symbols: Mapping[str, int]) -> Program:
+    """
+    Returns the program with one element more for each iteration that has buffers of its own.
+
+    A buffer that is placed in a loop gets axes for it and the loops around, so that iterations do
+    not share it. Where it would be too large the iterations share it.
+    """
+    around: dict[str, list[Loop]] = {}
+    for buffer in program.allocations:
+        if buffer.place is None or program.loop(buffer.place) is None:
+            continue
+        path = program.places[buffer.place]
+        loops = [part for part in path if isinstance(part, Loop)]
+        sizes = [loop.extent.substitute(symbols).constant_value for loop in loops]
+        total = prod(size for size in (*sizes, *_sizes(buffer, symbols)) if size is not None)
+        is_free = not any(isinstance(part, Block) for part in walk_statements(program.body))
+        if is_free and None not in sizes and total <= MAX_PRIVATE:
+            around[buffer.name] = loops
+    if not around:
+        return program
+    allocations = tuple(
+        replace(
+            buffer,
+            shape=(*(loop.extent for loop in around.get(buffer.name, ())), *buffer.shape),
+            strides=None if buffer.name in around else buffer.strides,
+        )
+        for buffer in program.allocations
+    )
+    body = _Private(around).body(program.body)
+    return replace(program, body=body, allocations=allocations)
+
+
+class _Private(Rewriter):
+    """Adds the loops around as indices to the accesses of buffers."""
+
+    def __init__(self, around: Mapping[str, list[Loop]]) -> None:
+        super().__init__(None, self._load, self._store, self._box)
+        self._around = around
+
+    def _load(self, leaf: Load | Variable) -> Scalar | None:
+        if isinstance(leaf, Variable) or leaf.buffer not in self._around:
+            return None
+        return replace(leaf, indices=(*self._outer(leaf.buffer), *leaf.indices))
+
+    def _store(self, store: Store) -> Statement:
+        return replace(store, indices=(*self._outer(store.buffer), *store.indices))
+
+    def _box(self, region: Region) -> Region:
+        outer = (Range(index, constant(1)) for index in self._outer(region.buffer))
+        return replace(region, ranges=(*outer, *region.ranges))
+
+    def _outer(self, buffer: str) -> tuple[Expression, ...]:
+        return tuple(loop.variable for loop in self._around.get(buffer, ()))
 
 
 def _sizes(buffer: Buffer, symbols: Mapping[str, int]) -> tuple[int, ...]:

@@ -55,6 +55,18 @@ def identity_of(op: str, dtype: np.dtype[Any]) -> Array:
     return np.asarray(whole[name], dtype)
 
 
+def masked(left: Array, right: Array, mask: Array) -> tuple[Array, Array] | None:
+    """Returns factors whose product is 0 where a mask does not hold; None if `left` can't be it."""
+    if left.ndim != mask.ndim:
+        return None
+    if any(size > 1 and left.shape[axis] == 1 for axis, size in enumerate(mask.shape)):
+        return None
+    # 0 times infinity is no number.
+    if right.dtype.kind == "f" and not np.isfinite(right).all():
+        return None
+    return np.where(mask, left, np.zeros((), left.dtype)), right
+
+
 def contracted(
     left: Array, right: Array, shape: Sequence[int], axes: tuple[int, ...]
 ) -> Array | None:

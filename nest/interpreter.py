@@ -1,6 +1,7 @@
 """The meaning of a program: what it computes when its statements are executed in order."""
 
 from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from ..dialects.nest.program import walk as walk_statements
 from .arguments import check_arrays, solve_symbols
 from .arithmetic import Arithmetic, Array, decode, encode
 from .concrete import Concrete, Descriptions, ExecutionError, concrete
-from .contraction import contracted, identity_of, reduced
+from .contraction import contracted, identity_of, masked, reduced
 from .lanes import Access, Frame
 from .plan import Plan, Reduction, plan_of
 
@@ -185,6 +186,11 @@ class _Execution:
             self.reduction(reduction, part, position + 1)
 
     def reduce(self, reduction: Reduction, frame: Frame) -> None:
+        for condition in reduction.guards:
+            guarded = frame.where(self.access.scalar(condition, frame))
+            if guarded is None:
+                return
+            frame = guarded
         block = reduction.block
         if block is None:
             self.update(reduction, frame)
@@ -222,10 +228,15 @@ class _Execution:
     def product(self, reduction: Reduction, frame: Frame, axes: tuple[int, ...]) -> Array | None:
         """Returns the sum of products as a matrix product, if it is one."""
         value = reduction.product
-        if value is None or frame.mask is not None:
+        if value is None:
             return None
         known: dict[int, Array] = {}
         left, right = (self.access.scalar(part, frame, known) for part in value.operands)
+        for mask in frame.masks:
+            if any(mask.shape[axis] > 1 for axis in axes):
+                if (pair := masked(left, right, mask) or masked(right, left, mask)) is None:
+                    return None
+                left, right = pair
         return contracted(left, right, frame.shape, axes)
 
     def combined(self, reduction: Reduction, frame: Frame, axes: tuple[int, ...]) -> Array:
@@ -244,18 +255,25 @@ def _at_first(frame: Frame, reduced: frozenset[str]) -> Frame | None:
         return None
     names = {**frame.names, **{frame.lanes[axis].name: 0 for axis in axes}}
     lanes = tuple(lane for axis, lane in enumerate(frame.lanes) if axis not in axes)
-    mask = frame.mask
-    if mask is not None:
-        mask = mask[tuple(0 if axis in axes else slice(None) for axis in range(mask.ndim))]
-        if not mask.any():
+    masks: list[Array] = []
+    for mask in frame.masks:
+        first = mask[tuple(0 if axis in axes else slice(None) for axis in range(mask.ndim))]
+        if not first.any():
             return None
-    return Frame(names, lanes, mask)
+        masks.append(np.asarray(first))
+    return Frame(names, lanes, tuple(masks))
 
 
 def _without(frame: Frame, axes: tuple[int, ...]) -> Frame:
     """Returns the points of the other axes, those with any point in these."""
     lanes = tuple(lane for axis, lane in enumerate(frame.lanes) if axis not in axes)
-    mask = frame.mask
-    if mask is not None and axes:
-        mask = np.asarray(mask.any(axis=axes))
-    return Frame(frame.names, lanes, mask)
+    masks: list[Array] = []
+    along: list[Array] = []
+    for mask in frame.masks:
+        is_along = any(mask.shape[axis] > 1 for axis in axes)
+        (along if is_along else masks).append(mask)
+    masks = [mask.squeeze(axes) for mask in masks]
+    if along:
+        # A point of the other axes is in if one point is where all hold, not one for each.
+        masks.append(np.asarray(np.any(reduce(np.logical_and, along), axis=axes)))
+    return Frame(frame.names, lanes, tuple(masks))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -31,13 +32,18 @@ class Frame:
     """
     The points that a statement is executed for.
 
-    `names` has the loops that are executed one iteration after the other. `mask` broadcasts over
-    the lanes, None for all; it has an axis for each lane.
+    `names` has the loops that are executed one iteration after the other. The points are those
+    where all of `masks` hold; each broadcasts over the lanes, and has an axis for each.
     """
 
     names: Mapping[str, int]
     lanes: tuple[Lane, ...] = ()
-    mask: Array | None = None
+    masks: tuple[Array, ...] = ()
+
+    @cached_property
+    def mask(self) -> Array | None:
+        """Where the statement is executed, None for everywhere."""
+        return reduce(np.logical_and, self.masks) if self.masks else None
 
     def with_name(self, name: str, value: int) -> "Frame":
         """Returns the points of one iteration of a loop."""
@@ -47,17 +53,16 @@ class Frame:
         """Returns the points of some iterations of a loop, as one more axis."""
         if count == 1:
             return self.with_name(name, start)
-        mask = None if self.mask is None else self.mask[..., np.newaxis]
-        return Frame(self.names, (*self.lanes, Lane(name, start, count)), mask)
+        masks = tuple(mask[..., np.newaxis] for mask in self.masks)
+        return Frame(self.names, (*self.lanes, Lane(name, start, count)), masks)
 
     def where(self, condition: Array) -> "Frame | None":
-        """Returns the points for which a condition holds; None for no point."""
-        if condition.ndim == 0:
-            return self if condition else None
+        """Returns the points for which a condition holds; None if it holds nowhere."""
         if condition.all():
             return self
-        mask = condition if self.mask is None else self.mask & condition
-        return replace(self, mask=mask) if mask.any() else None
+        if condition.ndim == 0 or not condition.any():
+            return None
+        return replace(self, masks=(*self.masks, condition))
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -42,6 +42,7 @@ class Reduction:
 
     loops: tuple[Loop, ...]
     reduced: frozenset[str]
+    guards: tuple[Scalar, ...]
     block: Block | None
     store: Store
     op: str
@@ -125,9 +126,15 @@ class _Planner:
     def reduction(self, loop: Loop) -> Reduction | None:
         """Returns the reduction whose outermost loop this is, if it is one."""
         loops = [loop]
+        guards: list[Scalar] = []
         body = loop.body
-        while len(body) == 1 and isinstance(inner := body[0], Loop):
-            loops.append(inner)
+        while len(body) == 1 and isinstance(inner := body[0], Loop | Guard):
+            if isinstance(inner, Loop):
+                loops.append(inner)
+            elif next(loads_of(inner.condition), None) is None:
+                guards.append(inner.condition)
+            else:
+                return None
             body = inner.body
         if len(body) != 1:
             return None
@@ -149,7 +156,9 @@ class _Planner:
             return None
         product = value if isinstance(value, Apply) and (op, value.op) in _PRODUCTS else None
         reuse = 1 if product is None else self._reuse(product.operands, loops)
-        return Reduction(tuple(loops), reduced, block, store, op, value, update, product, reuse)
+        return Reduction(
+            tuple(loops), reduced, tuple(guards), block, store, op, value, update, product, reuse
+        )
 
     def _reuse(self, operands: tuple[Scalar, ...], loops: list[Loop]) -> int:
         """Returns how many points there are for one element of the larger operand."""
