@@ -156,7 +156,7 @@ class Builder:
 
     def __init__(self, name: str, ranges: Ranges | str = "") -> None:
         self.name = name
-        self._ranges = ranges if isinstance(ranges, Ranges) else Ranges.parse(ranges)
+        self._ranges = _ranges_of(ranges)
         self._parameters: list[Parameter] = []
         self._allocations: list[Buffer] = []
         self._outputs: set[str] = set()
@@ -210,10 +210,10 @@ class Builder:
         """
         found: list[Expression] = []
         for name, extent in extents.items():
-            axis, number = name, 1
+            axis, number = _checked(name), 1
             while axis in self._ranges:
                 axis, number = f"{name}_{number}", number + 1
-            self._axes[axis] = self._extent(extent)
+            self._axes[axis] = self._size(extent, f"the axis '{name}'")
             found.append(symbol(axis))
         return tuple(found)
 
@@ -381,7 +381,7 @@ class Builder:
         strides: Sequence[Extent] | None,
     ) -> Array:
         self._check_dtype(dtype)
-        extents = tuple(map(self._extent, shape))
+        extents = tuple(self._size(extent, f"'{name}'") for extent in shape)
         steps = None if strides is None else tuple(map(self._extent, strides))
         if steps is not None and len(steps) != len(extents):
             raise NestError(f"expected {len(extents)} strides of '{name}', got {len(steps)}")
@@ -390,6 +390,18 @@ class Builder:
     def _check_dtype(self, dtype: str) -> None:
         if dtype not in DTYPE_BITS:
             raise NestError(f"expected a dtype among {', '.join(DTYPE_BITS)}, got {dtype!r}")
+
+    def _size(self, extent: Extent, what: str) -> Expression:
+        """Returns an extent over symbols alone; refuses one that is negative."""
+        size = self._extent(extent)
+        if unknown := size.symbols() - frozenset(self._ranges):
+            raise NestError(
+                f"expected extents of {what} over symbols of '{self._ranges}', "
+                f"got '{min(unknown)}'"
+            )
+        if (value := size.constant_value) is not None and value < 0:
+            raise NestError(f"expected extents of {what} that are not negative, got {value}")
+        return size
 
     def _extent(self, extent: Extent) -> Expression:
         if not isinstance(extent, str):
@@ -407,15 +419,14 @@ class Builder:
         return [name for name in self._axes if name in names]
 
     def _new_parameter(self, name: str) -> str:
-        symbol(name)
+        _checked(name)
         if name in self._parameter_names:
             raise NestError(f"expected a name that no buffer or number has, got '{name}'")
         self._parameter_names.add(name)
         return name
 
     def _new_name(self, name: str, fresh: bool = False) -> str:
-        symbol(name)
-        free = name
+        free = _checked(name)
         number = 1
         while fresh and free in self._names:
             free, number = f"{name}_{number}", number + 1
@@ -423,6 +434,24 @@ class Builder:
             raise NestError(f"expected a name that is not in use, got '{name}'")
         self._names.add(free)
         return free
+
+
+def _ranges_of(ranges: Ranges | str) -> Ranges:
+    if isinstance(ranges, Ranges):
+        return ranges
+    try:
+        return Ranges.parse(ranges)
+    except ExpressionError as error:
+        raise NestError(str(error)) from None
+
+
+def _checked(name: str) -> str:
+    """Returns a name; refuses one that is no identifier."""
+    try:
+        symbol(name)
+    except ExpressionError as error:
+        raise NestError(str(error)) from None
+    return name
 
 
 def _symbols_of(part: Subscript) -> frozenset[str]:

@@ -191,6 +191,22 @@ def number_too_large(b: Builder) -> None:
     x[i] = x[i] + 300
 
 
+def extent_of_no_symbol(b: Builder) -> None:
+    b.buffer("X", ["n", "q"], "f32")
+
+
+def axis_of_no_symbol(b: Builder) -> None:
+    b.axes(i="q")
+
+
+def negative_extent(b: Builder) -> None:
+    b.buffer("X", [-4], "f32")
+
+
+def name_that_is_none(b: Builder) -> None:
+    b.buffer("my buffer", [4], "f32")
+
+
 def init_outside_of_a_block(b: Builder) -> None:
     with b.init():
         pass
@@ -210,6 +226,10 @@ def init_outside_of_a_block(b: Builder) -> None:
         (truth_of_a_value, "a Value has no truth of its own"),
         (condition_that_is_none, "expected a condition of dtype i1, got f32"),
         (number_too_large, "expected a number that i8 holds, got 300"),
+        (extent_of_no_symbol, "expected extents of 'X' over symbols of 'n in .*', got 'q'"),
+        (axis_of_no_symbol, "expected extents of the axis 'i' over symbols of .*, got 'q'"),
+        (negative_extent, "expected extents of 'X' that are not negative, got -4"),
+        (name_that_is_none, "expected an identifier .*, got 'my buffer'"),
         (init_outside_of_a_block, "expected `init` directly inside a block"),
     ],
 )
@@ -226,3 +246,8 @@ def test_an_axis_with_the_name_of_a_symbol_is_not_the_symbol() -> None:
     (store,) = block_of(b.build(), "Y").body
     assert isinstance(store, Store)
     assert store.value == Index(symbol("vn_1") + symbol("n"))
+
+
+def test_ranges_that_do_not_parse_are_refused() -> None:
+    with pytest.raises(NestError, match="expected"):
+        Builder("bad", "n in [1")
