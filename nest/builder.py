@@ -396,8 +396,7 @@ class Builder:
         size = self._extent(extent)
         if unknown := size.symbols() - frozenset(self._ranges):
             raise NestError(
-                f"expected extents of {what} over symbols of '{self._ranges}', "
-                f"got '{min(unknown)}'"
+                f"expected extents of {what} over symbols of '{self._ranges}', got '{min(unknown)}'"
             )
         if (value := size.constant_value) is not None and value < 0:
             raise NestError(f"expected extents of {what} that are not negative, got {value}")
