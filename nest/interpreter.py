@@ -58,11 +58,7 @@ def interpret(
     check_arrays(program, arrays, given)
     values = solve_symbols(program, arrays, symbols)
     arithmetic = Arithmetic(is_exact)
-    numbers = {
-        parameter.name: arithmetic.rounded(np.asarray(given[parameter.name]), parameter.dtype)
-        for parameter in program.parameters
-        if isinstance(parameter, ScalarParameter)
-    }
+    numbers = _numbers(program, given, arithmetic)
     made = concrete(program, values, descriptions)
     held = {name: _held(array, made.dtypes[name], arithmetic) for name, array in arrays.items()}
     if is_exact:
@@ -75,6 +71,16 @@ def interpret(
         if name in written and held[name] is not array:
             array[...] = encode(held[name], made.dtypes[name])
     return dict(arrays)
+
+
+def _numbers(
+    program: Program, given: Mapping[str, Any], arithmetic: Arithmetic
+) -> dict[str, Array]:
+    return {
+        parameter.name: arithmetic.rounded(np.asarray(given[parameter.name]), parameter.dtype)
+        for parameter in program.parameters
+        if isinstance(parameter, ScalarParameter)
+    }
 
 
 def _held(array: Array, dtype: str, arithmetic: Arithmetic) -> Array:

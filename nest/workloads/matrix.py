@@ -188,11 +188,12 @@ def dequantized_gemm(
     out[i, j] += left[i, k] * right[k, j]
 
     def reference(arrays: Mapping[str, Array]) -> dict[str, Array]:
-        weights = arrays["W"]
-        if packed == 2:
-            halves = weights % 16 - NIBBLE_BIAS, weights // 16 % 16 - NIBBLE_BIAS
-            weights = np.stack(halves, axis=1).reshape(-1, weights.shape[-1])
-        scaled = weights * np.repeat(arrays["scale"], group, axis=0)
-        return {"C": arrays["A"] @ scaled}
+        weights = arrays["W"] if packed == 1 else _unpacked(arrays["W"])
+        return {"C": arrays["A"] @ (weights * np.repeat(arrays["scale"], group, axis=0))}
 
     return Workload(b.build(), reference)
+
+
+def _unpacked(weights: Array) -> Array:
+    halves = weights % 16 - NIBBLE_BIAS, weights // 16 % 16 - NIBBLE_BIAS
+    return np.stack(halves, axis=1).reshape(-1, weights.shape[-1])

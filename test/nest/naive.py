@@ -43,17 +43,7 @@ def interpret(
     descriptions: Mapping[str, Program] = NO_DESCRIPTIONS,
     is_exact: bool = False,
 ) -> dict[str, Array]:
-    """
-    Executes a program on arrays, and returns those of all parameters that are buffers.
-
-    Arrays are written in place. `bf16` and 8-bit floats are passed as their bits. Symbols are
-    solved from the shapes; `symbols` has those that no shape determines. `descriptions` are the
-    programs of the tensor intrinsics that are called. With `is_exact` all floats are computed and
-    returned in f64, and no array is written.
-
-    Raises ArgumentError for arguments that do not match, ExecutionError for an access out of
-    bounds.
-    """
+    """Does what the interpreter of the package does."""
     check_arrays(program, arrays, scalars or {})
     values = solve_symbols(program, arrays, symbols)
     arithmetic = Arithmetic(is_exact)
