@@ -31,14 +31,18 @@ from .bind import Bind
 from .blockize import Blockize
 from .caching import CacheInplace, CacheRead, CacheWrite
 from .compute_at import ComputeAt, ReverseComputeAt
+from .copies_at import ReadAt, WriteAt
 from .decompose_reduction import DecomposeReduction
 from .fuse import Fuse
 from .inlining import ComputeInline, ReverseComputeInline
 from .kinds import Parallel, Unroll, Vectorize
+from .layout import TransformBlockLayout, TransformLayout
 from .loop_partition import LoopPartition
 from .matricize import Matricize
 from .merge import Merge
 from .primitive import Primitive
+from .reduction_epilogue import FuseReductionEpilogue
+from .reindexing import Reindex, ReindexCacheRead, ReindexCacheWrite
 from .reorder import Reorder, ReorderBlockAxes
 from .rfactor import RFactor
 from .software_pipeline import SoftwarePipeline
@@ -61,10 +65,15 @@ PRIMITIVES: Mapping[str, type[Primitive]] = {
         ComputeInline,
         DecomposeReduction,
         Fuse,
+        FuseReductionEpilogue,
         LoopPartition,
         Matricize,
         Merge,
         Parallel,
+        ReadAt,
+        Reindex,
+        ReindexCacheRead,
+        ReindexCacheWrite,
         Reorder,
         ReorderBlockAxes,
         ReverseComputeAt,
@@ -76,9 +85,12 @@ PRIMITIVES: Mapping[str, type[Primitive]] = {
         Split,
         StorageAlign,
         Tensorize,
+        TransformBlockLayout,
+        TransformLayout,
         Unannotate,
         Unroll,
         Vectorize,
+        WriteAt,
     )
 }
 
