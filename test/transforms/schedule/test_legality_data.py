@@ -220,6 +220,7 @@ REFUSED: list[tuple[str, Source, tuple[Primitive, ...], Primitive]] = [
     ("sole-writer", programs.two_writers, (), CacheWrite("T", "T", LOCAL)),
     ("reads-own-writes", programs.inplace, (), CacheWrite("Y", "Y", LOCAL)),
     ("covers", programs.half_written, (), CacheWrite("Y", "Y", LOCAL)),
+    ("predicate", programs.triangle, (), CacheWrite("T", "T", LOCAL)),
     # cache_inplace
     ("accesses", programs.chain, (), CacheInplace("Y", "X", LOCAL)),
     # compute_at
@@ -301,6 +302,8 @@ REFUSED: list[tuple[str, Source, tuple[Primitive, ...], Primitive]] = [
     ),
     ("sole-writer", programs.two_writers, (), Reindex("T", "T")),
     ("shares-loops", programs.chain, (ComputeAt("T", "i_1"),), Reindex("U", "T")),
+    ("predicate", programs.triangle, (), Reindex("T", "X")),
+    ("reads-own-writes", programs.inplace, (), Reindex("Y", "Y")),
     # read_at, write_at
     ("reads", programs.chain, (), ReadAt("i", "Y", "X", SHARED)),
     ("reduced", programs.matmul, (), WriteAt("k", "C", "C", LOCAL)),
