@@ -30,10 +30,23 @@ def simplify(value: Expression | int, ranges: Ranges) -> Expression:
     What has no value (a divisor that is never positive) is returned as it is.
     """
     value = as_expression(value)
+    if _is_plain(value, ranges):
+        return value
     try:
         return _unscale(_Simplifier(ranges).expression(scaling(ranges).apply(value)), ranges)
     except ExpressionError:
         return value
+
+
+def _is_plain(value: Expression, ranges: Ranges) -> bool:
+    """Whether a polynomial of symbols has nothing to cancel: bounds need not be searched for."""
+    for atom in value.variables():
+        if not isinstance(atom, Symbol):
+            return False
+        entry = ranges[atom.name]
+        if entry.multiple != 1 or (entry.lower is not None and entry.lower == entry.upper):
+            return False
+    return True
 
 
 class _Simplifier:

@@ -23,7 +23,8 @@ from ...dialects.nest.rewriting import rename_buffer
 from ...dialects.nest.scalars import Load
 from ...dialects.sym import prove_eq, symbol
 from .domains import exact_box
-from .primitive import Primitive, place_of
+from .moving import Moving
+from .primitive import place_of
 from .stages import Stage, Stages, common_prefix, refreshed
 
 
@@ -59,7 +60,7 @@ def default_names(block: str, rank: int) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class _Cache(Primitive):
+class _Cache(Moving):
     """What the primitives that add a copy have in common."""
 
     block: str
@@ -219,8 +220,9 @@ class CacheWrite(_Cache):
     loop of the block, or, where a reader of the buffer shares loops with it, inside these.
 
     Legal if the block is the only one that writes the buffer (`writes`, `sole-writer`), all of it
-    provably (`covers`), reads of it only what it wrote itself, as a reduction does
-    (`reads-own-writes`), and there is no guard around the place (`guard`).
+    provably (`covers`), runs for all of its points (`predicate`), reads of it only what it wrote
+    itself, as a reduction does (`reads-own-writes`), and there is no guard around the place
+    (`guard`).
     """
 
     name: ClassVar[str] = "cache_write"
@@ -233,6 +235,7 @@ class CacheWrite(_Cache):
         self._check(program, block, target)
         others = [other for other in stages.readers(self.buffer) if other.block is not block]
         stage = stages[self.block]
+        self.check_all_points(stage, program.ranges)
         depth = max((len(stage.common(other)) for other in others), default=0)
         behind = self._statement_at(stage, depth)
         nest = copy_nest(cache, target, self.result_names(program))

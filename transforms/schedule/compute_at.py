@@ -302,8 +302,8 @@ class ReverseComputeAt(_Move):
         stages, stage, loop = self._stages(program)
         self.check_recomputable(stages, stage)
         below = stages.under(loop)
-        producers = self._producers(program, stages, stage, loop)
         self._check_order(stages, stage, below)
+        producers = self._producers(program, stages, stage, loop)
         ranges = _ranges_below(program, loop)
         windows = self._windows(program, stages, stage, producers, ranges)
         domain = [

@@ -21,8 +21,11 @@ class Moving(Primitive, ABC):
                 f"expected a complete block or a reduction, got '{stage.name}': {reason}",
                 f"@{stage.name}",
             )
+        self.check_all_points(stage, stages.program.ranges)
+
+    def check_all_points(self, stage: Stage, ranges: Ranges) -> None:
+        """Refuses a block whose predicate leaves out points of its axes."""
         extents = {axis.name: axis.extent for axis in stage.block.axes}
-        ranges = stages.program.ranges
         for bound in stage.block.predicate:
             if not _is_implied(bound, stage.block, extents, ranges):
                 raise self.refused(
@@ -30,7 +33,7 @@ class Moving(Primitive, ABC):
                     f"expected a block that runs for all of its points, got one that runs where "
                     f"{bound.left} < {bound.right}",
                     f"@{stage.name}",
-                    "move the block before its loops are split or fused",
+                    "take the step before the points are left out",
                 )
 
     def check_inputs(self, stages: Stages, stage: Stage, until: Stage) -> None:

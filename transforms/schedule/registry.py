@@ -8,6 +8,7 @@ from .bind import Bind
 from .blockize import Blockize
 from .caching import CacheInplace, CacheRead, CacheWrite
 from .compute_at import ComputeAt, ReverseComputeAt
+from .copies_at import ReadAt, WriteAt
 from .decompose_reduction import DecomposeReduction
 from .fuse import Fuse
 from .inlining import ComputeInline, ReverseComputeInline
@@ -46,6 +47,7 @@ PRIMITIVES: Mapping[str, type[Primitive]] = {
         Merge,
         Parallel,
         RFactor,
+        ReadAt,
         Reindex,
         ReindexCacheRead,
         ReindexCacheWrite,
@@ -64,5 +66,6 @@ PRIMITIVES: Mapping[str, type[Primitive]] = {
         Unannotate,
         Unroll,
         Vectorize,
+        WriteAt,
     )
 }

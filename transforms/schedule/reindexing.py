@@ -22,12 +22,12 @@ from ...dialects.nest.scalars import Load, Subscript
 from ...dialects.sym import Expression, symbol
 from .accesses import indices_in
 from .inlining import retouched
-from .primitive import Primitive
+from .moving import Moving
 from .stages import Stage, Stages, calls_on, refreshed
 
 
 @dataclass(frozen=True)
-class _Reindexing(Primitive):
+class _Reindexing(Moving):
     """What copies over the axes of a block have in common."""
 
     block: str
@@ -96,6 +96,14 @@ class _Reindexing(Primitive):
             raise self.refused(
                 "reads-own-writes", f"expected a block that only reads '{self.buffer}'", place
             )
+        if writes and self.buffer in stage.reads and not block.init:
+            raise self.refused(
+                "reads-own-writes",
+                f"expected a block that does not read what '{self.buffer}' held before",
+                place,
+                "use cache_inplace",
+            )
+        self.check_all_points(stage, program.ranges)
         if calls_on(block, self.buffer):
             raise self.refused("intrinsic", f"expected no intrinsic on '{self.buffer}'", place)
         found: set[tuple[Subscript, ...]] = indices_in(block, self.buffer)
@@ -229,8 +237,9 @@ class Reindex(_Reindexing):
     A buffer that is written is copied back behind the loops of the block.
 
     Legal if the block reads, or writes, the buffer (`reads`, `writes`) at one place (`one-index`)
-    and by no intrinsic (`intrinsic`); for a read, the block does not write it
-    (`reads-own-writes`); for a write, it is the only writer (`sole-writer`); and no other block on
+    and by no intrinsic (`intrinsic`), and runs for all of its points (`predicate`); for a read, the
+    block does not write it, for a write, it reads only what it wrote, as a reduction does
+    (`reads-own-writes`), and is the only writer (`sole-writer`); and no other block on
     the buffer shares its outermost loop (`shares-loops`).
     """
 
