@@ -127,7 +127,9 @@ class _Placing:
         if isinstance(statement, Guard) or statement.kind.is_bound:
             body, after = self.body(statement.body, pending, inner)
             left = _joined(pending, after) if isinstance(statement, Guard) else after
-            return [replace(statement, body=body)], _left(left, place)
+            first = _leading(body) if isinstance(statement, Loop) else 0
+            rest = replace(statement, body=body[first:])
+            return [*body[:first], rest], _left(left, place)
         body, after = self.body(statement.body, (), inner)
         body, after = self.body(body, _earlier(after, statement, body), inner)
         again, last = self.body(body, pending, inner)
@@ -274,6 +276,16 @@ def _left(accesses: Sequence[_Access], place: _Place) -> tuple[_Access, ...]:
         access if access.nest <= place.axes.keys() else replace(access, nest=frozenset())
         for access in accesses
     )
+
+
+def _leading(body: Body) -> int:
+    """Returns how many statements there are up to a barrier that they begin with."""
+    for position, statement in enumerate(body):
+        if not isinstance(statement, Call) or statement.operands:
+            return 0
+        if statement.intrinsic == BARRIER:
+            return position + 1
+    return 0
 
 
 def _has_barrier(body: Body) -> bool:
