@@ -23,8 +23,8 @@ from xdsl.rewriter import Rewriter
 
 from ...dialects.diagnostic import DiagnosticError, nearest_location
 from ...dialects.nest.function import FuncOp
-from ...dialects.nest.program import Program, Scope
-from ...transforms.buffer_uses import loop_ranges
+from ...dialects.nest.program import Loop, Program, Scope
+from ...transforms.buffer_uses import axis_name, loop_ranges
 from ..emitter import Emitter
 from ..tile_to_thread.convert import GRID, PARAM_NAMES, SHARED_BYTES, SHARED_SYMBOL
 from ..tile_to_thread.lanes import SHARED_SPACE, address, pointer_type
@@ -167,11 +167,8 @@ def _bind(thread: Thread) -> None:
             index = emit.integer(0)
         thread.threads[f"thread_{axis}_"] = index
     for path in thread.kernel.program.places.values():
-        loop = path[-1]
-        kind = getattr(loop, "kind", None)
-        if kind is not None and kind.is_thread:
-            index = thread.threads[f"thread_{kind.value[-1]}_"]
-            thread.indices.define(loop.name, index)
+        if isinstance(loop := path[-1], Loop) and loop.kind.is_thread:
+            thread.indices.define(loop.name, thread.threads[axis_name(loop)])
 
 
 def _allocate(thread: Thread) -> int:

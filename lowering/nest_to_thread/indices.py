@@ -1,6 +1,6 @@
 """Index expressions as values: each part is computed outside the loops that it does not name."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -49,7 +49,7 @@ class Indices:
         self._depth[name] = len(self._levels) - 1
 
     @contextmanager
-    def level(self, block: Block) -> Iterator[None]:
+    def level(self, block: Block) -> Generator[None]:
         """Opens the body of a loop; the emitter appends to it already."""
         self._levels.append(_Level(block, {}))
         yield
@@ -71,7 +71,7 @@ class Indices:
             ) from None
 
     @contextmanager
-    def at(self, depth: int) -> "Iterator[dict[tuple[str, Expression], SSAValue]]":
+    def at(self, depth: int) -> Generator[dict[tuple[str, Expression], SSAValue]]:
         """Appends to the body of an outer loop for a while; yields the addresses known there."""
         with self._emit.into(self._levels[depth].block):
             yield self._levels[depth].pointers

@@ -36,7 +36,7 @@ SHARED_LIMITS = {
     "sm_90a": 227 * 1024,
 }
 _GRID = (LoopKind.BLOCK_X, LoopKind.BLOCK_Y, LoopKind.BLOCK_Z)
-_THREADS = ("thread_x_", "thread_y_", "thread_z_")
+THREAD_AXES: tuple[str, str, str] = ("thread_x_", "thread_y_", "thread_z_")
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _thread_extents(program: Program) -> tuple[int, int, int]:
     for statement in walk(program.body):
         if isinstance(statement, Call):
             _add_warp(statement, extents)
-    x, y, z = (extents.get(axis, 1) for axis in _THREADS)
+    x, y, z = (extents.get(axis, 1) for axis in THREAD_AXES)
     if x * y * z > MAX_THREADS or z > MAX_Z_THREADS:
         raise DiagnosticError(
             f"expected at most {MAX_THREADS} threads in a CTA, and {MAX_Z_THREADS} along z, "

@@ -10,6 +10,7 @@ from xdsl.ir import Block, Operation, Region, SSAValue
 from ...dialects.diagnostic import DiagnosticError
 from ...dialects.nest.program import Buffer, Scope
 from ...dialects.nest.scalars import (
+    INTEGER_BITS,
     Apply,
     Constant,
     Index,
@@ -177,10 +178,8 @@ class Scalars:
         )
 
     def _index_cast(self, value: SSAValue, to: str, source: str) -> SSAValue:
-        kind, given = type_of(to), type_of(source)
-        if kind == given:
+        bits = {name: 32 if name == "index" else INTEGER_BITS[name] for name in (to, source)}
+        if bits[to] == bits[source]:
             return value
-        assert isinstance(kind, IntegerType) and isinstance(given, IntegerType)
-        wider = kind.width.data > given.width.data
-        op = arith.ExtSIOp if wider else arith.TruncIOp
-        return self.thread.emit.value(op(value, kind))
+        op = arith.ExtSIOp if bits[to] > bits[source] else arith.TruncIOp
+        return self.thread.emit.value(op(value, IntegerType(bits[to])))

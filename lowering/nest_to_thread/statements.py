@@ -26,6 +26,7 @@ from ...dialects.sym import constant
 from ...transforms.buffer_uses import axis_name, touches
 from ...transforms.conditions import less
 from .intrinsics import lower_call
+from .kernels import THREAD_AXES
 from .scalars import Scalars
 from .thread import Thread
 from .vectorized import last_iteration, lower_vector_store, uniform_guard
@@ -77,7 +78,7 @@ def _lower_threads(thread: Thread, loop: Loop) -> None:
             f"expected one loop bound to {loop.kind} around a statement, got '{loop.name}' inside "
             "another"
         )
-    whole = dict(zip(("thread_x_", "thread_y_", "thread_z_"), thread.kernel.threads, strict=True))
+    whole: dict[str, int] = dict(zip(THREAD_AXES, thread.kernel.threads, strict=True))
     before, thread.bound = thread.bound, thread.bound | {axis}
     if loop.extent.constant_value == whole[axis]:
         lower_body(thread, loop.body)
@@ -180,7 +181,7 @@ def _when(thread: Thread, condition: Scalar, body: Callable[[], None], inner: Bo
 
 def _alone(thread: Thread, shared_axes: frozenset[str] = frozenset()) -> list[SSAValue]:
     """Returns the conditions of the thread that acts for all along axes without a loop."""
-    axes = zip(("thread_x_", "thread_y_", "thread_z_"), thread.kernel.threads, strict=True)
+    axes = zip(THREAD_AXES, thread.kernel.threads, strict=True)
     return [
         thread.emit.compare("eq", thread.threads[axis], 0)
         for axis, extent in axes

@@ -43,7 +43,7 @@ _SPACES = {Scope.GLOBAL: 1, Scope.SHARED: 3}
 
 
 def type_of(dtype: str) -> Attribute:
-    """Returns the type of a scalar; raises DiagnosticError for a dtype that PTX has no scalars of."""
+    """Returns the type of a scalar; raises DiagnosticError for one that PTX lacks."""
     if dtype not in TYPES:
         known = ", ".join(TYPES)
         raise DiagnosticError(f"expected scalars of {known} on a GPU, got {dtype}")
