@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from ..dialects.nest.program import Buffer, LoopKind, Program, ScalarParameter, walk
 from ..dialects.nest.program import Loop as NestLoop
 from ..dialects.sym import Expression
+from ..lowering.nest_to_thread.kernels import SHARED_LIMITS
 from ..runtime.artifact import Artifact, HostArtifact
 from ..runtime.contract import (
     HOST,
@@ -24,6 +26,7 @@ from ..runtime.errors import ArgumentError
 from ..runtime.host_device import HostDevice, HostKernel
 from .arguments import check_arrays, solve_symbols
 from .arithmetic import Array, decode, encode
+from .gpu import compile_for_gpu
 from .values import NestError
 
 _IN_F32 = ("f16", "bf16", "f8E4M3FN", "f8E5M2")
@@ -107,7 +110,10 @@ def compile_for_host(
 
 
 # Who compiles for a target.
-TARGETS: Mapping[str, Callable[..., Compiled]] = {HOST: compile_for_host}
+TARGETS: Mapping[str, Callable[..., Compiled]] = {
+    HOST: compile_for_host,
+    **{target: partial(compile_for_gpu, target=target) for target in SHARED_LIMITS},
+}
 
 
 def _contract(program: Program) -> KernelContract:

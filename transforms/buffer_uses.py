@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ..dialects.nest.program import (
     Block,
@@ -19,6 +20,7 @@ from ..dialects.nest.program import (
 from ..dialects.nest.regions import relax
 from ..dialects.nest.scalars import Scalar, Subscript, loads_of
 from ..dialects.sym import Expression, Ranges, constant, maximum
+from ..dialects.sym import Range as SymbolRange
 
 _ONE, _ZERO = constant(1), constant(0)
 
@@ -102,12 +104,18 @@ def threads_of(program: Program) -> dict[str, Expression]:
 
 def loop_ranges(program: Program) -> Ranges:
     """Returns the ranges of symbols, loops, and the axes of threads."""
-    ranges = program.ranges
-    loops = [path[-1] for path in program.places.values() if isinstance(path[-1], Loop)]
-    for loop in loops:
-        ranges = ranges.also(loop.name, 0, loop.extent - 1)
+    entries = {name: program.ranges[name] for name in program.ranges}
+    for path in program.places.values():
+        if isinstance(loop := path[-1], Loop):
+            entries[loop.name] = SymbolRange(_ZERO, loop.extent - 1)
     for axis, extent in threads_of(program).items():
-        ranges = ranges.also(axis, 0, extent - 1)
+        entries[axis] = SymbolRange(_ZERO, extent - 1)
+    return _interned(Ranges(entries))
+
+
+@lru_cache(maxsize=256)
+def _interned(ranges: Ranges) -> Ranges:
+    # What is proved is kept by the ranges: the same ones are found faster than equal ones.
     return ranges
 
 

@@ -92,7 +92,10 @@ class _Placing:
             self._threads.setdefault("thread_x_", constant(WARP_SIZE))
         self._moving = {name for name, e in self._threads.items() if e.constant_value != 1}
         self._waits_by_itself = any(call.intrinsic.startswith("cp.async.wait") for call in calls)
+        # Lanes of a warp that act together, and copies under way, need more than an order.
+        self._acts_together = any(call.operands for call in calls)
         self._written = _written(program.body)
+        self._known: dict[int, tuple[Statement, tuple[_Access, ...]]] = {}
 
     def body(
         self, body: Body, pending: tuple[_Access, ...], place: _Place
@@ -105,20 +108,33 @@ class _Placing:
                 pending = ()
                 continue
             inner = self._inside(place, statement)
-            if isinstance(statement, Loop | Guard) and inner.is_uniform:
+            closed = self._is_closed(inner)
+            if isinstance(statement, Loop | Guard) and inner.is_uniform and not closed:
                 own = self._conflict(pending, self._condition(statement, place))
                 if own is None:
                     statements, pending = self._compound(statement, pending, place, inner)
                     result += statements
                     continue
-            accesses = self._accesses((statement,), place)
+            accesses = self._accesses_of(statement, place)
             if (found := self._conflict(pending, accesses)) is not None:
                 result += self._barrier(found, pending, place)
                 pending = ()
-            self._check_inside(statement, inner)
+            if not closed:
+                self._check_inside(statement, inner)
             result.append(statement)
             pending = _left(_joined(pending, accesses), place)
         return tuple(result), pending
+
+    def _is_closed(self, place: _Place) -> bool:
+        """Whether threads of a place hand nothing to one another: each has an iteration alone."""
+        return self._moving <= {str(a) for a in place.axes.values()} and not self._acts_together
+
+    def _accesses_of(self, statement: Statement, place: _Place) -> tuple[_Access, ...]:
+        known = self._known.get(id(statement))
+        if known is None:
+            # The statement is kept, so that its identity stays its own.
+            known = self._known[id(statement)] = (statement, self._accesses((statement,), place))
+        return known[1]
 
     def _compound(
         self, statement: Loop | Guard, pending: tuple[_Access, ...], place: _Place, inner: _Place
@@ -127,7 +143,9 @@ class _Placing:
         if isinstance(statement, Guard) or statement.kind.is_bound:
             body, after = self.body(statement.body, pending, inner)
             left = _joined(pending, after) if isinstance(statement, Guard) else after
-            return [replace(statement, body=body)], _left(left, place)
+            first = _leading(body) if isinstance(statement, Loop) else 0
+            rest = replace(statement, body=body[first:])
+            return [*body[:first], rest], _left(left, place)
         body, after = self.body(statement.body, (), inner)
         body, after = self.body(body, _earlier(after, statement, body), inner)
         again, last = self.body(body, pending, inner)
@@ -274,6 +292,16 @@ def _left(accesses: Sequence[_Access], place: _Place) -> tuple[_Access, ...]:
         access if access.nest <= place.axes.keys() else replace(access, nest=frozenset())
         for access in accesses
     )
+
+
+def _leading(body: Body) -> int:
+    """Returns how many statements there are up to a barrier that they begin with."""
+    for position, statement in enumerate(body):
+        if not isinstance(statement, Call) or statement.operands:
+            return 0
+        if statement.intrinsic == BARRIER:
+            return position + 1
+    return 0
 
 
 def _has_barrier(body: Body) -> bool:

@@ -1,0 +1,20 @@
+"""
+Lowers nests whose loops are bound to the grid and to threads to what one thread does.
+
+Local buffers become vectors in registers, shared ones places in one allocation. Each outermost
+nest of a program is a kernel.
+"""
+
+from .convert import ConvertNestToThreadPass, LoweredKernel, thread_module
+from .intrinsics import INTRINSIC_RULES, OperandView
+from .kernels import Kernel, kernels_of
+
+__all__ = [
+    "INTRINSIC_RULES",
+    "ConvertNestToThreadPass",
+    "Kernel",
+    "LoweredKernel",
+    "OperandView",
+    "kernels_of",
+    "thread_module",
+]

@@ -1,0 +1,193 @@
+"""Index expressions as values: each part is computed outside the loops that it does not name."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from xdsl.dialects import arith
+from xdsl.dialects.builtin import IntegerType, i32, i64
+from xdsl.ir import Block, SSAValue
+
+from ...dialects.diagnostic import DiagnosticError
+from ...dialects.sym import Expression, Ranges, interval, prove_nonnegative
+from ...dialects.sym.expression import Atom, Extremum, Quotient, Symbol, expression_of
+from ..emitter import Emitter
+
+_LARGEST = 2**31 - 1
+
+
+@dataclass
+class _Level:
+    """The body of a loop, or the kernel: names that it gives values to, and what is known there."""
+
+    block: Block
+    names: dict[str, SSAValue]
+    known: dict[tuple[Expression, int], SSAValue] = field(
+        default_factory=dict[tuple[Expression, int], SSAValue]
+    )
+    pointers: dict[tuple[str, Expression], SSAValue] = field(
+        default_factory=dict[tuple[str, Expression], SSAValue]
+    )
+
+
+class Indices:
+    """
+    Appends the arithmetic of index expressions, in i32, or in i64 where 31 bits may not do.
+
+    A sum is computed level by level: what names outer loops alone stands before the inner ones.
+    """
+
+    def __init__(self, emit: Emitter, ranges: Ranges) -> None:
+        self._emit = emit
+        self._ranges = ranges
+        self._levels = [_Level(emit.entry, {})]
+        self._depth: dict[str, int] = {}
+
+    def define(self, name: str, value: SSAValue) -> None:
+        """Gives a name its value, i32, in the innermost loop that is open."""
+        self._levels[-1].names[name] = value
+        self._depth[name] = len(self._levels) - 1
+
+    @contextmanager
+    def level(self, block: Block) -> Generator[None]:
+        """Opens the body of a loop; the emitter appends to it already."""
+        self._levels.append(_Level(block, {}))
+        yield
+        for name in self._levels.pop().names:
+            del self._depth[name]
+
+    def fits(self, value: Expression) -> bool:
+        """Whether an expression is proved to fit 32 bits with a sign."""
+        low, high = interval(value, self._ranges)
+        return low is not None and high is not None and -_LARGEST <= low and high <= _LARGEST
+
+    def depth(self, value: Expression) -> int:
+        """Returns the level of the innermost loop that an expression names."""
+        try:
+            return max((self._depth[name] for name in value.symbols()), default=0)
+        except KeyError as missing:
+            raise DiagnosticError(
+                f"expected an index over loops around it, got '{value}' that names {missing}"
+            ) from None
+
+    @contextmanager
+    def at(self, depth: int) -> Generator[dict[tuple[str, Expression], SSAValue]]:
+        """Appends to the body of an outer loop for a while; yields the addresses known there."""
+        with self._emit.into(self._levels[depth].block):
+            yield self._levels[depth].pointers
+
+    def parts(self, value: Expression) -> tuple[Expression, Expression]:
+        """Returns what is known outside the innermost loop that is named, and the rest."""
+        depth = self.depth(value)
+        inner = Expression(
+            {m: f for m, f in value.terms.items() if self.depth(Expression({m: 1})) == depth}
+        )
+        # Remainders are one operation: their parts stay together.
+        return (value - inner, inner) if not _has_remainder(value) else (value - value, value)
+
+    def value(self, value: Expression, bits: int = 32) -> SSAValue:
+        """Returns the value of an expression."""
+        if (number := value.constant_value) is not None:
+            return self._emit.integer(number, _type(bits))
+        level = self._levels[self.depth(value)]
+        key = (value, bits)
+        if key not in level.known:
+            outer, inner = self.parts(value)
+            with self._emit.into(level.block):
+                if outer.terms and inner.terms and outer.constant_value is None:
+                    start: SSAValue | None = self.value(outer, bits)
+                else:
+                    start, inner = None, value
+                level.known[key] = self._sum(start, inner, bits)
+        return level.known[key]
+
+    def _sum(self, start: SSAValue | None, value: Expression, bits: int) -> SSAValue:
+        emit = self._emit
+        terms = dict(value.terms)
+        total = start
+        for factor, numerator, divisor in _remainders(terms):
+            remainder = self._remainder(numerator, divisor, bits)
+            part = emit.mul(remainder, factor)
+            total = part if total is None else emit.add(total, part)
+        number = terms.pop((), 0)
+        for monomial, factor in terms.items():
+            product = self._product(monomial, bits)
+            part = emit.mul(product, abs(factor))
+            if total is None:
+                total = part if factor > 0 else emit.sub(0, part)
+            else:
+                total = emit.add(total, part) if factor > 0 else emit.sub(total, part)
+        if total is None:
+            return emit.integer(number, _type(bits))
+        return emit.add(total, number) if number else total
+
+    def _product(self, monomial: tuple[Atom, ...], bits: int) -> SSAValue:
+        key = (Expression({monomial: 1}), bits)
+        level = self._levels[self.depth(key[0])]
+        if key not in level.known:
+            with self._emit.into(level.block):
+                ordered = sorted(monomial, key=lambda atom: self.depth(expression_of(atom)))
+                result = self._atom(ordered[0], bits)
+                for atom in ordered[1:]:
+                    result = self._emit.mul(result, self._atom(atom, bits))
+                level.known[key] = result
+        return level.known[key]
+
+    def _atom(self, atom: Atom, bits: int) -> SSAValue:
+        if bits == 64:
+            return self._emit.to_i64(self.value(expression_of(atom)))
+        if isinstance(atom, Symbol):
+            return self._levels[self._depth[atom.name]].names[atom.name]
+        if isinstance(atom, Extremum):
+            name = "min" if atom.kind == "min" else "max"
+            first, *rest = map(self.value, atom.arguments)
+            for other in rest:
+                first = self._emit.binary(name, first, other)
+            return first
+        return self._quotient(atom)
+
+    def _quotient(self, atom: Quotient) -> SSAValue:
+        numerator, divisor = self.value(atom.numerator), self.value(atom.divisor)
+        if prove_nonnegative(atom.numerator, self._ranges):
+            return self._emit.value(arith.DivUIOp(numerator, divisor))
+        return self._emit.value(arith.FloorDivSIOp(numerator, divisor))
+
+    def _remainder(self, numerator: Expression, divisor: int, bits: int) -> SSAValue:
+        value = self.value(numerator)
+        if prove_nonnegative(numerator, self._ranges):
+            result = self._emit.remu(value, divisor)
+        else:
+            down = arith.FloorDivSIOp(value, self._emit.integer(divisor))
+            whole = self._emit.mul(self._emit.value(down), divisor)
+            result = self._emit.sub(value, whole)
+        return self._emit.to_i64(result) if bits == 64 else result
+
+
+def _type(bits: int) -> IntegerType:
+    return i64 if bits == 64 else i32
+
+
+def _has_remainder(value: Expression) -> bool:
+    return bool(_remainders(dict(value.terms)))
+
+
+def _remainders(terms: dict[tuple[Atom, ...], int]) -> list[tuple[int, Expression, int]]:
+    """Takes `c*a - c*d*(a floordiv d)` out of terms, and returns (c, a, d) of each."""
+    found: list[tuple[int, Expression, int]] = []
+    for monomial in list(terms):
+        match monomial:
+            case (Quotient(numerator, divisor),) if divisor.constant_value is not None:
+                by, factor = divisor.constant_value, -terms[monomial]
+                times, rest = divmod(factor, by)
+                if rest or times < 1:
+                    continue
+                if all(terms.get(m, 0) == times * f for m, f in numerator.terms.items() if m):
+                    for part, number in numerator.terms.items():
+                        terms[part] = terms.get(part, 0) - times * number
+                        if not terms[part]:
+                            del terms[part]
+                    del terms[monomial]
+                    found.append((times, numerator, by))
+            case _:
+                pass
+    return found

@@ -1,0 +1,201 @@
+"""Vectorised loops: neighbours are moved by one access where that is proved to be aligned."""
+
+from collections.abc import Mapping
+
+from xdsl.dialects import arith, llvm, vector
+from xdsl.dialects.builtin import VectorType, i32
+from xdsl.ir import SSAValue
+
+from ...dialects.nest.program import Buffer, Guard, Loop, Scope, Store
+from ...dialects.nest.scalars import Apply, Index, Load, Scalar, Subscript, loads_of
+from ...dialects.sym import Expression, Ranges, constant, prove_divisible
+from ...dialects.sym.expression import Symbol
+from ...transforms.conditions import conjunction, conjuncts, less
+from .scalars import Scalars
+from .thread import Thread, type_of, zeros
+
+MAX_BYTES = 16
+_NARROWING = ("arith.truncf",)
+
+
+def uniform_guard(loop: Loop, ranges: Ranges) -> Loop | Guard:
+    """
+    Returns a loop whose bound is moved out of it, where all its iterations agree on the bound.
+
+    `start + v < end` says the same for all `v` in `0..8` if 8 divides `start` and `end`.
+    """
+    match loop.body:
+        case (Guard(condition, body),):
+            outer: list[Scalar] = []
+            for part in conjuncts(condition):
+                if (moved := _uniform(part, loop, ranges)) is None:
+                    return loop
+                outer.append(moved)
+            inner = Loop(loop.name, loop.extent, body, loop.kind, loop.annotations)
+            return Guard(conjunction(outer), (inner,))
+        case _:
+            return loop
+
+
+def _uniform(condition: Scalar, loop: Loop, ranges: Ranges) -> Scalar | None:
+    match condition:
+        case Apply("arith.cmpi", (Index(left), Index(right)), _, "slt"):
+            if loop.name in right.symbols():
+                return None
+            if loop.name not in left.symbols():
+                return condition
+            factor, rest = left.split(Symbol(loop.name))
+            if factor != 1 or loop.name in rest.symbols():
+                return None
+            divides = prove_divisible(rest, loop.extent, ranges) and prove_divisible(
+                right, loop.extent, ranges
+            )
+            return less(rest, right) if divides else None
+        case _:
+            return None
+
+
+def last_iteration(loop: Loop, condition: Scalar) -> list[Scalar] | None:
+    """Returns the conditions that all iterations of a loop pass: those of its last one."""
+    found: list[Scalar] = []
+    for part in conjuncts(condition):
+        match part:
+            case Apply("arith.cmpi", (Index(left), Index(right)), _, "slt"):
+                factor, rest = left.split(Symbol(loop.name))
+                if loop.name in rest.symbols() | right.symbols() | factor.symbols():
+                    return None
+                if (factor.constant_value or 0) < 0:
+                    return None
+                last = {loop.name: loop.extent - 1}
+                found.append(less(left.substitute(last), right))
+            case _:
+                return None
+    return found
+
+
+def lower_vector_store(thread: Thread, loop: Loop, store: Store, count: int) -> bool:
+    """Appends a store of `count` neighbours; returns False where it has to be done one by one."""
+    target = thread.buffer(store.buffer)
+    if not _is_movable(thread, loop, target, store.indices):
+        return False
+    for load in loads_of(store.value):
+        if load.buffer == store.buffer and load.indices != store.indices:
+            return False
+        if any(not isinstance(index, Expression) for index in load.indices):
+            return False
+    width = count
+    if target.scope is not Scope.LOCAL:
+        width = _width(thread, loop, target, store.indices, count)
+        if width == 1:
+            return False
+    for start in range(0, count, width):
+        _store_group(thread, loop, store, target, (start, width))
+    return True
+
+
+def _is_movable(thread: Thread, loop: Loop, buffer: Buffer, indices: tuple[Subscript, ...]) -> bool:
+    """Whether the elements of all iterations are neighbours, at an offset known before."""
+    known = tuple(index for index in indices if isinstance(index, Expression))
+    if len(known) < len(indices) or buffer.scope is Scope.FRAGMENT or buffer.dtype == "i1":
+        return False
+    if buffer.scope is Scope.LOCAL:
+        return True
+    factor, rest = thread.offset(buffer, known).split(Symbol(loop.name))
+    return factor == 1 and loop.name not in rest.symbols()
+
+
+def _width(
+    thread: Thread, loop: Loop, buffer: Buffer, indices: tuple[Subscript, ...], count: int
+) -> int:
+    """Returns how many neighbours one access moves: 4, 8 or 16 bytes that are aligned, or 1."""
+    known = tuple(index for index in indices if isinstance(index, Expression))
+    first = thread.offset(buffer, known).substitute({loop.name: 0})
+    width = MAX_BYTES // buffer.element_bytes
+    while width > 1:
+        divides = count % width == 0 and bool(prove_divisible(first, width, thread.ranges))
+        if divides and width * buffer.element_bytes >= 4:
+            return width
+        width //= 2
+    return 1
+
+
+def _store_group(
+    thread: Thread, loop: Loop, store: Store, target: Buffer, group: tuple[int, int]
+) -> None:
+    start, width = group
+    loaded = _load_vectors(thread, loop, store, group)
+    narrow: str | None = None
+    value = store.value
+    if isinstance(value, Apply) and value.op in _NARROWING and target.scope is not Scope.LOCAL:
+        narrow, (value,) = value.dtype, value.operands
+    elements: list[SSAValue] = []
+    for lane in range(width):
+        names = {loop.name: constant(start + lane)}
+        elements.append(Scalars(thread, names, loaded, lane).value(value))
+    first = Scalars(thread, {loop.name: constant(start)})
+    if target.scope is Scope.LOCAL:
+        for lane, element in enumerate(elements):
+            names = {loop.name: constant(start + lane)}
+            places = Scalars(thread, names).constant_indices(target, store.indices)
+            thread.insert(target, places, element)
+        return
+    emit = thread.emit
+    whole = zeros(emit, VectorType(type_of(value.dtype), (width,)))
+    for lane, element in enumerate(elements):
+        whole = emit.value(vector.InsertOp(element, whole, [lane]))
+    if narrow is not None:
+        kind = VectorType(type_of(narrow), (width,))
+        whole = emit.value(arith.TruncFOp(whole, kind))
+    if target.element_bytes == 1:
+        whole = emit.value(vector.BitcastOp(whole, VectorType(i32, (width // 4,))))
+    size = width * target.element_bytes
+    emit.append(llvm.StoreOp(whole, first.address(target, store.indices), size))
+
+
+def _load_vectors(
+    thread: Thread, loop: Loop, store: Store, group: tuple[int, int]
+) -> Mapping[int, SSAValue]:
+    """Loads what the iterations of a group need at once, where it lies side by side."""
+    start, width = group
+    loaded: dict[int, SSAValue] = {}
+    known: dict[tuple[str, tuple[Subscript, ...]], SSAValue] = {}
+    for load in _unconditional(store.value):
+        source = thread.buffer(load.buffer)
+        if source.scope is Scope.LOCAL or not _is_movable(thread, loop, source, load.indices):
+            continue
+        if _width(thread, loop, source, load.indices, width) != width:
+            continue
+        key = (load.buffer, load.indices)
+        if key not in known:
+            known[key] = _load_vector(thread, loop, load, (start, width))
+        loaded[id(load)] = known[key]
+    return loaded
+
+
+def _load_vector(thread: Thread, loop: Loop, load: Load, group: tuple[int, int]) -> SSAValue:
+    start, width = group
+    source, emit = thread.buffer(load.buffer), thread.emit
+    place = Scalars(thread, {loop.name: constant(start)}).address(source, load.indices)
+    size = width * source.element_bytes
+    kind = VectorType(type_of(source.dtype), (width,))
+    if source.element_bytes > 1:
+        return emit.value(llvm.LoadOp(place, kind, size))
+    words = emit.value(llvm.LoadOp(place, VectorType(i32, (width // 4,)), size))
+    return emit.value(vector.BitcastOp(words, kind))
+
+
+def _unconditional(scalar: Scalar) -> list[Load]:
+    """Returns the loads of a scalar but those that a selection may leave out."""
+    found: list[Load] = []
+    pending = [scalar]
+    while pending:
+        match node := pending.pop():
+            case Load():
+                found.append(node)
+            case Apply("arith.select", (condition, *_)):
+                pending.append(condition)
+            case Apply(_, operands):
+                pending.extend(operands)
+            case _:
+                pass
+    return found
