@@ -169,7 +169,7 @@ def reduced() -> Program:
     with b.loop("k", 8) as k:
         with b.block("in", spatial={"vi": (8, k)}) as (vi,):
             row[0] = x[vi]
-        with b.block("out", reduce={"vo": (8, k)}) as (vo,):
+        with b.block("out", reduce={"vo": (8, k)}):
             with b.init():
                 y[0] = 0.0
             y[0] = y[0] + row[0]

@@ -33,7 +33,7 @@ TOLERANCE = {"f64": 1e-12, "f32": 1e-5, "f16": 2e-2, "bf16": 1e-2}
 def numbers(dtype: str, shape: tuple[int, ...], seed: int) -> Numbers:
     """Random numbers that the dtype holds exactly, none of them 0."""
     rng = np.random.default_rng(seed)
-    values = np.array(rng.integers(1, 8, shape) * rng.choice([-1.0, 1.0], shape))
+    values = np.array(rng.integers(1, 8, shape) * rng.choice([-1, 1], shape), np.float64)
     return values if dtype.startswith("i") or "8" in dtype else values / 4
 
 

@@ -288,8 +288,8 @@ class Refused:
     message: str
 
 
-def mma(name: str = F32, target: str = "i", **fields: str) -> Tensorize:
-    return Tensorize(target, name, **fields)
+def mma(name: str = F32, target: str = "i", arch: str = "") -> Tensorize:
+    return Tensorize(target, name, arch)
 
 
 REFUSED: dict[str, Refused] = {
