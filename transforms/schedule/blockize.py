@@ -40,6 +40,7 @@ class _Split:
     inner: Expression
     tile: Expression
     name: str
+    original: Expression
 
     @property
     def is_outer(self) -> bool:
@@ -154,7 +155,13 @@ class Blockize(Primitive):
     ) -> tuple[_Split, ...]:
         taken = set(program.names)
         splits: list[_Split] = []
+        inside = ranges
+        for name, extent in extents.items():
+            inside = inside.also(name, 0, extent - 1)
         for axis in block.axes:
+            original = axis.binding
+            # Of `(8*x + v) floordiv 32`, v has no part once its range is known.
+            axis = replace(axis, binding=simplify(axis.binding, inside))
             outer, inner = self._separated(axis, extents, place)
             tile = self._tile_of(axis, inner, extents, ranges, place)
             if not prove_divisible(outer, tile, ranges):
@@ -168,7 +175,7 @@ class Blockize(Primitive):
             while name in taken:
                 name += "_"
             taken.add(name)
-            splits.append(_Split(axis, outer, inner, tile, name))
+            splits.append(_Split(axis, outer, inner, tile, name, original))
         return tuple(splits)
 
     def _separated(
@@ -216,7 +223,7 @@ class Blockize(Primitive):
             if not (bound.left.symbols() | bound.right.symbols()) & extents.keys():
                 outside.append(bound)
                 continue
-            split = next((s for s in splits if s.axis.binding == bound.left), None)
+            split = next((s for s in splits if s.original == bound.left), None)
             if split is None or bound.right.symbols() & outside_loops:
                 raise self.refused(
                     "predicate",

@@ -17,7 +17,7 @@ register(Intrinsic("dp4a", b.build(), operands, ExecutionScope.THREAD, "sm_61", 
 ```
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias
 
 from ..program import Program
@@ -102,5 +102,6 @@ def _unknown(name: str) -> str:
 
 
 def _in_common(one: str, other: str) -> int:
-    parts: Iterable[str] = one.split(".")
-    return sum(part in other.split(".") for part in parts)
+    """Returns how many parts two names share; the first weighs more than all others."""
+    parts, others = one.split("."), other.split(".")
+    return sum(part in others for part in parts) + len(parts) * (parts[0] == others[0])
