@@ -9,6 +9,7 @@ differences that the loops inside can make; where indices are not linear, by enu
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -22,6 +23,7 @@ from ..dialects.sym.expression import Extremum, Symbol, expression_of
 Integers: TypeAlias = npt.NDArray[np.int64]
 MAX_DIFFERENCES = 1 << 16
 MAX_POINTS = 1 << 18
+MAX_KEYS = 1 << 23  # a table of more numbers is slower than sorted rows
 ZERO = constant(0)
 
 
@@ -257,11 +259,9 @@ def _enumerated(
         return False
     if not len(first) or not len(second):
         return True
-    both = np.concatenate([first, second], axis=0)
     # Each row is an iteration around, an element, and the iteration of the loop at the end.
-    _, keys = np.unique(both[:, :-1], axis=0, return_inverse=True)
-    keys = keys.reshape(-1)
-    split, count = len(first), int(keys.max()) + 1
+    keys, count = keys_of(np.concatenate([first[:, :-1], second[:, :-1]]))
+    split = len(first)
     reach: list[tuple[Integers, Integers]] = []
     for part, where in ((first, keys[:split]), (second, keys[split:])):
         low, high = np.full(count, np.iinfo(np.int64).max), np.full(count, -1)
@@ -287,4 +287,20 @@ def _points(
     grids = np.indices(sizes, dtype=np.int64).reshape(len(sizes), -1)
     names = {part.name: grid for part, grid in zip(loops, grids, strict=True)}
     places = [np.broadcast_to(evaluate_on(index, names), (total,)) for index in indices]
-    return np.unique(np.stack([*grids[: len(around)], *places, grids[-1]], axis=1), axis=0)
+    return np.stack([*grids[: len(around)], *places, grids[-1]], axis=1)
+
+
+def keys_of(rows: Integers) -> tuple[Integers, int]:
+    """Returns a number for each row, equal for equal rows, and a bound of the numbers."""
+    if not len(rows):
+        return np.zeros(0, np.int64), 0
+    least = rows.min(axis=0)
+    sizes = [int(size) for size in rows.max(axis=0) - least + 1]
+    count = prod(sizes)
+    if count > MAX_KEYS:
+        _, keys = np.unique(rows, axis=0, return_inverse=True)
+        return keys.reshape(-1), int(keys.max()) + 1
+    keys = np.zeros(len(rows), np.int64)
+    for column, size in enumerate(sizes):
+        keys = keys * size + (rows[:, column] - least[column])
+    return keys, count

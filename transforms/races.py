@@ -14,7 +14,7 @@ import numpy as np
 
 from ..dialects.nest.program import Body, Loop, LoopKind, Scope
 from ..dialects.sym import Expression
-from .independence import Integers, Touch, conflict_of, evaluate_on, touches_of
+from .independence import Integers, Touch, conflict_of, evaluate_on, keys_of, touches_of
 
 MAX_POINTS = 1 << 21
 
@@ -85,8 +85,7 @@ def _race(loop: Loop, group: Sequence[Touch], is_private: bool, unproved: Race) 
     owners = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
     if not len(rows):
         return []
-    _, keys = np.unique(rows[:, :-1], axis=0, return_inverse=True)
-    keys, iterations = keys.reshape(-1), rows[:, -1]
+    (keys, _), iterations = keys_of(rows[:, :-1]), rows[:, -1]
     is_write = np.array([touch.is_write for touch in group])[owners]
     pair = (_copied if is_private else _met)(keys, iterations, is_write)
     if pair is None:
