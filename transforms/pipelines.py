@@ -236,7 +236,7 @@ def _certain(body: Body, loop: str) -> Body:
                 kept.append(statement)
             case Guard(condition, inner):
                 following = body[position] if position < len(body) else None
-                if _is_otherwise(condition, following) or not _varies(condition, loop):
+                if _is_otherwise(statement, following) or not _varies(condition, loop):
                     kept.extend(_certain(inner, loop))
             case Store() | Call():
                 kept.append(statement)
@@ -245,14 +245,27 @@ def _certain(body: Body, loop: str) -> Body:
     return tuple(kept)
 
 
-def _is_otherwise(condition: Scalar, other: Statement | None) -> bool:
-    """Whether another guard runs where a condition does not hold; both write the same."""
+def _is_otherwise(guard: Guard, other: Statement | None) -> bool:
+    """Whether another guard writes the same elements where the condition does not hold."""
     if not isinstance(other, Guard) or not isinstance(other.condition, Apply):
         return False
-    return other.condition.op == "arith.xori" and other.condition.operands == (
-        condition,
-        Constant(1, "i1"),
-    )
+    negated = (guard.condition, Constant(1, "i1"))
+    is_negated = other.condition.op == "arith.xori" and other.condition.operands == negated
+    return is_negated and _written(guard.body) == _written(other.body) != []
+
+
+def _written(body: Body) -> list[object]:
+    """Returns the elements and regions that stores and calls write; empty for other statements."""
+    written: list[object] = []
+    for statement in body:
+        match statement:
+            case Store(buffer, indices, _):
+                written.append((buffer, indices))
+            case Call(_, operands):
+                written.extend(operand.region for operand in operands if operand.is_written)
+            case _:
+                return []
+    return written
 
 
 def _varies(condition: Scalar, loop: str) -> bool:

@@ -8,12 +8,21 @@ import pytest
 
 from tilewright.dialects.diagnostic import DiagnosticError
 from tilewright.dialects.nest.intrinsics import DESCRIPTIONS
-from tilewright.dialects.nest.program import Call, Loop, LoopKind, Program, Scope, walk
+from tilewright.dialects.nest.program import (
+    Call,
+    Loop,
+    LoopKind,
+    Program,
+    Scope,
+    Store,
+    walk,
+)
 from tilewright.nest.builder import Builder
 from tilewright.nest.interpreter import interpret
-from tilewright.nest.values import inside
+from tilewright.nest.values import cast, inside, value_of
 from tilewright.transforms.expand_pipelines import expand_pipelines
 from tilewright.transforms.lower_blocks import lower_blocks
+from tilewright.transforms.pipelines import PipelineError, pipeline_of
 from tilewright.transforms.schedule.primitive import ScheduleError
 from tilewright.transforms.schedule.software_pipeline import SoftwarePipeline
 
@@ -160,6 +169,39 @@ def partly_written() -> Program:
         with b.block("out", spatial={"vo": (8, k)}) as (vo,):
             y[vo] = row[0]
     return b.build()
+
+
+def filled(same: bool = True) -> Program:
+    """A copy of 5 rows; the others are filled with 0, or another buffer is."""
+    b = Builder("filled")
+    x, y = b.buffer("X", [8], "f32"), b.buffer("Y", [8], "f32", output=True)
+    row, other = (b.temporary(name, [4], "f32", SHARED) for name in ("S", "T"))
+    with b.loop("k", 8) as k:
+        with b.loop("i", 4) as i, b.block("in", spatial={"vi": (8, k), "vj": (4, i)}) as (vi, vj):
+            early = cast(vi, "index") < 5
+            with b.when(early):
+                row[vj] = x[vi]
+            with b.when(early ^ value_of(1, "i1")):
+                (row if same else other)[vj] = 0.0
+        with b.block("out", spatial={"vo": (8, k)}) as (vo,):
+            y[vo] = row[0]
+    return b.build()
+
+
+def test_a_copy_that_is_filled_otherwise_covers() -> None:
+    program = lower_blocks(filled())
+    loop = program.loop("k")
+    assert isinstance(loop, Loop)
+    assert [type(part) for part in loop.body] == [Loop, Store]
+    assert pipeline_of(program, loop, (0, 1), (0, 1), ()).versions == {"S": 2}
+
+
+def test_a_copy_without_the_same_filled_otherwise_does_not_cover() -> None:
+    program = lower_blocks(filled(same=False))
+    loop = program.loop("k")
+    assert isinstance(loop, Loop)
+    with pytest.raises(PipelineError, match="write all of 'S'"):
+        pipeline_of(program, loop, (0, 1), (0, 1), ())
 
 
 def reduced() -> Program:
