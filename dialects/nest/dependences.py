@@ -291,11 +291,13 @@ class _Privacy:
         return all(AxisKind.REDUCE not in feeds(block, loop) for loop in outer)
 
     def _covers(self, write: Touch, read: Touch) -> bool:
-        if write.block is None or write.block.predicate:
+        if write.block is None:
             return False
         common = frozenset(touch_loops(write)) & frozenset(touch_loops(read))
         moving = {loop.name: loop.extent for loop in read.loops if loop.name not in common}
         own = {loop.name: loop.extent for loop in write.loops if loop.name not in common}
+        if not _runs_with(write.block, read.block, frozenset(own)):
+            return False
         order = Order(lambda: self._ranges(read))
         used: set[str] = set()
         for have, need in zip(write.region.ranges, read.region.ranges, strict=True):
@@ -314,6 +316,15 @@ class _Privacy:
         for loop in read.loops:
             ranges = ranges.also(loop.name, 0, loop.extent - 1)
         return ranges
+
+
+def _runs_with(write: Block, read: Block | None, own: frozenset[str]) -> bool:
+    """Whether all points of a block run along its own loops wherever the other block runs."""
+    known = () if read is None else read.predicate
+    return all(
+        bound in known and (bound.left.symbols() | bound.right.symbols()).isdisjoint(own)
+        for bound in write.predicate
+    )
 
 
 def _dense(

@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ...dialects.nest.copying import fresh_names
-from ...dialects.nest.dependences import Dependences, feeds, feeds_only_reduce, is_first_at_zero
-from ...dialects.nest.program import AxisKind, Block, Body, Bound, Loop, Program
+from ...dialects.nest.dependences import Dependences, feeds, feeds_only_reduce
+from ...dialects.nest.program import AxisKind, Block, Body, Loop, Program
 from ...dialects.nest.regions import touched
 from ...dialects.nest.rewriting import Substitution, substitute
 from ...dialects.nest.structure import writes_of
 from ...dialects.sym import constant, symbol
+from .legality import check_first_at_zero, substituted_bounds
 from .primitive import Primitive, place_of
 
 
@@ -110,15 +111,7 @@ class DecomposeReduction(Primitive):
                     place,
                     "fuse only loops of axes of one kind",
                 )
-        reducing = frozenset(name for name in inside if feeds_only_reduce(block, name))
-        if not is_first_at_zero(block, reducing, program):
-            raise self.refused(
-                "first",
-                f"expected the reduce axes to be 0 in the first iterations of "
-                f"{', '.join(sorted(reducing))} only; it is not proved",
-                place,
-                "bind reduce axes to loops that are split and fused at most",
-            )
+        check_first_at_zero(self, program, block)
 
     def _check_elements(self, program: Program, block: Block, loops: list[Loop]) -> None:
         place = place_of(program.places[self.block])
@@ -166,19 +159,14 @@ class DecomposeReduction(Primitive):
             replace(axis, binding=axis.binding.substitute(image))
             for axis in block.axes_of(AxisKind.SPATIAL)
         )
-        predicate = [
-            Bound(bound.left.substitute(image), bound.right.substitute(image))
-            for bound in block.predicate
-        ]
+        predicate = substituted_bounds(block.predicate, image)
         ranges = program.ranges
         for axis in axes:
             ranges = ranges.also(axis.name, 0, axis.extent - 1)
         at_zero = {axis.name: constant(0) for axis in block.axes_of(AxisKind.REDUCE)}
         inits = substitute(block.init, at_zero)
         reads, writes = touched(inits, ranges, program.buffers)
-        body: Body = (
-            Block(name, axes, reads, writes, inits, predicate=tuple(dict.fromkeys(predicate))),
-        )
+        body: Body = (Block(name, axes, reads, writes, inits, predicate=predicate),)
         for loop in reversed(kept):
             extent = loop.extent.substitute(image)
             body = (replace(loop, name=fresh[loop.name], extent=extent, body=body),)

@@ -2,8 +2,24 @@
 
 from collections.abc import Iterable
 
-from ...dialects.nest.dependences import Dependence, feeds, is_private
-from ...dialects.nest.program import Annotations, AxisKind, Loop, LoopKind, Program, Scope
+from ...dialects.nest.dependences import (
+    Dependence,
+    feeds,
+    feeds_only_reduce,
+    is_first_at_zero,
+    is_private,
+)
+from ...dialects.nest.program import (
+    Annotations,
+    AxisKind,
+    Block,
+    Bound,
+    Loop,
+    LoopKind,
+    Program,
+    Scope,
+)
+from ...dialects.nest.rewriting import Substitution
 from ...dialects.nest.structure import blocks_in
 from .primitive import Primitive, place_of
 
@@ -88,3 +104,23 @@ def merged_annotations(primitive: Primitive, loops: list[Loop]) -> Annotations:
                 )
         merged = {**merged, **loop.annotations} if loop.annotations else merged
     return merged
+
+
+def check_first_at_zero(primitive: Primitive, program: Program, block: Block) -> None:
+    """Refuses a reduction whose init is not proved to be in the first iterations."""
+    around = program.loops_around(block.name)
+    reducing = frozenset(loop.name for loop in around if feeds_only_reduce(block, loop.name))
+    if not is_first_at_zero(block, reducing, program):
+        raise primitive.refused(
+            "first",
+            f"expected the reduce axes to be 0 in the first iterations of "
+            f"{', '.join(sorted(reducing))} only; it is not proved",
+            place_of(program.places[block.name]),
+            "bind reduce axes to loops that are split and fused at most",
+        )
+
+
+def substituted_bounds(bounds: Iterable[Bound], images: Substitution) -> tuple[Bound, ...]:
+    """Returns bounds with loops replaced, each of them once."""
+    replaced = (Bound(b.left.substitute(images), b.right.substitute(images)) for b in bounds)
+    return tuple(dict.fromkeys(replaced))

@@ -5,13 +5,12 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ...dialects.nest.copying import fresh_names
-from ...dialects.nest.dependences import Dependences, feeds, feeds_only_reduce, is_first_at_zero
+from ...dialects.nest.dependences import Dependences, feeds, feeds_only_reduce
 from ...dialects.nest.program import (
     Axis,
     AxisKind,
     Block,
     Body,
-    Bound,
     Buffer,
     Loop,
     LoopKind,
@@ -24,6 +23,7 @@ from ...dialects.nest.rewriting import Substitution, substitute
 from ...dialects.nest.scalars import Load, Subscript
 from ...dialects.nest.structure import Update, child_blocks, not_reduction, update_of
 from ...dialects.sym import Expression, constant, symbol
+from .legality import check_first_at_zero, substituted_bounds
 from .primitive import Primitive, place_of
 
 
@@ -160,33 +160,27 @@ class RFactor(Primitive):
         )
         for part in around[start:]:
             self._check_loop(program, block, part)
-        reducing = frozenset(p.name for p in around if feeds_only_reduce(block, p.name))
-        if not is_first_at_zero(block, reducing, program):
-            raise self.refused(
-                "first",
-                f"expected the reduce axes to be 0 in the first iterations of "
-                f"{', '.join(sorted(reducing))} only; it is not proved",
-                place,
-                "bind reduce axes to loops that are split and fused at most",
-            )
+        check_first_at_zero(self, program, block)
         if others := loop.extent.symbols() - set(program.ranges):
             raise self.refused(
                 "extent",
                 f"expected an extent over symbols, got {loop.extent} over '{min(others)}'",
                 place,
             )
+        self._check_chain(program, block, around[start])
+        return list(around[start:])
+
+    def _check_chain(self, program: Program, block: Block, outermost: Loop) -> None:
         path = program.places[block.name]
-        between = path[len(program.places[around[start].name]) - 1 : -1]
-        for part in between:
+        for part in path[len(program.places[outermost.name]) - 1 : -1]:
             if not isinstance(part, Loop) or len(part.body) > 1:
                 raise self.refused(
                     "one-block",
-                    f"expected the loops from '{around[start].name}' on to hold one another, "
+                    f"expected the loops from '{outermost.name}' on to hold one another, "
                     "got statements beside them",
-                    place,
+                    place_of(path),
                     "move the other statements out of the loops",
                 )
-        return list(around[start:])
 
     def _check_loop(self, program: Program, block: Block, loop: Loop) -> None:
         kinds = set(feeds(block, loop.name))
@@ -339,13 +333,8 @@ class RFactor(Primitive):
         index = self._inserted_index(update.store.indices, symbol(factored))
         element = Load(update.store.buffer, update.store.indices, partial.dtype)
         value = update.combiner.combine(element, Load(partial.name, index, partial.dtype))
-        predicate = [
-            Bound(bound.left.substitute(image), bound.right.substitute(image))
-            for bound in block.predicate
-        ]
-        final = replace(
-            block, axes=(*axes, last), predicate=tuple(dict.fromkeys(predicate)), annotations={}
-        )
+        predicate = substituted_bounds(block.predicate, image)
+        final = replace(block, axes=(*axes, last), predicate=predicate, annotations={})
         zeros = {axis.name: constant(0) for axis in block.axes_of(AxisKind.REDUCE)}
         init = substitute(block.init, zeros)
         store = (replace(update.store, value=value),)
