@@ -84,9 +84,11 @@ def fused() -> Program:
         with (
             b.loop("j", 4) as j,
             b.loop("k", 6) as k,
-            b.block(
-                "Y", spatial={"vi": ("n", i), "vj": (4, j)}, reduce={"vk": (6, k)}
-            ) as (vi, vj, vk),
+            b.block("Y", spatial={"vi": ("n", i), "vj": (4, j)}, reduce={"vk": (6, k)}) as (
+                vi,
+                vj,
+                vk,
+            ),
         ):
             with b.init():
                 y[vi, vj] = 0
