@@ -26,10 +26,10 @@ def default_gpu_schedule(program: Program, threads: int = THREADS) -> tuple[Prim
             continue
         if len(names) > 1:
             fuse = Fuse(names)
-            (name,) = fuse.result_names(program)
+            name = fuse.result_names(program)[0]
             program = _then(program, fuse, steps)
         else:
-            (name,) = names
+            name = names[0]
         split = Split(name, (None, threads))
         grid, cta = split.result_names(program)
         program = _then(program, split, steps)

@@ -28,4 +28,6 @@ def test_a_symbolic_workload_on_the_simulator(family: str) -> None:
     run(*(arrays[parameter.name] for parameter in program.parameters), symbols=symbols)
     for name, exact in expected.items():
         found = decode(arrays[name], program.buffers[name].dtype)
-        np.testing.assert_allclose(found, exact, rtol=2e-3, atol=2e-4)
+        # Weights that are stored in a few bits are rounded to f16 once they have their scale.
+        atol = 2e-2 if family in ("W4", "W8") else 2e-4
+        np.testing.assert_allclose(found, exact, rtol=2e-3, atol=atol)
