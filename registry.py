@@ -13,10 +13,15 @@ from .dialects.nvvm import NVVM
 from .dialects.sym import Sym
 from .dialects.tile import Tile
 from .lowering.attn_to_tile.convert import ConvertAttnToTilePass
+from .lowering.nest_to_thread import ConvertNestToThreadPass
 from .lowering.ptx.target import PTXTarget
 from .lowering.tile_to_thread.convert import ConvertTileToThreadPass
 from .transforms.apply_schedule import ApplySchedulePass
+from .transforms.compact_buffers import CompactBuffersPass
 from .transforms.expand_math import ExpandMathPass
+from .transforms.expand_pipelines import ExpandPipelinesPass
+from .transforms.lower_blocks import LowerBlocksPass
+from .transforms.place_barriers import PlaceBarriersPass
 
 # From the highest level to the lowest.
 DIALECTS: tuple[Dialect, ...] = (Sym, Attn, Nest, Tile, NVVM)
@@ -24,9 +29,14 @@ DIALECTS: tuple[Dialect, ...] = (Sym, Attn, Nest, Tile, NVVM)
 # In the order in which a pipeline runs them.
 PASSES: tuple[type[ModulePass], ...] = (
     ApplySchedulePass,
+    CompactBuffersPass,
     ConvertAttnToTilePass,
+    ConvertNestToThreadPass,
     ConvertTileToThreadPass,
     ExpandMathPass,
+    ExpandPipelinesPass,
+    LowerBlocksPass,
+    PlaceBarriersPass,
 )
 
 # What a module can be printed as, besides MLIR.

@@ -15,6 +15,7 @@ NUMPY_DTYPES: dict[str, np.dtype[Any]] = {
     "bf16": np.dtype(np.uint16),
     "f32": np.dtype(np.float32),
     "i32": np.dtype(np.int32),
+    "i8": np.dtype(np.int8),
 }
 
 

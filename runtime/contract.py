@@ -19,7 +19,7 @@ JsonScalar: TypeAlias = str | int | float | bool | None
 Access: TypeAlias = Literal["read", "write", "read_write"]
 
 POINTER_BYTES = 8
-DTYPE_BYTES = {"f16": 2, "bf16": 2, "f32": 4, "i32": 4}
+DTYPE_BYTES = {"f16": 2, "bf16": 2, "f32": 4, "i32": 4, "i8": 1}
 SCALAR_BYTES = {"i32": 4, "i64": 8, "f32": 4}
 # Kernels for the CPU they are compiled on take more; u8 are the bits of 8-bit floats.
 HOST = "host"

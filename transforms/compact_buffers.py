@@ -28,6 +28,7 @@ from ..dialects.nest.regions import union
 from ..dialects.sym import Expression, Ranges, constant, interval, simplify, symbol
 from .buffer_uses import Use, axis_name, loop_ranges, relax_over, threads_of, uses_of
 from .coverage import is_covered
+from .nest_pass import NestPass
 from .rebase import rebased
 from .separation import are_separated
 
@@ -44,6 +45,17 @@ class Placement:
 
     origin: tuple[Expression, ...]
     buffer: Buffer
+
+
+@dataclass(frozen=True)
+class CompactBuffersPass(NestPass):
+    """Shrinks the buffers of nests to what the loop where they live needs."""
+
+    name = "compact-buffers"
+
+    def transform(self, program: Program) -> Program:
+        """Returns the program with small buffers."""
+        return compact_buffers(program)
 
 
 def compact_buffers(program: Program) -> Program:

@@ -45,9 +45,21 @@ from .conditions import (
     names_of,
     under,
 )
+from .nest_pass import NestPass
 from .separation import are_separated
 
 _ONE = constant(1)
+
+
+@dataclass(frozen=True)
+class LowerBlocksPass(NestPass):
+    """Dissolves the blocks of nests into loops, guards and stores."""
+
+    name = "lower-blocks"
+
+    def transform(self, program: Program) -> Program:
+        """Returns the program without blocks."""
+        return lower_blocks(program)
 
 
 def lower_blocks(program: Program) -> Program:

@@ -37,6 +37,7 @@ from ..dialects.nest.program import (
 from ..dialects.sym import Expression, Ranges, constant, prove_le, symbol
 from .buffer_uses import axis_name, loop_ranges, relax_over, threads_of, touches
 from .conditions import names_of
+from .nest_pass import NestPass
 from .separation import are_separated
 
 WARP_SIZE = 32
@@ -67,6 +68,17 @@ class _Place:
     axes: Mapping[str, Expression] = field(default_factory=dict[str, Expression])
     varying: frozenset[str] = frozenset()
     is_uniform: bool = True
+
+
+@dataclass(frozen=True)
+class PlaceBarriersPass(NestPass):
+    """Places the barriers that the threads of a CTA need."""
+
+    name = "place-barriers"
+
+    def transform(self, program: Program) -> Program:
+        """Returns the program with barriers."""
+        return place_barriers(program)
 
 
 def place_barriers(program: Program) -> Program:

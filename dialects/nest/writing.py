@@ -94,8 +94,9 @@ def _locate(op: Operation, location: LocationAttr, locations: Mapping[str, Locat
         location = locations.get(op.block_name.data, location)
     op.location = location
     for region in op.regions:
-        for inner in region.block.ops:
-            _locate(inner, location, locations)
+        for block in region.blocks:
+            for inner in block.ops:
+                _locate(inner, location, locations)
 
 
 def _annotations(annotations: Annotations):
