@@ -8,6 +8,7 @@ from ...dialects.nest.program import Scope
 from ...dialects.sym import Expression
 from ...transforms.schedule.caching import CacheInplace, CacheRead, CacheWrite
 from ...transforms.schedule.compute_at import ComputeAt, ReverseComputeAt
+from ...transforms.schedule.copies_at import ReadAt, WriteAt
 from ...transforms.schedule.inlining import ComputeInline, ReverseComputeInline
 from ...transforms.schedule.layout import TransformBlockLayout, TransformLayout
 from ...transforms.schedule.primitive import Primitive
@@ -121,6 +122,25 @@ class DataSteps(ScheduleState):
                 tuple(names),
             )
         )
+
+    def read_at(
+        self, loop: LoopLike, block: BlockLike, buffer: str, scope: Scope | str, *, cache: str = ""
+    ) -> BlockHandle:
+        """Copies under a loop what the block reads; returns the block that copies."""
+        step = ReadAt(self.loop_name(loop), self.block_name(block), buffer, _scope(scope), cache)
+        return self._copied_at(step)
+
+    def write_at(
+        self, loop: LoopLike, block: BlockLike, buffer: str, scope: Scope | str, *, cache: str = ""
+    ) -> BlockHandle:
+        """Copies back under a loop what the block writes; returns the block that copies."""
+        step = WriteAt(self.loop_name(loop), self.block_name(block), buffer, _scope(scope), cache)
+        return self._copied_at(step)
+
+    def _copied_at(self, step: ReadAt | WriteAt) -> BlockHandle:
+        name = step.steps(self.program)[2]
+        self.step(step)
+        return self.block_handle(name)
 
     def compute_at(
         self, block: BlockLike, loop: LoopLike, *, names: Sequence[str] = ()

@@ -95,6 +95,15 @@ class _Cache(Moving):
     def _statement_at(self, stage: Stage, depth: int) -> str:
         """Returns the name of the statement around a stage below `depth` loops."""
         statement = (*stage.around, stage.block)[depth]
+        for part in stage.around[:depth]:
+            if isinstance(part, Loop) and part.kind.is_concurrent:
+                raise self.refused(
+                    "races",
+                    f"expected serial loops around a copy of a whole buffer, got '{part.name}', "
+                    f"which is {part.kind}",
+                    f"@{stage.name}",
+                    "cache before the loops are given kinds",
+                )
         if isinstance(statement, Guard):
             raise self.refused(
                 "guard",
@@ -119,7 +128,8 @@ class CacheRead(_Cache):
 
     Legal if the consumers are in the scope of the block and read the buffer (`reads`) without
     writing it (`reads-own-writes`), all blocks that write it stand before the copy or after the
-    last consumer (`written-between`), and there is no guard around the place (`guard`).
+    last consumer (`written-between`), and there is no guard around the place (`guard`) and no loop
+    whose iterations run at the same time (`races`).
     """
 
     name: ClassVar[str] = "cache_read"
@@ -222,7 +232,7 @@ class CacheWrite(_Cache):
     Legal if the block is the only one that writes the buffer (`writes`, `sole-writer`), all of it
     provably (`covers`), runs for all of its points (`predicate`), reads of it only what it wrote
     itself, as a reduction does (`reads-own-writes`), and there is no guard around the place
-    (`guard`).
+    (`guard`) and no loop whose iterations run at the same time (`races`).
     """
 
     name: ClassVar[str] = "cache_write"
@@ -299,7 +309,7 @@ class CacheInplace(_Cache):
     where another block that touches the buffer shares loops with it, inside these.
 
     Legal if the block reads or writes the buffer (`accesses`), and there is no guard around the
-    place (`guard`).
+    place (`guard`) and no loop whose iterations run at the same time (`races`).
     """
 
     name: ClassVar[str] = "cache_inplace"

@@ -291,7 +291,8 @@ class ReverseComputeAt(_Move):
     (`producers-below`), and none comes between the loop and the block (`inputs-stable`); the
     producers' reduce loops are below the loop (`reduced`); in an iteration they write boxes without
     gaps (`exact-region`); each point reads what one iteration made (`one-iteration`); what the
-    block writes is read behind it only (`readers-behind`); its own loops are serial (`serial`) and
+    block writes is read behind it only (`readers-behind`); iterations that run at the same time run
+    different points (`races`); its own loops are serial (`serial`) and
     there is no guard around it (`guard`).
     """
 
@@ -306,6 +307,7 @@ class ReverseComputeAt(_Move):
         producers = self._producers(program, stages, stage, loop)
         ranges = _ranges_below(program, loop)
         windows = self._windows(program, stages, stage, producers, ranges)
+        self._check_races(stage, below[0], loop, windows, ranges)
         domain = [
             Range(windows[axis.name].low, windows[axis.name].count)
             if axis.name in windows
@@ -323,6 +325,28 @@ class ReverseComputeAt(_Move):
         behind = (*last.around, last.block)[depth]
         body = _replaced_child(loop.body, behind, (behind, nest))
         return without_stage(program, stage).replace(self.loop, replace(loop, body=body))
+
+    def _check_races(
+        self,
+        stage: Stage,
+        inside: Stage,
+        loop: Loop,
+        windows: Mapping[str, _Window],
+        ranges: Ranges,
+    ) -> None:
+        """Refuses if iterations that run at the same time would write the same elements."""
+        around = inside.around[len(stage.common(inside)) : _depth_below(inside, loop)]
+        for part in around:
+            if not isinstance(part, Loop) or not part.kind.is_concurrent:
+                continue
+            if not any(_is_apart(window, part, ranges) for window in windows.values()):
+                raise self.refused(
+                    "races",
+                    f"expected iterations of '{part.name}', which is {part.kind}, to run "
+                    f"different points of '{stage.name}'",
+                    part.name,
+                    "move the block before the loop is given a kind, or further out",
+                )
 
     def _producers(self, program: Program, stages: Stages, stage: Stage, loop: Loop) -> list[Stage]:
         """Returns the producers that share the loop, or loops around it, the last first."""
@@ -491,6 +515,13 @@ class ReverseComputeAt(_Move):
                     f"@{stage.name}",
                     "choose a loop further out",
                 )
+
+
+def _is_apart(window: _Window, loop: Loop, ranges: Ranges) -> bool:
+    """Whether the points of a window are others in each iteration of a loop."""
+    parts = linear_parts(window.low, {loop.name: loop.extent})
+    factor = None if parts is None else parts[0].get(loop.name)
+    return factor is not None and bool(prove_le(window.count, factor, ranges))
 
 
 def _read_region(block: Block, buffer: str) -> Region:

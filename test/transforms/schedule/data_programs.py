@@ -348,3 +348,18 @@ def shifted() -> Program:
     made[i + 1] = source[i] * 2.0
     out[i] = made[i + 1]
     return b.build()
+
+
+def parallel_columns() -> Program:
+    """A producer in a parallel loop that its consumer does not divide among the iterations."""
+    b = Builder("parallel_columns", "n in [1, 40]")
+    source, out = b.buffer("X", ["n"], "f32"), b.buffer("Y", ["n"], "f32", output=True)
+    made, other = b.temporary("T", ["n"], "f32"), b.buffer("Z", [4, "n"], "f32", output=True)
+    with b.loop("p", 4, LoopKind.PARALLEL) as p, b.loop("q", "n") as q:
+        with b.block("T", spatial={"vi": ("n", q)}) as (v,):
+            made[v] = source[v] + 1.0
+        with b.block("Z", spatial={"vp": (4, p), "vq": ("n", q)}) as (v, w):
+            other[v, w] = source[w] * 2.0
+    (i,) = b.axes(i="n")
+    out[i] = made[i] * 2.0
+    return b.build()

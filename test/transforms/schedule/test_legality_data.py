@@ -18,6 +18,7 @@ from tilewright.transforms.schedule.caching import CacheInplace, CacheRead, Cach
 from tilewright.transforms.schedule.compute_at import ComputeAt, ReverseComputeAt
 from tilewright.transforms.schedule.copies_at import ReadAt, WriteAt
 from tilewright.transforms.schedule.inlining import ComputeInline, ReverseComputeInline
+from tilewright.transforms.schedule.kinds import Parallel
 from tilewright.transforms.schedule.layout import TransformBlockLayout, TransformLayout
 from tilewright.transforms.schedule.primitive import Primitive, ScheduleError
 from tilewright.transforms.schedule.reduction_epilogue import FuseReductionEpilogue
@@ -96,6 +97,7 @@ ACCEPTED: list[tuple[Source, tuple[Primitive, ...]]] = [
     (programs.strided, (Split("i", (None, 2)), ReverseComputeAt("Y", "i_0"))),
     (programs.softmax, (ReverseComputeAt("S", "i_1"),)),
     (programs.diamond, (ReverseComputeAt("V", "j"), ReverseComputeAt("U", "i"))),
+    (programs.softmax, (Parallel("i_1"), ReverseComputeAt("S", "i_1"))),
     # compute_inline
     (programs.conv, (ComputeInline("T"),)),
     (programs.padded, (ComputeInline("T"),)),
@@ -215,6 +217,7 @@ REFUSED: list[tuple[str, Source, tuple[Primitive, ...], Primitive]] = [
     ("names", programs.matmul, (), CacheRead("C", "A", SHARED, "B")),
     ("names", programs.matmul, (), CacheRead("C", "A", SHARED, "", ("i", "a", "b", "c", "d"))),
     ("written-between", programs.updated, (), CacheRead("T", "X", SHARED, consumers=("T", "Y"))),
+    ("races", programs.chain, (ComputeAt("T", "i_1"), Parallel("i_1")), CacheRead("U", "T", LOCAL)),
     # cache_write
     ("writes", programs.chain, (), CacheWrite("Y", "U", LOCAL)),
     ("sole-writer", programs.two_writers, (), CacheWrite("T", "T", LOCAL)),
@@ -249,6 +252,7 @@ REFUSED: list[tuple[str, Source, tuple[Primitive, ...], Primitive]] = [
     ("one-iteration", programs.softmax, (), ReverseComputeAt("S", "k_1")),
     ("complete-or-reduction", programs.scan, (), ReverseComputeAt("S", "i")),
     ("inputs-stable", programs.overwritten_later, (), ReverseComputeAt("Y", "i")),
+    ("races", programs.parallel_columns, (), ReverseComputeAt("Y", "p")),
     ("exact-region", programs.interleaved, (), ReverseComputeAt("Y", "a")),
     ("readers-behind", programs.loop_carried, (), ReverseComputeAt("U", "i")),
     # compute_inline
