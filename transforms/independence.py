@@ -23,7 +23,8 @@ from ..dialects.sym.expression import Extremum, Symbol, expression_of
 Integers: TypeAlias = npt.NDArray[np.int64]
 MAX_DIFFERENCES = 1 << 16
 MAX_POINTS = 1 << 18
-MAX_KEYS = 1 << 23  # a table of more numbers is slower than sorted rows
+MAX_KEY = 1 << 62
+SPARSE = 16  # a table with more room than this for each row is slower than sorted rows
 ZERO = constant(0)
 
 
@@ -297,10 +298,13 @@ def keys_of(rows: Integers) -> tuple[Integers, int]:
     least = rows.min(axis=0)
     sizes = [int(size) for size in rows.max(axis=0) - least + 1]
     count = prod(sizes)
-    if count > MAX_KEYS:
+    if count > MAX_KEY:
         _, keys = np.unique(rows, axis=0, return_inverse=True)
         return keys.reshape(-1), int(keys.max()) + 1
     keys = np.zeros(len(rows), np.int64)
     for column, size in enumerate(sizes):
         keys = keys * size + (rows[:, column] - least[column])
+    if count > SPARSE * len(rows):
+        _, keys = np.unique(keys, return_inverse=True)
+        return keys, int(keys.max()) + 1
     return keys, count
