@@ -21,11 +21,11 @@ def default_gpu_schedule(program: Program, threads: int = THREADS) -> tuple[Prim
     for statement in program.body:
         if not isinstance(statement, Loop):
             continue
-        names = _spatial_loops(program, statement)
+        names = list(_spatial_loops(program, statement))
         if not names:
             continue
         if len(names) > 1:
-            fuse = Fuse(names)
+            fuse = Fuse(tuple(names))
             name = fuse.result_names(program)[0]
             program = _then(program, fuse, steps)
         else:
