@@ -64,7 +64,7 @@ CURVES: dict[str, Callable[[Numbers], Numbers]] = {
     "math.tan": np.tan,
     "math.atan": np.arctan,
 }
-FLOAT_ORDER = {
+FLOAT_ORDER: dict[str, Callable[[Numbers, Numbers], Numbers]] = {
     "oeq": lambda a, b: a == b,
     "ogt": lambda a, b: a > b,
     "oge": lambda a, b: a >= b,
