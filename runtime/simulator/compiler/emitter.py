@@ -192,7 +192,7 @@ class BlockEmitter:
         code = DTYPES[type]
         have, need = BITS[register.type], BITS[type]
         if have != need:
-            if not wide or have < need or "pred" in (type, register.type):
+            if not wide or not need <= have <= 64 or "pred" in (type, register.type):
                 raise self.error(
                     f"expects {need}-bit registers for .{type}, got .{register.type} {register}"
                 )
@@ -277,7 +277,7 @@ class BlockEmitter:
         have, need = BITS[operand.type], BITS[type]
         code = DTYPES[type]
         if have != need:
-            if not wide or have < need or "pred" in (type, operand.type):
+            if not wide or not need <= have <= 64 or "pred" in (type, operand.type):
                 raise self.error(
                     f"expects {need}-bit registers for .{type}, got .{operand.type} {operand}"
                 )

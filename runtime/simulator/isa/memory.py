@@ -238,7 +238,7 @@ def _widening(b: "BlockEmitter", items: tuple[Operand, ...], type: str) -> tuple
     if len(widths) > 1 or widths.pop() < BITS[type]:
         raise b.error(f"expects registers of {BITS[type]} bits or more")
     width = next(BITS[item.type] for item in items if isinstance(item, Register)) // 8
-    if width < 2 or DTYPES[type][0] == "f":
+    if not 2 <= width <= 8 or DTYPES[type][0] == "f":
         raise b.error(f"can't load .{type} into these registers")
     code = f"{'i' if type[0] == 's' else 'u'}{width}"
     return np.dtype(code).type, code

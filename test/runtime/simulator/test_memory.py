@@ -166,6 +166,14 @@ def test_a_freed_buffer_is_a_use_after_free() -> None:
     assert raised.value.finding.kind == "use-after-free"
 
 
+@pytest.mark.parametrize(
+    "line", ["ld.param.u32 %q0, [x];", "ld.global.s8 %q0, [%d0];", "st.global.u32 [%d0], %q0;"]
+)
+def test_registers_of_128_bits_hold_nothing_narrower(line: str) -> None:
+    with pytest.raises(simulator.PTXError, match=r"32-bit registers|into these registers"):
+        simulator.Device().load(kernel(f".reg .b128 %q<2>; {line}"))
+
+
 def test_a_store_to_constant_memory_is_refused() -> None:
     body = "mov.u64 %d2, table; st.global.u32 [%d2], %r0;"
     found = fault(body, np.zeros(1), np.zeros(1), module=".const .u32 table[2] = {1, 2};")
