@@ -9,13 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import attention, runtime
+    from . import attention, nest, runtime
 
-__all__ = ["__version__", "attention", "runtime"]
+__all__ = ["__version__", "attention", "nest", "runtime"]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("attention", "runtime"):
+    if name in ("attention", "nest", "runtime"):
         return import_module(f".{name}", __name__)
     raise AttributeError(f"module 'tilewright' has no attribute '{name}'")

@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from ..dialects.nest.scalars import FLOAT_BITS, INTEGER_BITS
 from ..runtime import bfloat16
-from ..runtime.simulator.isa import eight
 from .values import NestError
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -44,6 +43,9 @@ def encode(values: Array, dtype: str) -> Array:
     if dtype == "bf16":
         return bfloat16.from_float32(np.asarray(values, np.float32))
     if dtype in _EIGHT:
+        # With it comes a whole instruction set, which only 8-bit floats need.
+        from ..runtime.simulator.isa import eight
+
         return np.asarray(eight.encode(np.asarray(values, np.float32), _EIGHT[dtype]), np.uint8)
     return np.asarray(values).astype(STORAGE[dtype])
 
@@ -53,6 +55,8 @@ def decode(stored: Array, dtype: str) -> Array:
     if dtype == "bf16":
         return bfloat16.to_float32(stored)
     if dtype in _EIGHT:
+        from ..runtime.simulator.isa import eight
+
         return np.asarray(eight.decode(stored, _EIGHT[dtype]))
     return stored
 

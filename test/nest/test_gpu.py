@@ -10,7 +10,7 @@ from tilewright.dialects.diagnostic import DiagnosticError
 from tilewright.dialects.nest.program import Program, Scope
 from tilewright.dialects.sym import ceildiv
 from tilewright.nest.builder import Builder
-from tilewright.nest.compile import compile as compile_nest
+from tilewright.nest.compiler import compile as compile_nest
 from tilewright.nest.gpu import CompiledForGPU, compile_for_gpu
 from tilewright.nest.values import exp, inside, maximum
 from tilewright.runtime.simulator_device import SimulatorDevice

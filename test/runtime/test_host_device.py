@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tilewright.nest.builder import Builder
-from tilewright.nest.compile import compile
+from tilewright.nest.compiler import compile
 from tilewright.nest.values import cast
 from tilewright.runtime.array import view_of
 from tilewright.runtime.artifact import HostArtifact, KernelArtifact

@@ -44,7 +44,7 @@ def measure(size: int, threads: int) -> list[float]:
     import numpy as np
     from program import gemm  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
 
-    from tilewright.nest.compile import compile
+    from tilewright.nest.compiler import compile
 
     generator = np.random.default_rng(1)
     a, b = (generator.standard_normal((size, size)).astype(np.float32) for _ in range(2))

@@ -11,7 +11,7 @@ from tilewright.dialects.diagnostic import DiagnosticError
 from tilewright.dialects.nest.program import LoopKind, Program, Scope
 from tilewright.dialects.sym import ceildiv
 from tilewright.nest.builder import Builder
-from tilewright.nest.compile import compile
+from tilewright.nest.compiler import compile
 from tilewright.nest.values import cast, exp, inside
 
 pytest.importorskip("torch_mlir", reason="the MLIR bindings are not installed (extra mlir)")

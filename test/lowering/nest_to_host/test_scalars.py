@@ -12,7 +12,7 @@ from tilewright.dialects.nest.program import LoopKind, Program
 from tilewright.dialects.nest.scalars import Apply
 from tilewright.nest.arithmetic import STORAGE, decode, encode
 from tilewright.nest.builder import Builder
-from tilewright.nest.compile import compile
+from tilewright.nest.compiler import compile
 from tilewright.nest.values import Value
 
 pytest.importorskip("torch_mlir", reason="the MLIR bindings are not installed (extra mlir)")

@@ -11,7 +11,6 @@ import numpy as np
 from ..dialects.nest.program import Buffer, LoopKind, Program, ScalarParameter, walk
 from ..dialects.nest.program import Loop as NestLoop
 from ..dialects.sym import Expression
-from ..lowering.nest_to_thread.kernels import SHARED_LIMITS
 from ..runtime.artifact import Artifact, HostArtifact
 from ..runtime.contract import (
     HOST,
@@ -26,7 +25,6 @@ from ..runtime.errors import ArgumentError
 from ..runtime.host_device import HostDevice, HostKernel
 from .arguments import check_arrays, solve_symbols
 from .arithmetic import Array, decode, encode
-from .gpu import compile_for_gpu
 from .values import NestError
 
 _IN_F32 = ("f16", "bf16", "f8E4M3FN", "f8E5M2")
@@ -86,16 +84,13 @@ def compile(  # noqa: A001 - the name of the public function
     program: Program, target: str = HOST, **options: Any
 ) -> Compiled:
     """
-    Compiles a program for `host`, the CPU of this process.
+    Compiles a program for `host`, the CPU of this process, or for a GPU such as `sm_80`.
 
     Options for `host`: `num_threads` that run parallel loops (all CPUs where it is not given), and
     `fast_math`, with which sums of floats may be computed in another order. Raises DiagnosticError
     for what the target does not have, UpstreamError without the extra `mlir`.
     """
-    make = TARGETS.get(target)
-    if make is None:
-        raise NestError(f"expected a target among {', '.join(TARGETS)}, got '{target}'")
-    return make(program, **options)
+    return _compiler_of(target)(program, **options)
 
 
 def compile_for_host(
@@ -109,11 +104,17 @@ def compile_for_host(
     return CompiledForHost(program, HostArtifact(ir, _contract(program)), num_threads)
 
 
-# Who compiles for a target.
-TARGETS: Mapping[str, Callable[..., Compiled]] = {
-    HOST: compile_for_host,
-    **{target: partial(compile_for_gpu, target=target) for target in SHARED_LIMITS},
-}
+def _compiler_of(target: str) -> Callable[..., Compiled]:
+    if target == HOST:
+        return compile_for_host
+    # The levels below are imported only by who compiles for them.
+    from ..lowering.nest_to_thread.kernels import SHARED_LIMITS
+    from .gpu import compile_for_gpu
+
+    if target not in SHARED_LIMITS:
+        known = ", ".join((HOST, *SHARED_LIMITS))
+        raise NestError(f"expected a target among {known}, got '{target}'")
+    return partial(compile_for_gpu, target=target)
 
 
 def _contract(program: Program) -> KernelContract:
