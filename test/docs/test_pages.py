@@ -61,12 +61,22 @@ PAGES_THAT_RUN = [
 
 
 @pytest.mark.parametrize("page", PAGES_THAT_RUN, ids=lambda page: page.stem)
-def test_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_runs_and_prints_what_it_shows(
+    page: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A block of `text` shows what the block of Python above it prints."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TILEWRIGHT_CACHE_DIR", str(tmp_path / "cache"))
     names: dict[str, object] = {"__name__": "page"}
-    for number, (_, text) in enumerate(blocks(page, "python")):
-        exec(compile(text, f"{page.name}, block {number + 1}", "exec"), names)
+    for number, (language, _, text) in enumerate(BLOCK.findall(page.read_text())):
+        if language == "python":
+            capsys.readouterr()
+            exec(compile(text, f"{page.name}, block {number + 1}", "exec"), names)
+        elif language == "text":
+            assert capsys.readouterr().out == text
 
 
 def without_numbers(text: str) -> list[str]:
