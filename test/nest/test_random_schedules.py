@@ -17,11 +17,20 @@ from tilewright.test.nest.random_schedules import (
     random_schedule,
     reversed_concurrent,
 )
-from tilewright.test.nest.small_programs import PROGRAMS
+from tilewright.test.nest.small_programs import PROGRAMS as SMALL_PROGRAMS
 from tilewright.test.nest.test_workloads import STATIC
+from tilewright.test.transforms.schedule.loop_programs import (
+    backwards,
+    mirrored,
+    not_an_update,
+    rescaled,
+    stencil,
+)
 
-# 11 programs and 46 workloads: 3,037 sequences.
-SEQUENCES = 171
+# In these an order that is changed, or an init that comes late, changes the result.
+PROGRAMS = (*SMALL_PROGRAMS, stencil, not_an_update, rescaled, backwards, mirrored)
+# 16 programs and 46 workloads: 3,070 sequences.
+SEQUENCES = 120
 WORKLOAD_SEQUENCES = 25
 OWN = list(PROPOSERS)  # of the steps on loops and reductions
 
