@@ -11,6 +11,7 @@ import numpy as np
 from ..dialects.nest.program import Buffer, LoopKind, Program, ScalarParameter, walk
 from ..dialects.nest.program import Loop as NestLoop
 from ..dialects.sym import Expression
+from ..lowering.nest_to_host.memory import span_of
 from ..lowering.nest_to_thread.kernels import SHARED_LIMITS
 from ..runtime.artifact import Artifact, HostArtifact
 from ..runtime.contract import (
@@ -86,7 +87,7 @@ def compile(  # noqa: A001 - the name of the public function
     program: Program, target: str = HOST, **options: Any
 ) -> Compiled:
     """
-    Compiles a program for `host`, the CPU of this process.
+    Compiles a program for `host`, the CPU of this process, or for a GPU such as `sm_80`.
 
     Options for `host`: `num_threads` that run parallel loops (all CPUs where it is not given), and
     `fast_math`, with which sums of floats may be computed in another order. Raises DiagnosticError
@@ -141,7 +142,9 @@ def _param(program: Program, parameter: Buffer | ScalarParameter) -> Param:
             )
         return ScalarParam(name, dtype)
     access: Access = "read_write" if name in program.outputs else "read"
-    shape = tuple(map(str, parameter.shape))
+    # With strides it is a stretch of memory.
+    extents = parameter.shape if parameter.strides is None else (span_of(parameter),)
+    shape = tuple(map(str, extents))
     return PointerParam(name, dtype, shape, access, parameter.element_bytes)
 
 
