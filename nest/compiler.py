@@ -11,6 +11,7 @@ import numpy as np
 from ..dialects.nest.program import Buffer, LoopKind, Program, ScalarParameter, walk
 from ..dialects.nest.program import Loop as NestLoop
 from ..dialects.sym import Expression
+from ..lowering.nest_to_host.memory import span_of
 from ..runtime.artifact import Artifact, HostArtifact
 from ..runtime.contract import (
     HOST,
@@ -142,7 +143,9 @@ def _param(program: Program, parameter: Buffer | ScalarParameter) -> Param:
             )
         return ScalarParam(name, dtype)
     access: Access = "read_write" if name in program.outputs else "read"
-    shape = tuple(map(str, parameter.shape))
+    # With strides it is a stretch of memory.
+    extents = parameter.shape if parameter.strides is None else (span_of(parameter),)
+    shape = tuple(map(str, extents))
     return PointerParam(name, dtype, shape, access, parameter.element_bytes)
 
 

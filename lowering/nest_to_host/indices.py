@@ -14,6 +14,8 @@ class Indices:
         self._writer = writer
         self._ranges = ranges
         self.values: dict[str, Value] = {}
+        # What was written, and the regions it stands in: another one may reuse a loop's name.
+        self._known: dict[Expression, tuple[Value, object]] = {}
 
     def knows(self, expression: Expression) -> bool:
         """Whether all names of an expression have a value here."""
@@ -21,6 +23,14 @@ class Indices:
 
     def value(self, expression: Expression) -> Value:
         """Returns the value of an expression; a part is written where its names are known."""
+        known = self._known.get(expression)
+        if known is not None and self._writer.is_open(*known):
+            return known[0]
+        value = self._written(expression)
+        self._known[expression] = (value, self._writer.region_of(value))
+        return value
+
+    def _written(self, expression: Expression) -> Value:
         if (number := expression.constant_value) is not None:
             return self._writer.integer(number)
         terms = [

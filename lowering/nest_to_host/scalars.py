@@ -8,7 +8,7 @@ from ...dialects.diagnostic import DiagnosticError
 from ...dialects.nest.program import Buffer
 from ...dialects.nest.scalars import Apply, Constant, Index, Load, Scalar, Subscript, Variable
 from ...dialects.sym import Expression, constant
-from ...dialects.sym.expression import Symbol
+from ...dialects.sym.expression import Atom, Monomial, Symbol
 from .elements import HELD, NARROW, Elements
 from .functions import LIBRARY, Functions
 from .indices import Indices
@@ -63,7 +63,9 @@ class Scalars:
         key = (expression, *((name, self.names[name]) for name in sorted(moved)))
         image = self._images.get(key)
         if image is None:
-            image = self._images[key] = expression.substitute(self.names)
+            numbers = {name: self.names[name].constant_value for name in moved}
+            image = _at_numbers(expression, numbers) or expression.substitute(self.names)
+            self._images[key] = image
         return image
 
     def _place(
@@ -244,6 +246,27 @@ class Scalars:
         if stored.element != target:
             stored = self._writer.convert("arith.bitcast", stored, target)
         return self._elements.decode(stored, dtype)
+
+
+def _at_numbers(expression: Expression, numbers: Mapping[str, int | None]) -> Expression | None:
+    """Returns an expression at numbers; None where one is no number, or in a quotient."""
+    terms: dict[Monomial, int] = {}
+    for monomial, factor in expression.terms.items():
+        rest: list[Atom] = []
+        for atom in monomial:
+            if not isinstance(atom, Symbol):
+                if any(part.symbols() & numbers.keys() for part in atom.parts):
+                    return None
+                rest.append(atom)
+            elif atom.name not in numbers:
+                rest.append(atom)
+            elif (number := numbers[atom.name]) is None:
+                return None
+            else:
+                factor *= number
+        key = tuple(rest)
+        terms[key] = terms.get(key, 0) + factor
+    return Expression({monomial: factor for monomial, factor in terms.items() if factor})
 
 
 def declaration(name: str, operands: int) -> str:

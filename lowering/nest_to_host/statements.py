@@ -86,6 +86,7 @@ class FunctionBody:
         self.runner: Value | None = None
         self._parallel = parallel
         self._copies = 0
+        self._lane_bodies: dict[str, tuple[Body, list[Tail], Body | None]] = {}
 
     def bind(self, argument: Argument) -> Value:
         """Returns the value of an argument, which the body refers to from now on."""
@@ -259,12 +260,25 @@ class FunctionBody:
         assert result is not None
         return result
 
-    def _vectorized(self, loop: Loop) -> None:
+    def _lanes_of(self, loop: Loop) -> tuple[list[Tail], Body | None]:
+        """Returns the conditions of a loop's guards, and its body without them if it is lanes'."""
+        # Loops that are written out bring the same loop many times.
+        known = self._lane_bodies.get(loop.name)
+        if known is not None and known[0] is loop.body:
+            return known[1], known[2]
         tails = list(dict.fromkeys(tails_of(loop.body, {loop.name: loop})))
-        tails = [tail for tail in tails if self._is_known(tail)]
-        body = without(loop.body, frozenset(tail.condition for tail in tails))
+        body = (
+            without(loop.body, frozenset(tail.condition for tail in tails)) if tails else loop.body
+        )
         offsets = {id(s): self._offset(s) for s in walk(body) if isinstance(s, Store)}
-        if not is_vector_body(body, loop.name, offsets):
+        fixed = self.program.ranges
+        lanes = body if is_vector_body(body, loop.name, offsets, tuple(fixed)) else None
+        self._lane_bodies[loop.name] = (loop.body, tails, lanes)
+        return tails, lanes
+
+    def _vectorized(self, loop: Loop) -> None:
+        tails, body = self._lanes_of(loop)
+        if body is None or not all(map(self._is_known, tails)):
             self.serial(loop)
         elif not tails:
             self._vectors(replace(loop, body=body))
@@ -284,7 +298,7 @@ class FunctionBody:
         if len(known) < len(indices):
             return None
         buffer = self.program.buffers[store.buffer]
-        return self.scalars.expression(offset_of(buffer, tuple(known)))
+        return offset_of(buffer, tuple(known))
 
     def _vectors(self, loop: Loop) -> None:
         """Writes a loop as vectors, what is left over as shorter ones or one by one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ...dialects.nest.program import Body, Call, Guard, Loop, LoopKind, Statement, Store, walk
@@ -82,11 +82,17 @@ def without(body: Body, conditions: frozenset[Scalar]) -> Body:
     return tuple(result)
 
 
-def is_vector_body(body: Body, name: str, offsets: Mapping[int, Expression | None]) -> bool:
+def is_vector_body(
+    body: Body,
+    name: str,
+    offsets: Mapping[int, Expression | None],
+    fixed: Collection[str],
+) -> bool:
     """
     Whether iterations of a loop can be lanes: each stores to elements of its own, all go one way.
 
-    `offsets` are those of the stores, by their identity; None where one depends on data.
+    `offsets` are those of the stores, by their identity; None where one depends on data. `fixed`
+    are the symbols of the program, which are positive where they are strides.
     """
     loaded = {load.buffer for part in walk(body) for load in _loads(part)}
     for part in walk(body):
@@ -96,7 +102,8 @@ def is_vector_body(body: Body, name: str, offsets: Mapping[int, Expression | Non
                 if offset is None or name not in offset.symbols():
                     return False
                 factor, rest = offset.split(Symbol(name))
-                if buffer in loaded and name in factor.symbols() | rest.symbols():
+                is_line = name not in rest.symbols() and factor.symbols() <= set(fixed)
+                if buffer in loaded and not is_line:
                     return False
             case Guard(condition):
                 if name in names_of(condition):

@@ -65,6 +65,14 @@ class Writer:
         """The ops of the function's body."""
         return "\n".join(self._regions[0].lines)
 
+    def is_open(self, value: Value, region: object) -> bool:
+        """Whether a region that `region_of` returned for a value is still being written."""
+        return value.depth < len(self._regions) and self._regions[value.depth] is region
+
+    def region_of(self, value: Value) -> object:
+        """Returns what stands for the region that a value is made in."""
+        return self._regions[value.depth]
+
     def argument(self, element: str) -> Value:
         """Returns a value of the function's own, that is to be written as its argument."""
         return self._value(element, 0, 0)

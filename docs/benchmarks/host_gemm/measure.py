@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
-ROUNDS = 9
+ROUNDS = 20
 T = TypeVar("T")
 
 

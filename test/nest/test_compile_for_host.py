@@ -1,0 +1,153 @@
+"""`nest.compile` for the host: what is called, and what is refused before anything runs."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tilewright.dialects.diagnostic import DiagnosticError
+from tilewright.dialects.nest.program import (
+    AccessMode,
+    Call,
+    Loop,
+    Operand,
+    Program,
+    Range,
+    Region,
+)
+from tilewright.dialects.sym import Expression, constant, symbol
+from tilewright.nest.builder import Builder
+from tilewright.nest.compile import CompiledForHost, compile
+from tilewright.nest.values import NestError, cast
+from tilewright.runtime.errors import ArgumentError
+from tilewright.runtime.host_device import HostDevice
+from tilewright.runtime.launch import run_kernel
+
+pytest.importorskip("torch_mlir", reason="the MLIR bindings are not installed (extra mlir)")
+pytest.importorskip("llvmlite", reason="llvmlite is not installed (extra mlir)")
+
+
+def strided() -> Program:
+    """Returns Y = factor * X of n rows, X with rows `ld` apart."""
+    b = Builder("strided", "n in [1, 100], ld in [4, 1000]")
+    x = b.buffer("X", ["n", 4], "f16", strides=["ld", 1])
+    y = b.buffer("Y", ["n", 4], "f32", output=True)
+    factor = b.scalar("factor", "bf16")
+    i, j = b.axes(i="n", j=4)
+    y[i, j] = cast(x[i, j], "f32") * cast(factor, "f32")
+    return b.build()
+
+
+def test_strides_are_symbols_and_numbers_are_rounded() -> None:
+    memory = np.random.default_rng(1).uniform(1, 2, (7, 10)).astype(np.float16)
+    got = np.zeros((7, 4), np.float32)
+    compile(strided())(memory[:, 2:6], got, 1.0 + 2**-10)
+    # 1 + 2**-10 is no bf16: the nearest one is 1.
+    np.testing.assert_array_equal(got, memory[:, 2:6].astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((np.ones((3, 4), np.float16), np.ones((3, 4), np.float32)), "expected 3 arguments, got 2"),
+        ((np.ones((3, 4), np.float16), [1.0], 2.0), "'Y': expected a NumPy array of f32, got list"),
+        ((np.ones((3, 4), np.float32), np.ones((3, 4), np.float32), 2.0), "'X': expected elements"),
+        ((np.ones((3, 4), np.float16), np.ones((2, 4), np.float32), 2.0), "'Y': expected axis 0"),
+        (
+            (np.ones((3, 4), np.float16), np.ones((4, 3), np.float32).T, 2.0),
+            "'Y': expected a C-contiguous array",
+        ),
+        (
+            (np.ones((101, 4), np.float16), np.ones((101, 4), np.float32), 2.0),
+            r"'n': expected a value in \[1, 100\], got 101",
+        ),
+    ],
+)
+def test_arguments_that_do_not_match_are_refused(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        compile(strided())(*arguments)
+
+
+def test_an_output_that_shares_memory_is_refused() -> None:
+    b = Builder("copy", "n in [1, 100]")
+    x, y = b.buffer("X", ["n"], "f32"), b.buffer("Y", ["n"], "f32", output=True)
+    (i,) = b.axes(i="n")
+    y[i] = x[i]
+    memory = np.ones(20, np.float32)
+    with pytest.raises(ArgumentError, match="'Y': expected memory of its own, got memory that 'X'"):
+        compile(b.build())(memory[:10], memory[5:15])
+
+
+def test_an_unknown_target_is_refused() -> None:
+    with pytest.raises(NestError, match="expected a target among host, .*, got 'gfx90a'"):
+        compile(strided(), "gfx90a")
+
+
+def test_sums_in_another_order_only_where_that_is_asked_for() -> None:
+    b = Builder("total", "n in [1, 100000]")
+    x, y = b.buffer("X", ["n"], "f32"), b.buffer("Y", [1], "f32", output=True)
+    with b.loop("k", "n") as k, b.block("B", reduce={"v": ("n", k)}) as (v,):
+        with b.init():
+            y[0] = 0.0
+        y[0] = y[0] + x[v]
+    numbers = np.random.default_rng(2).standard_normal(50000).astype(np.float32)
+    in_order, got = np.float32(0), np.zeros(1, np.float32)
+    for number in numbers:
+        in_order += number
+    compile(b.build())(numbers, got)
+    assert got[0] == in_order
+    compile(b.build(), fast_math=True)(numbers, got)
+    assert got[0] != in_order
+    np.testing.assert_allclose(got[0], numbers.astype(np.float64).sum(), rtol=1e-3)
+
+
+def _region(buffer: str, *ranges: tuple[Expression | int, int]) -> Region:
+    return Region(buffer, tuple(Range(_index(low), constant(extent)) for low, extent in ranges))
+
+
+def _index(value: Expression | int) -> Expression:
+    return constant(value) if isinstance(value, int) else value
+
+
+def _with_call(intrinsic: str) -> Program:
+    b = Builder("outer")
+    b.buffer("A", [20, 6], "f32")
+    b.buffer("B", [20, 16], "f32")
+    b.buffer("C", [6, 16], "f32", output=True)
+    k = symbol("k")
+    operands = (
+        Operand(_region("C", (0, 6), (0, 16)), AccessMode.UPDATE),
+        Operand(_region("A", (k, 1), (0, 6)), AccessMode.READ),
+        Operand(_region("B", (k, 1), (0, 16)), AccessMode.READ),
+    )
+    return replace(b.build(), body=(Loop("k", constant(20), (Call(intrinsic, operands),)),))
+
+
+def test_an_outer_product_of_the_cpu_is_executed() -> None:
+    generator = np.random.default_rng(3)
+    a, b = (generator.standard_normal((20, n)).astype(np.float32) for n in (6, 16))
+    got = np.ones((6, 16), np.float32)
+    compile(_with_call("avx2.outer.f32.6x16"))(a, b, got)
+    np.testing.assert_allclose(got, 1 + a.T.astype(np.float64) @ b, rtol=1e-5, atol=1e-5)
+
+
+def test_an_intrinsic_of_a_gpu_is_refused() -> None:
+    with pytest.raises(DiagnosticError, match="expected intrinsics of a CPU, got 'mma"):
+        compile(_with_call("mma.m16n8k16.f16.f32.row.col"))
+
+
+def test_the_contract_of_a_buffer_with_strides_is_its_memory() -> None:
+    memory = np.random.default_rng(4).uniform(1, 2, 2 * 10 + 4).astype(np.float16)
+    arguments = {"X": memory, "Y": np.zeros((3, 4), np.float32), "factor": 2.0, "ld": 10}
+    out = run_kernel(HostDevice(), compile(strided()).artifact, arguments)
+    rows = np.lib.stride_tricks.as_strided(memory, (3, 4), (20, 2)).astype(np.float32)
+    np.testing.assert_array_equal(out["Y"].numpy(), 2 * rows)
+    with pytest.raises(ArgumentError, match="'X': expected shape"):
+        run_kernel(HostDevice(), compile(strided()).artifact, {**arguments, "ld": 11})
+
+
+def test_the_artifact_is_of_the_host() -> None:
+    run = compile(strided())
+    assert isinstance(run, CompiledForHost)
+    assert run.artifact.contract.target == "host"
