@@ -18,7 +18,7 @@ from tilewright.dialects.nest.program import (
 )
 from tilewright.dialects.sym import Expression, constant, symbol
 from tilewright.nest.builder import Builder
-from tilewright.nest.compile import CompiledForHost, compile
+from tilewright.nest.compiler import CompiledForHost, compile
 from tilewright.nest.values import NestError, cast
 from tilewright.runtime.errors import ArgumentError
 from tilewright.runtime.host_device import HostDevice

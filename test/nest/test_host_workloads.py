@@ -5,7 +5,7 @@ import pytest
 
 from tilewright.dialects.nest.program import Loop as NestLoop
 from tilewright.dialects.nest.program import LoopKind, Program, walk
-from tilewright.nest.compile import compile
+from tilewright.nest.compiler import compile
 from tilewright.nest.workloads import FAMILIES, SYMBOLIC, Workload, symbolic_workload
 from tilewright.test.nest.test_workloads import STATIC, UNIT, error_of
 from tilewright.transforms.schedule.kinds import Parallel, Vectorize
