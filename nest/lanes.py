@@ -190,8 +190,8 @@ class Access:
                 return None
             offset.append(start)
         shape = tuple(lane.count if steps[lane.name] else 1 for lane in frame.lanes)
-        # An index of its own for each axis gives a scalar; slices of one element keep the memory.
-        origin = array[tuple(slice(start, start + 1) for start in offset)]
+        # Indices alone give a scalar; slices of one element, and the ellipsis, keep the memory.
+        origin = array[(*(slice(start, start + 1) for start in offset), ...)]
         return np.lib.stride_tricks.as_strided(origin, shape, tuple(steps.values()))
 
     def _span(self, start: int, factors: Mapping[str, int], frame: Frame) -> tuple[int, int]:

@@ -283,3 +283,14 @@ def test_the_kind_of_a_loop_does_not_change_the_result(kind: LoopKind) -> None:
     assert loop is not None
     interpret(workload.program.replace("i", replace(loop, kind=kind)), arrays)
     np.testing.assert_array_equal(arrays["C"], workload.expected(arrays)["C"])
+
+
+def test_a_buffer_without_axes_holds_a_sum() -> None:
+    b = Builder("total", "n in [1, 100]")
+    x, y = b.buffer("X", ["n"], "f32"), b.buffer("Y", [], "f32", output=True)
+    (k,) = b.axes(k="n")
+    y[()] += x[k]
+    numbers = np.arange(1, 8, dtype=np.float32)
+    total = np.array(-1, np.float32)
+    interpret(b.build(), {"X": numbers, "Y": total})
+    assert total == 28
