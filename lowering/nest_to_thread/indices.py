@@ -9,7 +9,7 @@ from xdsl.dialects.builtin import IntegerType, i32, i64
 from xdsl.ir import Block, SSAValue
 
 from ...dialects.diagnostic import DiagnosticError
-from ...dialects.sym import Expression, Ranges, interval, prove_nonnegative
+from ...dialects.sym import Expression, Ranges, floordiv, interval, prove_nonnegative
 from ...dialects.sym.expression import Atom, Extremum, Quotient, Symbol, expression_of
 from ..emitter import Emitter
 
@@ -70,6 +70,10 @@ class Indices:
                 f"expected an index over loops around it, got '{value}' that names {missing}"
             ) from None
 
+    def reaches(self, monomial: tuple[Atom, ...], depth: int) -> bool:
+        """Whether a product is known in the body of the loop at a depth."""
+        return self.depth(Expression({monomial: 1})) <= depth
+
     @contextmanager
     def at(self, depth: int) -> Generator[dict[tuple[str, Expression], SSAValue]]:
         """Appends to the body of an outer loop for a while; yields the addresses known there."""
@@ -79,11 +83,11 @@ class Indices:
     def parts(self, value: Expression) -> tuple[Expression, Expression]:
         """Returns what is known outside the innermost loop that is named, and the rest."""
         depth = self.depth(value)
-        inner = Expression(
-            {m: f for m, f in value.terms.items() if self.depth(Expression({m: 1})) == depth}
-        )
-        # Remainders are one operation: their parts stay together.
-        return (value - inner, inner) if not _has_remainder(value) else (value - value, value)
+        outer = Expression({})
+        for part in _parts(value):
+            if self.depth(part) < depth:
+                outer = outer + part
+        return outer, value - outer
 
     def value(self, value: Expression, bits: int = 32) -> SSAValue:
         """Returns the value of an expression."""
@@ -167,8 +171,14 @@ def _type(bits: int) -> IntegerType:
     return i64 if bits == 64 else i32
 
 
-def _has_remainder(value: Expression) -> bool:
-    return bool(_remainders(dict(value.terms)))
+def _parts(value: Expression) -> list[Expression]:
+    """Returns what a sum is of; a remainder is one operation, so its terms stay together."""
+    terms = dict(value.terms)
+    found = [
+        (numerator - floordiv(numerator, divisor) * divisor) * factor
+        for factor, numerator, divisor in _remainders(terms)
+    ]
+    return found + [Expression({monomial: factor}) for monomial, factor in terms.items()]
 
 
 def _remainders(terms: dict[tuple[Atom, ...], int]) -> list[tuple[int, Expression, int]]:
