@@ -29,9 +29,7 @@ def load_matrices(thread: Thread, intrinsic: Intrinsic, operands: tuple[OperandV
     layout = nvvm.MMALayout.COL if transposed else nvvm.MMALayout.ROW
     loaded = thread.emit.value(nvvm.LdMatrixOp(where, count, layout))
     values = [
-        thread.emit.value(
-            llvm.ExtractValueOp(DenseArrayBase.from_list(i64, [matrix]), loaded, i32)
-        )
+        thread.emit.value(llvm.ExtractValueOp(DenseArrayBase.from_list(i64, [matrix]), loaded, i32))
         for matrix in range(count)
     ]
     target.write_tile(values)
