@@ -262,7 +262,9 @@ class _Placing:
         if not waits and self._are_of_others(earlier, later):
             return True
         return any(
-            _is_before(one, two, self._ranges) or _is_before(two, one, self._ranges)
+            _is_before(one, two, self._ranges)
+            or _is_before(two, one, self._ranges)
+            or _differ_modulo(one, two)
             for one, two in zip(earlier.region.ranges, later.region.ranges, strict=True)
             if _names(one, two).isdisjoint(self._threads)
         )
@@ -327,6 +329,24 @@ def _names(one: Range, two: Range) -> frozenset[str]:
 
 def _is_before(one: Range, two: Range, ranges: Ranges) -> bool:
     return bool(prove_le(one.start + one.extent, two.start, ranges))
+
+
+def _differ_modulo(one: Range, two: Range) -> bool:
+    """
+    Whether two intervals never meet because of what their starts are modulo some number.
+
+    `k mod 3` and `(k + 2) mod 3`, the slots of a ring, differ by 1 or -2.
+    """
+    first, second = one.extent.constant_value, two.extent.constant_value
+    if first is None or second is None:
+        return False
+    apart = one.start - two.start
+    for divisor in {abs(factor) for factor in apart.terms.values()}:
+        rest = Expression({m: f for m, f in apart.terms.items() if f % divisor})
+        if divisor > 1 and (number := rest.constant_value) is not None:
+            if second <= number % divisor <= divisor - first:
+                return True
+    return False
 
 
 def _left(accesses: Sequence[_Access], place: _Place) -> tuple[_Access, ...]:
