@@ -217,7 +217,8 @@ def _allocate(thread: Thread) -> int:
                     f"expected constant extents of the shared buffer '{buffer.name}', got "
                     f"[{', '.join(map(str, buffer.shape))}]"
                 )
-            size += count * buffer.element_bytes
+            period = max(1, buffer.swizzle)
+            size += -(-count * buffer.element_bytes // period) * period
     limit = SHARED_LIMITS[thread.target]
     if size > limit:
         raise DiagnosticError(
