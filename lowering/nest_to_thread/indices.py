@@ -9,7 +9,7 @@ from xdsl.dialects.builtin import IntegerType, i32, i64
 from xdsl.ir import Block, SSAValue
 
 from ...dialects.diagnostic import DiagnosticError
-from ...dialects.sym import Expression, Ranges, floordiv, interval, prove_nonnegative
+from ...dialects.sym import Expression, Ranges, floordiv, interval, mod, prove_nonnegative
 from ...dialects.sym.expression import Atom, Extremum, Quotient, Symbol, expression_of
 from ..emitter import Emitter
 
@@ -47,6 +47,10 @@ class Indices:
         """Gives a name its value, i32, in the innermost loop that is open."""
         self._levels[-1].names[name] = value
         self._depth[name] = len(self._levels) - 1
+
+    def remember(self, expression: Expression, value: SSAValue) -> None:
+        """Gives an expression over the innermost loop that is open a value known already."""
+        self._levels[-1].known[expression, 32] = value
 
     @contextmanager
     def level(self, block: Block) -> Generator[None]:
@@ -157,6 +161,9 @@ class Indices:
         return self._emit.value(arith.FloorDivSIOp(numerator, divisor))
 
     def _remainder(self, numerator: Expression, divisor: int, bits: int) -> SSAValue:
+        result = self._levels[self.depth(numerator)].known.get((mod(numerator, divisor), 32))
+        if result is not None:
+            return self._emit.to_i64(result) if bits == 64 else result
         value = self.value(numerator)
         if prove_nonnegative(numerator, self._ranges):
             result = self._emit.remu(value, divisor)
