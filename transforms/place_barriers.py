@@ -41,6 +41,8 @@ from .nest_pass import NestPass
 from .separation import are_separated
 
 WARP_SIZE = 32
+# What is behind a loop's name where an iteration before is meant.
+_EARLIER = "_earlier"
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,16 @@ class _Placing:
         self._buffers = program.buffers
         self._ranges = loop_ranges(program)
         self._threads = dict(threads_of(program))
+        loops = (path[-1] for path in program.places.values())
+        self._extents = {
+            loop.name: loop.extent
+            for loop in loops
+            if isinstance(loop, Loop) and not loop.kind.is_bound
+        } | self._threads
+        self._around = {
+            name: {loop.name for loop in program.loops_around(name)}
+            for name in self._extents.keys() - self._threads.keys()
+        }
         calls = [s for s in walk(program.body) if isinstance(s, Call)]
         if any(_execution(call) is ExecutionScope.WARP for call in calls):
             self._threads.setdefault("thread_x_", constant(WARP_SIZE))
@@ -247,11 +259,32 @@ class _Placing:
                 earlier.region.ranges, axes, self._ranges
             ):
                 return True
+        if not waits and self._are_of_others(earlier, later):
+            return True
         return any(
-            _is_before(one, two, self._ranges) or _is_before(two, one, self._ranges)
+            _is_before(one, two, self._ranges)
+            or _is_before(two, one, self._ranges)
+            or _differ_modulo(one, two)
             for one, two in zip(earlier.region.ranges, later.region.ranges, strict=True)
             if _names(one, two).isdisjoint(self._threads)
         )
+
+    def _are_of_others(self, earlier: _Access, later: _Access) -> bool:
+        """
+        Whether each iteration of all loops, by whichever thread, has elements of its own.
+
+        Then those of two iterations of the same loop have none in common.
+        """
+        before = {name for part in earlier.region.ranges for name in part.start.symbols()}
+        before = {n for n in before if n.endswith(_EARLIER) and n not in self._extents}
+        again = {name: symbol(name.removesuffix(_EARLIER)) for name in before}
+        if not again or _substituted(earlier.region, again) != later.region:
+            return False
+        names = {name for part in later.region.ranges for name in part.start.symbols()}
+        # Loops around have the same index for both.
+        names -= set[str].intersection(*(self._around[str(loop)] for loop in again.values()))
+        loops = {name: self._extents[name] for name in names & self._extents.keys()}
+        return are_separated(later.region.ranges, loops, self._ranges)
 
     def _barrier(
         self, found: tuple[_Access, _Access], pending: Sequence[_Access], place: _Place
@@ -298,6 +331,24 @@ def _is_before(one: Range, two: Range, ranges: Ranges) -> bool:
     return bool(prove_le(one.start + one.extent, two.start, ranges))
 
 
+def _differ_modulo(one: Range, two: Range) -> bool:
+    """
+    Whether two intervals never meet because of what their starts are modulo some number.
+
+    `k mod 3` and `(k + 2) mod 3`, the slots of a ring, differ by 1 or -2.
+    """
+    first, second = one.extent.constant_value, two.extent.constant_value
+    if first is None or second is None:
+        return False
+    apart = one.start - two.start
+    for divisor in {abs(factor) for factor in apart.terms.values()}:
+        rest = Expression({m: f for m, f in apart.terms.items() if f % divisor})
+        if divisor > 1 and (number := rest.constant_value) is not None:
+            if second <= number % divisor <= divisor - first:
+                return True
+    return False
+
+
 def _left(accesses: Sequence[_Access], place: _Place) -> tuple[_Access, ...]:
     """Returns accesses as they are seen behind loops over threads that are closed."""
     return tuple(
@@ -322,20 +373,18 @@ def _has_barrier(body: Body) -> bool:
 
 def _earlier(accesses: Sequence[_Access], loop: Loop, body: Body) -> tuple[_Access, ...]:
     """Returns accesses as those of the iteration before, or of any where no barrier is between."""
-    earlier = loop.variable - 1 if _has_barrier(body) else symbol(f"{loop.name}_earlier")
+    earlier = loop.variable - 1 if _has_barrier(body) else symbol(f"{loop.name}{_EARLIER}")
     before = {loop.name: earlier}
-    return tuple(
-        replace(
-            access,
-            region=Region(
-                access.region.buffer,
-                tuple(
-                    Range(part.start.substitute(before), part.extent.substitute(before))
-                    for part in access.region.ranges
-                ),
-            ),
-        )
-        for access in accesses
+    return tuple(replace(access, region=_substituted(access.region, before)) for access in accesses)
+
+
+def _substituted(region: Region, names: Mapping[str, Expression]) -> Region:
+    return Region(
+        region.buffer,
+        tuple(
+            Range(part.start.substitute(names), part.extent.substitute(names))
+            for part in region.ranges
+        ),
     )
 
 

@@ -9,8 +9,8 @@ than what all `j` take together.
 from collections.abc import Iterable, Mapping
 
 from ..dialects.nest.program import Range
-from ..dialects.sym import Expression, Ranges, prove_le, prove_lt, simplify
-from ..dialects.sym.expression import Symbol
+from ..dialects.sym import Expression, Ranges, constant, prove_le, prove_lt, simplify, symbol
+from ..dialects.sym.expression import Quotient, Symbol
 
 
 def are_separated(
@@ -22,8 +22,10 @@ def are_separated(
     `intervals` are the sides of the box, over the names of `loops` among others, which are the
     same for all iterations; `loops` holds extents.
     """
-    known: set[str] = set()
     pending = list(intervals)
+    for name in list(loops):
+        pending, loops, ranges = _with_digits(pending, name, loops, ranges)
+    known: set[str] = set()
     progress = True
     while progress and not known.issuperset(loops):
         progress = False
@@ -32,6 +34,32 @@ def are_separated(
             progress = progress or not known.issuperset(found)
             known |= found
     return known.issuperset(loops)
+
+
+def _with_digits(
+    intervals: list[Range], name: str, loops: Mapping[str, Expression], ranges: Ranges
+) -> tuple[list[Range], Mapping[str, Expression], Ranges]:
+    """Returns sides over a loop's quotient and remainder where its index is divided by a number."""
+    divisors = {
+        atom.divisor.constant_value
+        for interval in intervals
+        for atom in interval.start.variables()
+        if isinstance(atom, Quotient) and atom.numerator == symbol(name)
+    }
+    divisor = divisors.pop() if len(divisors) == 1 else None
+    extent = loops[name].constant_value
+    high, low = f"{name}_quotient", f"{name}_remainder"
+    if divisor is None or extent is None or not {high, low}.isdisjoint((*loops, *ranges)):
+        return intervals, loops, ranges
+    counts = {high: constant(-(-extent // divisor)), low: constant(divisor)}
+    for digit, count in counts.items():
+        ranges = ranges.also(digit, 0, count - 1)
+    digits = {name: symbol(high) * divisor + symbol(low)}
+    changed = [
+        Range(simplify(interval.start.substitute(digits), ranges), interval.extent)
+        for interval in intervals
+    ]
+    return changed, {n: e for n, e in loops.items() if n != name} | counts, ranges
 
 
 def _decoded(

@@ -1,6 +1,7 @@
 """From a nest bound to threads to the kernels of the thread level."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from xdsl.context import Context
 from xdsl.dialects import gpu, llvm
@@ -24,14 +25,17 @@ from xdsl.rewriter import Rewriter
 from ...dialects.diagnostic import DiagnosticError, nearest_location
 from ...dialects.nest.function import FuncOp
 from ...dialects.nest.program import Loop, Program, Scope
+from ...dialects.sym import Range as SymbolRange
+from ...dialects.sym import Ranges, constant
 from ...transforms.buffer_uses import axis_name, loop_ranges
 from ..emitter import Emitter
 from ..tile_to_thread.convert import GRID, PARAM_NAMES, SHARED_BYTES, SHARED_SYMBOL
 from ..tile_to_thread.lanes import SHARED_SPACE, address, pointer_type
+from .fragments import fragment_layouts
 from .indices import Indices
-from .kernels import SHARED_LIMITS, Kernel, kernels_of
+from .kernels import SHARED_LIMITS, THREAD_AXES, WARP_SIZE, Kernel, kernels_of
 from .statements import lower_body
-from .thread import Thread, row_major, type_of
+from .thread import LANE_PARTS, Thread, row_major, type_of
 
 _ALIGNMENT = 16
 # Swizzled buffers begin where the pattern does.
@@ -119,8 +123,9 @@ def _function(kernel: Kernel, target: str, location: LocationAttr) -> tuple[gpu.
     for name, argument in zip(names, block.args, strict=True):
         argument.name_hint = name
     emit = Emitter(block, location)
-    ranges = loop_ranges(kernel.program)
+    ranges = _with_lanes(loop_ranges(kernel.program))
     thread = Thread(kernel, emit, Indices(emit, ranges), ranges, target)
+    thread.fragments = fragment_layouts(kernel.program)
     values = dict(zip(names, block.args, strict=True))
     thread.bases.update({buffer.name: values[buffer.name] for buffer in kernel.buffers})
     thread.numbers.update({number.name: values[number.name] for number in kernel.numbers})
@@ -152,6 +157,17 @@ def _finished(
     return function
 
 
+@lru_cache(maxsize=256)
+def _with_lanes(ranges: Ranges) -> Ranges:
+    """Returns ranges with those of the parts of a lane's number."""
+    entries = {name: ranges[name] for name in ranges}
+    parts = {
+        name: SymbolRange(constant(0), constant(modulus - 1))
+        for name, (_, modulus) in LANE_PARTS.items()
+    }
+    return Ranges({**entries, **parts})
+
+
 def _bind(thread: Thread) -> None:
     """Gives loops bound to the grid and to threads their indices."""
     emit = thread.emit
@@ -166,6 +182,12 @@ def _bind(thread: Thread) -> None:
         else:
             index = emit.integer(0)
         thread.threads[f"thread_{axis}_"] = index
+    if thread.kernel.has_warps:
+        lane = thread.threads[THREAD_AXES[0]]
+        for name, (divisor, modulus) in LANE_PARTS.items():
+            part = emit.divu(lane, divisor)
+            whole = divisor * modulus == WARP_SIZE
+            thread.indices.define(name, part if whole else emit.remu(part, modulus))
     for path in thread.kernel.program.places.values():
         if isinstance(loop := path[-1], Loop) and loop.kind.is_thread:
             thread.indices.define(loop.name, thread.threads[axis_name(loop)])
@@ -180,7 +202,7 @@ def _allocate(thread: Thread) -> int:
     for buffer in thread.kernel.program.allocations:
         if buffer.name not in used:
             continue
-        if buffer.scope is Scope.LOCAL:
+        if buffer.scope is Scope.LOCAL or buffer.name in thread.fragments:
             thread.clear(buffer)
         elif buffer.scope is Scope.SHARED:
             alignment = _SWIZZLE_ALIGNMENT if buffer.swizzle else _ALIGNMENT
@@ -195,7 +217,8 @@ def _allocate(thread: Thread) -> int:
                     f"expected constant extents of the shared buffer '{buffer.name}', got "
                     f"[{', '.join(map(str, buffer.shape))}]"
                 )
-            size += count * buffer.element_bytes
+            period = max(1, buffer.swizzle)
+            size += -(-count * buffer.element_bytes // period) * period
     limit = SHARED_LIMITS[thread.target]
     if size > limit:
         raise DiagnosticError(

@@ -9,7 +9,7 @@ from xdsl.dialects.builtin import IntegerType, i32, i64
 from xdsl.ir import Block, SSAValue
 
 from ...dialects.diagnostic import DiagnosticError
-from ...dialects.sym import Expression, Ranges, interval, prove_nonnegative
+from ...dialects.sym import Expression, Ranges, floordiv, interval, mod, prove_nonnegative
 from ...dialects.sym.expression import Atom, Extremum, Quotient, Symbol, expression_of
 from ..emitter import Emitter
 
@@ -48,6 +48,10 @@ class Indices:
         self._levels[-1].names[name] = value
         self._depth[name] = len(self._levels) - 1
 
+    def remember(self, expression: Expression, value: SSAValue) -> None:
+        """Gives an expression over the innermost loop that is open a value known already."""
+        self._levels[-1].known[expression, 32] = value
+
     @contextmanager
     def level(self, block: Block) -> Generator[None]:
         """Opens the body of a loop; the emitter appends to it already."""
@@ -70,6 +74,10 @@ class Indices:
                 f"expected an index over loops around it, got '{value}' that names {missing}"
             ) from None
 
+    def reaches(self, monomial: tuple[Atom, ...], depth: int) -> bool:
+        """Whether a product is known in the body of the loop at a depth."""
+        return self.depth(Expression({monomial: 1})) <= depth
+
     @contextmanager
     def at(self, depth: int) -> Generator[dict[tuple[str, Expression], SSAValue]]:
         """Appends to the body of an outer loop for a while; yields the addresses known there."""
@@ -79,11 +87,11 @@ class Indices:
     def parts(self, value: Expression) -> tuple[Expression, Expression]:
         """Returns what is known outside the innermost loop that is named, and the rest."""
         depth = self.depth(value)
-        inner = Expression(
-            {m: f for m, f in value.terms.items() if self.depth(Expression({m: 1})) == depth}
-        )
-        # Remainders are one operation: their parts stay together.
-        return (value - inner, inner) if not _has_remainder(value) else (value - value, value)
+        outer = Expression({})
+        for part in _parts(value):
+            if self.depth(part) < depth:
+                outer = outer + part
+        return outer, value - outer
 
     def value(self, value: Expression, bits: int = 32) -> SSAValue:
         """Returns the value of an expression."""
@@ -153,6 +161,9 @@ class Indices:
         return self._emit.value(arith.FloorDivSIOp(numerator, divisor))
 
     def _remainder(self, numerator: Expression, divisor: int, bits: int) -> SSAValue:
+        result = self._levels[self.depth(numerator)].known.get((mod(numerator, divisor), 32))
+        if result is not None:
+            return self._emit.to_i64(result) if bits == 64 else result
         value = self.value(numerator)
         if prove_nonnegative(numerator, self._ranges):
             result = self._emit.remu(value, divisor)
@@ -167,8 +178,14 @@ def _type(bits: int) -> IntegerType:
     return i64 if bits == 64 else i32
 
 
-def _has_remainder(value: Expression) -> bool:
-    return bool(_remainders(dict(value.terms)))
+def _parts(value: Expression) -> list[Expression]:
+    """Returns what a sum is of; a remainder is one operation, so its terms stay together."""
+    terms = dict(value.terms)
+    found = [
+        (numerator - floordiv(numerator, divisor) * divisor) * factor
+        for factor, numerator, divisor in _remainders(terms)
+    ]
+    return found + [Expression({monomial: factor}) for monomial, factor in terms.items()]
 
 
 def _remainders(terms: dict[tuple[Atom, ...], int]) -> list[tuple[int, Expression, int]]:

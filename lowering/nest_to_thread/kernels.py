@@ -61,6 +61,14 @@ class Kernel:
     symbols: tuple[str, ...]
 
     @property
+    def has_warps(self) -> bool:
+        """Whether lanes of warps act together; then `thread.x` is the lane."""
+        return any(
+            isinstance(s, Call) and intrinsic_named(s.intrinsic).execution is ExecutionScope.WARP
+            for s in walk(self.body)
+        )
+
+    @property
     def grid(self) -> tuple[Expression, Expression, Expression]:
         """The extents of the grid in CTAs, over symbols."""
         extents = {loop.kind: loop.extent for loop in self.blocks}

@@ -1,6 +1,6 @@
 """Loops, guards, stores and calls, for one thread."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from xdsl.dialects import llvm, scf
 from xdsl.ir import Block, Region, SSAValue
@@ -27,6 +27,7 @@ from ...transforms.buffer_uses import axis_name, touches
 from ...transforms.conditions import less
 from .intrinsics import lower_call
 from .kernels import THREAD_AXES
+from .ring_slots import NO_SLOTS, Slot, next_slot, remainders_of
 from .scalars import Scalars
 from .thread import Thread
 from .vectorized import last_iteration, lower_vector_store, uniform_guard
@@ -120,14 +121,18 @@ def _enter(thread: Thread, loop: Loop) -> None:
 
 def _lower_serial(thread: Thread, loop: Loop) -> None:
     extent = thread.indices.value(loop.extent)
-    names = _carried(thread, loop.body)
+    names, emit = _carried(thread, loop.body), thread.emit
+    slots = remainders_of(loop)
 
     def body(index: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
-        return _iteration(thread, loop, index, names, carried)
+        ring = dict(zip(slots, carried[len(names) :], strict=True))
+        done = _iteration(thread, loop, index, names, carried[: len(names)], ring)
+        return [*done, *(next_slot(emit, slot, value) for slot, value in ring.items())]
 
     start = [thread.registers[name] for name in names]
-    results = thread.emit.loop((thread.emit.integer(0), extent), start, body)
-    thread.registers.update(zip(names, results, strict=True))
+    start += [emit.integer(slot.start) for slot in slots]
+    results = emit.loop((emit.integer(0), extent), start, body)
+    thread.registers.update(zip(names, results[: len(names)], strict=True))
 
 
 def _lower_unrolled(thread: Thread, loop: Loop) -> None:
@@ -149,12 +154,19 @@ def _lower_unrolled(thread: Thread, loop: Loop) -> None:
 
 
 def _iteration(
-    thread: Thread, loop: Loop, index: SSAValue, names: list[str], carried: Sequence[SSAValue]
+    thread: Thread,
+    loop: Loop,
+    index: SSAValue,
+    names: list[str],
+    carried: Sequence[SSAValue],
+    ring: Mapping[Slot, SSAValue] = NO_SLOTS,
 ) -> list[SSAValue]:
     thread.registers.update(zip(names, carried, strict=True))
     index.name_hint = index.name_hint or loop.name
     with thread.indices.level(thread.emit.block):
         thread.indices.define(loop.name, index)
+        for slot, value in ring.items():
+            thread.indices.remember(slot.expression, value)
         _enter(thread, loop)
         lower_body(thread, loop.body)
     return [thread.registers[name] for name in names]

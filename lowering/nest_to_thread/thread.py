@@ -17,15 +17,17 @@ from xdsl.dialects.builtin import (
     VectorType,
     i8,
 )
-from xdsl.ir import Attribute, Operation, SSAValue
+from xdsl.ir import Attribute, SSAValue
 
 from ...dialects.diagnostic import DiagnosticError
 from ...dialects.nest.program import Buffer, Scope
-from ...dialects.sym import Expression, Ranges, constant
+from ...dialects.sym import Expression, Ranges, constant, symbol
 from ..emitter import Emitter
 from ..tile_to_thread.lanes import pointer_type
+from .fragments import FragmentLayout
 from .indices import Indices
 from .kernels import Kernel
+from .swizzle import swizzled_address
 
 TYPES: Mapping[str, Attribute] = {
     "i1": IntegerType(1),
@@ -40,6 +42,18 @@ TYPES: Mapping[str, Attribute] = {
     "f64": Float64Type(),
 }
 _SPACES = {Scope.GLOBAL: 1, Scope.SHARED: 3}
+# Parts of the lane's number, as symbols of index expressions: divisor, then modulus.
+LANE_PARTS: Mapping[str, tuple[int, int]] = {
+    "lane_div_4_": (4, 8),
+    "lane_mod_4_": (1, 4),
+    "lane_div_16_": (16, 2),
+    "lane_mod_16_": (1, 16),
+    "lane_second_8_": (8, 2),
+    "lane_mod_8_": (1, 8),
+}
+LANE_DIV_4, LANE_MOD_4, LANE_DIV_16, LANE_MOD_16, LANE_SECOND_8, LANE_MOD_8 = map(
+    symbol, LANE_PARTS
+)
 
 
 def type_of(dtype: str) -> Attribute:
@@ -57,7 +71,8 @@ class Thread:
 
     `bases` are the addresses of buffers in memory, `numbers` the scalar parameters, `threads` the
     thread's index along x, y and z. `registers` hold the elements of each local buffer, in order,
-    as a vector; control flow hands them on. `bound` are the axes of threads whose loops are open,
+    or the words of a fragment buffer, laid out as `fragments` says, as a vector; control flow hands
+    them on. `bound` are the axes of threads whose loops are open,
     `constant_names` the loops that are unrolled.
     """
 
@@ -70,6 +85,7 @@ class Thread:
     numbers: dict[str, SSAValue] = field(default_factory=dict[str, SSAValue])
     threads: dict[str, SSAValue] = field(default_factory=dict[str, SSAValue])
     registers: dict[str, SSAValue] = field(default_factory=dict[str, SSAValue])
+    fragments: Mapping[str, FragmentLayout] = field(default_factory=dict[str, FragmentLayout])
     bound: frozenset[str] = frozenset()
     constant_names: frozenset[str] = frozenset()
 
@@ -88,10 +104,11 @@ class Thread:
     def address(self, buffer: Buffer, offset: Expression) -> SSAValue:
         """Returns the address of the element at an offset, swizzled where the buffer is."""
         if buffer.swizzle:
-            return self._swizzled(buffer, offset)
-        return self._pointer(buffer, offset)
+            return swizzled_address(self, buffer, offset)
+        return self.pointer(buffer, offset)
 
-    def _pointer(self, buffer: Buffer, offset: Expression) -> SSAValue:
+    def pointer(self, buffer: Buffer, offset: Expression) -> SSAValue:
+        """Returns the address of a place that no swizzle moves, known outside inner loops."""
         depth = self.indices.depth(offset)
         key = (buffer.name, offset)
         outer, inner = self.indices.parts(offset)
@@ -99,7 +116,7 @@ class Thread:
             if key not in known:
                 start = self.bases[buffer.name]
                 if outer.terms and inner.terms:
-                    start = self._pointer(buffer, outer)
+                    start = self.pointer(buffer, outer)
                 else:
                     inner = offset
                 bits = 32 if buffer.scope is Scope.SHARED or self.indices.fits(inner) else 64
@@ -115,54 +132,49 @@ class Thread:
         distance = number if number is not None else self.indices.value(by, bits)
         return self.emit.value(llvm.GEPOp.from_mixed_indices(start, [distance], element, kind))
 
-    def _swizzled(self, buffer: Buffer, offset: Expression) -> SSAValue:
-        """
-        The 16-byte chunk of an address is exchanged by the row of 128 bytes that it lies in.
-
-        Steps of 1024 bytes keep the exchange, so they are added behind it.
-        """
-        emit, size = self.emit, buffer.element_bytes
-        whole = Expression({m: f for m, f in offset.terms.items() if f * size % 1024 == 0})
-        place = self.indices.value((offset - whole) * size)
-        mask = buffer.swizzle - 16
-        row = emit.binary("and", emit.value(_shifted(emit, place)), mask)
-        place = emit.binary("xor", place, row)
-        kind = pointer_type(_SPACES[buffer.scope])
-        base = self._pointer(buffer, whole)
-        return emit.value(llvm.GEPOp.from_mixed_indices(base, [place], i8, kind))
-
     def position(self, buffer: Buffer, indices: tuple[Expression, ...]) -> SSAValue | int:
         """Returns where an element of a local buffer stands in its registers."""
-        offset = self.offset(replace_strides(buffer), indices)
+        return self._position(buffer, self.offset(replace_strides(buffer), indices))
+
+    def _position(self, buffer: Buffer, offset: Expression) -> SSAValue | int:
         if (number := offset.constant_value) is not None:
             return number
         if unknown := offset.symbols() - self.constant_names:
             raise DiagnosticError(
-                f"expected indices of the local buffer '{buffer.name}' over unrolled loops, got "
-                f"'{min(unknown)}'; registers have no address, unroll the loop"
+                f"expected indices of the {buffer.scope} buffer '{buffer.name}' over unrolled "
+                f"loops, got '{min(unknown)}'; registers have no address, unroll the loop"
             )
         return self.emit.value(arith.IndexCastOp(self.indices.value(offset), IndexType()))
 
     def extract(self, buffer: Buffer, indices: tuple[Expression, ...]) -> SSAValue:
         """Appends the read of an element of a local buffer."""
-        place = self.position(buffer, indices)
-        op = vector.ExtractOp(self.registers[buffer.name], [place], type_of(buffer.dtype))
-        return self.emit.value(op)
+        return self.register_at(buffer, self.offset(replace_strides(buffer), indices))
 
     def insert(self, buffer: Buffer, indices: tuple[Expression, ...], value: SSAValue) -> None:
         """Appends the write of an element of a local buffer."""
-        place = self.position(buffer, indices)
+        self.set_register_at(buffer, self.offset(replace_strides(buffer), indices), value)
+
+    def register_at(self, buffer: Buffer, offset: Expression) -> SSAValue:
+        """Appends the read of one register of a local or fragment buffer."""
+        registers = self.registers[buffer.name]
+        place = self._position(buffer, offset)
+        kind = self._register_type(buffer).get_element_type()
+        return self.emit.value(vector.ExtractOp(registers, [place], kind))
+
+    def set_register_at(self, buffer: Buffer, offset: Expression, value: SSAValue) -> None:
+        """Appends the write of one register of a local or fragment buffer."""
+        place = self._position(buffer, offset)
         op = vector.InsertOp(value, self.registers[buffer.name], [place])
         self.registers[buffer.name] = self.emit.value(op)
 
+    def _register_type(self, buffer: Buffer) -> VectorType[Any]:
+        if (layout := self.fragments.get(buffer.name)) is not None:
+            return layout.vector
+        return register_type(buffer)
+
     def clear(self, buffer: Buffer) -> None:
-        """Gives a local buffer new registers."""
-        self.registers[buffer.name] = zeros(self.emit, register_type(buffer))
-
-
-def _shifted(emit: Emitter, place: SSAValue) -> Operation:
-
-    return arith.ShRUIOp(place, emit.integer(3))
+        """Gives a local or fragment buffer new registers."""
+        self.registers[buffer.name] = zeros(self.emit, self._register_type(buffer))
 
 
 def row_major(shape: tuple[Expression, ...]) -> tuple[Expression, ...]:

@@ -15,6 +15,7 @@ from ...transforms.schedule.primitive import Primitive
 from ...transforms.schedule.reduction_epilogue import FuseReductionEpilogue
 from ...transforms.schedule.reindexing import Reindex, ReindexCacheRead, ReindexCacheWrite
 from ...transforms.schedule.storage import SetDtype, SetScope, StorageAlign
+from ...transforms.schedule.swizzle import SetSwizzle
 from .state import BlockHandle, BlockLike, LoopHandle, LoopLike, ScheduleState
 
 AnyMap: TypeAlias = IndexMap | str | Callable[..., Sequence[Expression | int]]
@@ -205,6 +206,10 @@ class DataSteps(ScheduleState):
     def set_scope(self, buffer: str, scope: Scope | str) -> None:
         """Lets a buffer of the program live elsewhere."""
         self.step(SetScope(buffer, _scope(scope)))
+
+    def set_swizzle(self, buffer: str, period: int) -> None:
+        """Exchanges 16-byte chunks of a shared buffer by their row, within a period of bytes."""
+        self.step(SetSwizzle(buffer, period))
 
     def set_dtype(self, buffer: str, dtype: str, *, rounds: bool = False) -> None:
         """Stores a buffer of the program in another dtype; `rounds` agrees to lose precision."""

@@ -2,7 +2,7 @@
 A matrix product on the tensor cores of sm_80: cp.async in stages, ldmatrix, mma.sync.
 
 A CTA of 8 warps has a tile of 128x128, a warp 64x32 of it; 32 terms of the sum are in shared memory
-for each stage. `thread.z` and `thread.y` are the warps, `thread.x` the lanes.
+for each stage, swizzled. `thread.z` and `thread.y` are the warps, `thread.x` the lanes.
 """
 
 from ...dialects.nest.program import Scope
@@ -16,6 +16,7 @@ from ...transforms.schedule.primitive import Primitive
 from ...transforms.schedule.reorder import Reorder
 from ...transforms.schedule.software_pipeline import SoftwarePipeline
 from ...transforms.schedule.split import Split
+from ...transforms.schedule.swizzle import SetSwizzle
 from ...transforms.schedule.tensorize import Tensorize
 
 ARCH = "sm_80"
@@ -75,6 +76,8 @@ def _copies() -> tuple[Primitive, ...]:
 def _calls(dtype: str) -> tuple[Primitive, ...]:
     copy = f"cp.async.16.{dtype}"
     return (
+        SetSwizzle("A_shared", 64),
+        SetSwizzle("B_shared", 128),
         Tensorize("as_vector", copy, ARCH),
         Tensorize("bs_vector", copy, ARCH),
         Split("a_row", (None, 16), ("a_step", "a_in")),

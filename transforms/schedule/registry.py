@@ -25,6 +25,7 @@ from .rfactor import RFactor
 from .software_pipeline import SoftwarePipeline
 from .split import Split
 from .storage import SetDtype, SetScope, StorageAlign
+from .swizzle import SetSwizzle
 from .tensorize import Tensorize
 
 PRIMITIVES: Mapping[str, type[Primitive]] = {
@@ -57,6 +58,7 @@ PRIMITIVES: Mapping[str, type[Primitive]] = {
         ReverseComputeInline,
         SetDtype,
         SetScope,
+        SetSwizzle,
         SoftwarePipeline,
         Split,
         StorageAlign,

@@ -23,7 +23,7 @@ _PRECISION = {"f8E4M3FN": 4, "f8E5M2": 3, "f16": 11, "bf16": 8, "f32": 24, "f64"
 _EXPONENT = {"f8E4M3FN": 4, "f8E5M2": 5, "f16": 5, "bf16": 8, "f32": 8, "f64": 11}
 
 
-class _Storage(Primitive):
+class Storage(Primitive):
     """What the primitives on a buffer have in common."""
 
     def own_buffer(self, program: Program, name: str) -> Buffer:
@@ -45,7 +45,7 @@ class _Storage(Primitive):
 
 
 @dataclass(frozen=True)
-class StorageAlign(_Storage):
+class StorageAlign(Storage):
     """
     Pads a buffer so that the stride of an axis is `offset` modulo `factor` elements.
 
@@ -106,7 +106,7 @@ class StorageAlign(_Storage):
 
 
 @dataclass(frozen=True)
-class SetScope(_Storage):
+class SetScope(Storage):
     """
     Says where a buffer lives: `global`, `shared`, `fragment` or `local`.
 
@@ -166,7 +166,7 @@ class SetScope(_Storage):
 
 
 @dataclass(frozen=True)
-class SetDtype(_Storage):
+class SetDtype(Storage):
     """
     Stores a buffer in another dtype: values are converted when stored, and back when loaded.
 

@@ -25,6 +25,7 @@ from tilewright.transforms.schedule.reduction_epilogue import FuseReductionEpilo
 from tilewright.transforms.schedule.reindexing import Reindex, ReindexCacheRead, ReindexCacheWrite
 from tilewright.transforms.schedule.split import Split
 from tilewright.transforms.schedule.storage import SetDtype, SetScope, StorageAlign
+from tilewright.transforms.schedule.swizzle import SetSwizzle
 
 from . import data_programs as programs
 
@@ -134,6 +135,8 @@ ACCEPTED: list[tuple[Source, tuple[Primitive, ...]]] = [
     # storage
     (programs.chain, (SetScope("T", SHARED), StorageAlign("T", "T", 0, 32, 8))),
     (programs.chain, (SetScope("U", LOCAL),)),
+    (programs.chain, (SetScope("T", SHARED), SetSwizzle("T", 64))),
+    (programs.matmul, (CacheRead("C", "A", SHARED), SetSwizzle("A_shared", 128))),
     (
         programs.matmul,
         (CacheRead("C", "A", SHARED), StorageAlign("A_shared", "A_shared", -2, 8, 0)),
@@ -325,6 +328,15 @@ REFUSED: list[tuple[str, Source, tuple[Primitive, ...], Primitive]] = [
     ("axis", programs.chain, (SetScope("T", SHARED),), StorageAlign("T", "T", 1, 32, 8)),
     ("factor", programs.chain, (SetScope("T", SHARED),), StorageAlign("T", "T", 0, 0, 0)),
     ("factor", programs.chain, (SetScope("T", SHARED),), StorageAlign("T", "T", 0, 8, 8)),
+    ("output", programs.matmul, (), SetSwizzle("A", 64)),
+    ("scope", programs.chain, (), SetSwizzle("T", 64)),
+    (
+        "layout",
+        programs.chain,
+        (SetScope("T", SHARED), StorageAlign("T", "T", 0, 32, 8)),
+        SetSwizzle("T", 64),
+    ),
+    ("period", programs.chain, (SetScope("T", SHARED),), SetSwizzle("T", 48)),
     ("rounds", programs.chain, (), SetDtype("T", "f16")),
     ("dtype", programs.chain, (), SetDtype("T", "f12")),
     ("output", programs.chain, (), SetDtype("X", "f64")),

@@ -1,0 +1,10 @@
+"""
+Calls of tensor intrinsics: a rule for each, which sees its operands as a thread does.
+
+`INTRINSIC_RULES` is keyed by the `rule` of the intrinsics, so that forms share one function.
+"""
+
+from .operands import IntrinsicRule, OperandView
+from .rules import INTRINSIC_RULES, lower_call
+
+__all__ = ["INTRINSIC_RULES", "IntrinsicRule", "OperandView", "lower_call"]

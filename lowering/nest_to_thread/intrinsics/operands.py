@@ -1,0 +1,99 @@
+"""What a rule sees of a call: its operands, as a thread holds or addresses them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from xdsl.ir import SSAValue
+
+from ....dialects.diagnostic import DiagnosticError
+from ....dialects.nest.intrinsics import Intrinsic, Requirement, kept_axes
+from ....dialects.nest.program import Buffer, Operand, Region
+from ....dialects.sym import Expression
+from ..fragments import FragmentLayout
+from ..thread import Thread, row_major
+
+
+@dataclass(frozen=True)
+class OperandView:
+    """
+    An operand of a call: a region of a buffer in memory, or in the registers of the thread.
+
+    `starts` is the first index of the region on each axis, `extents` its size. In memory,
+    `address` gives the element at a distance from the first, with the buffer's swizzle, and
+    `strides` are in elements. In registers the whole buffer is a vector, `registers`.
+    """
+
+    thread: Thread
+    buffer: Buffer
+    region: Region
+    requirement: Requirement
+
+    @property
+    def starts(self) -> tuple[Expression, ...]:
+        """The first index on each axis."""
+        return tuple(part.start for part in self.region.ranges)
+
+    @property
+    def extents(self) -> tuple[int, ...]:
+        """The size on each axis, constant for an intrinsic."""
+        return tuple(part.extent.constant_value or 0 for part in self.region.ranges)
+
+    @property
+    def strides(self) -> tuple[Expression, ...]:
+        """The strides of the buffer in elements."""
+        return self.buffer.strides or row_major(self.buffer.shape)
+
+    @property
+    def matrix_strides(self) -> tuple[Expression, Expression]:
+        """The strides of the two axes that are those of the intrinsic's parameter."""
+        first, second = kept_axes(self.region)
+        return self.strides[first], self.strides[second]
+
+    @property
+    def offset(self) -> Expression:
+        """The distance of the region's first element from the buffer's, in elements."""
+        return self.thread.offset(self.buffer, self.starts)
+
+    def address(self, distance: Expression | int = 0) -> SSAValue:
+        """Returns the address of an element some elements behind the region's first."""
+        return self.thread.address(self.buffer, self.offset + distance)
+
+    @property
+    def fragment(self) -> FragmentLayout:
+        """How the registers of a fragment buffer are held."""
+        return self.thread.fragments[self.buffer.name]
+
+    @property
+    def registers(self) -> SSAValue:
+        """The vector of all registers of a local or fragment buffer."""
+        return self.thread.registers[self.buffer.name]
+
+    def set_registers(self, value: SSAValue) -> None:
+        """Replaces the registers of a local or fragment buffer."""
+        self.thread.registers[self.buffer.name] = value
+
+    def read_tile(self, count: int | None = None) -> list[SSAValue]:
+        """Returns the registers of the fragment's tile, or `count` from its first."""
+        place = self.fragment.place(self.region)
+        number = self.fragment.registers if count is None else count
+        return [self.thread.register_at(self.buffer, place + e) for e in range(number)]
+
+    def write_tile(self, values: list[SSAValue]) -> None:
+        """Replaces registers from the first of the fragment's tile on."""
+        place = self.fragment.place(self.region)
+        for position, value in enumerate(values):
+            self.thread.set_register_at(self.buffer, place + position, value)
+
+
+IntrinsicRule = Callable[[Thread, Intrinsic, tuple[OperandView, ...]], None]
+
+
+def view_of(thread: Thread, operand: Operand, requirement: Requirement) -> OperandView:
+    """Returns the view of an operand; raises DiagnosticError where rows are no neighbours."""
+    view = OperandView(thread, thread.buffer(operand.region.buffer), operand.region, requirement)
+    if requirement.alignment and view.buffer.name in thread.bases and view.strides[-1] != 1:
+        raise DiagnosticError(
+            f"expected neighbours on the last axis of '{view.buffer.name}' to be neighbours in "
+            f"memory, got a stride of {view.strides[-1]}"
+        )
+    return view
