@@ -1,6 +1,6 @@
 """From a nest bound to threads to the kernels of the thread level."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from xdsl.context import Context
@@ -53,7 +53,7 @@ class ConvertNestToThreadPass(ModulePass):
 
     name = "convert-nest-to-thread"
 
-    target: str = "sm_80"
+    target: str = field(default="sm_80", metadata={"doc": "the GPU that runs the kernels"})
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         for function in [inside for inside in op.walk() if isinstance(inside, FuncOp)]:
