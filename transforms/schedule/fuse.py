@@ -106,8 +106,14 @@ def _indices(loops: list[Loop], fused: Expression) -> Substitution:
     """Returns each loop's index from that of the fused loop."""
     images: dict[str, Expression] = {}
     inside = constant(1)
-    for loop in reversed(loops[1:]):
-        images[loop.name] = (fused // inside) % loop.extent
+    # Loops of one iteration stay at 0: in front, no quotient and no remainder stands for them.
+    leading = next((loop for loop in loops if loop.extent != 1), loops[0])
+    for loop in reversed(loops):
+        if loop is leading:
+            images[loop.name] = fused // inside
+        elif loop.extent == 1:
+            images[loop.name] = constant(0)
+        else:
+            images[loop.name] = (fused // inside) % loop.extent
         inside = inside * loop.extent
-    images[loops[0].name] = fused // inside
     return images
