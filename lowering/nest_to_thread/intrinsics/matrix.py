@@ -52,7 +52,7 @@ def multiply(thread: Thread, intrinsic: Intrinsic, operands: tuple[OperandView, 
         place = DenseArrayBase.from_list(i64, [position])
         part = emit.value(llvm.ExtractValueOp(place, product, value.type))
         after.append(emit.value(llvm.BitcastOp(part, i32)) if in_pairs else part)
-    c.write_tile(after)
+    c.write_tiles(after)
 
 
 def _pair(thread: Thread, value: SSAValue) -> SSAValue:
@@ -65,7 +65,7 @@ def fill(thread: Thread, _: Intrinsic, operands: tuple[OperandView, ...]) -> Non
     emit, layout = thread.emit, target.fragment
     is_float = layout.element == f32
     zero = emit.constant(FloatAttr(0.0, f32)) if is_float else emit.integer(0)
-    target.write_tile([zero] * layout.registers)
+    target.write_tiles([zero] * layout.registers)
 
 
 def store(thread: Thread, _: Intrinsic, operands: tuple[OperandView, ...]) -> None:
