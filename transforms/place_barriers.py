@@ -18,6 +18,7 @@ possible, outside all loops over threads or where all threads come by; elsewhere
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from ..dialects.diagnostic import DiagnosticError
 from ..dialects.nest.intrinsics import BARRIER, COMMIT, ExecutionScope, intrinsic_named, wait_for
@@ -41,6 +42,7 @@ from .nest_pass import NestPass
 from .separation import are_separated
 
 WARP_SIZE = 32
+_PRIVATE = (Scope.LOCAL, Scope.FRAGMENT)
 # What is behind a loop's name where an iteration before is meant.
 _EARLIER = "_earlier"
 
@@ -70,6 +72,11 @@ class _Place:
     axes: Mapping[str, Expression] = field(default_factory=dict[str, Expression])
     varying: frozenset[str] = frozenset()
     is_uniform: bool = True
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The axes of threads that are bound."""
+        return frozenset(axis.symbol_name or "" for axis in self.axes.values())
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,7 @@ class _Placing:
             for loop in loops
             if isinstance(loop, Loop) and not loop.kind.is_bound
         } | self._threads
+        self._separated: dict[tuple[Region, Region], bool] = {}
         self._around = {
             name: {loop.name for loop in program.loops_around(name)}
             for name in self._extents.keys() - self._threads.keys()
@@ -135,7 +143,7 @@ class _Placing:
             closed = self._is_closed(inner)
             if isinstance(statement, Loop | Guard) and inner.is_uniform and not closed:
                 own = self._conflict(pending, self._condition(statement, place))
-                if own is None:
+                if own is None and not self._is_read_only(statement, pending, place):
                     statements, pending = self._compound(statement, pending, place, inner)
                     result += statements
                     continue
@@ -143,7 +151,7 @@ class _Placing:
             if (found := self._conflict(pending, accesses)) is not None:
                 result += self._barrier(found, pending, place)
                 pending = ()
-            if not closed:
+            if not closed and any(access.is_write for access in accesses):
                 self._check_inside(statement, inner)
             result.append(statement)
             pending = _left(_joined(pending, accesses), place)
@@ -151,7 +159,18 @@ class _Placing:
 
     def _is_closed(self, place: _Place) -> bool:
         """Whether threads of a place hand nothing to one another: each has an iteration alone."""
-        return self._moving <= {str(a) for a in place.axes.values()} and not self._acts_together
+        return not self._acts_together and self._moving <= place.names
+
+    def _is_read_only(
+        self, statement: Statement, pending: Sequence[_Access], place: _Place
+    ) -> bool:
+        """Whether a statement has nothing that a barrier would be needed for, inside or before."""
+        for part in walk((statement,)):
+            if isinstance(part, Call) and part.intrinsic == BARRIER:
+                return False
+            if any(self._buffers[name].scope not in _PRIVATE for name in _written_by(part)):
+                return False
+        return self._conflict(pending, self._accesses_of(statement, place)) is None
 
     def _accesses_of(self, statement: Statement, place: _Place) -> tuple[_Access, ...]:
         known = self._known.get(id(statement))
@@ -223,14 +242,14 @@ class _Placing:
         later = isinstance(statement, Call) and statement.intrinsic.startswith("cp.async.")
         for region, is_write in touches(statement, self._buffers):
             buffer = self._buffers[region.buffer]
-            if buffer.scope in (Scope.LOCAL, Scope.FRAGMENT) or buffer.name not in self._written:
+            if buffer.scope in _PRIVATE or buffer.name not in self._written:
                 continue
             region = relax_over(region, loops, self._ranges, buffer)
             ranges = tuple(
                 Range(part.start.substitute(place.axes), part.extent.substitute(place.axes))
                 for part in region.ranges
             )
-            axes = frozenset(str(axis) for axis in place.axes.values())
+            axes = place.names
             nest = frozenset(place.axes) if self._moving <= axes else frozenset[str]()
             result.append(
                 _Access(Region(region.buffer, ranges), is_write, axes, later and is_write, nest)
@@ -259,7 +278,7 @@ class _Placing:
                 earlier.region.ranges, axes, self._ranges
             ):
                 return True
-        if not waits and self._are_of_others(earlier, later):
+        if not waits and self._are_of_others(earlier.region, later.region):
             return True
         return any(
             _is_before(one, two, self._ranges)
@@ -269,22 +288,28 @@ class _Placing:
             if _names(one, two).isdisjoint(self._threads)
         )
 
-    def _are_of_others(self, earlier: _Access, later: _Access) -> bool:
+    def _are_of_others(self, earlier: Region, later: Region) -> bool:
+        known = self._separated.get((earlier, later))
+        if known is None:
+            known = self._separated[earlier, later] = self._found_separated(earlier, later)
+        return known
+
+    def _found_separated(self, earlier: Region, later: Region) -> bool:
         """
         Whether each iteration of all loops, by whichever thread, has elements of its own.
 
         Then those of two iterations of the same loop have none in common.
         """
-        before = {name for part in earlier.region.ranges for name in part.start.symbols()}
+        before = {name for part in earlier.ranges for name in part.start.symbols()}
         before = {n for n in before if n.endswith(_EARLIER) and n not in self._extents}
         again = {name: symbol(name.removesuffix(_EARLIER)) for name in before}
-        if not again or _substituted(earlier.region, again) != later.region:
+        if not again or _substituted(earlier, again) != later:
             return False
-        names = {name for part in later.region.ranges for name in part.start.symbols()}
+        names = {name for part in later.ranges for name in part.start.symbols()}
         # Loops around have the same index for both.
         names -= set[str].intersection(*(self._around[str(loop)] for loop in again.values()))
         loops = {name: self._extents[name] for name in names & self._extents.keys()}
-        return are_separated(later.region.ranges, loops, self._ranges)
+        return are_separated(later.ranges, loops, self._ranges)
 
     def _barrier(
         self, found: tuple[_Access, _Access], pending: Sequence[_Access], place: _Place
@@ -314,13 +339,15 @@ def _execution(call: Call) -> ExecutionScope:
 
 
 def _written(body: Body) -> frozenset[str]:
-    written: set[str] = set()
-    for statement in walk(body):
-        if isinstance(statement, Store):
-            written.add(statement.buffer)
-        elif isinstance(statement, Call):
-            written.update(o.region.buffer for o in statement.operands if o.is_written)
-    return frozenset(written)
+    return frozenset(name for statement in walk(body) for name in _written_by(statement))
+
+
+def _written_by(statement: Statement) -> tuple[str, ...]:
+    if isinstance(statement, Store):
+        return (statement.buffer,)
+    if isinstance(statement, Call):
+        return tuple(o.region.buffer for o in statement.operands if o.is_written)
+    return ()
 
 
 def _names(one: Range, two: Range) -> frozenset[str]:

@@ -26,7 +26,7 @@ from ...dialects.diagnostic import DiagnosticError, nearest_location
 from ...dialects.nest.function import FuncOp
 from ...dialects.nest.program import Loop, Program, Scope
 from ...dialects.sym import Range as SymbolRange
-from ...dialects.sym import Ranges, constant
+from ...dialects.sym import Ranges, constant, symbol
 from ...transforms.buffer_uses import axis_name, loop_ranges
 from ..emitter import Emitter
 from ..tile_to_thread.convert import GRID, PARAM_NAMES, SHARED_BYTES, SHARED_SYMBOL
@@ -188,9 +188,13 @@ def _bind(thread: Thread) -> None:
             part = emit.divu(lane, divisor)
             whole = divisor * modulus == WARP_SIZE
             thread.indices.define(name, part if whole else emit.remu(part, modulus))
-    for path in thread.kernel.program.places.values():
-        if isinstance(loop := path[-1], Loop) and loop.kind.is_thread:
-            thread.indices.define(loop.name, thread.threads[axis_name(loop)])
+    for axis, index in thread.threads.items():
+        thread.indices.define(axis, index)
+    loops = (path[-1] for path in thread.kernel.program.places.values())
+    bound = [loop for loop in loops if isinstance(loop, Loop) and loop.kind.is_thread]
+    for loop in bound:
+        thread.indices.define(loop.name, thread.threads[axis_name(loop)])
+    thread.axes = {loop.name: symbol(axis_name(loop)) for loop in bound}
 
 
 def _allocate(thread: Thread) -> int:

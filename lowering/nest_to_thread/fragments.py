@@ -1,5 +1,5 @@
 """
-How a lane holds its part of a fragment buffer: a vector of registers, tile after tile.
+How a lane holds its part of a fragment buffer: a vector of tiles, each of some registers.
 
 | tile | registers of a lane   | register e of the tile                                     |
 |------|-----------------------|------------------------------------------------------------|
@@ -40,15 +40,20 @@ class FragmentLayout:
 
     @property
     def vector(self) -> VectorType[Any]:
-        """The type of all registers of a lane."""
-        return VectorType(self.element, (prod(self.counts) * self.registers,))
+        """The type of all registers of a lane: tiles, and the registers of each."""
+        return VectorType(self.element, (prod(self.counts), self.registers))
+
+    @property
+    def tile_vector(self) -> VectorType[Any]:
+        """The type of the registers of one tile."""
+        return VectorType(self.element, (self.registers,))
 
     def place(self, region: Region) -> Expression:
-        """Returns where the first register of a region's first tile stands in the vector."""
+        """Returns the number of the first tile of a region."""
         number = constant(0)
         for part, count, side in zip(region.ranges, self.counts, self.sides, strict=True):
             number = number * count + _quotient(region.buffer, part.start, side)
-        return number * self.registers
+        return number
 
 
 def fragment_layouts(program: Program) -> Mapping[str, FragmentLayout]:

@@ -72,8 +72,8 @@ class Thread:
     `bases` are the addresses of buffers in memory, `numbers` the scalar parameters, `threads` the
     thread's index along x, y and z. `registers` hold the elements of each local buffer, in order,
     or the words of a fragment buffer, laid out as `fragments` says, as a vector; control flow hands
-    them on. `bound` are the axes of threads whose loops are open,
-    `constant_names` the loops that are unrolled.
+    them on. `axes` holds the axis of threads of each loop that is bound to one, `bound` the axes
+    whose loops are open, `constant_names` the loops that are unrolled.
     """
 
     kernel: Kernel
@@ -86,6 +86,7 @@ class Thread:
     threads: dict[str, SSAValue] = field(default_factory=dict[str, SSAValue])
     registers: dict[str, SSAValue] = field(default_factory=dict[str, SSAValue])
     fragments: Mapping[str, FragmentLayout] = field(default_factory=dict[str, FragmentLayout])
+    axes: Mapping[str, Expression] = field(default_factory=dict[str, Expression])
     bound: frozenset[str] = frozenset()
     constant_names: frozenset[str] = frozenset()
 
@@ -99,7 +100,10 @@ class Thread:
         total = constant(0)
         for index, stride in zip(indices, strides, strict=True):
             total = total + index * stride
-        return total
+        if total.symbols().isdisjoint(self.axes):
+            return total
+        # Loops over the same threads share what is computed of their index.
+        return total.substitute(self.axes)
 
     def address(self, buffer: Buffer, offset: Expression) -> SSAValue:
         """Returns the address of the element at an offset, swizzled where the buffer is."""
@@ -134,9 +138,10 @@ class Thread:
 
     def position(self, buffer: Buffer, indices: tuple[Expression, ...]) -> SSAValue | int:
         """Returns where an element of a local buffer stands in its registers."""
-        return self._position(buffer, self.offset(replace_strides(buffer), indices))
+        return self.position_at(buffer, self.offset(replace_strides(buffer), indices))
 
-    def _position(self, buffer: Buffer, offset: Expression) -> SSAValue | int:
+    def position_at(self, buffer: Buffer, offset: Expression) -> SSAValue | int:
+        """Returns a place in the registers of a local or fragment buffer."""
         if (number := offset.constant_value) is not None:
             return number
         if unknown := offset.symbols() - self.constant_names:
@@ -155,15 +160,15 @@ class Thread:
         self.set_register_at(buffer, self.offset(replace_strides(buffer), indices), value)
 
     def register_at(self, buffer: Buffer, offset: Expression) -> SSAValue:
-        """Appends the read of one register of a local or fragment buffer."""
+        """Appends the read of one register of a local buffer."""
         registers = self.registers[buffer.name]
-        place = self._position(buffer, offset)
+        place = self.position_at(buffer, offset)
         kind = self._register_type(buffer).get_element_type()
         return self.emit.value(vector.ExtractOp(registers, [place], kind))
 
     def set_register_at(self, buffer: Buffer, offset: Expression, value: SSAValue) -> None:
-        """Appends the write of one register of a local or fragment buffer."""
-        place = self._position(buffer, offset)
+        """Appends the write of one register of a local buffer."""
+        place = self.position_at(buffer, offset)
         op = vector.InsertOp(value, self.registers[buffer.name], [place])
         self.registers[buffer.name] = self.emit.value(op)
 

@@ -32,7 +32,7 @@ def load_matrices(thread: Thread, intrinsic: Intrinsic, operands: tuple[OperandV
         thread.emit.value(llvm.ExtractValueOp(DenseArrayBase.from_list(i64, [matrix]), loaded, i32))
         for matrix in range(count)
     ]
-    target.write_tile(values)
+    target.write_tiles(values)
 
 
 def _is_transposed(intrinsic: Intrinsic) -> bool:

@@ -37,22 +37,22 @@ def multiply(thread: Thread, intrinsic: Intrinsic, operands: tuple[OperandView, 
         known = ", ".join(_TYPES)
         raise DiagnosticError(f"expected a product of {known} on {thread.target}, got {word}")
     in_pairs = intrinsic.parameter("accumulator") == "f16"
-    factors = [
+    left, right = (
         [_pair(thread, value) if word == "f16" else value for value in side.read_tile()]
         for side in (a, b)
-    ]
+    )
     before = [_pair(thread, value) if in_pairs else value for value in c.read_tile()]
     shape = (16, 8, int(intrinsic.parameter("depth")))
     # The sum of products of integers wraps, as it does everywhere else.
     wraps = nvvm.MMAIntOverflow.WRAPPED if word == "i8" else None
     emit = thread.emit
-    product = emit.value(nvvm.MmaSyncOp(*factors, before, shape, _TYPES[word], wraps))
+    product = emit.value(nvvm.MmaSyncOp(left, right, before, shape, _TYPES[word], wraps))
     after: list[SSAValue] = []
     for position, value in enumerate(before):
         place = DenseArrayBase.from_list(i64, [position])
         part = emit.value(llvm.ExtractValueOp(place, product, value.type))
         after.append(emit.value(llvm.BitcastOp(part, i32)) if in_pairs else part)
-    c.write_tile(after)
+    c.write_tiles(after)
 
 
 def _pair(thread: Thread, value: SSAValue) -> SSAValue:
@@ -65,13 +65,13 @@ def fill(thread: Thread, _: Intrinsic, operands: tuple[OperandView, ...]) -> Non
     emit, layout = thread.emit, target.fragment
     is_float = layout.element == f32
     zero = emit.constant(FloatAttr(0.0, f32)) if is_float else emit.integer(0)
-    target.write_tile([zero] * layout.registers)
+    target.write_tiles([zero] * layout.registers)
 
 
 def store(thread: Thread, _: Intrinsic, operands: tuple[OperandView, ...]) -> None:
     """Each lane stores two pairs of neighbours, 8 rows apart."""
     target, source = operands
-    rows, _ = target.matrix_strides
+    rows = target.matrix_strides[0]
     values = source.read_tile()
     in_pairs = len(values) == 2
     size = 2 * target.buffer.element_bytes

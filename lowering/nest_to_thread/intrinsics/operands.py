@@ -1,8 +1,9 @@
 """What a rule sees of a call: its operands, as a thread holds or addresses them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from xdsl.dialects import vector
 from xdsl.ir import SSAValue
 
 from ....dialects.diagnostic import DiagnosticError
@@ -10,7 +11,7 @@ from ....dialects.nest.intrinsics import Intrinsic, Requirement, kept_axes
 from ....dialects.nest.program import Buffer, Operand, Region
 from ....dialects.sym import Expression
 from ..fragments import FragmentLayout
-from ..thread import Thread, row_major
+from ..thread import Thread, row_major, zeros
 
 
 @dataclass(frozen=True)
@@ -72,17 +73,27 @@ class OperandView:
         """Replaces the registers of a local or fragment buffer."""
         self.thread.registers[self.buffer.name] = value
 
-    def read_tile(self, count: int | None = None) -> list[SSAValue]:
-        """Returns the registers of the fragment's tile, or `count` from its first."""
-        place = self.fragment.place(self.region)
-        number = self.fragment.registers if count is None else count
-        return [self.thread.register_at(self.buffer, place + e) for e in range(number)]
+    def read_tile(self) -> list[SSAValue]:
+        """Returns the registers of the fragment's tile."""
+        layout, thread = self.fragment, self.thread
+        place = thread.position_at(self.buffer, layout.place(self.region))
+        tile = thread.emit.value(vector.ExtractOp(self.registers, [place], layout.tile_vector))
+        return [
+            thread.emit.value(vector.ExtractOp(tile, [position], layout.element))
+            for position in range(layout.registers)
+        ]
 
-    def write_tile(self, values: list[SSAValue]) -> None:
-        """Replaces registers from the first of the fragment's tile on."""
-        place = self.fragment.place(self.region)
-        for position, value in enumerate(values):
-            self.thread.set_register_at(self.buffer, place + position, value)
+    def write_tiles(self, values: Sequence[SSAValue]) -> None:
+        """Replaces the registers of the fragment's tile, and of those that follow it."""
+        layout, emit = self.fragment, self.thread.emit
+        first = layout.place(self.region)
+        for number in range(len(values) // layout.registers):
+            place = self.thread.position_at(self.buffer, first + number)
+            tile = zeros(emit, layout.tile_vector)
+            start = number * layout.registers
+            for position in range(layout.registers):
+                tile = emit.value(vector.InsertOp(values[start + position], tile, [position]))
+            self.set_registers(emit.value(vector.InsertOp(tile, self.registers, [place])))
 
 
 IntrinsicRule = Callable[[Thread, Intrinsic, tuple[OperandView, ...]], None]

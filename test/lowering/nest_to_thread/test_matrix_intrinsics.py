@@ -1,4 +1,4 @@
-"""Every form of ldmatrix and mma.sync that has a rule multiplies as NumPy does, on the simulator."""
+"""Every form of ldmatrix and mma.sync with a rule multiplies as NumPy does, on the simulator."""
 
 from typing import Any
 

@@ -72,5 +72,5 @@ def test_extents_known_at_run_time_are_multiples_of_the_tile(shape: tuple[int, i
     ("shape", "axis"), [((130, 128, 64), "i"), ((128, 100, 64), "j"), ((128, 128, 40), "k")]
 )
 def test_parts_of_a_tile_are_refused(shape: tuple[int, int, int], axis: str) -> None:
-    with pytest.raises(ScheduleError, match=f"'split' at {axis}: expected factors whose product"):
+    with pytest.raises(ScheduleError, match=f"'split' at .*{axis}: expected factors whose"):
         scheduled("f16", shape)
