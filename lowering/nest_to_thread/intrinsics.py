@@ -7,14 +7,16 @@ Calls of tensor intrinsics: a rule for each, which sees its operands as a thread
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from xdsl.dialects import gpu
-from xdsl.ir import SSAValue
+from xdsl.dialects import arith, gpu
+from xdsl.dialects.builtin import i32
+from xdsl.ir import Operation, SSAValue
 
 from ...dialects import nvvm
 from ...dialects.diagnostic import DiagnosticError
 from ...dialects.nest.intrinsics import Intrinsic, Requirement, intrinsic_named
 from ...dialects.nest.program import Buffer, Call, Operand, Region
 from ...dialects.sym import Expression
+from ..tile_to_thread.compute import FULL_WARP
 from .thread import Thread, row_major
 
 
@@ -67,6 +69,20 @@ class OperandView:
         self.thread.registers[self.buffer.name] = value
 
 
+_COMBINERS: dict[tuple[str, str], Callable[[SSAValue, SSAValue], Operation]] = {
+    ("sum", "f32"): arith.AddfOp,
+    ("max", "f32"): arith.MaximumfOp,
+    ("min", "f32"): arith.MinimumfOp,
+    ("sum", "i32"): arith.AddiOp,
+    ("max", "i32"): arith.MaxSIOp,
+    ("min", "i32"): arith.MinSIOp,
+}
+_REDUX = {
+    "sum": nvvm.ReductionKind.ADD,
+    "max": nvvm.ReductionKind.MAX,
+    "min": nvvm.ReductionKind.MIN,
+}
+
 IntrinsicRule = Callable[[Thread, Intrinsic, tuple[OperandView, ...]], None]
 
 
@@ -89,11 +105,35 @@ def _copy_async(thread: Thread, intrinsic: Intrinsic, operands: tuple[OperandVie
     thread.emit.append(nvvm.CpAsyncOp(target.address(), source.address(), width, cached))
 
 
+def _reduce(thread: Thread, intrinsic: Intrinsic, operands: tuple[OperandView, ...]) -> None:
+    """Lanes exchange with ever nearer ones, after which all have the same, bit for bit."""
+    target, source = operands
+    kind, emit = str(intrinsic.parameter("kind")), thread.emit
+    if any(extent != 1 for extent in source.extents):
+        raise DiagnosticError(
+            f"expected one element of '{source.buffer.name}' in each lane for "
+            f"'{intrinsic.name}', got all in each; write it in a loop over thread.x"
+        )
+    value = thread.extract(source.buffer, source.starts)
+    combine = _COMBINERS[kind, intrinsic.buffers[0].dtype]
+    if value.type == i32:
+        mask = emit.integer(FULL_WARP)
+        value = emit.value(nvvm.ReduxSyncOp(_REDUX[kind], value, mask))
+    else:
+        for distance in (16, 8, 4, 2, 1):
+            lanes = (emit.integer(FULL_WARP), value, emit.integer(distance), emit.integer(31))
+            other = emit.value(nvvm.ShflSyncOp(nvvm.ShflKind.BFLY, *lanes))
+            value = emit.value(combine(value, other))
+    before = thread.extract(target.buffer, target.starts)
+    thread.insert(target.buffer, target.starts, emit.value(combine(before, value)))
+
+
 INTRINSIC_RULES: dict[str, IntrinsicRule] = {
     "cta.barrier": _barrier,
     "cp.async": _copy_async,
     "cp.async.commit": _commit,
     "cp.async.wait": _wait,
+    "warp.reduce": _reduce,
 }
 
 

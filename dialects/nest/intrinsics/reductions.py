@@ -32,7 +32,10 @@ def reduce(name: str, kind: str, dtype: str, count: int, execution: ExecutionSco
     return Intrinsic(
         name,
         description("reduce", (result, source), axes, extents, result, value),
-        (Requirement(AccessMode.UPDATE, IN_THREAD), Requirement(AccessMode.READ, IN_THREAD)),
+        (
+            Requirement(AccessMode.UPDATE, IN_THREAD),
+            Requirement(AccessMode.READ, IN_THREAD, is_spread=True),
+        ),
         execution,
         "sm_80",
         f"{execution.value}.reduce",
