@@ -13,7 +13,7 @@ lanes of a warp exchange; results of several warps meet in shared memory.
 
 from dataclasses import dataclass
 
-from ...dialects.nest.program import Program
+from ...dialects.nest.program import Program, Scope
 from ...dialects.nest.scalars import DTYPE_BITS
 from ..schedule import LoopHandle, Schedule
 from ..schedule.state import BlockLike
@@ -71,24 +71,43 @@ class RowThreads:
         """Divides a loop over a row among its threads; neighbours are loaded and stored at once."""
         step, lane, vector = self._divided(s, block)
         s.unroll(step)
-        s.bind(lane, "thread.x")
         s.vectorize(vector)
+        self._bind(s, s.block_name(block))
 
     def reduce(self, s: Schedule, block: str, kind: str) -> None:
         """Reduces a row in each lane, then across the lanes of a warp, then across warps."""
         step, lane, vector = self._divided(s, block)
         if self.warps > 1:
-            self._across_warps(s, block)
-            block = f"{block}_warp"
-        buffer = s.program.block(block).writes[0].buffer
-        lanes = f"{block}_lanes"
+            block = self._across_warps(s, block)
+        lanes, buffer = f"{block}_lanes", s.program.block(block).writes[0].buffer
         s.rfactor(lane, names=[lanes, f"{lanes}_init"], buffer=f"{buffer}_lanes", is_whole=True)
         for part in (lanes, f"{lanes}_init"):
-            around = s.loops(part)
-            s.bind(next(l for l in around if l.name.startswith(lane.name)), "thread.x")
+            self._bind(s, part)
         s.unroll(step)
         s.unroll(vector)
         s.tensorize(s.loops(block)[-1], f"warp.reduce.{kind}.f32", arch="sm_80")
+        self._bind(s, f"{block}_o")
+
+    def _across_warps(self, s: Schedule, block: str) -> str:
+        """
+        Gives each warp a result of its own in shared memory, from which each thread reduces all.
+
+        Returns the block that makes these results.
+        """
+        (warp,) = (loop for loop in s.loops(block) if loop.name == f"{block}_warp")
+        warps, buffer = f"{block}_warps", s.program.block(block).writes[0].buffer
+        s.rfactor(warp, names=[warps], buffer=f"{buffer}_warps")
+        s.set_scope(f"{buffer}_warps", Scope.SHARED)
+        copy = s.cache_write(warps, f"{buffer}_warps", Scope.LOCAL)
+        s.reverse_compute_at(copy, warp)
+        return warps
+
+    def _bind(self, s: Schedule, block: str) -> None:
+        """Binds the loops around a block that are over warps and lanes."""
+        for loop in s.loops(block):
+            for part, axis in (("_warp", "thread.y"), ("_lane", "thread.x")):
+                if part in loop.name and s.program.loop(loop.name).kind == "serial":
+                    s.bind(loop, axis)
 
     def _divided(self, s: Schedule, block: BlockLike) -> tuple[LoopHandle, LoopHandle, LoopHandle]:
         """Divides the loop over a row; binds that over its warps. Returns those over the rest."""
