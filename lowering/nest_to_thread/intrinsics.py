@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from xdsl.dialects import arith, gpu
-from xdsl.dialects.builtin import i32
+from xdsl.dialects.builtin import f32, i32
 from xdsl.ir import Operation, SSAValue
 
 from ...dialects import nvvm
@@ -115,15 +115,19 @@ def _reduce(thread: Thread, intrinsic: Intrinsic, operands: tuple[OperandView, .
             f"'{intrinsic.name}', got all in each; write it in a loop over thread.x"
         )
     value = thread.extract(source.buffer, source.starts)
-    combine = _COMBINERS[kind, intrinsic.buffers[0].dtype]
-    if value.type == i32:
+    narrow = value.type
+    combine = _COMBINERS[kind, "i32" if narrow == i32 else "f32"]
+    if narrow == i32:
         mask = emit.integer(FULL_WARP)
         value = emit.value(nvvm.ReduxSyncOp(_REDUX[kind], value, mask))
     else:
+        # Lanes exchange 32 bits; what has fewer is compared as f32, which is exact.
+        value = value if narrow == f32 else emit.value(arith.ExtFOp(value, f32))
         for distance in (16, 8, 4, 2, 1):
             lanes = (emit.integer(FULL_WARP), value, emit.integer(distance), emit.integer(31))
             other = emit.value(nvvm.ShflSyncOp(nvvm.ShflKind.BFLY, *lanes))
             value = emit.value(combine(value, other))
+        value = value if narrow == f32 else emit.value(arith.TruncFOp(value, narrow))
     before = thread.extract(target.buffer, target.starts)
     thread.insert(target.buffer, target.starts, emit.value(combine(before, value)))
 

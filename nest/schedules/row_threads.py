@@ -11,10 +11,12 @@ A lane keeps its elements in registers. A reduction has a partial result in each
 lanes of a warp exchange; results of several warps meet in shared memory.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...dialects.nest.program import Program, Scope
+from ...dialects.nest.program import Buffer, Program, Scope, blocks_of
 from ...dialects.nest.scalars import DTYPE_BITS
+from ...dialects.sym import Expression
 from ..schedule import LoopHandle, Schedule
 from ..schedule.state import BlockLike
 from ..values import NestError
@@ -67,81 +69,69 @@ class RowThreads:
         place = f"j floordiv {width} mod {threads}, j floordiv {width * threads}, j mod {width}"
         s.transform_layout(block, buffer, f"(i, j) -> (i, {place})")
 
-    def elementwise(self, s: Schedule, block: BlockLike) -> None:
+    def elementwise(self, s: Schedule, block: str) -> None:
         """Divides a loop over a row among its threads; neighbours are loaded and stored at once."""
-        step, lane, vector = self._divided(s, block)
+        step, thread, vector = self._divided(s, block)
         s.unroll(step)
         s.vectorize(vector)
-        self._bind(s, s.block_name(block))
+        self._bind(s, thread)
 
     def reduce(self, s: Schedule, block: str, kind: str) -> None:
         """Reduces a row in each lane, then across the lanes of a warp, then across warps."""
-        step, lane, vector = self._divided(s, block)
-        if self.warps > 1:
-            block = self._across_warps(s, block)
-        lanes, buffer = f"{block}_lanes", s.program.block(block).writes[0].buffer
-        s.rfactor(lane, names=[lanes, f"{lanes}_init"], buffer=f"{buffer}_lanes", is_whole=True)
-        for part in (lanes, f"{lanes}_init"):
-            self._bind(s, part)
+        buffer, partial = _written(s, block), f"{block}_lanes"
+        step, thread, vector = self._divided(s, block)
+        names = [partial, f"{partial}_init"]
+        s.rfactor(thread, names=names, buffer=f"{buffer.name}_lanes", is_whole=True)
         s.unroll(step)
         s.unroll(vector)
-        s.tensorize(s.loops(block)[-1], f"warp.reduce.{kind}.f32", arch="sm_80")
-        self._bind(s, f"{block}_o")
+        self._bind(s, thread)
+        self._bind(s, s.loops(f"{partial}_init")[-1])
+        lane = s.loops(block)[-1]
+        warp = None
+        if self.warps > 1:
+            warp, lane = s.split(lane, [None, WARP_SIZE])
+            self._across_warps(s, block, warp)
+        s.tensorize(lane, f"warp.reduce.{kind}.{buffer.dtype}", arch="sm_80")
+        if warp is not None:
+            s.bind(warp, "thread.y")
 
-    def _across_warps(self, s: Schedule, block: str) -> str:
-        """
-        Gives each warp a result of its own in shared memory, from which each thread reduces all.
-
-        Returns the block that makes these results.
-        """
-        (warp,) = (loop for loop in s.loops(block) if loop.name == f"{block}_warp")
-        warps, buffer = f"{block}_warps", s.program.block(block).writes[0].buffer
-        s.rfactor(warp, names=[warps], buffer=f"{buffer}_warps")
-        s.set_scope(f"{buffer}_warps", Scope.SHARED)
-        copy = s.cache_write(warps, f"{buffer}_warps", Scope.LOCAL)
+    def _across_warps(self, s: Schedule, block: str, warp: LoopHandle) -> None:
+        """Gives each warp a result of its own in shared memory, which all threads reduce."""
+        buffer = f"{_written(s, block).name}_warps"
+        s.rfactor(warp, names=[f"{block}_warps"], buffer=buffer)
+        s.set_scope(buffer, Scope.SHARED)
+        copy = s.cache_write(f"{block}_warps", buffer, Scope.LOCAL)
         s.reverse_compute_at(copy, warp)
-        return warps
 
-    def _bind(self, s: Schedule, block: str) -> None:
-        """Binds the loops around a block that are over warps and lanes."""
-        for loop in s.loops(block):
-            for part, axis in (("_warp", "thread.y"), ("_lane", "thread.x")):
-                if part in loop.name and s.program.loop(loop.name).kind == "serial":
-                    s.bind(loop, axis)
-
-    def _divided(self, s: Schedule, block: BlockLike) -> tuple[LoopHandle, LoopHandle, LoopHandle]:
-        """Divides the loop over a row; binds that over its warps. Returns those over the rest."""
-        name = s.block_name(block)
+    def _divided(self, s: Schedule, block: str) -> tuple[LoopHandle, LoopHandle, LoopHandle]:
+        """Divides the loop over a row into steps, threads and neighbours; threads are outside."""
+        names = [f"{block}_{part}" for part in ("step", "thread", "vector")]
         whole = s.loops(block)[-1]
-        if self.warps == 1:
-            names = [f"{name}_{part}" for part in ("step", "lane", "vector")]
-            step, lane, vector = s.split(whole, [None, WARP_SIZE, self.vector], names=names)
-            s.reorder(lane, step, vector)
-            return step, lane, vector
-        names = [f"{name}_{part}" for part in ("step", "warp", "lane", "vector")]
-        factors = [None, self.warps, WARP_SIZE, self.vector]
-        step, warp, lane, vector = s.split(whole, factors, names=names)
-        s.reorder(warp, lane, step, vector)
-        return step, lane, vector
+        step, thread, vector = s.split(whole, [None, self.threads, self.vector], names=names)
+        s.reorder(thread, step, vector)
+        return step, thread, vector
+
+    def _bind(self, s: Schedule, thread: LoopHandle) -> None:
+        if self.warps > 1:
+            warp, thread = s.split(thread, [None, WARP_SIZE])
+            s.bind(warp, "thread.y")
+        s.bind(thread, "thread.x")
 
 
-def row_threads(program: Program, output: str) -> RowThreads:
+def _written(s: Schedule, name: str) -> Buffer:
+    block = s.program.block(name)
+    assert block is not None
+    return s.program.buffers[block.writes[0].buffer]
+
+
+def row_threads(program: Program, *blocks: str) -> RowThreads:
     """
-    Returns how the rows that a block writes are divided among threads.
+    Returns how the rows of a program with these blocks are divided among threads.
 
-    Raises NestError for a block that is not over rows and a constant number of columns, and for
+    Raises NestError for blocks that are not over rows and a constant number of columns, and for
     rows that are too long for the registers of a CTA.
     """
-    block = program.block(output)
-    if block is None or len(block.axes) != 2:
-        axes = "none" if block is None else ", ".join(axis.name for axis in block.axes)
-        raise NestError(f"expected a block '{output}' over rows and columns, got axes {axes}")
-    columns = block.axes[1].extent.constant_value
-    if columns is None:
-        raise NestError(
-            f"expected a constant number of columns, got {block.axes[1].extent}; registers hold "
-            "a row"
-        )
+    columns = _columns(program, blocks)
     vector = _vector(program, columns)
     warps = 1
     while columns > WARP_SIZE * warps * MAX_KEPT and warps < MAX_WARPS:
@@ -154,9 +144,29 @@ def row_threads(program: Program, output: str) -> RowThreads:
     return RowThreads(columns, warps, 1 if warps > 1 else ROWS, vector)
 
 
+def _columns(program: Program, blocks: Sequence[str]) -> int:
+    extents: set[Expression] = set()
+    for name in blocks:
+        block = program.block(name)
+        if block is None or len(block.axes) != 2 or len(program.loops_around(name)) != 2:
+            known = ", ".join(block.name for block in blocks_of(program.body))
+            raise NestError(
+                f"expected a block '{name}' over rows and columns with a loop each, got "
+                + (f"blocks {known}" if block is None else f"'{name}' over other loops")
+            )
+        extents.add(block.axes[1].extent)
+    counts = [extent.constant_value for extent in extents]
+    if len(counts) != 1 or counts[0] is None:
+        raise NestError(
+            "expected the same constant number of columns in all blocks, got "
+            f"{', '.join(map(str, extents))}; registers hold a row"
+        )
+    return counts[0]
+
+
 def _vector(program: Program, columns: int) -> int:
-    """Returns the most neighbours that one load of each row has, of the widest dtype."""
-    bits = max(DTYPE_BITS[buffer.dtype] for buffer in program.buffers.values())
+    """Returns the most neighbours that a lane loads at once, of the widest dtype."""
+    bits = max(DTYPE_BITS[parameter.dtype] for parameter in program.parameters)
     vector = _VECTOR_BITS // bits
     while columns % vector or (vector > 1 and columns < WARP_SIZE * vector):
         vector //= 2

@@ -18,7 +18,7 @@ def softmax(program: Program) -> Schedule:
 
     `X` and `Y` are f32. Raises NestError for columns that the registers of a CTA do not hold.
     """
-    tile = row_threads(program, "Y")
+    tile = row_threads(program, "M", "E", "S", "Y")
     s = Schedule(program)
     s.cache_read("M", "X", Scope.LOCAL, consumers=["M", "E"], cache="x")
     for buffer in ("M", "E", "S"):
