@@ -1,9 +1,10 @@
 """Where the buffers of a program without blocks are used: the loops around, and the elements."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from ..dialects.nest.intrinsics import ExecutionScope, intrinsic_named, kept_axes
 from ..dialects.nest.program import (
     Block,
     Body,
@@ -19,15 +20,20 @@ from ..dialects.nest.program import (
 )
 from ..dialects.nest.regions import relax
 from ..dialects.nest.scalars import Scalar, Subscript, loads_of
-from ..dialects.sym import Expression, Ranges, constant, maximum
+from ..dialects.sym import Expression, Ranges, constant, maximum, symbol
 from ..dialects.sym import Range as SymbolRange
 
 _ONE, _ZERO = constant(1), constant(0)
+_LANE = "thread_x_"
 
 
 @dataclass(frozen=True)
 class Use:
-    """One read or write: the loops around it, outermost first, and the elements it touches."""
+    """
+    One read or write: the loops around it, outermost first, and the elements it touches.
+
+    Of what the lanes of a warp hold together, the elements are those of the thread.
+    """
 
     path: tuple[Loop, ...]
     region: Region
@@ -44,12 +50,39 @@ def uses_of(program: Program) -> dict[str, list[Use]]:
 
 def _walk(body: Body, path: tuple[Loop, ...], program: Program) -> Iterator[Use]:
     for statement in body:
-        for region, is_write in touches(statement, program.buffers):
+        seen = of_thread(statement) if isinstance(statement, Call) else statement
+        for region, is_write in touches(seen, program.buffers):
             yield Use(path, region, is_write)
         if isinstance(statement, Loop):
             yield from _walk(statement.body, (*path, statement), program)
         elif isinstance(statement, Guard):
             yield from _walk(statement.body, path, program)
+
+
+def of_thread(call: Call) -> Call:
+    """Returns a call with what is spread over the lanes of a warp as the element of the thread."""
+    intrinsic = intrinsic_named(call.intrinsic)
+    if intrinsic.execution is not ExecutionScope.WARP:
+        return call
+    pairs = zip(call.operands, intrinsic.operands, strict=True)
+    return replace(
+        call,
+        operands=tuple(
+            replace(operand, region=_of_lane(operand.region)) if needed.is_spread else operand
+            for operand, needed in pairs
+        ),
+    )
+
+
+def _of_lane(region: Region) -> Region:
+    axes = kept_axes(region)
+    return Region(
+        region.buffer,
+        tuple(
+            Range(part.start + symbol(_LANE), _ONE) if axis in axes else part
+            for axis, part in enumerate(region.ranges)
+        ),
+    )
 
 
 def touches(statement: Statement, buffers: Mapping[str, Buffer]) -> Iterator[tuple[Region, bool]]:

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ..dialects.diagnostic import DiagnosticError
-from ..dialects.nest.program import Body, Guard, Loop, Range, Region, Statement, Store
+from ..dialects.nest.program import Body, Call, Guard, Loop, Range, Region, Statement, Store
 from ..dialects.nest.rewriting import Rewriter
 from ..dialects.nest.scalars import Load, Scalar, Subscript, Variable
 from ..dialects.sym import Expression, Ranges, simplify, symbol
 from ..dialects.sym.expression import Symbol
-from .buffer_uses import axis_name
+from .buffer_uses import axis_name, of_thread
 
 Origins = Mapping[str, tuple[Expression, ...]]
 
@@ -44,6 +44,8 @@ class _Rebasing:
         if isinstance(statement, Guard):
             condition = self._rewriter.scalar(statement.condition)
             return Guard(condition, self.body(statement.body))
+        if isinstance(statement, Call):
+            statement = of_thread(statement)
         return self._rewriter.statement(statement)
 
     def _leaf(self, leaf: Load | Variable) -> Scalar | None:
@@ -79,14 +81,14 @@ class _Rebasing:
         )
 
     def _relative(self, index: Expression, origin: Expression, buffer: str) -> Expression:
-        missing = [n for n in origin.symbols() if n.startswith("thread_") and n.endswith("_")]
+        result = index - origin
+        missing = [n for n in result.symbols() if n.startswith("thread_") and n.endswith("_")]
         if missing:
             raise DiagnosticError(
                 f"expected each use of the local buffer '{buffer}' below a loop over "
                 f"{missing[0].rstrip('_').replace('_', '.')}, got one outside; a thread has only "
                 "its own elements"
             )
-        result = index - origin
         if any(not isinstance(atom, Symbol) for atom in result.variables()):
             return simplify(result, self._ranges)
         return result

@@ -18,12 +18,19 @@ class ReductionSteps(ScheduleState):
         return self.block_handle(self.step_naming(step)[0])
 
     def rfactor(
-        self, loop: LoopLike, factor_axis: int = 0, *, names: Sequence[str] = (), buffer: str = ""
+        self,
+        loop: LoopLike,
+        factor_axis: int = 0,
+        *,
+        names: Sequence[str] = (),
+        buffer: str = "",
+        is_whole: bool = False,
     ) -> BlockHandle:
         """
         Reduces to one partial result for each iteration of a loop, and these in a second block.
 
-        Returns the block of the partial results; the block of the final ones keeps the name.
+        Returns the block of the partial results; the block of the final ones keeps the name. With
+        `is_whole` iterations without terms have a partial result too.
         """
-        step = RFactor(self.loop_name(loop), factor_axis, tuple(names), buffer)
+        step = RFactor(self.loop_name(loop), factor_axis, tuple(names), buffer, is_whole)
         return self.block_handle(self.step_naming(step)[0])

@@ -11,6 +11,7 @@ from ...dialects.nest.program import (
     AxisKind,
     Block,
     Body,
+    Bound,
     Buffer,
     Loop,
     LoopKind,
@@ -59,6 +60,7 @@ class RFactor(Primitive):
     - `first`: the reduce axes are all 0 only where the loops that feed them are,
     - `once`: each element is reduced once inside the outermost loop that feeds a reduce axis,
     - `extent`: the loop's extent is over symbols,
+    - `bounds`: with `is_whole`, no bound of the predicate is over loops of both kinds,
     - `factor-axis`: the place is one of the new buffer's axes.
     """
 
@@ -68,6 +70,7 @@ class RFactor(Primitive):
     factor_axis: int = 0
     names: tuple[str, ...] = ()
     buffer: str = ""
+    is_whole: bool = False
 
     def apply(self, program: Program) -> Program:
         """Returns the program with both blocks."""
@@ -77,20 +80,31 @@ class RFactor(Primitive):
         loops = self._loops(program, block, loop)
         self._check_once(program, block, loops)
         partial = self._partial_buffer(program, loop, update)
-        (name,) = self.result_names(program)
+        name, *inits = self.result_names(program)
         axis = program.fresh_name(f"v{self.loop}")
         first = self._first(program, block, update, partial, name, axis)
         changed = replace(program, allocations=(*program.allocations, partial))
         changed = changed.replace(block.name, first)
+        before: Body = ()
+        if self.is_whole:
+            block = self._without_bounds(program, block, loops)
+            changed = changed.replace(name, replace(first, init=()))
+            before = self._inits(changed, block, update, partial, (inits[0], axis), loops)
+            changed = changed.replace(loops[0].name, *before, changed.places[loops[0].name][-1])
         second = self._second(changed, block, update, partial, axis, loops)
         outer = loops[0].name
         return changed.replace(outer, changed.places[outer][-1], *second)
 
     def result_names(self, program: Program) -> tuple[str, ...]:
-        """Returns the name of the block that makes the partial results."""
+        """
+        Returns the name of the block that makes the partial results.
+
+        The one that sets them before follows, if they are whole.
+        """
         blocks = child_blocks(program, self.loop) if self.loop in program.places else ()
         default = f"{blocks[0].name}_rf" if blocks else "rf"
-        return self.new_names(program, self.names, (default,))
+        inits = (f"{default}_init",) if self.is_whole else ()
+        return self.new_names(program, self.names, (default, *inits))
 
     def named(self, program: Program) -> "RFactor":
         """Returns the step with the names of the block and the buffer that it makes."""
@@ -307,6 +321,68 @@ class RFactor(Primitive):
         reads, writes = touched((*init, *body), ranges, buffers)
         return replace(block, reads=reads, writes=writes, init=init, body=body)
 
+    def _without_bounds(self, program: Program, block: Block, loops: Sequence[Loop]) -> Block:
+        """Returns a block without the bounds over loops that feed its reduce axes."""
+        reducing = {loop.name for loop in loops if feeds_only_reduce(block, loop.name)}
+        others = {loop.name for loop in program.loops_around(block.name)} - reducing
+        kept: list[Bound] = []
+        for bound in block.predicate:
+            names = bound.left.symbols() | bound.right.symbols()
+            if names.isdisjoint(reducing):
+                kept.append(bound)
+            elif not names.isdisjoint(others):
+                raise self.refused(
+                    "bounds",
+                    "expected no bound over loops of reduce and of other axes, got "
+                    f"{bound.left} < {bound.right}",
+                    place_of(program.places[block.name]),
+                )
+        return replace(block, predicate=tuple(kept))
+
+    def _copies(
+        self, program: Program, block: Block, loops: Sequence[Loop]
+    ) -> tuple[list[Loop], Substitution]:
+        """Returns new loops, as those of spatial axes and the factored one, and what stands for."""
+        kept = [loop for loop in loops if not feeds_only_reduce(block, loop.name)]
+        factor = program.loop(self.loop)
+        kept += [] if factor is None else [factor]
+        fresh = fresh_names((loop.name for loop in kept), program.names)
+        image: Substitution = {
+            loop.name: symbol(fresh[loop.name]) if loop.name in fresh else constant(0)
+            for loop in loops
+        }
+        copies = [
+            Loop(fresh[loop.name], loop.extent.substitute(image), loop.body) for loop in kept
+        ]
+        return copies, image
+
+    def _inits(
+        self,
+        program: Program,
+        block: Block,
+        update: Update,
+        partial: Buffer,
+        names: tuple[str, str],
+        loops: Sequence[Loop],
+    ) -> Body:
+        """Returns the nest that sets all partial results to what changes nothing."""
+        name, factored = names
+        copies, image = self._copies(program, block, loops)
+        axes = [
+            replace(axis, binding=axis.binding.substitute(image))
+            for axis in block.axes_of(AxisKind.SPATIAL)
+        ]
+        axes.append(Axis(factored, copies[-1].extent, symbol(copies[-1].name)))
+        index = self._inserted_index(update.store.indices, symbol(factored))
+        store = Store(partial.name, index, update.combiner.identity(partial.dtype))
+        filled = Block(
+            name, tuple(axes), (), (), (), predicate=substituted_bounds(block.predicate, image)
+        )
+        body: Body = (self._with_regions(program, partial, filled, (), (store,)),)
+        for loop in reversed(copies):
+            body = (replace(loop, body=body),)
+        return body
+
     def _second(
         self,
         program: Program,
@@ -317,19 +393,12 @@ class RFactor(Primitive):
         loops: Sequence[Loop],
     ) -> Body:
         """Returns the nest that combines the partial results."""
-        kept = [loop for loop in loops if not feeds_only_reduce(block, loop.name)]
-        factor = program.loop(self.loop)
-        kept += [] if factor is None else [factor]
-        fresh = fresh_names((loop.name for loop in kept), program.names)
-        image: Substitution = {
-            loop.name: symbol(fresh[loop.name]) if loop.name in fresh else constant(0)
-            for loop in loops
-        }
+        copies, image = self._copies(program, block, loops)
         axes = [
             replace(axis, binding=axis.binding.substitute(image))
             for axis in block.axes_of(AxisKind.SPATIAL)
         ]
-        last = Axis(factored, kept[-1].extent, symbol(fresh[self.loop]), AxisKind.REDUCE)
+        last = Axis(factored, copies[-1].extent, symbol(copies[-1].name), AxisKind.REDUCE)
         index = self._inserted_index(update.store.indices, symbol(factored))
         element = Load(update.store.buffer, update.store.indices, partial.dtype)
         value = update.combiner.combine(element, Load(partial.name, index, partial.dtype))
@@ -339,7 +408,6 @@ class RFactor(Primitive):
         init = substitute(block.init, zeros)
         store = (replace(update.store, value=value),)
         body: Body = (self._with_regions(program, partial, final, init, store),)
-        for loop in reversed(kept):
-            extent = loop.extent.substitute(image)
-            body = (Loop(fresh[loop.name], extent, body),)
+        for loop in reversed(copies):
+            body = (replace(loop, body=body),)
         return body

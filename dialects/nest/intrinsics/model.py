@@ -66,12 +66,15 @@ class Requirement:
     The operand's region, without its axes of extent 1, has the shape of the description's
     parameter. Its buffer is in one of `scopes`. `alignment` in bytes holds for the address of each
     row, and asks for neighbours on the last axis to be neighbours in memory; 0 asks for neither.
+    `is_spread` says that each thread of those that execute it together holds one element, in their
+    order.
     """
 
     mode: AccessMode
     scopes: frozenset[Scope] = ANYWHERE
     tile: FragmentTile | None = None
     alignment: int = 0
+    is_spread: bool = False
 
 
 @dataclass(frozen=True)

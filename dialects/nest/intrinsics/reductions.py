@@ -12,6 +12,8 @@ from .registry import register_maker
 WARP_SIZE = 32
 CTA_SIZES = (64, 128, 192, 256, 384, 512, 768, 1024)
 DTYPES = ("f32", "i32")
+# What has few bits is only compared: its sums would be rounded at each step.
+COMPARED = ("f16", "bf16")
 COMBINERS = {
     "sum": ("arith.addf", "arith.addi"),
     "max": ("arith.maximumf", "arith.maxsi"),
@@ -32,7 +34,10 @@ def reduce(name: str, kind: str, dtype: str, count: int, execution: ExecutionSco
     return Intrinsic(
         name,
         description("reduce", (result, source), axes, extents, result, value),
-        (Requirement(AccessMode.UPDATE, IN_THREAD), Requirement(AccessMode.READ, IN_THREAD)),
+        (
+            Requirement(AccessMode.UPDATE, IN_THREAD),
+            Requirement(AccessMode.READ, IN_THREAD, is_spread=True),
+        ),
         execution,
         "sm_80",
         f"{execution.value}.reduce",
@@ -42,7 +47,8 @@ def reduce(name: str, kind: str, dtype: str, count: int, execution: ExecutionSco
 
 def register_reduction_intrinsics() -> None:
     """Makes the intrinsics of this module known."""
-    for kind, dtype in product(COMBINERS, DTYPES):
+    compared = product(("max", "min"), COMPARED)
+    for kind, dtype in (*product(COMBINERS, DTYPES), *compared):
         name = f"warp.reduce.{kind}.{dtype}"
         maker = partial(reduce, name, kind, dtype, WARP_SIZE, ExecutionScope.WARP)
         register_maker(name, maker)

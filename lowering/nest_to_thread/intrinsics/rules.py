@@ -4,7 +4,7 @@ from ....dialects.diagnostic import DiagnosticError
 from ....dialects.nest.intrinsics import intrinsic_named
 from ....dialects.nest.program import Call
 from ..thread import Thread
-from . import copies, ldmatrix, matrix
+from . import copies, ldmatrix, matrix, reductions
 from .operands import IntrinsicRule, view_of
 
 INTRINSIC_RULES: dict[str, IntrinsicRule] = {
@@ -17,6 +17,7 @@ INTRINSIC_RULES: dict[str, IntrinsicRule] = {
     "mma": matrix.multiply,
     "mma.fill": matrix.fill,
     "mma.store": matrix.store,
+    "warp.reduce": reductions.reduce_warp,
     "zero": copies.fill_zero,
 }
 
