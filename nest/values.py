@@ -28,7 +28,7 @@ _ARITHMETIC = {
     "*": ("arith.mulf", "arith.muli"),
     "/": ("arith.divf", None),
     "//": (None, "arith.floordivsi"),
-    "%": ("arith.remf", "arith.remsi"),
+    "%": (None, "arith.remsi"),
     "&": (None, "arith.andi"),
     "|": (None, "arith.ori"),
     "^": (None, "arith.xori"),

@@ -244,7 +244,7 @@ class CacheWrite(_Cache):
         stages = Stages(program, self.block)
         self._check(program, block, target)
         others = [other for other in stages.readers(self.buffer) if other.block is not block]
-        stage = stages[self.block]
+        stage = stages.stage_of(self, self.block)
         self.check_all_points(stage, program.ranges)
         depth = max((len(stage.common(other)) for other in others), default=0)
         behind = self._statement_at(stage, depth)
@@ -327,7 +327,7 @@ class CacheInplace(_Cache):
         block = self.block_of(program, self.block)
         buffer, cache = self._cache_of(program)
         stages = Stages(program, self.block)
-        stage = stages[self.block]
+        stage = stages.stage_of(self, self.block)
         if self.buffer not in stage.reads | stage.writes:
             raise self.refused(
                 "accesses",

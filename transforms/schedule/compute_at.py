@@ -51,7 +51,7 @@ class _Move(Moving):
         self.block_of(program, self.block)
         loop = self.loop_of(program, self.loop)
         stages = Stages(program, self.block)
-        stage = stages[self.block]
+        stage = stages.stage_of(self, self.block)
         place = place_of(program.places[self.loop])
         scope = [part for part in program.places[self.loop] if isinstance(part, Block)]
         if (scope[-1] if scope else None) is not stages.scope:

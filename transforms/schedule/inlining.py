@@ -82,7 +82,7 @@ class ComputeInline(Moving):
         """Returns the program with the block inlined."""
         block = self.block_of(program, self.block)
         stages = Stages(program, self.block)
-        stage = stages[self.block]
+        stage = stages.stage_of(self, self.block)
         store, positions = self._store(program, stages, stage)
         consumers = self._consumers(program, stages, stage, store.buffer)
         for consumer in consumers:
@@ -319,7 +319,7 @@ class ReverseComputeInline(Dissolving):
         """Returns the program with the block inlined into its producer."""
         self.block_of(program, self.block)
         stages = Stages(program, self.block)
-        stage = stages[self.block]
+        stage = stages.stage_of(self, self.block)
         store = self.complete_store(stages, stage, "complete")
         producer = self.producer_of(stages, stage)
         made = self.complete_store(stages, producer, "producer-complete")
@@ -350,5 +350,6 @@ class ReverseComputeInline(Dissolving):
         )
         program = without_buffer(program.replace(producer.name, block), made.buffer)
         program = program.replace(producer.name, retouched(program, block))
-        program = without_stage(program, Stages(program, self.block)[self.block])
+        gone = Stages(program, self.block).stage_of(self, self.block)
+        program = without_stage(program, gone)
         return program if stages.scope is None else refreshed(program, stages.scope.name)

@@ -203,7 +203,7 @@ class TransformBlockLayout(Moving):
         """Returns the program with the axes of the block changed."""
         block = self.block_of(program, self.block)
         stages = Stages(program, self.block)
-        stage = stages[self.block]
+        stage = stages.stage_of(self, self.block)
         self.check_recomputable(stages, stage)
         outer = self._own_loops(stages, stage)
         extents = [axis.extent for axis in block.axes]

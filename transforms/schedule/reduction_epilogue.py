@@ -51,7 +51,7 @@ class FuseReductionEpilogue(Dissolving):
                 "place", f'expected the place "init" or "after", got \'{self.place}\''
             )
         stages = Stages(program, self.block)
-        stage = stages[self.block]
+        stage = stages.stage_of(self, self.block)
         store = self.complete_store(stages, stage, "complete")
         producer = self.producer_of(stages, stage)
         if producer.name != self.reduction:
@@ -131,7 +131,8 @@ class FuseReductionEpilogue(Dissolving):
         )
         program = without_buffer(program.replace(producer.name, block), made.buffer)
         program = program.replace(producer.name, retouched(program, block))
-        program = without_stage(program, Stages(program, self.block)[self.block])
+        gone = Stages(program, self.block).stage_of(self, self.block)
+        program = without_stage(program, gone)
         return program if stages.scope is None else refreshed(program, stages.scope.name)
 
     def _behind(self, program: Program, producer: Stage) -> Program:

@@ -46,7 +46,7 @@ class _Reindexing(Moving):
         block = self.block_of(program, self.block)
         source = self.buffer_of(program, self.buffer)
         stages = Stages(program, self.block)
-        stage = stages[self.block]
+        stage = stages.stage_of(self, self.block)
         indices = self._indices(program, block, stage, writes)
         used = frozenset(name for index in indices for name in index.symbols())
         axes = tuple(axis for axis in block.axes if axis.name in used)

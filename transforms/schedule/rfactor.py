@@ -351,9 +351,7 @@ class RFactor(Primitive):
             loop.name: symbol(fresh[loop.name]) if loop.name in fresh else constant(0)
             for loop in loops
         }
-        copies = [
-            Loop(fresh[loop.name], loop.extent.substitute(image), loop.body) for loop in kept
-        ]
+        copies = [Loop(fresh[loop.name], loop.extent.substitute(image), loop.body) for loop in kept]
         return copies, image
 
     def _inits(

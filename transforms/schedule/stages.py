@@ -23,6 +23,7 @@ from ...dialects.nest.program import (
 )
 from ...dialects.nest.regions import touched
 from ...dialects.sym import Ranges
+from .primitive import Primitive, place_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,8 +104,16 @@ class Stages:
         """Returns a stage by the name of its block, or None if it is in another scope."""
         return self._by_name.get(name)
 
-    def __getitem__(self, name: str) -> Stage:
-        return self._by_name[name]
+    def stage_of(self, primitive: Primitive, name: str) -> Stage:
+        """Returns a stage by the name of its block; refuses a block inside an init (`in-init`)."""
+        if (stage := self._by_name.get(name)) is None:
+            raise primitive.refused(
+                "in-init",
+                f"expected a block of a body, got '{name}' of the init of another block",
+                place_of(self.program.places[name]),
+                "decompose the reduction first",
+            )
+        return stage
 
     def writers(self, buffer: str) -> list[Stage]:
         """Returns the stages that write a buffer."""

@@ -14,6 +14,7 @@ import pytest
 from tilewright.dialects.nest.index_map import IndexMap
 from tilewright.dialects.nest.program import Buffer, Program, Scope, blocks_of
 from tilewright.nest.interpreter import interpret
+from tilewright.transforms.schedule.blockize import Blockize
 from tilewright.transforms.schedule.caching import CacheInplace, CacheRead, CacheWrite
 from tilewright.transforms.schedule.compute_at import ComputeAt, ReverseComputeAt
 from tilewright.transforms.schedule.copies_at import ReadAt, WriteAt
@@ -385,6 +386,28 @@ def test_what_is_refused_names_the_condition(
     assert refusal.value.condition == condition
     assert refusal.value.primitive == step.name
     assert repr(program) == kept
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        ComputeInline("C_init"),
+        ReverseComputeInline("C_init"),
+        ComputeAt("C_init", "j"),
+        ReverseComputeAt("C_init", "j"),
+        CacheInplace("C_init", "C", SHARED),
+    ],
+    ids=lambda step: step.name,
+)
+def test_a_block_of_an_init_is_refused(step: Primitive) -> None:
+    tiles = Split("k", (None, 4)), Blockize("k_1")
+    program = programs.matmul()
+    for tile in tiles:
+        program = tile.apply(program)
+    assert program.block("C_init") is not None
+    with pytest.raises(ScheduleError) as caught:
+        step.apply(program)
+    assert caught.value.condition == "in-init"
 
 
 def test_a_step_that_names_its_results_makes_them() -> None:
