@@ -9,8 +9,10 @@ from ...dialects.sym import Expression
 from ...transforms.schedule.caching import CacheInplace, CacheRead, CacheWrite
 from ...transforms.schedule.compute_at import ComputeAt, ReverseComputeAt
 from ...transforms.schedule.copies_at import ReadAt, WriteAt
+from ...transforms.schedule.decompose_padding import DecomposePadding
 from ...transforms.schedule.inlining import ComputeInline, ReverseComputeInline
 from ...transforms.schedule.layout import TransformBlockLayout, TransformLayout
+from ...transforms.schedule.pad_einsum import PadEinsum
 from ...transforms.schedule.primitive import Primitive
 from ...transforms.schedule.reduction_epilogue import FuseReductionEpilogue
 from ...transforms.schedule.reindexing import Reindex, ReindexCacheRead, ReindexCacheWrite
@@ -196,6 +198,17 @@ class DataSteps(ScheduleState):
         name = self.block_name(block)
         self.step(TransformBlockLayout(name, _index_map(index_map), tuple(names)))
         return self.loop_handles(loop.name for loop in self.program.loops_around(name))
+
+    def pad_einsum(
+        self, block: BlockLike, padding: Sequence[int], *, names: Sequence[str] = ()
+    ) -> tuple[LoopHandle, ...]:
+        """Pads the axes of a sum of products to multiples; returns the loops around it."""
+        step = PadEinsum(self.block_name(block), tuple(padding), tuple(names))
+        return self.loop_handles(self.step_naming(step))
+
+    def decompose_padding(self, block: BlockLike, *, names: Sequence[str] = ()) -> BlockHandle:
+        """Divides a block that pads into fill and copy; returns the block that fills."""
+        return self._copied(DecomposePadding(self.block_name(block), tuple(names)))
 
     def storage_align(
         self, block: BlockLike, buffer: str, axis: int, factor: int, offset: int

@@ -9,6 +9,7 @@ from .blockize import Blockize
 from .caching import CacheInplace, CacheRead, CacheWrite
 from .compute_at import ComputeAt, ReverseComputeAt
 from .copies_at import ReadAt, WriteAt
+from .decompose_padding import DecomposePadding
 from .decompose_reduction import DecomposeReduction
 from .fuse import Fuse
 from .inlining import ComputeInline, ReverseComputeInline
@@ -17,6 +18,7 @@ from .layout import TransformBlockLayout, TransformLayout
 from .loop_partition import LoopPartition
 from .matricize import Matricize
 from .merge import Merge
+from .pad_einsum import PadEinsum
 from .primitive import Primitive
 from .reduction_epilogue import FuseReductionEpilogue
 from .reindexing import Reindex, ReindexCacheRead, ReindexCacheWrite
@@ -40,12 +42,14 @@ PRIMITIVES: Mapping[str, type[Primitive]] = {
         CacheWrite,
         ComputeAt,
         ComputeInline,
+        DecomposePadding,
         DecomposeReduction,
         Fuse,
         FuseReductionEpilogue,
         LoopPartition,
         Matricize,
         Merge,
+        PadEinsum,
         Parallel,
         RFactor,
         ReadAt,
