@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from xdsl.dialects import arith
-from xdsl.dialects.builtin import IntegerType, i32, i64
+from xdsl.dialects.builtin import IndexType, IntegerType, i32, i64
 from xdsl.ir import Block, SSAValue
 
 from ...dialects.diagnostic import DiagnosticError
@@ -107,6 +107,16 @@ class Indices:
                 else:
                     start, inner = None, value
                 level.known[key] = self._sum(start, inner, bits)
+        return level.known[key]
+
+    def position(self, value: Expression) -> SSAValue:
+        """Returns the value of an expression as an index of a vector."""
+        level = self._levels[self.depth(value)]
+        key = (value, 0)
+        if key not in level.known:
+            number = self.value(value)
+            with self._emit.into(level.block):
+                level.known[key] = self._emit.value(arith.IndexCastOp(number, IndexType()))
         return level.known[key]
 
     def _sum(self, start: SSAValue | None, value: Expression, bits: int) -> SSAValue:

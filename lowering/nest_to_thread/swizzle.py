@@ -49,7 +49,8 @@ def swizzled_address(thread: Thread, buffer: Buffer, offset: Expression) -> SSAV
     exchange = _Exchange(thread, (period - _CHUNK_BYTES) * (row // _CHUNK_BYTES), row)
     indices = thread.indices
     depth = indices.depth(place)
-    near = Expression({m: f for m, f in whole.terms.items() if indices.reaches(m, depth)})
+    # Constants are left to the instruction, so that accesses share the rest.
+    near = Expression({m: f for m, f in whole.terms.items() if m and indices.reaches(m, depth)})
     start = thread.pointer(buffer, near)
     kind = pointer_type(_SHARED)
     with indices.at(max(depth, indices.depth(near))) as known:
@@ -76,16 +77,23 @@ class _Exchange:
 
     def value(self, place: Expression) -> SSAValue:
         """Returns the exchanged place in bytes."""
-        thread, emit = self._thread, self._thread.emit
+        thread = self._thread
         outer, inner = thread.indices.parts(place)
         depth = thread.indices.depth(place)
-        with thread.indices.at(depth):
-            if outer.terms and inner.terms and self._is_apart(outer, inner):
-                return emit.binary("xor", self.value(outer), thread.indices.value(inner))
-            plain = thread.indices.value(place)
-            bits = emit.binary("and", plain, self._row_bits)
-            down = emit.value(arith.ShRUIOp(bits, emit.integer(self._down)))
-            return emit.binary("xor", plain, down)
+        with thread.indices.at(depth) as known:
+            key = (f"exchange {self._row_bits} by {self._down}", place)
+            if key not in known:
+                known[key] = self._computed(place, outer, inner)
+            return known[key]
+
+    def _computed(self, place: Expression, outer: Expression, inner: Expression) -> SSAValue:
+        thread, emit = self._thread, self._thread.emit
+        if outer.terms and inner.terms and self._is_apart(outer, inner):
+            return emit.binary("xor", self.value(outer), thread.indices.value(inner))
+        plain = thread.indices.value(place)
+        bits = emit.binary("and", plain, self._row_bits)
+        down = emit.value(arith.ShRUIOp(bits, emit.integer(self._down)))
+        return emit.binary("xor", plain, down)
 
     def _is_apart(self, outer: Expression, inner: Expression) -> bool:
         """Whether the inner part has bits of its own, none of which names a row."""

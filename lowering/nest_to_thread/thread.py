@@ -5,14 +5,13 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
-from xdsl.dialects import arith, llvm, vector
+from xdsl.dialects import llvm, vector
 from xdsl.dialects.builtin import (
     BFloat16Type,
     DenseIntOrFPElementsAttr,
     Float16Type,
     Float32Type,
     Float64Type,
-    IndexType,
     IntegerType,
     VectorType,
     i8,
@@ -113,6 +112,11 @@ class Thread:
 
     def pointer(self, buffer: Buffer, offset: Expression) -> SSAValue:
         """Returns the address of a place that no swizzle moves, known outside inner loops."""
+        number = offset.terms.get((), 0)
+        if number and offset.constant_value is None:
+            # Accesses at constant distances share the rest.
+            start = self.pointer(buffer, offset - number)
+            return self._moved(buffer, start, constant(number), 64)
         depth = self.indices.depth(offset)
         key = (buffer.name, offset)
         outer, inner = self.indices.parts(offset)
@@ -149,7 +153,7 @@ class Thread:
                 f"expected indices of the {buffer.scope} buffer '{buffer.name}' over unrolled "
                 f"loops, got '{min(unknown)}'; registers have no address, unroll the loop"
             )
-        return self.emit.value(arith.IndexCastOp(self.indices.value(offset), IndexType()))
+        return self.indices.position(offset)
 
     def extract(self, buffer: Buffer, indices: tuple[Expression, ...]) -> SSAValue:
         """Appends the read of an element of a local buffer."""
