@@ -116,7 +116,7 @@ class Thread:
         if number and offset.constant_value is None:
             # Accesses at constant distances share the rest.
             start = self.pointer(buffer, offset - number)
-            return self._moved(buffer, start, constant(number), 64)
+            return self._moved(buffer, start, constant(number))
         depth = self.indices.depth(offset)
         key = (buffer.name, offset)
         outer, inner = self.indices.parts(offset)
@@ -127,11 +127,23 @@ class Thread:
                     start = self.pointer(buffer, outer)
                 else:
                     inner = offset
-                bits = 32 if buffer.scope is Scope.SHARED or self.indices.fits(inner) else 64
-                known[key] = self._moved(buffer, start, inner, bits)
+                known[key] = self._counted(buffer, start, inner) or self._moved(
+                    buffer, start, inner
+                )
             return known[key]
 
-    def _moved(self, buffer: Buffer, start: SSAValue, by: Expression, bits: int) -> SSAValue:
+    def _counted(self, buffer: Buffer, start: SSAValue, by: Expression) -> SSAValue | None:
+        """Returns a pointer into global memory that a loop moves on by the same each time."""
+        carried = self.indices.carried(by)
+        if carried is None or buffer.scope is not Scope.GLOBAL:
+            return None
+        step, rest = self.indices.step_of(by, carried)
+        if step is None or rest.terms:
+            return None
+        return carried.add(start, lambda pointer: self._moved(buffer, pointer, step))
+
+    def _moved(self, buffer: Buffer, start: SSAValue, by: Expression) -> SSAValue:
+        bits = 32 if buffer.scope is Scope.SHARED or self.indices.fits(by) else 64
         kind = pointer_type(_SPACES[buffer.scope])
         element = type_of(buffer.dtype) if buffer.dtype != "i1" else i8
         number = by.constant_value
