@@ -41,7 +41,7 @@ class Indices:
 
     def __init__(self, emit: Emitter, ranges: Ranges) -> None:
         self._emit = emit
-        self._ranges = ranges
+        self.ranges = ranges
         self._levels = [_Level(emit.entry, {})]
         self._depth: dict[str, int] = {}
 
@@ -60,7 +60,7 @@ class Indices:
 
     def fits(self, value: Expression) -> bool:
         """Whether an expression is proved to fit 32 bits with a sign."""
-        low, high = interval(value, self._ranges)
+        low, high = interval(value, self.ranges)
         return low is not None and high is not None and -_LARGEST <= low and high <= _LARGEST
 
     def depth(self, value: Expression) -> int:
@@ -164,7 +164,7 @@ class Indices:
 
     def _quotient(self, atom: Quotient) -> SSAValue:
         numerator, divisor = self.value(atom.numerator), self.value(atom.divisor)
-        if prove_nonnegative(atom.numerator, self._ranges):
+        if prove_nonnegative(atom.numerator, self.ranges):
             return self._emit.value(arith.DivUIOp(numerator, divisor))
         return self._emit.value(arith.FloorDivSIOp(numerator, divisor))
 
@@ -172,7 +172,7 @@ class Indices:
         if (slot := self._slot(numerator, divisor)) is not None:
             return self._emit.to_i64(slot) if bits == 64 else slot
         value = self.value(numerator)
-        if prove_nonnegative(numerator, self._ranges):
+        if prove_nonnegative(numerator, self.ranges):
             result = self._emit.remu(value, divisor)
         else:
             down = arith.FloorDivSIOp(value, self._emit.integer(divisor))

@@ -17,6 +17,7 @@ from ...dialects.nest.program import (
     Loop,
     LoopKind,
     Scope,
+    Statement,
     Store,
     walk,
 )
@@ -26,7 +27,7 @@ from ...dialects.sym import constant
 from ...transforms.buffer_uses import axis_name, touches
 from ...transforms.conditions import less
 from .carried import Carried
-from .intrinsics import lower_call
+from .intrinsics import filled_copy, lower_call, lower_filled_copy
 from .kernels import THREAD_AXES
 from .scalars import Scalars
 from .thread import Thread
@@ -38,7 +39,15 @@ MAX_UNROLLED = 64
 
 def lower_body(thread: Thread, body: Body) -> None:
     """Appends what a thread does for statements."""
+    following = iter((*body[1:], None))
+    done: Statement | None = None
     for statement in body:
+        after = next(following)
+        if statement is done:
+            continue
+        if after is not None and _lower_filled_copy(thread, statement, after):
+            done = after
+            continue
         match statement:
             case Loop():
                 _lower_loop(thread, statement)
@@ -50,6 +59,16 @@ def lower_body(thread: Thread, body: Body) -> None:
                 _lower_call(thread, statement)
             case NestBlock(name):
                 raise TypeError(f"expected a nest without blocks, got '{name}'")
+
+
+def _lower_filled_copy(thread: Thread, first: Statement, second: Statement) -> bool:
+    """Whether two statements are one copy that fills with zero; then it is appended."""
+    found = filled_copy(first, second)
+    if found is None or _alone(thread):
+        return False
+    condition, call = found
+    lower_filled_copy(thread, call, Scalars(thread).value(condition))
+    return True
 
 
 def _lower_loop(thread: Thread, loop: Loop) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -107,7 +108,8 @@ class Thread:
     def address(self, buffer: Buffer, offset: Expression) -> SSAValue:
         """Returns the address of the element at an offset, swizzled where the buffer is."""
         if buffer.swizzle:
-            return swizzled_address(self, buffer, offset)
+            start = partial(self.pointer, buffer)
+            return swizzled_address(self.emit, self.indices, buffer, offset, start)
         return self.pointer(buffer, offset)
 
     def pointer(self, buffer: Buffer, offset: Expression) -> SSAValue:
