@@ -5,13 +5,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from xdsl.dialects import arith
-from xdsl.dialects.builtin import IntegerType, i32, i64
+from xdsl.dialects.builtin import IndexType, IntegerType, i32, i64
 from xdsl.ir import Block, SSAValue
 
 from ...dialects.diagnostic import DiagnosticError
 from ...dialects.sym import Expression, Ranges, floordiv, interval, mod, prove_nonnegative
 from ...dialects.sym.expression import Atom, Extremum, Quotient, Symbol, expression_of
 from ..emitter import Emitter
+from .carried import Carried, add_slot
 
 _LARGEST = 2**31 - 1
 
@@ -22,6 +23,7 @@ class _Level:
 
     block: Block
     names: dict[str, SSAValue]
+    carried: Carried | None = None
     known: dict[tuple[Expression, int], SSAValue] = field(
         default_factory=dict[tuple[Expression, int], SSAValue]
     )
@@ -39,7 +41,7 @@ class Indices:
 
     def __init__(self, emit: Emitter, ranges: Ranges) -> None:
         self._emit = emit
-        self._ranges = ranges
+        self.ranges = ranges
         self._levels = [_Level(emit.entry, {})]
         self._depth: dict[str, int] = {}
 
@@ -48,21 +50,17 @@ class Indices:
         self._levels[-1].names[name] = value
         self._depth[name] = len(self._levels) - 1
 
-    def remember(self, expression: Expression, value: SSAValue) -> None:
-        """Gives an expression over the innermost loop that is open a value known already."""
-        self._levels[-1].known[expression, 32] = value
-
     @contextmanager
-    def level(self, block: Block) -> Generator[None]:
-        """Opens the body of a loop; the emitter appends to it already."""
-        self._levels.append(_Level(block, {}))
+    def level(self, block: Block, carried: Carried | None = None) -> Generator[None]:
+        """Opens the body of a loop, which may hand values on; the emitter appends to it already."""
+        self._levels.append(_Level(block, {}, carried))
         yield
         for name in self._levels.pop().names:
             del self._depth[name]
 
     def fits(self, value: Expression) -> bool:
         """Whether an expression is proved to fit 32 bits with a sign."""
-        low, high = interval(value, self._ranges)
+        low, high = interval(value, self.ranges)
         return low is not None and high is not None and -_LARGEST <= low and high <= _LARGEST
 
     def depth(self, value: Expression) -> int:
@@ -107,6 +105,16 @@ class Indices:
                 else:
                     start, inner = None, value
                 level.known[key] = self._sum(start, inner, bits)
+        return level.known[key]
+
+    def position(self, value: Expression) -> SSAValue:
+        """Returns the value of an expression as an index of a vector."""
+        level = self._levels[self.depth(value)]
+        key = (value, 0)
+        if key not in level.known:
+            number = self.value(value)
+            with self._emit.into(level.block):
+                level.known[key] = self._emit.value(arith.IndexCastOp(number, IndexType()))
         return level.known[key]
 
     def _sum(self, start: SSAValue | None, value: Expression, bits: int) -> SSAValue:
@@ -156,22 +164,48 @@ class Indices:
 
     def _quotient(self, atom: Quotient) -> SSAValue:
         numerator, divisor = self.value(atom.numerator), self.value(atom.divisor)
-        if prove_nonnegative(atom.numerator, self._ranges):
+        if prove_nonnegative(atom.numerator, self.ranges):
             return self._emit.value(arith.DivUIOp(numerator, divisor))
         return self._emit.value(arith.FloorDivSIOp(numerator, divisor))
 
     def _remainder(self, numerator: Expression, divisor: int, bits: int) -> SSAValue:
-        result = self._levels[self.depth(numerator)].known.get((mod(numerator, divisor), 32))
-        if result is not None:
-            return self._emit.to_i64(result) if bits == 64 else result
+        if (slot := self._slot(numerator, divisor)) is not None:
+            return self._emit.to_i64(slot) if bits == 64 else slot
         value = self.value(numerator)
-        if prove_nonnegative(numerator, self._ranges):
+        if prove_nonnegative(numerator, self.ranges):
             result = self._emit.remu(value, divisor)
         else:
             down = arith.FloorDivSIOp(value, self._emit.integer(divisor))
             whole = self._emit.mul(self._emit.value(down), divisor)
             result = self._emit.sub(value, whole)
         return self._emit.to_i64(result) if bits == 64 else result
+
+    def _slot(self, numerator: Expression, divisor: int) -> SSAValue | None:
+        """
+        Returns the slot of a ring that a loop counts on.
+
+        Division by a power of two is a mask already, and cheaper than a count.
+        """
+        level = self._levels[self.depth(numerator)]
+        if level.carried is None or not divisor & (divisor - 1):
+            return None
+        step, rest = self.step_of(numerator, level.carried)
+        if step != 1 or (offset := rest.constant_value) is None:
+            return None
+        key = (mod(numerator, divisor), 32)
+        if key not in level.known:
+            level.known[key] = add_slot(self._emit, level.carried, offset, divisor)
+        return level.known[key]
+
+    def carried(self, value: Expression) -> Carried | None:
+        """Returns what the innermost loop that an expression names hands on."""
+        return self._levels[self.depth(value)].carried
+
+    def step_of(self, value: Expression, carried: Carried) -> tuple[Expression | None, Expression]:
+        """Returns what an iteration adds, None where that is not the same for all; and the rest."""
+        step, rest = value.split(Symbol(carried.loop))
+        named = carried.loop in step.symbols() | rest.symbols()
+        return (None if named else step), rest
 
 
 def _type(bits: int) -> IntegerType:

@@ -1,6 +1,6 @@
 """Loops, guards, stores and calls, for one thread."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from xdsl.dialects import llvm, scf
 from xdsl.ir import Block, Region, SSAValue
@@ -17,6 +17,7 @@ from ...dialects.nest.program import (
     Loop,
     LoopKind,
     Scope,
+    Statement,
     Store,
     walk,
 )
@@ -25,9 +26,9 @@ from ...dialects.nest.scalars import Scalar
 from ...dialects.sym import constant
 from ...transforms.buffer_uses import axis_name, touches
 from ...transforms.conditions import less
-from .intrinsics import lower_call
+from .carried import Carried
+from .intrinsics import filled_copy, lower_call, lower_filled_copy
 from .kernels import THREAD_AXES
-from .ring_slots import NO_SLOTS, Slot, next_slot, remainders_of
 from .scalars import Scalars
 from .thread import Thread
 from .vectorized import last_iteration, lower_vector_store, uniform_guard
@@ -38,7 +39,15 @@ MAX_UNROLLED = 64
 
 def lower_body(thread: Thread, body: Body) -> None:
     """Appends what a thread does for statements."""
+    following = iter((*body[1:], None))
+    done: Statement | None = None
     for statement in body:
+        after = next(following)
+        if statement is done:
+            continue
+        if after is not None and _lower_filled_copy(thread, statement, after):
+            done = after
+            continue
         match statement:
             case Loop():
                 _lower_loop(thread, statement)
@@ -50,6 +59,16 @@ def lower_body(thread: Thread, body: Body) -> None:
                 _lower_call(thread, statement)
             case NestBlock(name):
                 raise TypeError(f"expected a nest without blocks, got '{name}'")
+
+
+def _lower_filled_copy(thread: Thread, first: Statement, second: Statement) -> bool:
+    """Whether two statements are one copy that fills with zero; then it is appended."""
+    found = filled_copy(first, second)
+    if found is None or _alone(thread):
+        return False
+    condition, call = found
+    lower_filled_copy(thread, call, Scalars(thread).value(condition))
+    return True
 
 
 def _lower_loop(thread: Thread, loop: Loop) -> None:
@@ -122,17 +141,17 @@ def _enter(thread: Thread, loop: Loop) -> None:
 def _lower_serial(thread: Thread, loop: Loop) -> None:
     extent = thread.indices.value(loop.extent)
     names, emit = _carried(thread, loop.body), thread.emit
-    slots = remainders_of(loop)
-
-    def body(index: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
-        ring = dict(zip(slots, carried[len(names) :], strict=True))
-        done = _iteration(thread, loop, index, names, carried[: len(names)], ring)
-        return [*done, *(next_slot(emit, slot, value) for slot, value in ring.items())]
-
     start = [thread.registers[name] for name in names]
-    start += [emit.integer(slot.start) for slot in slots]
-    results = emit.loop((emit.integer(0), extent), start, body)
-    thread.registers.update(zip(names, results[: len(names)], strict=True))
+    block = Block(arg_types=[extent.type, *(value.type for value in start)])
+    further = Carried(loop.name, block)
+    index, *registers = block.args
+    with emit.into(block):
+        done = _iteration(thread, loop, index, names, registers, further)
+        emit.append(scf.YieldOp(*done, *further.nexts()))
+    bounds = emit.integer(0), extent, emit.integer(1)
+    op = scf.ForOp(*bounds, [*start, *further.starts], Region(block))
+    emit.append(op)
+    thread.registers.update(zip(names, op.results, strict=False))
 
 
 def _lower_unrolled(thread: Thread, loop: Loop) -> None:
@@ -159,14 +178,12 @@ def _iteration(
     index: SSAValue,
     names: list[str],
     carried: Sequence[SSAValue],
-    ring: Mapping[Slot, SSAValue] = NO_SLOTS,
+    further: Carried | None = None,
 ) -> list[SSAValue]:
     thread.registers.update(zip(names, carried, strict=True))
     index.name_hint = index.name_hint or loop.name
-    with thread.indices.level(thread.emit.block):
+    with thread.indices.level(thread.emit.block, further):
         thread.indices.define(loop.name, index)
-        for slot, value in ring.items():
-            thread.indices.remember(slot.expression, value)
         _enter(thread, loop)
         lower_body(thread, loop.body)
     return [thread.registers[name] for name in names]

@@ -6,9 +6,7 @@ behind it. Where parts occupy bits of their own, the exchange of their sum is th
 computed where the outer parts are known, and inner loops flip bits of its result.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from xdsl.dialects import arith, llvm
 from xdsl.dialects.builtin import i8
@@ -16,10 +14,9 @@ from xdsl.ir import SSAValue
 
 from ...dialects.nest.program import Buffer
 from ...dialects.sym import Expression, Ranges, interval
+from ..emitter import Emitter
 from ..tile_to_thread.lanes import pointer_type
-
-if TYPE_CHECKING:
-    from .thread import Thread
+from .indices import Indices
 
 _CHUNK_BYTES = 16
 # The rows of a buffer that the exchange counts are no shorter than a pass over all banks.
@@ -39,57 +36,73 @@ def row_bytes(buffer: Buffer) -> int:
     return size if size > _LEAST_ROW_BYTES and not size & (size - 1) else _LEAST_ROW_BYTES
 
 
-def swizzled_address(thread: Thread, buffer: Buffer, offset: Expression) -> SSAValue:
-    """Returns the address of the element at an offset in elements."""
+def swizzled_address(
+    emit: Emitter,
+    indices: Indices,
+    buffer: Buffer,
+    offset: Expression,
+    pointer: Callable[[Expression], SSAValue],
+) -> SSAValue:
+    """
+    Returns the address of the element at an offset in elements.
+
+    `pointer` gives the address at an offset that no exchange moves.
+    """
     period, row = buffer.swizzle, row_bytes(buffer)
     whole_bytes = row * (period // _CHUNK_BYTES)
     size = buffer.element_bytes
     whole = Expression({m: f for m, f in offset.terms.items() if f * size % whole_bytes == 0})
     place = (offset - whole) * size
-    exchange = _Exchange(thread, (period - _CHUNK_BYTES) * (row // _CHUNK_BYTES), row)
-    indices = thread.indices
+    exchange = _Exchange(emit, indices, (period - _CHUNK_BYTES) * (row // _CHUNK_BYTES), row)
     depth = indices.depth(place)
-    near = Expression({m: f for m, f in whole.terms.items() if indices.reaches(m, depth)})
-    start = thread.pointer(buffer, near)
+    # Constants are left to the instruction, so that accesses share the rest.
+    near = Expression({m: f for m, f in whole.terms.items() if m and indices.reaches(m, depth)})
+    start = pointer(near)
     kind = pointer_type(_SHARED)
     with indices.at(max(depth, indices.depth(near))) as known:
         key = (f"{buffer.name} exchanged", near * size + place)
         if key not in known:
             moved = exchange.value(place)
-            known[key] = thread.emit.value(llvm.GEPOp.from_mixed_indices(start, [moved], i8, kind))
+            known[key] = emit.value(llvm.GEPOp.from_mixed_indices(start, [moved], i8, kind))
     rest = whole - near
     if not rest.terms:
         return known[key]
     number = rest.constant_value
     distance = (rest * size).constant_value if number is not None else None
     by = distance if distance is not None else indices.value(rest * size)
-    return thread.emit.value(llvm.GEPOp.from_mixed_indices(known[key], [by], i8, kind))
+    return emit.value(llvm.GEPOp.from_mixed_indices(known[key], [by], i8, kind))
 
 
 class _Exchange:
     """Appends `place ^ (row of place)`, by parts where these occupy bits of their own."""
 
-    def __init__(self, thread: Thread, row_bits: int, row: int) -> None:
-        self._thread = thread
+    def __init__(self, emit: Emitter, indices: Indices, row_bits: int, row: int) -> None:
+        self._emit = emit
+        self._indices = indices
         self._row_bits = row_bits
         self._down = (row // _CHUNK_BYTES).bit_length() - 1
 
     def value(self, place: Expression) -> SSAValue:
         """Returns the exchanged place in bytes."""
-        thread, emit = self._thread, self._thread.emit
-        outer, inner = thread.indices.parts(place)
-        depth = thread.indices.depth(place)
-        with thread.indices.at(depth):
-            if outer.terms and inner.terms and self._is_apart(outer, inner):
-                return emit.binary("xor", self.value(outer), thread.indices.value(inner))
-            plain = thread.indices.value(place)
-            bits = emit.binary("and", plain, self._row_bits)
-            down = emit.value(arith.ShRUIOp(bits, emit.integer(self._down)))
-            return emit.binary("xor", plain, down)
+        outer, inner = self._indices.parts(place)
+        with self._indices.at(self._indices.depth(place)) as known:
+            key = (f"exchange {self._row_bits} by {self._down}", place)
+            if key not in known:
+                known[key] = self._computed(place, outer, inner)
+            return known[key]
+
+    def _computed(self, place: Expression, outer: Expression, inner: Expression) -> SSAValue:
+        emit, indices = self._emit, self._indices
+        if outer.terms and inner.terms and self._is_apart(outer, inner):
+            return emit.binary("xor", self.value(outer), indices.value(inner))
+        plain = indices.value(place)
+        bits = emit.binary("and", plain, self._row_bits)
+        down = emit.value(arith.ShRUIOp(bits, emit.integer(self._down)))
+        return emit.binary("xor", plain, down)
 
     def _is_apart(self, outer: Expression, inner: Expression) -> bool:
         """Whether the inner part has bits of its own, none of which names a row."""
-        ranges = self._thread.ranges
+        ranges = self._indices.ranges
         one, two = _bits(outer, ranges), _bits(inner, ranges)
         return one is not None and two is not None and not two & (one | self._row_bits)
 

@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 from typing import Any
 
-from xdsl.dialects import arith, llvm, vector
+from xdsl.dialects import llvm, vector
 from xdsl.dialects.builtin import (
     BFloat16Type,
     DenseIntOrFPElementsAttr,
     Float16Type,
     Float32Type,
     Float64Type,
-    IndexType,
     IntegerType,
     VectorType,
     i8,
@@ -108,11 +108,17 @@ class Thread:
     def address(self, buffer: Buffer, offset: Expression) -> SSAValue:
         """Returns the address of the element at an offset, swizzled where the buffer is."""
         if buffer.swizzle:
-            return swizzled_address(self, buffer, offset)
+            start = partial(self.pointer, buffer)
+            return swizzled_address(self.emit, self.indices, buffer, offset, start)
         return self.pointer(buffer, offset)
 
     def pointer(self, buffer: Buffer, offset: Expression) -> SSAValue:
         """Returns the address of a place that no swizzle moves, known outside inner loops."""
+        number = offset.terms.get((), 0)
+        if number and offset.constant_value is None:
+            # Accesses at constant distances share the rest.
+            start = self.pointer(buffer, offset - number)
+            return self._moved(buffer, start, constant(number))
         depth = self.indices.depth(offset)
         key = (buffer.name, offset)
         outer, inner = self.indices.parts(offset)
@@ -123,11 +129,23 @@ class Thread:
                     start = self.pointer(buffer, outer)
                 else:
                     inner = offset
-                bits = 32 if buffer.scope is Scope.SHARED or self.indices.fits(inner) else 64
-                known[key] = self._moved(buffer, start, inner, bits)
+                known[key] = self._counted(buffer, start, inner) or self._moved(
+                    buffer, start, inner
+                )
             return known[key]
 
-    def _moved(self, buffer: Buffer, start: SSAValue, by: Expression, bits: int) -> SSAValue:
+    def _counted(self, buffer: Buffer, start: SSAValue, by: Expression) -> SSAValue | None:
+        """Returns a pointer into global memory that a loop moves on by the same each time."""
+        carried = self.indices.carried(by)
+        if carried is None or buffer.scope is not Scope.GLOBAL:
+            return None
+        step, rest = self.indices.step_of(by, carried)
+        if step is None or rest.terms:
+            return None
+        return carried.add(start, lambda pointer: self._moved(buffer, pointer, step))
+
+    def _moved(self, buffer: Buffer, start: SSAValue, by: Expression) -> SSAValue:
+        bits = 32 if buffer.scope is Scope.SHARED or self.indices.fits(by) else 64
         kind = pointer_type(_SPACES[buffer.scope])
         element = type_of(buffer.dtype) if buffer.dtype != "i1" else i8
         number = by.constant_value
@@ -149,7 +167,7 @@ class Thread:
                 f"expected indices of the {buffer.scope} buffer '{buffer.name}' over unrolled "
                 f"loops, got '{min(unknown)}'; registers have no address, unroll the loop"
             )
-        return self.emit.value(arith.IndexCastOp(self.indices.value(offset), IndexType()))
+        return self.indices.position(offset)
 
     def extract(self, buffer: Buffer, indices: tuple[Expression, ...]) -> SSAValue:
         """Appends the read of an element of a local buffer."""

@@ -4,7 +4,15 @@ Calls of tensor intrinsics: a rule for each, which sees its operands as a thread
 `INTRINSIC_RULES` is keyed by the `rule` of the intrinsics, so that forms share one function.
 """
 
+from .copies import filled_copy
 from .operands import IntrinsicRule, OperandView
-from .rules import INTRINSIC_RULES, lower_call
+from .rules import INTRINSIC_RULES, lower_call, lower_filled_copy
 
-__all__ = ["INTRINSIC_RULES", "IntrinsicRule", "OperandView", "lower_call"]
+__all__ = [
+    "INTRINSIC_RULES",
+    "IntrinsicRule",
+    "OperandView",
+    "filled_copy",
+    "lower_call",
+    "lower_filled_copy",
+]

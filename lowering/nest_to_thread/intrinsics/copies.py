@@ -6,7 +6,9 @@ from xdsl.ir import SSAValue
 
 from ....dialects import nvvm
 from ....dialects.diagnostic import DiagnosticError
-from ....dialects.nest.intrinsics import Intrinsic
+from ....dialects.nest.intrinsics import Intrinsic, intrinsic_named
+from ....dialects.nest.program import Call, Guard, Statement
+from ....dialects.nest.scalars import Apply, Constant, Scalar
 from ..thread import Thread, zeros
 from .operands import OperandView
 
@@ -28,10 +30,46 @@ def wait(thread: Thread, intrinsic: Intrinsic, _: tuple[OperandView, ...]) -> No
 
 def copy_async(thread: Thread, intrinsic: Intrinsic, operands: tuple[OperandView, ...]) -> None:
     """One cp.async; 16 bytes go by the L2 cache alone."""
+    _start_copy(thread, intrinsic, operands, None)
+
+
+def copy_or_fill(
+    thread: Thread, intrinsic: Intrinsic, operands: tuple[OperandView, ...], chosen: SSAValue
+) -> None:
+    """One cp.async that reads nothing, and fills with zero, where it is not chosen."""
+    emit, width = thread.emit, int(intrinsic.parameter("width"))
+    size = emit.select(chosen, emit.integer(width), emit.integer(0))
+    _start_copy(thread, intrinsic, operands, size)
+
+
+def _start_copy(
+    thread: Thread, intrinsic: Intrinsic, operands: tuple[OperandView, ...], size: SSAValue | None
+) -> None:
     target, source = operands
     width = int(intrinsic.parameter("width"))
     cached = nvvm.LoadCacheModifier.CG if width == 16 else nvvm.LoadCacheModifier.CA
-    thread.emit.append(nvvm.CpAsyncOp(target.address(), source.address(), width, cached))
+    thread.emit.append(nvvm.CpAsyncOp(target.address(), source.address(), width, cached, size))
+
+
+def filled_copy(first: Statement, second: Statement) -> tuple[Scalar, Call] | None:
+    """
+    Returns the condition and the call of a copy in the background that else fills with zero.
+
+    Both stand under guards of opposite conditions and have the same target.
+    """
+    match first, second:
+        case (
+            Guard(condition, (Call() as moved,)),
+            Guard(Apply("arith.xori", (negated, Constant(1, "i1"))), (Call() as filled,)),
+        ) if condition == negated:
+            copied, zeroed = (intrinsic_named(call.intrinsic) for call in (moved, filled))
+            if (copied.rule, zeroed.rule) != ("cp.async", "zero"):
+                return None
+            same = moved.operands[0].region == filled.operands[0].region
+            same = same and copied.parameter("width") == zeroed.parameter("width")
+            return (condition, moved) if same else None
+        case _:
+            return None
 
 
 def copy(thread: Thread, intrinsic: Intrinsic, operands: tuple[OperandView, ...]) -> None:

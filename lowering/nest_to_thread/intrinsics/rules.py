@@ -1,11 +1,13 @@
 """The rule for each family of intrinsics, by the `rule` of their descriptions."""
 
+from xdsl.ir import SSAValue
+
 from ....dialects.diagnostic import DiagnosticError
-from ....dialects.nest.intrinsics import intrinsic_named
+from ....dialects.nest.intrinsics import Intrinsic, intrinsic_named
 from ....dialects.nest.program import Call
 from ..thread import Thread
 from . import copies, ldmatrix, matrix, reductions
-from .operands import IntrinsicRule, view_of
+from .operands import IntrinsicRule, OperandView, view_of
 
 INTRINSIC_RULES: dict[str, IntrinsicRule] = {
     "copy": copies.copy,
@@ -32,8 +34,17 @@ def lower_call(thread: Thread, call: Call) -> None:
             f"expected an intrinsic of {thread.target} with a rule among {known}, got "
             f"'{call.intrinsic}'"
         )
-    views = tuple(
+    rule(thread, intrinsic, _views(thread, call, intrinsic))
+
+
+def lower_filled_copy(thread: Thread, call: Call, chosen: SSAValue) -> None:
+    """Appends an asynchronous copy that fills with zero where it is not chosen."""
+    intrinsic = intrinsic_named(call.intrinsic)
+    copies.copy_or_fill(thread, intrinsic, _views(thread, call, intrinsic), chosen)
+
+
+def _views(thread: Thread, call: Call, intrinsic: Intrinsic) -> tuple[OperandView, ...]:
+    return tuple(
         view_of(thread, operand, requirement)
         for operand, requirement in zip(call.operands, intrinsic.operands, strict=True)
     )
-    rule(thread, intrinsic, views)
