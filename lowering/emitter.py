@@ -84,6 +84,9 @@ class Emitter:
         self.block = entry
         self.location = location
         self._constants: dict[Attribute, SSAValue] = {}
+        # Integers are asked for far more often than there are different ones.
+        self._integers: dict[tuple[int, Attribute], SSAValue] = {}
+        self._properties: dict[str, dict[str, Attribute]] = {}
         self._last_constant: Operation | None = None
 
     def append(self, op: Operation) -> Operation:
@@ -116,8 +119,11 @@ class Emitter:
 
     def integer(self, value: int, kind: Attribute = i32) -> SSAValue:
         """Returns an integer constant."""
+        if (known := self._integers.get((value, kind))) is not None:
+            return known
         if isa(kind, IntegerType) or isinstance(kind, IndexType):
-            return self.constant(IntegerAttr(value, kind))
+            found = self._integers[value, kind] = self.constant(IntegerAttr(value, kind))
+            return found
         raise TypeError(f"expected an integer type, got {kind}")
 
     def index(self, value: int) -> SSAValue:
@@ -139,7 +145,16 @@ class Emitter:
     def binary(self, name: str, lhs: Scalar, rhs: Scalar) -> SSAValue:
         """Appends `lhs name rhs`; an int takes the type of the other operand."""
         left, right = self._same_type(lhs, rhs)
-        return self.value(_BINARY[name](left, right))  # pyright: ignore[reportCallIssue]
+        kind = _BINARY[name]
+        if (properties := self._properties.get(name)) is None:
+            op = kind(left, right)  # pyright: ignore[reportCallIssue]
+            self._properties[name] = dict(op.properties)
+            return self.value(op)
+        # The constructor takes several times as long.
+        operands, types = (left, right), (left.type,)
+        return self.value(
+            kind.create(operands=operands, result_types=types, properties=dict(properties))
+        )
 
     def _same_type(self, lhs: Scalar, rhs: Scalar) -> tuple[SSAValue, SSAValue]:
         kind = next((side.type for side in (lhs, rhs) if isinstance(side, SSAValue)), i32)

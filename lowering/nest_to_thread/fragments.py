@@ -14,6 +14,7 @@ Source: PTX ISA, "Matrix Fragments for mma".
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -38,12 +39,12 @@ class FragmentLayout:
     element: Attribute
     registers: int
 
-    @property
+    @cached_property
     def vector(self) -> VectorType[Any]:
         """The type of all registers of a lane: tiles, and the registers of each."""
         return VectorType(self.element, (prod(self.counts), self.registers))
 
-    @property
+    @cached_property
     def tile_vector(self) -> VectorType[Any]:
         """The type of the registers of one tile."""
         return VectorType(self.element, (self.registers,))

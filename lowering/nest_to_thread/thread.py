@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from math import prod
 from typing import Any
 
@@ -89,14 +89,26 @@ class Thread:
     axes: Mapping[str, Expression] = field(default_factory=dict[str, Expression])
     bound: frozenset[str] = frozenset()
     constant_names: frozenset[str] = frozenset()
+    _strides: dict[str, tuple[Expression, ...]] = field(
+        default_factory=dict[str, tuple[Expression, ...]]
+    )
 
     def buffer(self, name: str) -> Buffer:
         """Returns a buffer by name."""
         return self.kernel.program.buffers[name]
 
+    def strides(self, buffer: Buffer) -> tuple[Expression, ...]:
+        """Returns the strides of a buffer in elements."""
+        if buffer.strides is not None:
+            return buffer.strides
+        known = self._strides.get(buffer.name)
+        if known is None:
+            known = self._strides[buffer.name] = row_major(buffer.shape)
+        return known
+
     def offset(self, buffer: Buffer, indices: tuple[Expression, ...]) -> Expression:
         """Returns the distance of an element from the buffer's first, in elements."""
-        strides = buffer.strides or row_major(buffer.shape)
+        strides = self.strides(buffer)
         total = constant(0)
         for index, stride in zip(indices, strides, strict=True):
             total = total + index * stride
@@ -228,7 +240,10 @@ def register_type(buffer: Buffer) -> VectorType[Any]:
 
 def zeros(emit: Emitter, kind: VectorType[Any]) -> SSAValue:
     """Returns a vector of zeros."""
-    element = kind.get_element_type()
-    zero = 0 if isinstance(element, IntegerType) else 0.0
-    count = prod(kind.get_shape())
-    return emit.constant(DenseIntOrFPElementsAttr.from_list(kind, [zero] * count))
+    return emit.constant(_zeros(kind))
+
+
+@lru_cache(maxsize=256)
+def _zeros(kind: VectorType[Any]) -> DenseIntOrFPElementsAttr:
+    zero = 0 if isinstance(kind.get_element_type(), IntegerType) else 0.0
+    return DenseIntOrFPElementsAttr.from_list(kind, [zero] * prod(kind.get_shape()))

@@ -1,13 +1,12 @@
 """`ldmatrix`: 8x8 matrices of 16-bit pairs from shared memory to the fragments of A and B."""
 
-from xdsl.dialects import llvm
-from xdsl.dialects.builtin import DenseArrayBase, i32, i64
+from xdsl.dialects.builtin import i32
 
 from ....dialects import nvvm
 from ....dialects.nest.intrinsics import Intrinsic
 from ....dialects.sym import Expression
 from ..thread import LANE_DIV_16, LANE_MOD_8, LANE_MOD_16, LANE_SECOND_8, Thread
-from .operands import OperandView
+from .operands import OperandView, field_of
 
 _ROW_BYTES = 16
 
@@ -28,10 +27,7 @@ def load_matrices(thread: Thread, intrinsic: Intrinsic, operands: tuple[OperandV
     where = source.address(row * along + chunk * step)
     layout = nvvm.MMALayout.COL if transposed else nvvm.MMALayout.ROW
     loaded = thread.emit.value(nvvm.LdMatrixOp(where, count, layout))
-    values = [
-        thread.emit.value(llvm.ExtractValueOp(DenseArrayBase.from_list(i64, [matrix]), loaded, i32))
-        for matrix in range(count)
-    ]
+    values = [field_of(thread.emit, loaded, matrix, i32) for matrix in range(count)]
     target.write_tiles(values)
 
 

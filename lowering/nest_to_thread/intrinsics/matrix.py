@@ -1,15 +1,13 @@
 """`mma.sync`, and the zeros and stores of its accumulators."""
 
-from xdsl.dialects import arith, llvm, vector
+from xdsl.dialects import arith, llvm
 from xdsl.dialects.builtin import (
     BFloat16Type,
-    DenseArrayBase,
     Float16Type,
     FloatAttr,
     VectorType,
     f32,
     i32,
-    i64,
 )
 from xdsl.ir import Attribute, SSAValue
 
@@ -17,7 +15,7 @@ from ....dialects import nvvm
 from ....dialects.diagnostic import DiagnosticError
 from ....dialects.nest.intrinsics import Intrinsic
 from ..thread import LANE_DIV_4, LANE_MOD_4, Thread, zeros
-from .operands import OperandView
+from .operands import OperandView, field_of, with_member
 
 _TYPES = {
     "f16": nvvm.MMAType.F16,
@@ -49,8 +47,7 @@ def multiply(thread: Thread, intrinsic: Intrinsic, operands: tuple[OperandView, 
     product = emit.value(nvvm.MmaSyncOp(left, right, before, shape, _TYPES[word], wraps))
     after: list[SSAValue] = []
     for position, value in enumerate(before):
-        place = DenseArrayBase.from_list(i64, [position])
-        part = emit.value(llvm.ExtractValueOp(place, product, value.type))
+        part = field_of(emit, product, position, value.type)
         after.append(emit.value(llvm.BitcastOp(part, i32)) if in_pairs else part)
     c.write_tiles(after)
 
@@ -86,5 +83,5 @@ def store(thread: Thread, _: Intrinsic, operands: tuple[OperandView, ...]) -> No
 def _joined(thread: Thread, values: list[SSAValue]) -> SSAValue:
     whole = zeros(thread.emit, VectorType(values[0].type, (2,)))
     for position, value in enumerate(values):
-        whole = thread.emit.value(vector.InsertOp(value, whole, [position]))
+        whole = with_member(thread.emit, whole, position, value)
     return whole
