@@ -3,7 +3,7 @@ Whether different iterations of loops touch different elements.
 
 The start of an interval is decoded digit by digit, as a number of mixed radix: with
 `start = 64*i + 4*j` and an extent of 4, `j` steps by no less than the extent, and `i` by no less
-than what all `j` take together.
+than what all `j` take together. A quotient and remainder by the same number are digits too.
 """
 
 from collections.abc import Iterable, Mapping
