@@ -90,8 +90,8 @@ class Buffer:
 
     `strides` are in elements, None is row-major. `swizzle` is the period in bytes in which 16-byte
     chunks of a shared buffer are exchanged by `chunk ^ row` (0, 32, 64 or 128); rows are counted as
-    at least 128 bytes long. `padding` holds for axes of a shared or local buffer (axis, factor, offset): the stride of the axis is made
-    `offset` modulo `factor` elements.
+    at least 128 bytes long. `padding` holds for axes of a shared or local buffer (axis, factor,
+    offset): the stride of the axis is made `offset` modulo `factor` elements.
 
     `place` is the loop in whose body a buffer of the program's own is allocated, a new one in each
     iteration; None is the program. `compact-buffers` sets it.
