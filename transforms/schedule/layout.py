@@ -1,11 +1,13 @@
 """Rearranges a buffer, or the axes of a block, by an index map."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ...dialects.nest.index_map import IndexMap, IndexMapError
 from ...dialects.nest.program import (
     Axis,
+    AxisKind,
     Block,
     Bound,
     Buffer,
@@ -217,30 +219,20 @@ class TransformBlockLayout(Moving):
         except IndexMapError as error:
             raise self.refused("index-map", str(error), f"@{self.block}") from None
         kinds = {axis.name: axis.kind for axis in block.axes}
-        for output, named in zip(index_map.outputs, sources, strict=True):
-            if len({kinds[name] for name in named}) != 1:
-                raise self.refused(
-                    "kinds",
-                    f"expected outputs of axes of one kind, got '{output}'",
-                    f"@{self.block}",
-                )
+        self._check_kinds(index_map, sources, kinds)
         names = self.result_names(program)
         rank = len(shape)
         loops, axes = names[:rank], names[rank:]
         values = dict(zip(kinds, inverse(*map(symbol, axes)), strict=True))
-        bounds = [
-            Bound(value, axis.extent)
-            for axis, value in zip(block.axes, inverse(*map(symbol, loops)), strict=True)
-        ]
-        if index_map.is_onto(extents, program.ranges):
-            bounds = []
+        places = inverse(*map(symbol, loops))
+        bounds = [Bound(v, a.extent) for a, v in zip(block.axes, places, strict=True)]
         nest: Statement = replace(
             block,
             axes=tuple(
                 Axis(name, extent, symbol(loop), kinds[min(named)])
                 for name, extent, loop, named in zip(axes, shape, loops, sources, strict=True)
             ),
-            predicate=tuple(bounds),
+            predicate=() if index_map.is_onto(extents, program.ranges) else tuple(bounds),
             body=substitute(block.body, values),
             init=substitute(block.init, values),
         )
@@ -248,6 +240,17 @@ class TransformBlockLayout(Moving):
             nest = Loop(loop, extent, (nest,))
         program = program.replace(outer, nest)
         return program.replace(self.block, retouched(program, self.block_of(program, self.block)))
+
+    def _check_kinds(
+        self, index_map: IndexMap, sources: Sequence[set[str]], kinds: Mapping[str, AxisKind]
+    ) -> None:
+        for output, named in zip(index_map.outputs, sources, strict=True):
+            if len({kinds[name] for name in named}) != 1:
+                raise self.refused(
+                    "kinds",
+                    f"expected outputs of axes of one kind, got '{output}'",
+                    f"@{self.block}",
+                )
 
     def result_names(self, program: Program) -> tuple[str, ...]:
         """Returns the names of the new loops, then those of the axes."""

@@ -64,7 +64,18 @@ class _Reindexing(Moving):
         if not isinstance(outer, Loop | Block):
             raise self.refused("guard", "expected loops and blocks around", f"@{self.block}")
         program = replace(program, allocations=(*program.allocations, target))
-        moved = Rewriter(
+        program = program.replace(self.block, self._redirected(block, cache, point))
+        program = program.replace(
+            self.block, retouched(program, self.block_of(program, self.block))
+        )
+        around = program.places[outer.name][-1]
+        both = (around, nest) if writes else (nest, around)
+        program = program.replace(outer.name, *both)
+        return program if stages.scope is None else refreshed(program, stages.scope.name)
+
+    def _redirected(self, block: Block, cache: str, point: tuple[Expression, ...]) -> Statement:
+        """Returns the block with the point of a copy in the place of each access."""
+        return Rewriter(
             of_leaf=lambda leaf: (
                 Load(cache, point, leaf.dtype)
                 if isinstance(leaf, Load) and leaf.buffer == self.buffer
@@ -74,14 +85,6 @@ class _Reindexing(Moving):
                 Store(cache, point, store.value) if store.buffer == self.buffer else store
             ),
         ).statement(block)
-        program = program.replace(self.block, moved)
-        program = program.replace(
-            self.block, retouched(program, self.block_of(program, self.block))
-        )
-        around = program.places[outer.name][-1]
-        both = (around, nest) if writes else (nest, around)
-        program = program.replace(outer.name, *both)
-        return program if stages.scope is None else refreshed(program, stages.scope.name)
 
     def _indices(
         self, program: Program, block: Block, stage: Stage, writes: bool

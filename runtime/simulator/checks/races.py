@@ -97,15 +97,7 @@ class SharedRaces:
         if known and not write and not site.operation and self.machine.cluster == 1:
             self._mark_reads(group, site, index, start)
             return
-        index = index + start if start else index
-        select = slice(None) if group.select is None else group.select
-        units = index if index.ndim else np.full(group.n, index)
-        lanes, marks, columns = self._lanes[select], self._marks[select], self._columns[select]
-        each = site.size // self.unit
-        if each > 1:
-            units = (units[:, None] * each + np.arange(each)).reshape(-1)
-            lanes, marks, columns = (np.repeat(a, each) for a in (lanes, marks, columns))
-        marks = marks | (self.sites.number(site) << SITE_AT)
+        units, lanes, marks, columns = self._unit_by_unit(group, site, index, start)
         careful = self._careful(units, lanes)
         if careful is not None:
             marks |= careful
@@ -124,6 +116,20 @@ class SharedRaces:
             units = units * self._reads.shape[1]
             units += columns
             self._reads.reshape(-1)[units] = marks
+
+    def _unit_by_unit(
+        self, group: Group, site: Site, index: Lanes, start: int
+    ) -> tuple[Array, Array, Array, Array]:
+        """Returns an access unit by unit: where, by which lane, its marks and their columns."""
+        index = index + start if start else index
+        select = slice(None) if group.select is None else group.select
+        units = index if index.ndim else np.full(group.n, index)
+        lanes, marks, columns = self._lanes[select], self._marks[select], self._columns[select]
+        each = site.size // self.unit
+        if each > 1:
+            units = (units[:, None] * each + np.arange(each)).reshape(-1)
+            lanes, marks, columns = (np.repeat(a, each) for a in (lanes, marks, columns))
+        return units, lanes, marks | (self.sites.number(site) << SITE_AT), columns
 
     def _mark_reads(self, group: Group, site: Site, index: Lanes, start: int) -> None:
         """Marks reads of what no write can race with; see `access`."""
