@@ -84,7 +84,9 @@ def _numbers(
 
 
 def _held(array: Array, dtype: str, arithmetic: Arithmetic) -> Array:
-    return arithmetic.rounded(decode(array, dtype), dtype)
+    held = arithmetic.rounded(decode(array, dtype), dtype)
+    # NumPy makes a number of an array without axes, which nothing can be written to.
+    return held if held.flags.writeable else held.copy()
 
 
 def _written(body: Body) -> set[str]:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright.runtime.array import HOST, ArrayView, view_of
-from tilewright.runtime.artifact import KernelArtifact
+from tilewright.runtime.artifact import Artifact
 from tilewright.runtime.buffer import NUMPY_DTYPES, Buffer
 from tilewright.runtime.contract import KernelContract
 from tilewright.runtime.device import Argument, Grid, check_capability
@@ -89,7 +89,7 @@ class FakeDevice:
         self.workspaces += 1
         return FakeWorkspace({n: self._hold(a.copy(), "i32", n) for n, a in arrays.items()})
 
-    def load(self, artifact: KernelArtifact) -> FakeKernel:
+    def load(self, artifact: Artifact) -> FakeKernel:
         """Returns a kernel that runs `body`."""
         return FakeKernel(self, artifact.contract)
 

@@ -47,7 +47,7 @@ def eight_bits(value: float, mantissa: int, bias: int) -> int:
 
 def stored(values: Numbers, dtype: str) -> Array:
     if dtype == "bf16":
-        return (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+        return np.array(values.astype(np.float32).view(np.uint32) >> 16, np.uint16)
     if dtype.startswith("f8"):
         mantissa, bias = (3, 7) if dtype == "f8E4M3FN" else (2, 15)
         codes = [eight_bits(float(value), mantissa, bias) for value in values.flat]

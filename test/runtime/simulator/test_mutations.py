@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tilewright import attention
-from tilewright.runtime.artifact import KernelArtifact
+from tilewright.runtime.artifact import Artifact, ptx_of
 from tilewright.runtime.errors import KernelFault
 from tilewright.runtime.simulator_device import SimulatorDevice, SimulatorKernel
 from tilewright.test.runtime.simulator.cases import CASES
@@ -112,8 +112,9 @@ class Mutant(SimulatorDevice):
         super().__init__("all")
         self.dropped = dropped
 
-    def load(self, artifact: KernelArtifact) -> SimulatorKernel:
-        return super().load(replace(artifact, ptx=without(artifact.ptx, self.dropped)))
+    def load(self, artifact: Artifact) -> SimulatorKernel:
+        kernel = ptx_of(artifact, "mutant")
+        return super().load(replace(kernel, ptx=without(kernel.ptx, self.dropped)))
 
 
 class Compiled:
