@@ -84,7 +84,8 @@ def _numbers(
 
 
 def _held(array: Array, dtype: str, arithmetic: Arithmetic) -> Array:
-    return arithmetic.rounded(decode(array, dtype), dtype)
+    # Functions of NumPy make a number of an array without axes, which cannot be written to.
+    return np.asarray(arithmetic.rounded(decode(array, dtype), dtype))
 
 
 def _written(body: Body) -> set[str]:
