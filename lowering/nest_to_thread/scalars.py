@@ -142,7 +142,7 @@ class Scalars:
         """What is not chosen is not loaded: it may lie outside of its buffer."""
         emit = self.thread.emit
         chosen = self.value(condition)
-        if not any(True for side in (yes, no) for _ in loads_of(side)):
+        if all(id(load) in self._loaded for side in (yes, no) for load in loads_of(side)):
             return emit.select(chosen, self.value(yes), self.value(no))
         blocks: list[Block] = []
         for side in (yes, no):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ...dialects.nest.program import Program, Scope
+from ...transforms.schedule.matricize import AxisGroup
 from ..schedule import LoopHandle, Schedule
 from ..values import NestError
 
@@ -34,46 +35,69 @@ def gemm_simt(program: Program, tiles: Tiles = DEFAULT) -> Schedule:
         for i, j, k:                      for by: block.y, bx: block.x
             C[i, j] += A[i, k] * B[k, j]      c = 0                               registers
                                               for k_0
-                                       -->        A_shared = A[rows, terms]       vector loads
-                                                  B_shared = B[terms, columns]
+                                       -->        A_shared = A[rows, terms]       0 beyond
+                                                  B_shared = B[terms, columns]    0 beyond
                                                   for k_1
                                                       a, b = A_shared, B_shared   registers
                                                       for ti, tj: c += a * b
-                                              C[rows, columns] = c                vector stores
+                                              C[rows, columns] = c                guarded
 
-    A and B are of any dtype of scalars, C of that of the sums. Remainders of all three extents are
-    guarded; the extents that are neighbours in memory are vectors if they are known multiples
-    of 4. Raises NestError for another program, and for tiles that threads do not divide.
+    A and B are of one dtype, C of that of the sums. What lies beyond the matrices is 0 in shared
+    memory, so that no sum is guarded. Vectors of 4 neighbours are moved where the extents are known
+    multiples of the tiles. Raises NestError for another program, and for tiles that threads do not
+    divide.
     """
     _check(program, tiles)
     s = Schedule(program)
-    s.cache_write("C", "C", Scope.LOCAL, cache="c")
-    for side in ("A", "B"):
-        s.cache_read("C", side, Scope.SHARED, cache=f"{side}_shared")
-        s.cache_read("C", f"{side}_shared", Scope.LOCAL, cache=side.lower())
-    # Rows that a thread reads together are neighbours in shared memory.
-    s.transform_layout("A_shared", "A_shared", "(i, k) -> (k, i)")
+    left, right, result = _padded(s, tiles)
+    s.set_scope(result, Scope.LOCAL)
+    for shared in (left, right):
+        s.set_scope(shared, Scope.SHARED)
+        s.cache_read("C", shared, Scope.LOCAL, cache=f"{shared}_read")
+    (store,) = s.consumers("C")
     cta, terms, term = _tiled(s, tiles)
-    s.reverse_compute_at("c", cta, names=["c_row", "c_column"])
+    s.reverse_compute_at(store, cta, names=["c_row", "c_column"])
     s.decompose_reduction("C", terms, names=["C_zero"])
     _bind(s, *s.loops("C")[3:5])
     _bind(s, *s.loops("C_zero")[2:4])
-    for side in ("b", "a"):
-        for loop in s.compute_at(side, term):
-            s.vectorize(loop)
-    for side in ("B", "A"):
-        _copied_by_all(s, f"{side}_shared", terms, tiles)
+    for shared in (left, right):
+        (loop,) = s.compute_at(f"{shared}_read", term)
+        s.vectorize(loop)
+    _copied_by_all(s, right, terms, tiles)
+    # Of A, neighbours are loaded at once, and stored in rows of their own.
+    (loop,) = s.compute_at(left, _copied_by_all(s, "A_load", terms, tiles))
+    s.vectorize(loop)
     _stored(s, tiles)
     return s
+
+
+def _padded(s: Schedule, tiles: Tiles) -> tuple[str, str, str]:
+    """
+    Pads the product to whole tiles, over copies of the operands; returns their names and its own.
+
+    The copy of A is transposed: rows that a thread reads together are neighbours.
+    """
+    block = s.program.block("C")
+    names = [axis.name for axis in block.axes] if block is not None else []
+    sizes = (tiles.rows, tiles.columns, tiles.depth)
+    groups = [AxisGroup(g, (n,), size) for g, n, size in zip("ijk", names, sizes, strict=True)]
+    layouts = {"A": "ki", "B": "kj", "C": "ij"}
+    s.matricize("C", groups, layouts, names=["rows", "columns", "terms"])
+    s.cache_write("A_m", "A_m", Scope.LOCAL, cache="A_load")
+    if "B_m" not in s.program.buffers:
+        s.cache_read("C", "B", Scope.SHARED, cache="B_m")
+    if "C_m" not in s.program.buffers:
+        s.cache_write("C", "C", Scope.LOCAL, cache="C_m")
+    return "A_m", "B_m", "C_m"
 
 
 def _tiled(s: Schedule, tiles: Tiles) -> tuple[LoopHandle, LoopHandle, LoopHandle]:
     """Returns the loops in which a CTA has its tile, terms of its sums, and a thread one term."""
     i, j, k = s.loops("C")
     rows, columns = tiles.rows // tiles.threads, tiles.columns // tiles.threads
-    by, ty, ti = s.split(i, [None, tiles.threads, rows], names=["by", "ty", "ti"])
-    bx, tx, tj = s.split(j, [None, tiles.threads, columns], names=["bx", "tx", "tj"])
-    terms, term = s.split(k, [None, tiles.depth], names=["k_0", "k_1"])
+    by, ty, ti = s.split(i, [None, tiles.threads, rows], exact=True, names=["by", "ty", "ti"])
+    bx, tx, tj = s.split(j, [None, tiles.threads, columns], exact=True, names=["bx", "tx", "tj"])
+    terms, term = s.split(k, [None, tiles.depth], exact=True, names=["k_0", "k_1"])
     s.reorder(by, bx, terms, ty, tx, term, ti, tj)
     for loop in (term, ti, tj):
         s.unroll(loop)
@@ -82,14 +106,23 @@ def _tiled(s: Schedule, tiles: Tiles) -> tuple[LoopHandle, LoopHandle, LoopHandl
     return bx, terms, term
 
 
-def _copied_by_all(s: Schedule, block: str, terms: LoopHandle, tiles: Tiles) -> None:
-    """Copies a tile of an operand into shared memory, neighbours by neighbouring threads."""
+def _copied_by_all(s: Schedule, block: str, terms: LoopHandle, tiles: Tiles) -> LoopHandle:
+    """
+    Copies a tile of an operand into shared memory, neighbours by neighbouring threads.
+
+    Returns the loop in which a thread has four neighbours.
+    """
     row, column = s.compute_at(block, terms)
+    if block == "A_load":
+        # Neighbours of A are those along the terms.
+        s.reorder(column, row)
+        row, column = column, row
     whole = s.fuse(row, column)
-    step, ty, tx, vector = s.split(whole, [None, tiles.threads, tiles.threads, VECTOR])
+    step, ty, tx, vector = s.split(whole, [None, tiles.threads, tiles.threads, VECTOR], exact=True)
     _bind(s, ty, tx)
     s.unroll(step)
     s.vectorize(vector)
+    return tx
 
 
 def _stored(s: Schedule, tiles: Tiles) -> None:
