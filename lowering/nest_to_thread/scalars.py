@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from xdsl.dialects import arith, llvm, math, scf, vector
-from xdsl.dialects.builtin import FloatAttr, IntegerType
+from xdsl.dialects.builtin import FloatAttr, IntegerType, f32
 from xdsl.dialects.utils import FastMathFlag
 from xdsl.ir import Block, Operation, Region, SSAValue
 
@@ -169,6 +169,10 @@ class Scalars:
             return emit.value(arith.CmpfOp(operands[0], operands[1], apply.predicate))
         if apply.op == "arith.index_cast":
             return self._index_cast(operands[0], apply.dtype, source)
+        if apply.op in ("arith.sitofp", "arith.uitofp") and apply.dtype == "bf16":
+            # Through f32, as PTX has no instruction, and as the meaning of nests has it.
+            wide = emit.value(_CLASSES[apply.op].create(operands=operands, result_types=[f32]))
+            return emit.value(arith.TruncFOp(wide, type_of(apply.dtype)))
         op = _CLASSES.get(apply.op)
         if op is None:
             raise DiagnosticError(f"expected an op of arith or math, got {apply.op}")
