@@ -1,6 +1,7 @@
 """A product with quantised weights on tensor cores: dequantised on the way to shared memory."""
 
 from ...dialects.nest.program import Program, Scope
+from ...dialects.sym import prove_divisible
 from ...transforms.schedule.matricize import AxisGroup
 from ...transforms.schedule.swizzle import SetSwizzle
 from ..schedule import LoopHandle, Schedule
@@ -30,13 +31,9 @@ def dequantized_gemm(program: Program) -> Schedule:
     `A` is f16 or bf16, `C` f32. `thread.z` and `thread.y` are the warps, `thread.x` the lanes.
     Raises NestError for another program, and for columns or terms that are not whole tiles.
     """
-    dtype = _checked(program)
+    dtype, groups = _checked(program)
     s = Schedule(program)
-    axes = [axis.name for axis in _axes(program)]
-    groups = [
-        AxisGroup(g, (axis,), size)
-        for g, axis, size in zip("ijk", axes, (TILE, TILE, DEPTH), strict=True)
-    ]
+    # Rows beyond the matrix are 0, in a tile that is copied to shared memory.
     s.matricize("C", groups, {"A": "ik", "B": "kj", "C": "ij"}, names=["rows", "columns", "terms"])
     for buffer in ("A_m", "B", "C_m"):
         s.set_scope(buffer, Scope.SHARED)
@@ -105,7 +102,20 @@ def _tiled(s: Schedule) -> tuple[LoopHandle, LoopHandle, LoopHandle]:
     return bx, terms, step
 
 
-def _axes(program):
-    return program.block("C").axes
-def _checked(program):
-    return program.buffers["A"].dtype
+def _checked(program: Program) -> tuple[str, list[AxisGroup]]:
+    """Returns the dtype of the operands, and the axes of the product as those of tiles."""
+    product, weights = program.block("C"), program.block("B")
+    if product is None or weights is None or len(product.axes) != 3 or "B" in program.outputs:
+        raise NestError(
+            f"expected a product 'C' of weights that a block 'B' makes, got '{program.name}'"
+        )
+    dtype = program.buffers["A"].dtype
+    if dtype not in ("f16", "bf16"):
+        raise NestError(f"expected operands of f16 or bf16, got {dtype}")
+    for axis, size, what in zip(product.axes[1:], (TILE, DEPTH), ("columns", "terms"), strict=True):
+        if not prove_divisible(axis.extent, size, program.ranges):
+            raise NestError(f"expected a multiple of {size} {what}, got {axis.extent}")
+    sizes = (TILE, TILE, DEPTH)
+    return dtype, [
+        AxisGroup(g, (a.name,), n) for g, a, n in zip("ijk", product.axes, sizes, strict=True)
+    ]

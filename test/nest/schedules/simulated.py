@@ -34,7 +34,10 @@ def check(
 
 
 def simulated(
-    workload: Workload, scheduled: Program, sizes: Iterable[Mapping[str, int]] = ({},)
+    workload: Workload,
+    scheduled: Program,
+    sizes: Iterable[Mapping[str, int]] = ({},),
+    tolerance: float | None = None,
 ) -> CompiledForGPU:
     """Runs a program on the simulator, with all checks, and compares with NumPy in f64."""
     run = compiled(scheduled)
@@ -46,7 +49,8 @@ def simulated(
         run(*(arrays[parameter.name] for parameter in scheduled.parameters), symbols=symbols)
         for name, exact in expected.items():
             dtype = workload.program.buffers[name].dtype
-            compare(decode(arrays[name], dtype), exact, TOLERANCE[dtype])
+            bound = TOLERANCE[dtype] if tolerance is None else tolerance
+            compare(decode(arrays[name], dtype), exact, bound)
     return run
 
 
