@@ -3,16 +3,9 @@
 from ...dialects.nest.program import Program, Scope
 from ...dialects.sym import prove_divisible
 from ...transforms.schedule.matricize import AxisGroup
-from ...transforms.schedule.swizzle import SetSwizzle
-from ..schedule import LoopHandle, Schedule
-from ..schedule.state import LoopLike
+from ..schedule import Schedule
 from ..values import NestError
-
-ARCH = "sm_80"
-# A CTA has a tile of 64x64, in 2x2 warps of 32x32; 32 terms are in shared memory at once.
-TILE, WARPS, DEPTH = 64, 2, 32
-WARP_SIZE = 32
-VECTOR = 8
+from .tensor_tile import DEPTH, TILE, bind_tiles, by_all_threads, on_tensor_cores, tiled
 
 
 def dequantized_gemm(program: Program) -> Schedule:
@@ -41,65 +34,20 @@ def dequantized_gemm(program: Program) -> Schedule:
     s.cache_write("C", "C_m", Scope.FRAGMENT, cache="c")
     s.cache_read("C", "A_m", Scope.FRAGMENT, cache="a")
     s.cache_read("C", "B", Scope.FRAGMENT, cache="b")
-    cta, terms, step = _tiled(s)
+    cta, terms, step = tiled(s, "C")
     s.reverse_compute_at("c", cta, names=["c_row", "c_column"])
     s.reverse_compute_at(store, cta, names=["row", "column"])
     s.decompose_reduction("C", terms, names=["C_zero"])
-    s.bind("by", "block.y")
-    s.bind("bx", "block.x")
-    for loop, axis in (("wz", "z"), ("wy", "y"), ("wz_1", "z"), ("wy_1", "y")):
-        s.bind(loop, f"thread.{axis}")
+    bind_tiles(s)
     s.compute_at("a", step, names=["a_row", "a_column"])
     s.compute_at("b", step, names=["b_row", "b_column"])
     column, row = s.compute_at("B", terms)
     s.reorder(row, column)
-    _by_all_threads(s, row, column)
-    _by_all_threads(s, *s.compute_at("A_m", terms))
-    _on_tensor_cores(s, dtype)
-    _by_all_threads(s, "row", "column")
+    by_all_threads(s, row, column)
+    by_all_threads(s, *s.compute_at("A_m", terms))
+    on_tensor_cores(s, "A_m", "B", dtype)
+    by_all_threads(s, "row", "column")
     return s
-
-
-def _by_all_threads(s: Schedule, row: LoopLike, column: LoopLike) -> None:
-    """Divides a tile among the threads of the CTA, neighbours by neighbouring ones."""
-    whole = s.fuse(row, column)
-    factors = [None, WARPS, WARPS, WARP_SIZE, VECTOR]
-    step, *threads, vector = s.split(whole, factors, exact=True)
-    for loop, axis in zip(threads, "zyx", strict=True):
-        s.bind(loop, f"thread.{axis}")
-    s.unroll(step)
-    s.vectorize(vector)
-
-
-def _on_tensor_cores(s: Schedule, dtype: str) -> None:
-    """Hands tiles to ldmatrix and mma.sync, and the sums to shared memory."""
-    s.step(SetSwizzle("A_m", 64))
-    s.step(SetSwizzle("B", 128))
-    a_step, a_row = s.split("a_row", [None, 16])
-    s.tensorize(a_row, f"ldmatrix.a.row.x4.{dtype}", arch=ARCH)
-    b_step, b_column = s.split("b_column", [None, 16])
-    s.reorder(b_step, "b_row", b_column)
-    s.tensorize("b_row", f"ldmatrix.b.row.x4.{dtype}", arch=ARCH)
-    s.tensorize("ii", f"mma.m16n8k16.{dtype}.f32", arch=ARCH)
-    s.tensorize("ii_1", "mma.fill.f32", arch=ARCH)
-    wz, ti, ii = s.split("c_row", [2, 2, 16], exact=True)
-    wy, tj, ji = s.split("c_column", [2, 4, 8], exact=True)
-    s.reorder(wz, wy, ti, tj, ii, ji)
-    s.tensorize(ii, "mma.store.f32.f32", arch=ARCH)
-    s.bind(wz, "thread.z")
-    s.bind(wy, "thread.y")
-    for loop in (a_step, b_step, "k_1", "ti", "tj", "ti_1", "tj_1", ti, tj):
-        s.unroll(loop)
-
-
-def _tiled(s: Schedule) -> tuple[LoopHandle, LoopHandle, LoopHandle]:
-    """Returns the loops in which a CTA has its tile, terms of its sums, and a warp 16 terms."""
-    i, j, k = s.loops("C")
-    by, wz, ti, ii = s.split(i, [None, 2, 2, 16], exact=True, names=["by", "wz", "ti", "ii"])
-    bx, wy, tj, ji = s.split(j, [None, 2, 4, 8], exact=True, names=["bx", "wy", "tj", "ji"])
-    terms, step, ki = s.split(k, [None, 2, 16], exact=True, names=["k_0", "k_1", "ki"])
-    s.reorder(by, bx, terms, wz, wy, step, ti, tj, ii, ji, ki)
-    return bx, terms, step
 
 
 def _checked(program: Program) -> tuple[str, list[AxisGroup]]:
