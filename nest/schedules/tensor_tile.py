@@ -15,7 +15,7 @@ def by_all_threads(s: Schedule, row: LoopLike, column: LoopLike) -> None:
     """Divides a tile among the threads of the CTA, neighbours by neighbouring ones."""
     whole = s.fuse(row, column)
     factors = [None, WARPS, WARPS, WARP_SIZE, VECTOR]
-    step, *threads, vector = s.split(whole, factors, exact=True)
+    step, *threads, vector = s.split(whole, factors)
     for loop, axis in zip(threads, "zyx", strict=True):
         s.bind(loop, f"thread.{axis}")
     s.unroll(step)
