@@ -84,9 +84,9 @@ def _numbers(
 
 
 def _held(array: Array, dtype: str, arithmetic: Arithmetic) -> Array:
-    held = arithmetic.rounded(decode(array, dtype), dtype)
+    held = np.asarray(arithmetic.rounded(decode(array, dtype), dtype))
     # NumPy makes a number of an array without axes, which nothing can be written to.
-    return held if held.flags.writeable else held.copy()
+    return held if held.flags.writeable else np.array(held)
 
 
 def _written(body: Body) -> set[str]:

@@ -72,9 +72,10 @@ def _is_private(kind: LoopKind, scope: Scope) -> bool:
     """Whether each iteration of a loop of a kind has a copy of a buffer of a scope."""
     if scope is Scope.GLOBAL or kind is LoopKind.VECTORIZED:
         return False
-    if kind.is_thread:
+    if kind is LoopKind.THREAD_X:
         return scope is Scope.LOCAL
-    return True
+    # The lanes of a warp are thread.x: along the other axes each warp has its fragments.
+    return not kind.is_thread or scope is not Scope.SHARED
 
 
 def _race(loop: Loop, group: Sequence[Touch], is_private: bool, unproved: Race) -> list[Race]:

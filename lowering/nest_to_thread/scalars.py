@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from xdsl.dialects import arith, llvm, math, scf, vector
-from xdsl.dialects.builtin import FloatAttr, IntegerType
+from xdsl.dialects.builtin import FloatAttr, IntegerType, f32
 from xdsl.dialects.utils import FastMathFlag
 from xdsl.ir import Block, Operation, Region, SSAValue
 
@@ -142,7 +142,7 @@ class Scalars:
         """What is not chosen is not loaded: it may lie outside of its buffer."""
         emit = self.thread.emit
         chosen = self.value(condition)
-        if not any(True for side in (yes, no) for _ in loads_of(side)):
+        if all(id(load) in self._loaded for side in (yes, no) for load in loads_of(side)):
             return emit.select(chosen, self.value(yes), self.value(no))
         blocks: list[Block] = []
         for side in (yes, no):
@@ -169,6 +169,10 @@ class Scalars:
             return emit.value(arith.CmpfOp(operands[0], operands[1], apply.predicate))
         if apply.op == "arith.index_cast":
             return self._index_cast(operands[0], apply.dtype, source)
+        if apply.op in ("arith.sitofp", "arith.uitofp") and apply.dtype == "bf16":
+            # Through f32, as PTX has no instruction, and as the meaning of nests has it.
+            wide = emit.value(_CLASSES[apply.op].create(operands=operands, result_types=[f32]))
+            return emit.value(arith.TruncFOp(wide, type_of(apply.dtype)))
         op = _CLASSES.get(apply.op)
         if op is None:
             raise DiagnosticError(f"expected an op of arith or math, got {apply.op}")

@@ -8,7 +8,7 @@ from xdsl.ir import SSAValue
 
 from ...dialects.nest.program import Buffer, Guard, Loop, Scope, Store
 from ...dialects.nest.scalars import Apply, Index, Load, Scalar, Subscript, loads_of
-from ...dialects.sym import Expression, Ranges, constant, prove_divisible
+from ...dialects.sym import Expression, Ranges, constant, prove_divisible, prove_le, prove_lt
 from ...dialects.sym.expression import Symbol
 from ...transforms.conditions import conjunction, conjuncts, less
 from .scalars import Scalars
@@ -159,7 +159,7 @@ def _load_vectors(
     start, width = group
     loaded: dict[int, SSAValue] = {}
     known: dict[tuple[str, tuple[Subscript, ...]], SSAValue] = {}
-    for load in _unconditional(store.value):
+    for load in _safe(thread, store.value):
         source = thread.buffer(load.buffer)
         if source.scope is Scope.LOCAL or not _is_movable(thread, loop, source, load.indices):
             continue
@@ -184,18 +184,29 @@ def _load_vector(thread: Thread, loop: Loop, load: Load, group: tuple[int, int])
     return emit.value(vector.BitcastOp(words, kind))
 
 
-def _unconditional(scalar: Scalar) -> list[Load]:
-    """Returns the loads of a scalar but those that a selection may leave out."""
+def _safe(thread: Thread, scalar: Scalar) -> list[Load]:
+    """Returns the loads of a scalar; of a selection only those that are inside of buffers."""
     found: list[Load] = []
     pending = [scalar]
     while pending:
         match node := pending.pop():
             case Load():
                 found.append(node)
-            case Apply("arith.select", (condition, *_)):
+            case Apply("arith.select", (condition, *sides)):
                 pending.append(condition)
+                found += [x for side in sides for x in loads_of(side) if _is_inside(thread, x)]
             case Apply(_, operands):
                 pending.extend(operands)
             case _:
                 pass
     return found
+
+
+def _is_inside(thread: Thread, load: Load) -> bool:
+    """Whether a load is proved to be inside of its buffer, whatever is selected."""
+    return all(
+        isinstance(index, Expression)
+        and bool(prove_le(0, index, thread.ranges))
+        and bool(prove_lt(index, extent, thread.ranges))
+        for index, extent in zip(load.indices, thread.buffer(load.buffer).shape, strict=True)
+    )

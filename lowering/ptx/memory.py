@@ -40,7 +40,8 @@ def bracketed(address: Address) -> tuple[str, tuple[str, ...]]:
     """Returns the template and the sources of a memory operand."""
     if address.offset == 0:
         return "[%s]", (address.base,)
-    return f"[%s{address.offset:+d}]", (address.base,)
+    # PTX adds offsets, negative ones as well.
+    return f"[%s+{address.offset}]", (address.base,)
 
 
 def _address_of_global(p: KernelPrinter, step: Step) -> None:

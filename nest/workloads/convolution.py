@@ -61,9 +61,10 @@ def convolution(
     source = padded(b, x, [batch, *image, channels], padding)
     n, *place, f = named_axes(b, ["n", *_SPATIAL[-rank:], "f"], [batch, *sizes, filters])
     *window, c = named_axes(b, [*_WINDOW[-rank:], "c"], [*[kernel] * rank, channels // groups])
-    first = floordiv(f, filters // groups) * (channels // groups)
+    # Without groups the channels do not depend on the filter, which who maps axes relies on.
+    first = 0 if groups == 1 else floordiv(f, filters // groups) * (channels // groups)
     taps = [o * stride + r * dilation for o, r in zip(place, window, strict=True)]
-    y[(n, *place, f)] += source[(n, *taps, first + c)] * w[(*window, c, f)]
+    y[(n, *place, f)] += source[(n, *taps, c + first)] * w[(*window, c, f)]
     reference = _Reference(stride, padding, dilation, groups)
     return Workload(b.build(), reference.convolution)
 

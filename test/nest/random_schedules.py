@@ -210,7 +210,9 @@ def rfactor(program: Program, source: Random) -> Primitive | None:
         for loop in program.loops_around(block.name)
         if feeds_only_reduce(block, loop.name)
     ]
-    return RFactor(source.choice(choices), source.randint(-1, 1)) if choices else None
+    if not choices:
+        return None
+    return RFactor(source.choice(choices), source.randint(-1, 1), is_whole=source.random() < 0.5)
 
 
 def reversed_concurrent(program: Program) -> Program:

@@ -339,6 +339,8 @@ class ReverseComputeAt(_Move):
         for part in around:
             if not isinstance(part, Loop) or not part.kind.is_concurrent:
                 continue
+            if prove_le(part.extent, 1, ranges):
+                continue
             if not any(_is_apart(window, part, ranges) for window in windows.values()):
                 raise self.refused(
                     "races",

@@ -74,7 +74,9 @@ def run(name: str) -> tuple[list[Numbers], Numbers, str]:
     dtypes = [b.dtype for b in intrinsic.buffers]
     before = [numbers(d, s, 7 + i) for i, (d, s) in enumerate(zip(dtypes, shapes, strict=True))]
     arrays = {
-        b.name: stored(values, b.dtype) for b, values in zip(intrinsic.buffers, before, strict=True)
+        # NumPy makes numbers of arrays without axes, which nothing can be written to.
+        b.name: np.array(stored(values, b.dtype))
+        for b, values in zip(intrinsic.buffers, before, strict=True)
     }
     interpret(intrinsic.description, arrays)
     first = intrinsic.buffers[0]

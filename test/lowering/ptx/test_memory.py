@@ -91,6 +91,23 @@ def test_constant_offsets_go_into_the_access() -> None:
     assert re.search(r"ld\.shared\.b32 %r\d+, \[%r\d+\+16\]", text)
 
 
+def test_negative_offsets_are_added_too() -> None:
+    body = (
+        THREAD
+        + """
+        %m16 = arith.constant -16 : i32
+        %x = arith.addi %tid, %m16 : i32
+        """
+        + _gep("at", "p", "x", "i32", 1)
+        + """
+        "llvm.store"(%tid, %at) <{ordering = 0 : i64}> : (i32, !llvm.ptr<1>) -> ()
+        """
+    )
+    text = print_ptx(module("%p: !llvm.ptr<1>", body))
+    # The grammar of PTX has `[register+immediate]` only.
+    assert re.search(r"st\.global\.b32 \[%rd\d+\+-16\]", text)
+
+
 def test_index_may_be_negative() -> None:
     body = (
         THREAD

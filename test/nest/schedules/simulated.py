@@ -15,7 +15,7 @@ from tilewright.nest.workloads import Workload
 from tilewright.runtime.simulator_device import SimulatorDevice
 
 # Of an element, relative to the greatest magnitude of the result.
-TOLERANCE = {"f32": 2e-6, "f16": 1e-3, "bf16": 8e-3}
+TOLERANCE = {"i32": 0.0, "f32": 2e-6, "f16": 1e-3, "bf16": 8e-3}
 
 
 def compiled(program: Program) -> CompiledForGPU:
@@ -30,6 +30,16 @@ def check(
 ) -> CompiledForGPU:
     """Compares with the interpreted program, and with NumPy in f64 for each of the sizes."""
     check_schedule(workload.program, scheduled, trials=trials, descriptions=DESCRIPTIONS).require()
+    return simulated(workload, scheduled, sizes)
+
+
+def simulated(
+    workload: Workload,
+    scheduled: Program,
+    sizes: Iterable[Mapping[str, int]] = ({},),
+    tolerance: float | None = None,
+) -> CompiledForGPU:
+    """Runs a program on the simulator, with all checks, and compares with NumPy in f64."""
     run = compiled(scheduled)
     for symbols in sizes:
         arrays = workload.arguments(np.random.default_rng(len(symbols) + 7), symbols)
@@ -39,7 +49,8 @@ def check(
         run(*(arrays[parameter.name] for parameter in scheduled.parameters), symbols=symbols)
         for name, exact in expected.items():
             dtype = workload.program.buffers[name].dtype
-            compare(decode(arrays[name], dtype), exact, TOLERANCE[dtype])
+            bound = TOLERANCE[dtype] if tolerance is None else tolerance
+            compare(decode(arrays[name], dtype), exact, bound)
     return run
 
 

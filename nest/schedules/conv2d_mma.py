@@ -1,0 +1,81 @@
+"""A convolution on tensor cores: which of its axes are those of a product is found, not written."""
+
+from ...dialects.nest.index_map import IndexMap
+from ...dialects.nest.program import Program, Scope
+from ...dialects.sym import constant, symbol
+from ...transforms.auto_tensorize import propose
+from ...transforms.schedule.matricize import AxisGroup
+from ..schedule import BlockHandle, Schedule
+from ..values import NestError
+from .tensor_tile import DEPTH, TILE, bind_tiles, by_all_threads, on_tensor_cores, tiled
+
+
+def conv2d_mma(program: Program) -> Schedule:
+    """
+    Schedules the workload `conv2d` as a product of pixels and filters over taps and channels.
+
+        for n, h, w, f, rh, rw, c:              for by: block.y, bx: block.x
+            Y[n, h, w, f] +=                        c = 0                         fragments
+                P[n, h+rh, w+rw, c]                 for k_0
+                * W[rh, rw, c, f]            -->        P_m = P[64 pixels, 32 terms]
+                                                        W_m = W[32 terms, 64 filters]
+                                                        for k_1: c += mma(P_m, W_m)
+                                                    Y_m = c                       shared memory
+                                                    Y[64 pixels, 64 filters] = Y_m
+
+    Images and filters are f16 or bf16, `Y` is f32; any extents, one of the batch that is unknown
+    too. What lies beyond is 0 in shared memory. Raises NestError for another program.
+    """
+    dtype = _checked(program)
+    s = Schedule(program)
+    image = next(name for name in ("P", "X") if s.program.block(name) or name == "X")
+    best = propose(program, "Y", f"mma.m16n8k16.{dtype}.f32")[0]
+    sizes = dict(zip(best.groups, (TILE, TILE, DEPTH), strict=True))
+    i, j, k = best.groups
+    groups = [AxisGroup(name, axes, sizes[name]) for name, axes in best.groups.items()]
+    s.matricize(
+        "Y", groups, {image: (i, k), "W": (k, j), "Y": (i, j)}, names=["rows", "columns", "terms"]
+    )
+    if image == "P":
+        s.compute_inline("P")
+    left, right = f"{image}_m", "W_m"
+    for buffer in (left, right, "Y_m"):
+        s.set_scope(buffer, Scope.SHARED)
+    (store,) = s.consumers("Y")
+    _by_pixels(s, store)
+    s.cache_write("Y", "Y_m", Scope.FRAGMENT, cache="c")
+    s.cache_read("Y", left, Scope.FRAGMENT, cache="a")
+    s.cache_read("Y", right, Scope.FRAGMENT, cache="b")
+    cta, terms, step = tiled(s, "Y")
+    s.reverse_compute_at("c", cta, names=["c_row", "c_column"])
+    s.reverse_compute_at(store, cta, names=["row", "column"])
+    s.decompose_reduction("Y", terms, names=["Y_zero"])
+    bind_tiles(s)
+    s.compute_at("a", step, names=["a_row", "a_column"])
+    s.compute_at("b", step, names=["b_row", "b_column"])
+    for buffer in (right, left):
+        by_all_threads(s, *s.compute_at(buffer, terms))
+    on_tensor_cores(s, left, right, dtype)
+    by_all_threads(s, "row", "column")
+    return s
+
+
+def _by_pixels(s: Schedule, store: BlockHandle) -> None:
+    """Makes one axis of all pixels, as the product has it."""
+    block = s.program.block(store.name)
+    assert block is not None
+    names = tuple(axis.name for axis in block.axes)
+    pixel = constant(0)
+    for axis in block.axes[:-1]:
+        pixel = pixel * axis.extent + symbol(axis.name)
+    s.transform_block_layout(store, IndexMap(names, (pixel, symbol(names[-1]))))
+
+
+def _checked(program: Program) -> str:
+    block = program.block("Y")
+    if block is None or len(block.axes) != 7:
+        raise NestError(f"expected a convolution 'Y' of images, got '{program.name}'")
+    dtype = program.buffers["W"].dtype
+    if dtype not in ("f16", "bf16"):
+        raise NestError(f"expected images and filters of f16 or bf16, got {dtype}")
+    return dtype
