@@ -28,22 +28,12 @@ def conv2d_mma(program: Program) -> Schedule:
     """
     dtype = _checked(program)
     s = Schedule(program)
-    image = next(name for name in ("P", "X") if s.program.block(name) or name == "X")
-    best = propose(program, "Y", f"mma.m16n8k16.{dtype}.f32")[0]
-    sizes = dict(zip(best.groups, (TILE, TILE, DEPTH), strict=True))
-    i, j, k = best.groups
-    groups = [AxisGroup(name, axes, sizes[name]) for name, axes in best.groups.items()]
-    s.matricize(
-        "Y", groups, {image: (i, k), "W": (k, j), "Y": (i, j)}, names=["rows", "columns", "terms"]
-    )
-    if image == "P":
-        s.compute_inline("P")
-    left, right = f"{image}_m", "W_m"
-    for buffer in (left, right, "Y_m"):
+    left, right, result = _as_product(s, dtype)
+    for buffer in (left, right, result):
         s.set_scope(buffer, Scope.SHARED)
     (store,) = s.consumers("Y")
     _by_pixels(s, store)
-    s.cache_write("Y", "Y_m", Scope.FRAGMENT, cache="c")
+    s.cache_write("Y", result, Scope.FRAGMENT, cache="c")
     s.cache_read("Y", left, Scope.FRAGMENT, cache="a")
     s.cache_read("Y", right, Scope.FRAGMENT, cache="b")
     cta, terms, step = tiled(s, "Y")
@@ -58,6 +48,20 @@ def conv2d_mma(program: Program) -> Schedule:
     on_tensor_cores(s, left, right, dtype)
     by_all_threads(s, "row", "column")
     return s
+
+
+def _as_product(s: Schedule, dtype: str) -> tuple[str, str, str]:
+    """Makes the product over padded axes; returns its matrices: image, filters, result."""
+    image = "X" if s.program.block("P") is None else "P"
+    best = propose(s.program, "Y", f"mma.m16n8k16.{dtype}.f32")[0]
+    i, j, k = best.groups
+    sizes = {i: TILE, j: TILE, k: DEPTH}
+    groups = [AxisGroup(name, axes, sizes[name]) for name, axes in best.groups.items()]
+    layouts = {image: (i, k), "W": (k, j), "Y": (i, j)}
+    s.matricize("Y", groups, layouts, names=["rows", "columns", "terms"])
+    if image == "P":
+        s.compute_inline("P")
+    return f"{image}_m", "W_m", "Y_m"
 
 
 def _by_pixels(s: Schedule, store: BlockHandle) -> None:

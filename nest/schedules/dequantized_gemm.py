@@ -28,6 +28,9 @@ def dequantized_gemm(program: Program) -> Schedule:
     s = Schedule(program)
     # Rows beyond the matrix are 0, in a tile that is copied to shared memory.
     s.matricize("C", groups, {"A": "ik", "B": "kj", "C": "ij"}, names=["rows", "columns", "terms"])
+    if "A_m" not in s.program.buffers:
+        s.cache_read("C", "A", Scope.SHARED, cache="A_m")
+        s.cache_write("C", "C", Scope.SHARED, cache="C_m")
     for buffer in ("A_m", "B", "C_m"):
         s.set_scope(buffer, Scope.SHARED)
     (store,) = s.consumers("C")

@@ -42,10 +42,9 @@ def gemm_simt(program: Program, tiles: Tiles = DEFAULT) -> Schedule:
                                                       for ti, tj: c += a * b
                                               C[rows, columns] = c                guarded
 
-    A and B are of one dtype, C of that of the sums. What lies beyond the matrices is 0 in shared
-    memory, so that no sum is guarded. Vectors of 4 neighbours are moved where the extents are known
-    multiples of the tiles. Raises NestError for another program, and for tiles that threads do not
-    divide.
+    What lies beyond the matrices is 0 in shared memory, so that no sum is guarded. Vectors of 4
+    neighbours are moved where the extents are known multiples of the tiles. Raises NestError for
+    another program, and for tiles that threads do not divide.
     """
     _check(program, tiles)
     s = Schedule(program)

@@ -39,6 +39,11 @@ def test_any_number_of_rows_on_the_simulator(bits: int, dtype: str) -> None:
     simulated(of, scheduled(of), sizes, tolerance=ROUNDED[dtype])
 
 
+def test_a_known_number_of_whole_tiles_on_the_simulator() -> None:
+    of = workload(64, 64, 64)
+    simulated(of, scheduled(of), tolerance=ROUNDED["f16"])
+
+
 def test_the_weights_are_dequantised_once_for_a_tile_and_stay_in_shared_memory() -> None:
     program = lower_to_threads(scheduled(made(64, 64)))
     shapes = {b.name: list(map(str, b.shape)) for b in program.allocations if b.scope == "shared"}
