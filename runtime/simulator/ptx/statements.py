@@ -315,7 +315,9 @@ class BodyParser:
                 base = word
             else:
                 raise cursor.error(f"{token} is not a register or variable", back=1)
-        offset = cursor.integer() if cursor.peek() in ("+", "-") else 0
+        if cursor.peek() == "-":  # ptxas takes `[base+-4]` alone
+            raise cursor.error("expects '+' before the offset of an address, got '-'")
+        offset = cursor.integer() if cursor.peek() == "+" else 0
         coordinates: list[Operand] = []
         while cursor.peek() == ",":
             cursor.index += 1

@@ -224,3 +224,16 @@ def test_damaged_texts_give_ptx_errors_and_nothing_else(corpus: Any) -> None:
         except simulator.PTXError:
             refused += 1
     assert refused > 20
+
+
+def test_an_offset_below_zero_is_written_with_both_signs() -> None:
+    body = "ld.param.u64 %d0, [p]; ld.global.u32 %r0, [%d0OFFSET]; ret;"
+    text = (
+        ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 p) {\n"
+        f".reg .b64 %d<2>; .reg .b32 %r<2>;\n{body}\n}}"
+    )
+    assert simulator.Device().load(text.replace("OFFSET", "+-128"))["k"]
+    with pytest.raises(
+        simulator.PTXError, match=r"expects '\+' before the offset of an address, got '-'"
+    ):
+        simulator.Device().load(text.replace("OFFSET", "-128"))
