@@ -237,7 +237,7 @@ def _circular(quarter: int, a: _Arithmetic, x: SSAValue) -> SSAValue:
 Expansion = Callable[[_Arithmetic, SSAValue], SSAValue]
 
 # Op to its expansion in f32. Largest error measured against f64: exp, rsqrt, log 3 ulp; log2,
-# log10, tanh 4 ulp; erf 3e-7; sin and cos 2e-7 for |x| <= 2**16, growing in proportion beyond.
+# log10, tanh 4 ulp; erf 4e-7; sin and cos 2e-7 for |x| <= 2**16, growing in proportion beyond.
 EXPANSIONS: dict[type[Operation], Expansion] = {
     math.ExpOp: _exp,
     math.LogOp: _log,

@@ -53,7 +53,7 @@ WRONG_DEMO: list[tuple[str, str]] = [
     ("--requests 1/1048577", f"argument '--requests': expected {LENGTHS}, got '1/1048577'"),
     (
         "--device nonsense",
-        "unknown device 'nonsense': expected 'simulator', 'cuda' or 'cuda:<ordinal>'",
+        "unknown device 'nonsense': expected 'simulator', 'host', 'cuda' or 'cuda:<ordinal>'",
     ),
     (
         "--head-dim 1.5",
@@ -291,7 +291,10 @@ NAMES = "qo_indptr, kv_indptr, kv_indices, kv_last_page_len, q, k_pages, v_pages
             "--out out=bundle",
             "argument '--out': expected a file for 'out', got the directory 'bundle'",
         ),
-        ("--device gpu", "unknown device 'gpu': expected 'simulator', 'cuda' or 'cuda:<ordinal>'"),
+        (
+            "--device gpu",
+            "unknown device 'gpu': expected 'simulator', 'host', 'cuda' or 'cuda:<ordinal>'",
+        ),
     ],
 )
 def test_wrong_options_of_a_run_are_refused(

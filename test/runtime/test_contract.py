@@ -58,7 +58,7 @@ def _set(document: Any, path: list[str | int], value: object) -> None:
         (
             ["params", 0, "dtype"],
             "f64",
-            "params[0].dtype: expected one of f16, bf16, f32, i32, got 'f64'",
+            "params[0].dtype: expected one of f16, bf16, f32, i32, i8, got 'f64'",
         ),
         (
             ["params", 1, "access"],
