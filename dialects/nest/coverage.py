@@ -9,7 +9,7 @@ reads may be taken larger, so that an answer is never wrong. (TVM calls this reg
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import takewhile
+from itertools import combinations, takewhile
 
 from ..sym import (
     Expression,
@@ -21,7 +21,7 @@ from ..sym import (
     prove_lt,
     symbol,
 )
-from ..sym.expression import Extremum, Symbol, expression_of
+from ..sym.expression import Extremum, Quotient, Symbol, expression_of
 from .bindings import BindingMap, Bindings, map_bindings
 from .defects import ProgramError
 from .program import (
@@ -239,6 +239,16 @@ def check_producers(program: Program, sites: Sequence[Site]) -> None:
                 )
 
 
+def reader_not_covered(program: Program, buffer: str) -> str | None:
+    """Returns a block that is not proved to read what was written of an own buffer, or None."""
+    checker = _Coverage(program)
+    sites = sites_of(program)
+    for place, site in enumerate(sites):
+        if buffer in checker.exposed(site) and not checker.is_covered(site, sites[:place], buffer):
+            return site.block.name
+    return None
+
+
 def _writes(block: Block, buffer: str) -> bool:
     return any(region.buffer == buffer for region in block.writes)
 
@@ -284,8 +294,28 @@ class _Coverage:
         for producer in producers:
             common = () if producer is site else _common(site, producer)
             fixed = tuple(loop.name for loop in common)
-            pieces.setdefault(fixed, []).extend(self._written(producer, frozenset(fixed), name))
+            pieces.setdefault(fixed, []).extend(self._written(producer, fixed, name))
+        if any(self._holds(site, fixed, boxes, name) for fixed, boxes in pieces.items()):
+            return True
+        self._add_first(site, producers, name, pieces)
         return any(self._holds(site, fixed, boxes, name) for fixed, boxes in pieces.items())
+
+    def _add_first(
+        self,
+        site: Site,
+        producers: Sequence[Site],
+        name: str,
+        pieces: dict[tuple[str, ...], list[Box]],
+    ) -> None:
+        """Adds what producers write in the first iterations of loops that are around a reader."""
+        for producer in producers:
+            common = () if producer is site else _common(site, producer)
+            names = tuple(loop.name for loop in common)
+            for start, end in combinations(range(len(common) + 1), 2):
+                if not any(loop.kind.is_concurrent for loop in common[start:end]):
+                    # It comes before, whatever the loops around and inside of these are at.
+                    found = self._written(producer, names, name, names[start:end])
+                    pieces.setdefault(names, []).extend(found)
 
     def _holds(self, site: Site, fixed: Sequence[str], boxes: Sequence[Box], name: str) -> bool:
         ranges = site.ranges_at[len(fixed)]
@@ -301,17 +331,22 @@ class _Coverage:
 
     # What a producer writes: at most that, and no gaps.
 
-    def _written(self, site: Site, fixed: frozenset[str], name: str) -> Iterator[Box]:
-        spans = self._axis_spans(site, fixed)
+    def _written(
+        self, site: Site, fixed: Sequence[str], name: str, first: Sequence[str] = ()
+    ) -> Iterator[Box]:
+        """Yields boxes that are written while loops stand still, those of `first` at 0."""
+        spans = self._axis_spans(site, frozenset(fixed), dict.fromkeys(first, 0))
         if spans is None or site.is_guarded:
             return
         for region in site.block.writes:
             if region.buffer == name and (box := self._box(region, spans, site.ranges)) is not None:
                 yield box
 
-    def _axis_spans(self, site: Site, fixed: frozenset[str]) -> dict[str, Span] | None:
+    def _axis_spans(
+        self, site: Site, fixed: frozenset[str], first: Mapping[str, int]
+    ) -> dict[str, Span] | None:
         found = site.map
-        if not isinstance(found, BindingMap) or not _reaches_all(site, found):
+        if not isinstance(found, BindingMap) or not _reaches_all(site, found, first):
             return None
         still = fixed.union(loop.name for loop in site.outer)
         running = {loop.name: 0 for loop in site.loops if loop.name not in fixed}
@@ -331,34 +366,47 @@ class _Coverage:
             if holds:
                 low = axis.binding.substitute(running)
                 span = _clipped(site, Span(low, low + reach), axis.extent, fixed)
+            if first:
+                span = Span(span.low.substitute(first), span.end.substitute(first))
             spans[axis.name] = span
         return spans
 
     def _box(self, region: Region, spans: Mapping[str, Span], ranges: Ranges) -> Box | None:
         used: set[str] = set()
         box: list[Span] = []
-        lows = {name: span.low for name, span in spans.items()}
         for part in region.ranges:
-            names = part.start.symbols() & spans.keys()
-            # An axis in two places of a region writes a diagonal.
-            if names & used or not part.extent.symbols().isdisjoint(spans):
+            circle = _residue(part.start) if part.extent == ONE else None
+            start = part.start if circle is None else circle[0]
+            span = self._span(Range(start, part.extent), spans, used, ranges)
+            if span is not None and circle is not None:
+                span = _around(span, circle[1], ranges)
+            if span is None:
                 return None
-            used |= names
-            reach = part.extent
-            scales = [(part.start.split(Symbol(name))[0], name) for name in sorted(names)]
-            if any(scale.constant_value is None for scale, _ in scales):
-                return None
-            for scale, name in sorted(scales, key=lambda entry: entry[0].constant_term):
-                if scale.constant_term < 1 or not prove_le(scale, reach, ranges):
-                    return None
-                count = spans[name].end - spans[name].low
-                reach = reach + scale * (count - 1)
-            rest = part.start - sum((scale * symbol(name) for scale, name in scales), ZERO)
-            if not rest.symbols().isdisjoint(spans):
-                return None
-            low = part.start.substitute(lows)
-            box.append(Span(low, low + reach))
+            box.append(span)
         return tuple(box)
+
+    def _span(
+        self, part: Range, spans: Mapping[str, Span], used: set[str], ranges: Ranges
+    ) -> Span | None:
+        names = part.start.symbols() & spans.keys()
+        # An axis in two places of a region writes a diagonal.
+        if names & used or not part.extent.symbols().isdisjoint(spans):
+            return None
+        used |= names
+        reach = part.extent
+        scales = [(part.start.split(Symbol(name))[0], name) for name in sorted(names)]
+        if any(scale.constant_value is None for scale, _ in scales):
+            return None
+        for scale, name in sorted(scales, key=lambda entry: entry[0].constant_term):
+            if scale.constant_term < 1 or not prove_le(scale, reach, ranges):
+                return None
+            count = spans[name].end - spans[name].low
+            reach = reach + scale * (count - 1)
+        rest = part.start - sum((scale * symbol(name) for scale, name in scales), ZERO)
+        if not rest.symbols().isdisjoint(spans):
+            return None
+        low = part.start.substitute({name: span.low for name, span in spans.items()})
+        return Span(low, low + reach)
 
 
 def read_box(site: Site, fixed: frozenset[str], region: Region, shape: Sequence[Expression]) -> Box:
@@ -380,12 +428,18 @@ def read_box(site: Site, fixed: frozenset[str], region: Region, shape: Sequence[
         counts[axis.name] = span.end - span.low
     box: list[Span] = []
     for part, whole in zip(region.ranges, shape, strict=True):
-        first = bounds_over(part.start.substitute(lows), counts)
-        end = bounds_over((part.start + part.extent).substitute(lows), counts)
+        circle = _residue(part.start) if part.extent == ONE else None
+        start = part.start if circle is None else circle[0]
+        first = bounds_over(start.substitute(lows), counts)
+        end = bounds_over((start + part.extent).substitute(lows), counts)
         if first is None or end is None:
             box.append(Span(ZERO, whole))
-        else:
+        elif circle is None:
             box.append(_clipped(site, Span(first[0], end[1]), whole, fixed))
+        else:
+            # What is not negative is not below its remainder.
+            is_short = prove_le(0, first[0], site.ranges_at[len(fixed)])
+            box.append(Span(ZERO, minimum(end[1], circle[1]) if is_short else circle[1]))
     return tuple(box)
 
 
@@ -419,7 +473,7 @@ def _clipped(site: Site, span: Span, extent: Expression, fixed: frozenset[str]) 
     return Span(low, end)
 
 
-def _reaches_all(site: Site, found: BindingMap) -> bool:
+def _reaches_all(site: Site, found: BindingMap, at_zero: Mapping[str, int]) -> bool:
     """Whether each point of the other axes is visited where the reduce axes are at 0."""
     if not found.restricting:
         return True
@@ -430,12 +484,31 @@ def _reaches_all(site: Site, found: BindingMap) -> bool:
             loops[axis.axis in reduced] |= place.digit.loops
     if loops[True] & loops[False]:
         return False
-    first = dict.fromkeys(loops[True], 0)
+    first = dict.fromkeys(loops[True], 0) | dict(at_zero)
     ranges = site.ranges_at[len(site.loops)]
     return all(
         prove_lt(bound.left.substitute(first), bound.right.substitute(first), ranges)
         for bound in found.restricting
     )
+
+
+def _residue(value: Expression) -> tuple[Expression, Expression] | None:
+    """Returns `x` and `w` of a value `x mod w`, where `w` is a constant."""
+    for monomial, factor in value.terms.items():
+        match monomial:
+            case (Quotient(numerator, by),) if by.constant_value == -factor:
+                if value - Expression({monomial: factor}) == numerator:
+                    return numerator, by
+            case _:
+                pass
+    return None
+
+
+def _around(span: Span, size: Expression, ranges: Ranges) -> Span | None:
+    """Returns the remainders by a size that consecutive numbers have, if they have no gaps."""
+    if prove_le(size, span.end - span.low, ranges):
+        return Span(ZERO, size)
+    return Span(ZERO, minimum(span.end, size)) if span.low == ZERO else None
 
 
 def _common(one: Site, two: Site) -> tuple[Loop, ...]:
