@@ -21,7 +21,7 @@ from ..sym import (
     prove_lt,
     symbol,
 )
-from ..sym.expression import Extremum, Quotient, Symbol, expression_of
+from ..sym.expression import Extremum, Symbol, expression_of
 from .bindings import BindingMap, Bindings, map_bindings
 from .defects import ProgramError
 from .program import (
@@ -38,7 +38,7 @@ from .program import (
     Statement,
     Store,
 )
-from .regions import accesses_of, bounds_over, contains, touched
+from .regions import accesses_of, bounds_over, contains, residue_of, touched
 
 ONE = constant(1)
 ZERO = constant(0)
@@ -375,7 +375,7 @@ class _Coverage:
         used: set[str] = set()
         box: list[Span] = []
         for part in region.ranges:
-            circle = _residue(part.start) if part.extent == ONE else None
+            circle = residue_of(part.start) if part.extent == ONE else None
             start = part.start if circle is None else circle[0]
             span = self._span(Range(start, part.extent), spans, used, ranges)
             if span is not None and circle is not None:
@@ -428,7 +428,7 @@ def read_box(site: Site, fixed: frozenset[str], region: Region, shape: Sequence[
         counts[axis.name] = span.end - span.low
     box: list[Span] = []
     for part, whole in zip(region.ranges, shape, strict=True):
-        circle = _residue(part.start) if part.extent == ONE else None
+        circle = residue_of(part.start) if part.extent == ONE else None
         start = part.start if circle is None else circle[0]
         first = bounds_over(start.substitute(lows), counts)
         end = bounds_over((start + part.extent).substitute(lows), counts)
@@ -490,18 +490,6 @@ def _reaches_all(site: Site, found: BindingMap, at_zero: Mapping[str, int]) -> b
         prove_lt(bound.left.substitute(first), bound.right.substitute(first), ranges)
         for bound in found.restricting
     )
-
-
-def _residue(value: Expression) -> tuple[Expression, Expression] | None:
-    """Returns `x` and `w` of a value `x mod w`, where `w` is a constant."""
-    for monomial, factor in value.terms.items():
-        match monomial:
-            case (Quotient(numerator, by),) if by.constant_value == -factor:
-                if value - Expression({monomial: factor}) == numerator:
-                    return numerator, by
-            case _:
-                pass
-    return None
 
 
 def _around(span: Span, size: Expression, ranges: Ranges) -> Span | None:

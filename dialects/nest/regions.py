@@ -66,6 +66,9 @@ def bounds_over(value: Expression, extents: Extents) -> tuple[Expression, Expres
     if value.symbols().isdisjoint(extents):
         return value, value
     low, high, others = _closed_bounds(value, extents)
+    if value.depth and others == value and (residue := residue_of(value)) is not None:
+        # The remainder is bounded although its terms, one by one, are not.
+        return ZERO, residue[1] - 1
     for monomial, factor in others.terms.items():
         moving = [
             atom for atom in monomial if not expression_of(atom).symbols().isdisjoint(extents)
@@ -84,6 +87,18 @@ def bounds_over(value: Expression, extents: Extents) -> tuple[Expression, Expres
             least, greatest = -greatest, -least
         low, high = low + fixed * least, high + fixed * greatest
     return low, high
+
+
+def residue_of(value: Expression) -> tuple[Expression, Expression] | None:
+    """Returns `x` and `w` of a value `x mod w`, where `w` is a constant."""
+    for monomial, factor in value.terms.items():
+        match monomial:
+            case (Quotient(numerator, by),) if by.constant_value == -factor:
+                if value - Expression({monomial: factor}) == numerator:
+                    return numerator, by
+            case _:
+                pass
+    return None
 
 
 def _closed_bounds(
