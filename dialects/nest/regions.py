@@ -65,10 +65,19 @@ def bounds_over(value: Expression, extents: Extents) -> tuple[Expression, Expres
     """
     if value.symbols().isdisjoint(extents):
         return value, value
+    bounds = _bounds_of_terms(value, extents)
+    if value.depth and (residue := residue_of(value)) is not None:
+        # Where its terms say less, a remainder has the bounds of its divisor. Those of the terms
+        # may be fewer indices, from a first one that other names give.
+        gain = None if bounds is None else (residue[1] - 1 - (bounds[1] - bounds[0])).constant_value
+        if gain is None or gain <= 0:
+            return ZERO, residue[1] - 1
+    return bounds
+
+
+def _bounds_of_terms(value: Expression, extents: Extents) -> tuple[Expression, Expression] | None:
+    """Returns the sum of the bounds of each term."""
     low, high, others = _closed_bounds(value, extents)
-    if value.depth and others == value and (residue := residue_of(value)) is not None:
-        # The remainder is bounded although its terms, one by one, are not.
-        return ZERO, residue[1] - 1
     for monomial, factor in others.terms.items():
         moving = [
             atom for atom in monomial if not expression_of(atom).symbols().isdisjoint(extents)
