@@ -23,8 +23,10 @@ from ...dialects.nest.program import (
 from ...dialects.nest.regions import ONE
 from ...dialects.nest.rewriting import Rewriter, substitute
 from ...dialects.nest.scalars import Constant, Load, Scalar, Subscript, Variable, is_float
+from ...dialects.nest.structure import combiner_of
 from ...dialects.sym import Expression, symbol
 from .inlining import retouched
+from .legality import check_first_at_zero
 from .moving import Moving
 from .primitive import Primitive
 from .stages import Stage, Stages, calls_on
@@ -190,7 +192,8 @@ class TransformBlockLayout(Moving):
     Where the map leaves points out, the block is guarded.
 
     Legal if the block is complete or a reduction (`complete-or-reduction`) and runs for all of its
-    points (`predicate`); the map has as many inputs as the block has axes, takes different points
+    points (`predicate`), in any order of its reduce axes (`combiner`), which are 0 in their first
+    iterations (`first`); the map has as many inputs as the block has axes, takes different points
     to different ones (`index-map`) and makes each output of axes of one kind (`kinds`); no other
     block is in the loops that its axes run over (`own-loops`), which are serial (`serial`).
     """
@@ -207,6 +210,8 @@ class TransformBlockLayout(Moving):
         stages = Stages(program, self.block)
         stage = stages.stage_of(self, self.block)
         self.check_recomputable(stages, stage)
+        if block.init:
+            self._check_order(program, block)
         outer = self._own_loops(stages, stage)
         extents = [axis.extent for axis in block.axes]
         index_map = self._over_axes(block)
@@ -240,6 +245,17 @@ class TransformBlockLayout(Moving):
             nest = Loop(loop, extent, (nest,))
         program = program.replace(outer, nest)
         return program.replace(self.block, retouched(program, self.block_of(program, self.block)))
+
+    def _check_order(self, program: Program, block: Block) -> None:
+        """Refuses a reduction whose result depends on the order of its points."""
+        if combiner_of(block) is None:
+            raise self.refused(
+                "combiner",
+                f"expected a reduction by one combiner, got '{block.name}', of which the order "
+                "of points may matter",
+                f"@{block.name}",
+            )
+        check_first_at_zero(self, program, block)
 
     def _check_kinds(
         self, index_map: IndexMap, sources: Sequence[set[str]], kinds: Mapping[str, AxisKind]
