@@ -13,11 +13,12 @@ The meaning of `floordiv`, `ceildiv` and `mod` is that of MLIR (Language Referen
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd, prod
 from operator import index
+from threading import RLock
 from typing import Literal, TypeAlias
+from weakref import WeakValueDictionary
 
 from .notation import Factor, Piece, call, division, sum_text
 from .polynomial import ExpressionError, Polynomial, without
@@ -32,78 +33,157 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 Kind: TypeAlias = Literal["min", "max"]
 
 
-@dataclass(frozen=True, slots=True)
 class Symbol:
-    """An integer that has a name."""
+    """An integer that has a name; there is one object for each name."""
+
+    __match_args__ = ("name",)
+    __slots__ = ("__weakref__", "key", "name", "names")
 
     name: str
+    key: tuple[object, ...]
+    """The place of the atom in the canonical order."""
+    names: frozenset[str]
+    """The names of all symbols."""
+    depth = 0
+    """How many atoms are nested inside one another below this one."""
+    parts: "tuple[Expression, ...]" = ()
+    """The expressions that the atom is made of."""
+
+    def __new__(cls, name: str) -> "Symbol":
+        """Returns the one object of that name."""
+        if known := _SYMBOLS.get(name):
+            return known
+        with _NEW_ATOM:
+            if known := _SYMBOLS.get(name):
+                return known
+            atom = _SYMBOLS[name] = super().__new__(cls)
+            atom.name, atom.key, atom.names = name, (0, name), frozenset((name,))
+            return atom
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Copies are the same object."""
+        return Symbol, (self.name,)
+
+    def __repr__(self) -> str:
+        return f"Symbol({self.name!r})"
+
+
+class _Operation:
+    """What quotients and extrema share: one object for the same operands."""
+
+    __slots__ = ("__weakref__", "_key", "_names", "depth", "parts")
+
+    parts: "tuple[Expression, ...]"
+    """The operands."""
+    depth: int
+    """How many atoms are nested inside one another below this one."""
+    _key: tuple[object, ...]
+    _names: frozenset[str]
 
     @property
-    def key(self) -> tuple[object, ...]:
-        """The place of the atom in the canonical order."""
-        return (0, self.name)
+    def names(self) -> frozenset[str]:
+        """The names of all symbols."""
+        try:
+            return self._names
+        except AttributeError:
+            self._names = frozenset[str]().union(*(part.symbols() for part in self.parts))
+            return self._names
 
-    @property
-    def depth(self) -> int:
-        """How many atoms are nested inside one another below this one."""
-        return 0
-
-    @property
-    def parts(self) -> "tuple[Expression, ...]":
-        """The expressions that the atom is made of."""
-        return ()
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}{self.parts}"
 
 
-@dataclass(frozen=True, slots=True)
-class Quotient:
-    """`numerator floordiv divisor`, in lowest terms; the divisor is not 1."""
+class Quotient(_Operation):
+    """
+    `numerator floordiv divisor`, in lowest terms; the divisor is not 1.
+
+    There is one object for each numerator and divisor.
+    """
+
+    __match_args__ = ("numerator", "divisor")
+    __slots__ = ("divisor", "numerator")
 
     numerator: "Expression"
     divisor: "Expression"
 
+    def __new__(cls, numerator: "Expression", divisor: "Expression") -> "Quotient":
+        """Returns the one object of these operands."""
+        operands = (numerator, divisor)
+        if known := _QUOTIENTS.get(operands):
+            return known
+        with _NEW_ATOM:
+            if known := _QUOTIENTS.get(operands):
+                return known
+            atom = _QUOTIENTS[operands] = super().__new__(cls)
+            atom.numerator, atom.divisor = atom.parts = operands
+            atom.depth = 1 + max(numerator.depth, divisor.depth)
+            return atom
+
     @property
     def key(self) -> tuple[object, ...]:
         """The place of the atom in the canonical order."""
-        return (1, self.numerator.key, self.divisor.key)
+        try:
+            return self._key
+        except AttributeError:
+            self._key = (1, self.numerator.key, self.divisor.key)
+            return self._key
 
-    @property
-    def depth(self) -> int:
-        """How many atoms are nested inside one another below this one."""
-        return 1 + max(self.numerator.depth, self.divisor.depth)
-
-    @property
-    def parts(self) -> "tuple[Expression, ...]":
-        """The numerator and the divisor."""
-        return (self.numerator, self.divisor)
+    def __reduce__(self) -> tuple[object, ...]:
+        """Copies are the same object."""
+        return Quotient, self.parts
 
 
-@dataclass(frozen=True, slots=True)
-class Extremum:
+class Extremum(_Operation):
     """
-    `min(...)` or `max(...)` of at least two expressions.
+    `min(...)` or `max(...)` of at least two expressions; there is one object for each.
 
     What the arguments have in common is taken out: the least coefficient of each monomial is 0,
     the coefficients have no common divisor, no two arguments differ by a constant.
     """
 
+    __match_args__ = ("kind", "arguments")
+    __slots__ = ("kind",)
+
     kind: Kind
-    arguments: "tuple[Expression, ...]"
+
+    def __new__(cls, kind: Kind, arguments: "tuple[Expression, ...]") -> "Extremum":
+        """Returns the one object of this kind and these arguments."""
+        if known := _EXTREMA.get((kind, arguments)):
+            return known
+        with _NEW_ATOM:
+            if known := _EXTREMA.get((kind, arguments)):
+                return known
+            atom = _EXTREMA[kind, arguments] = super().__new__(cls)
+            atom.kind, atom.parts = kind, arguments
+            atom.depth = 1 + max(argument.depth for argument in arguments)
+            return atom
+
+    @property
+    def arguments(self) -> "tuple[Expression, ...]":
+        """The expressions of which it is the least or the greatest."""
+        return self.parts
 
     @property
     def key(self) -> tuple[object, ...]:
         """The place of the atom in the canonical order."""
-        return (2, self.kind, *(argument.key for argument in self.arguments))
+        try:
+            return self._key
+        except AttributeError:
+            self._key = (2, self.kind, *(argument.key for argument in self.parts))
+            return self._key
 
-    @property
-    def depth(self) -> int:
-        """How many atoms are nested inside one another below this one."""
-        return 1 + max(argument.depth for argument in self.arguments)
+    def __reduce__(self) -> tuple[object, ...]:
+        """Copies are the same object."""
+        return Extremum, (self.kind, self.parts)
 
-    @property
-    def parts(self) -> "tuple[Expression, ...]":
-        """The arguments."""
-        return self.arguments
 
+# Atoms are compared in every sum: with one object for equal atoms, identity is enough.
+_NEW_ATOM = RLock()
+_SYMBOLS: WeakValueDictionary[str, Symbol] = WeakValueDictionary()
+_QUOTIENTS: "WeakValueDictionary[tuple[Expression, Expression], Quotient]" = WeakValueDictionary()
+_EXTREMA: "WeakValueDictionary[tuple[Kind, tuple[Expression, ...]], Extremum]" = (
+    WeakValueDictionary()
+)
 
 Atom: TypeAlias = Symbol | Quotient | Extremum
 Monomial: TypeAlias = tuple[Atom, ...]
@@ -120,10 +200,7 @@ class Expression(Polynomial[Atom]):
 
     __slots__ = ("_symbols",)
 
-    def __init__(self, terms: Terms) -> None:
-        """Takes monomials, each a tuple of atoms in canonical order, with non-zero factors."""
-        super().__init__(terms)
-        self._symbols: frozenset[str] | None = None
+    _symbols: frozenset[str]
 
     @property
     def symbol_name(self) -> str | None:
@@ -136,14 +213,15 @@ class Expression(Polynomial[Atom]):
 
     def symbols(self) -> frozenset[str]:
         """Returns the names of all symbols."""
-        if self._symbols is None:
-            names: set[str] = set()
-            for atom in self.variables():
-                if isinstance(atom, Symbol):
-                    names.add(atom.name)
-                names.update(*(part.symbols() for part in atom.parts))
-            self._symbols = frozenset(names)
-        return self._symbols
+        try:
+            return self._symbols
+        except AttributeError:
+            atoms = self.variables()
+            if len(atoms) == 1:
+                (self._symbols,) = (atom.names for atom in atoms)
+            else:
+                self._symbols = frozenset[str]().union(*(atom.names for atom in atoms))
+            return self._symbols
 
     def evaluate(self, symbols: Mapping[str, int]) -> int:
         """Returns the value; raises ExpressionError for a symbol or a quotient without value."""
@@ -158,10 +236,12 @@ class Expression(Polynomial[Atom]):
     def replace_atoms(self, replace: "Callable[[Atom], Expression]") -> "Expression":
         """Returns the polynomial in which `replace(atom)` stands for each atom."""
         images = {atom: replace(atom) for atom in self.variables()}
-        result = _ZERO
+        terms: dict[Monomial, int] = {}
         for monomial, factor in self._terms.items():
-            result += prod((images[atom] for atom in monomial), start=_constant(factor))
-        return result
+            image = _product([images[atom] for atom in monomial])
+            for part, times in image._terms.items():
+                terms[part] = terms.get(part, 0) + factor * times
+        return self._bounded({part: factor for part, factor in terms.items() if factor})
 
     def __floordiv__(self, other: "Expression | int") -> "Expression":
         return floordiv(self, other)
@@ -185,8 +265,15 @@ class Expression(Polynomial[Atom]):
 _ZERO = Expression({})
 
 
+_ONE = Expression({(): 1})
+
+
 def _constant(value: int) -> Expression:
     return Expression({(): value}) if value else _ZERO
+
+
+def _product(factors: list[Expression]) -> Expression:
+    return factors[0] if len(factors) == 1 else prod(factors, start=_ONE)
 
 
 def constant(value: int) -> Expression:
@@ -416,14 +503,19 @@ def _evaluate_atom(atom: Atom, symbols: Mapping[str, int], known: dict[Atom, int
 def _substitute(
     value: Expression, symbols: Mapping[str, Expression | int], known: dict[Atom, Expression]
 ) -> Expression:
+    if value.symbols().isdisjoint(symbols):
+        return value
+
     def image(atom: Atom) -> Expression:
-        if atom not in known:
-            if isinstance(atom, Symbol):
-                known[atom] = as_expression(symbols.get(atom.name, expression_of(atom)))
-            else:
-                parts = [_substitute(part, symbols, known) for part in atom.parts]
-                known[atom] = rebuild(atom, parts)
-        return known[atom]
+        if (found := known.get(atom)) is not None:
+            return found
+        if isinstance(atom, Symbol):
+            new = symbols.get(atom.name)
+            found = expression_of(atom) if new is None else as_expression(new)
+        else:
+            found = rebuild(atom, [_substitute(part, symbols, known) for part in atom.parts])
+        known[atom] = found
+        return found
 
     return value.replace_atoms(image)
 
