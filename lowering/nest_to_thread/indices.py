@@ -4,8 +4,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from xdsl.dialects import arith
-from xdsl.dialects.builtin import IndexType, IntegerType, i32, i64
+from xdsl.dialects.builtin import IntegerType, i32, i64
 from xdsl.ir import Block, SSAValue
 
 from ...dialects.diagnostic import DiagnosticError
@@ -114,7 +113,7 @@ class Indices:
         if key not in level.known:
             number = self.value(value)
             with self._emit.into(level.block):
-                level.known[key] = self._emit.value(arith.IndexCastOp(number, IndexType()))
+                level.known[key] = self._emit.to_index(number)
         return level.known[key]
 
     def _sum(self, start: SSAValue | None, value: Expression, bits: int) -> SSAValue:
@@ -165,8 +164,8 @@ class Indices:
     def _quotient(self, atom: Quotient) -> SSAValue:
         numerator, divisor = self.value(atom.numerator), self.value(atom.divisor)
         if prove_nonnegative(atom.numerator, self.ranges):
-            return self._emit.value(arith.DivUIOp(numerator, divisor))
-        return self._emit.value(arith.FloorDivSIOp(numerator, divisor))
+            return self._emit.binary("divu", numerator, divisor)
+        return self._emit.binary("floordiv", numerator, divisor)
 
     def _remainder(self, numerator: Expression, divisor: int, bits: int) -> SSAValue:
         if (slot := self._slot(numerator, divisor)) is not None:
@@ -175,8 +174,8 @@ class Indices:
         if prove_nonnegative(numerator, self.ranges):
             result = self._emit.remu(value, divisor)
         else:
-            down = arith.FloorDivSIOp(value, self._emit.integer(divisor))
-            whole = self._emit.mul(self._emit.value(down), divisor)
+            down = self._emit.binary("floordiv", value, divisor)
+            whole = self._emit.mul(down, divisor)
             result = self._emit.sub(value, whole)
         return self._emit.to_i64(result) if bits == 64 else result
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from xdsl.dialects import arith, llvm, math, scf, vector
+from xdsl.dialects import arith, llvm, math, scf
 from xdsl.dialects.builtin import FloatAttr, IntegerType, f32
 from xdsl.dialects.utils import FastMathFlag
 from xdsl.ir import Block, Operation, Region, SSAValue
@@ -83,7 +83,7 @@ class Scalars:
         thread = self.thread
         if (found := self._loaded.get(id(load))) is not None:
             kind = type_of(load.dtype)
-            return thread.emit.value(vector.ExtractOp(found, [self._lane], kind))
+            return thread.emit.extract(found, kind, self._lane)
         buffer = thread.buffer(load.buffer)
         if buffer.scope is Scope.LOCAL:
             return thread.extract(buffer, self.constant_indices(buffer, load.indices))
@@ -136,7 +136,7 @@ class Scalars:
         else:
             steps = emit.mul(steps, self.thread.indices.value(stride))
         element = type_of(buffer.dtype)
-        return emit.value(llvm.GEPOp.from_mixed_indices(place, [steps], element, place.type))  # pyright: ignore
+        return emit.pointer(place, steps, element)
 
     def _select(self, condition: Scalar, yes: Scalar, no: Scalar) -> SSAValue:
         """What is not chosen is not loaded: it may lie outside of its buffer."""

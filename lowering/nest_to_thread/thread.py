@@ -6,7 +6,6 @@ from functools import lru_cache, partial
 from math import prod
 from typing import Any
 
-from xdsl.dialects import llvm, vector
 from xdsl.dialects.builtin import (
     BFloat16Type,
     DenseIntOrFPElementsAttr,
@@ -23,7 +22,6 @@ from ...dialects.diagnostic import DiagnosticError
 from ...dialects.nest.program import Buffer, Scope
 from ...dialects.sym import Expression, Ranges, constant, symbol
 from ..emitter import Emitter
-from ..tile_to_thread.lanes import pointer_type
 from .fragments import FragmentLayout
 from .indices import Indices
 from .kernels import Kernel
@@ -158,13 +156,12 @@ class Thread:
 
     def _moved(self, buffer: Buffer, start: SSAValue, by: Expression) -> SSAValue:
         bits = 32 if buffer.scope is Scope.SHARED or self.indices.fits(by) else 64
-        kind = pointer_type(_SPACES[buffer.scope])
         element = type_of(buffer.dtype) if buffer.dtype != "i1" else i8
         number = by.constant_value
         if number == 0:
             return start
         distance = number if number is not None else self.indices.value(by, bits)
-        return self.emit.value(llvm.GEPOp.from_mixed_indices(start, [distance], element, kind))
+        return self.emit.pointer(start, distance, element)
 
     def position(self, buffer: Buffer, indices: tuple[Expression, ...]) -> SSAValue | int:
         """Returns where an element of a local buffer stands in its registers."""
@@ -194,13 +191,13 @@ class Thread:
         registers = self.registers[buffer.name]
         place = self.position_at(buffer, offset)
         kind = self._register_type(buffer).get_element_type()
-        return self.emit.value(vector.ExtractOp(registers, [place], kind))
+        return self.emit.extract(registers, kind, place)
 
     def set_register_at(self, buffer: Buffer, offset: Expression, value: SSAValue) -> None:
         """Appends the write of one register of a local buffer."""
         place = self.position_at(buffer, offset)
-        op = vector.InsertOp(value, self.registers[buffer.name], [place])
-        self.registers[buffer.name] = self.emit.value(op)
+        registers = self.registers[buffer.name]
+        self.registers[buffer.name] = self.emit.insert(value, registers, place)
 
     def _register_type(self, buffer: Buffer) -> VectorType[Any]:
         if (layout := self.fragments.get(buffer.name)) is not None:

@@ -142,7 +142,7 @@ def _store_group(
     emit = thread.emit
     whole = zeros(emit, VectorType(type_of(value.dtype), (width,)))
     for lane, element in enumerate(elements):
-        whole = emit.value(vector.InsertOp(element, whole, [lane]))
+        whole = emit.insert(element, whole, lane)
     if narrow is not None:
         kind = VectorType(type_of(narrow), (width,))
         whole = emit.value(arith.TruncFOp(whole, kind))

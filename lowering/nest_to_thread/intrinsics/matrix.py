@@ -15,7 +15,7 @@ from ....dialects import nvvm
 from ....dialects.diagnostic import DiagnosticError
 from ....dialects.nest.intrinsics import Intrinsic
 from ..thread import LANE_DIV_4, LANE_MOD_4, Thread, zeros
-from .operands import OperandView, field_of, with_member
+from .operands import OperandView
 
 _TYPES = {
     "f16": nvvm.MMAType.F16,
@@ -47,7 +47,7 @@ def multiply(thread: Thread, intrinsic: Intrinsic, operands: tuple[OperandView, 
     product = emit.value(nvvm.MmaSyncOp(left, right, before, shape, _TYPES[word], wraps))
     after: list[SSAValue] = []
     for position, value in enumerate(before):
-        part = field_of(emit, product, position, value.type)
+        part = emit.field(product, position, value.type)
         after.append(emit.value(llvm.BitcastOp(part, i32)) if in_pairs else part)
     c.write_tiles(after)
 
@@ -83,5 +83,5 @@ def store(thread: Thread, _: Intrinsic, operands: tuple[OperandView, ...]) -> No
 def _joined(thread: Thread, values: list[SSAValue]) -> SSAValue:
     whole = zeros(thread.emit, VectorType(values[0].type, (2,)))
     for position, value in enumerate(values):
-        whole = with_member(thread.emit, whole, position, value)
+        whole = thread.emit.insert(value, whole, position)
     return whole
