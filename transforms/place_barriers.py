@@ -206,12 +206,12 @@ class _Placing:
         if isinstance(statement, Guard):
             varies = not names_of(statement.condition).isdisjoint(place.varying)
             varies = varies or any(True for _ in touches(statement, self._buffers))
-            return replace(place, is_uniform=place.is_uniform and not varies)
+            return replace(place, is_uniform=False) if varies and place.is_uniform else place
         if not isinstance(statement, Loop):
             return place
         uniform = place.is_uniform and statement.extent.symbols().isdisjoint(place.varying)
         if not statement.kind.is_thread:
-            return replace(place, is_uniform=uniform)
+            return place if uniform == place.is_uniform else replace(place, is_uniform=uniform)
         axis = axis_name(statement)
         uniform = uniform and statement.extent == self._threads[axis]
         axes = {**place.axes, statement.name: symbol(axis)}

@@ -85,7 +85,7 @@ class Scaling:
 @lru_cache(maxsize=512)
 def scaling(ranges: Ranges) -> Scaling:
     """Returns the multiples that are known from `ranges`."""
-    if ranges.before is None or len(ranges) > MAX_NESTING:
+    if ranges.before is None or ranges.steps > MAX_NESTING:
         names, scaled = list(ranges), Scaling({}, {}, {}, {})
     else:
         # All but the last symbol are as they were before it.
@@ -98,10 +98,12 @@ def scaling(ranges: Ranges) -> Scaling:
 
 def _add_symbol(scaled: Scaling, name: str, entry: Range) -> None:
     lower, upper, multiple = entry.lower, entry.upper, entry.multiple
-    least = None if lower is None else ceildiv(scaled.apply(lower), multiple)
-    most = None if upper is None else scaled.apply(upper) // multiple
+    least = None if lower is None else scaled.apply(lower)
+    most = None if upper is None else scaled.apply(upper)
     atom = Symbol(name)
     if multiple != 1:
+        least = None if least is None else ceildiv(least, multiple)
+        most = None if most is None else most // multiple
         # No symbol of a user has a name like this one.
         atom = Symbol(f"{name}/{multiple}")
         scaled.images[name] = multiple * expression_of(atom)

@@ -422,6 +422,8 @@ def maximum(*arguments: Expression | int) -> Expression:
 def _extremum(kind: Kind, arguments: list[Expression]) -> Expression:
     if not arguments:
         raise ExpressionError(f"expected at least one argument of {kind}, got none")
+    if (known := _extremum_of_constants(kind, arguments)) is not None:
+        return known
     whole = _ZERO
     while True:
         distinct = _drop_dominated(kind, _flatten_extrema(kind, arguments))
@@ -439,6 +441,15 @@ def _extremum(kind: Kind, arguments: list[Expression]) -> Expression:
     arguments = [argument.divide_exactly(scale) for argument in arguments]
     atom = Extremum(kind, tuple(sorted(arguments, key=lambda argument: argument.key)))
     return whole + scale * expression_of(atom)
+
+
+def _extremum_of_constants(kind: Kind, arguments: list[Expression]) -> Expression | None:
+    values: list[int] = []
+    for argument in arguments:
+        if (value := argument.constant_value) is None:
+            return None
+        values.append(value)
+    return _constant(min(values) if kind == "min" else max(values))
 
 
 def _drop_dominated(kind: Kind, arguments: list[Expression]) -> list[Expression]:

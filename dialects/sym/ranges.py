@@ -34,16 +34,18 @@ class Ranges:
     `Ranges.of(n=(1, 8192), m=(0, None))` makes them from numbers, `Ranges.parse` from text.
     """
 
-    __slots__ = ("_hash", "_ranges", "before")
+    __slots__ = ("_hash", "_ranges", "before", "steps")
 
     before: "Ranges | None"
     """These ranges without the last symbol, where they were made by `also`."""
+    steps: int
+    """How often `also` was used since the ranges that were made otherwise."""
 
     def __init__(self, ranges: Mapping[str, Range]) -> None:
         """Raises ExpressionError for an empty range or a bound over later symbols."""
         self._ranges = dict(ranges)
         self._hash: int | None = None
-        self.before = None
+        self.before, self.steps = None, 0
         known: set[str] = set()
         for name, entry in self._ranges.items():
             symbol(name)
@@ -74,7 +76,7 @@ class Ranges:
         _check(name, entry, self._ranges.keys())
         ranges = Ranges({})
         ranges._ranges = {**self._ranges, name: entry}
-        ranges.before = self
+        ranges.before, ranges.steps = self, self.steps + 1
         return ranges
 
     def __getitem__(self, name: str) -> Range:
