@@ -128,6 +128,7 @@ class _Placing:
         self._acts_together = any(call.operands for call in calls)
         self._written = _written(program.body)
         self._known: dict[int, tuple[Statement, tuple[_Access, ...]]] = {}
+        self._writes_nothing: dict[int, tuple[Statement, bool]] = {}
 
     def body(
         self, body: Body, pending: tuple[_Access, ...], place: _Place
@@ -165,17 +166,22 @@ class _Placing:
         self, statement: Statement, pending: Sequence[_Access], place: _Place
     ) -> bool:
         """Whether a statement has nothing that a barrier would be needed for, inside or before."""
-        for part in walk((statement,)):
-            if isinstance(part, Call) and part.intrinsic == BARRIER:
-                return False
-            if any(self._buffers[name].scope not in _PRIVATE for name in _written_by(part)):
-                return False
-        return self._conflict(pending, self._accesses_of(statement, place)) is None
+        known = self._writes_nothing.get(id(statement))
+        if known is None:
+            # The statement is kept, so that its identity stays its own.
+            known = self._writes_nothing[id(statement)] = (
+                statement,
+                not any(
+                    (isinstance(part, Call) and part.intrinsic == BARRIER)
+                    or any(self._buffers[name].scope not in _PRIVATE for name in _written_by(part))
+                    for part in walk((statement,))
+                ),
+            )
+        return known[1] and self._conflict(pending, self._accesses_of(statement, place)) is None
 
     def _accesses_of(self, statement: Statement, place: _Place) -> tuple[_Access, ...]:
         known = self._known.get(id(statement))
         if known is None:
-            # The statement is kept, so that its identity stays its own.
             known = self._known[id(statement)] = (statement, self._accesses((statement,), place))
         return known[1]
 

@@ -16,6 +16,7 @@ from .parsing import TextSource, TokenSource, read_expression
 from .polynomial import ExpressionError
 
 Bound: TypeAlias = Expression | int | None
+_MOST_FURTHER = 256  # ranges with one more symbol that are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Ranges:
     `Ranges.of(n=(1, 8192), m=(0, None))` makes them from numbers, `Ranges.parse` from text.
     """
 
-    __slots__ = ("_hash", "_ranges", "before", "steps")
+    __slots__ = ("_further", "_hash", "_ranges", "before", "steps")
 
     before: "Ranges | None"
     """These ranges without the last symbol, where they were made by `also`."""
@@ -45,6 +46,7 @@ class Ranges:
         """Raises ExpressionError for an empty range or a bound over later symbols."""
         self._ranges = dict(ranges)
         self._hash: int | None = None
+        self._further: dict[tuple[str, Range], Ranges] = {}
         self.before, self.steps = None, 0
         known: set[str] = set()
         for name, entry in self._ranges.items():
@@ -71,12 +73,18 @@ class Ranges:
         """Returns these ranges and that of one more symbol; refuses one that has a range."""
         if name in self._ranges:
             raise ExpressionError(f"expected one range for the symbol '{name}', got two")
-        symbol(name)
         entry = Range(_bound(lower), _bound(upper), multiple)
+        if (known := self._further.get((name, entry))) is not None:
+            return known
+        symbol(name)
         _check(name, entry, self._ranges.keys())
         ranges = Ranges({})
         ranges._ranges = {**self._ranges, name: entry}
         ranges.before, ranges.steps = self, self.steps + 1
+        # The same ranges are the same object, so that what is proved of them is found at once.
+        if len(self._further) >= _MOST_FURTHER:
+            self._further.clear()
+        self._further[name, entry] = ranges
         return ranges
 
     def __getitem__(self, name: str) -> Range:
@@ -117,7 +125,9 @@ def _check(name: str, entry: Range, known: Set[str]) -> None:
     if entry.multiple < 1:
         raise ExpressionError(f"expected a positive divisor of '{name}', got {entry.multiple}")
     for bound in (entry.lower, entry.upper):
-        if bound is not None and (unknown := bound.symbols() - known):
+        if bound is None or bound.constant_value is not None:
+            continue
+        if unknown := bound.symbols() - known:
             raise ExpressionError(
                 f"expected the bound '{bound}' of '{name}' to name symbols that come before, "
                 f"got '{min(unknown)}'"

@@ -25,8 +25,7 @@ from xdsl.rewriter import Rewriter
 from ...dialects.diagnostic import DiagnosticError, nearest_location
 from ...dialects.nest.function import FuncOp
 from ...dialects.nest.program import Loop, Program, Scope
-from ...dialects.sym import Range as SymbolRange
-from ...dialects.sym import Ranges, constant, symbol
+from ...dialects.sym import Ranges, symbol
 from ...transforms.buffer_uses import axis_name, loop_ranges
 from ..emitter import Emitter
 from ..tile_to_thread.convert import GRID, PARAM_NAMES, SHARED_BYTES, SHARED_SYMBOL
@@ -160,12 +159,9 @@ def _finished(
 @lru_cache(maxsize=256)
 def _with_lanes(ranges: Ranges) -> Ranges:
     """Returns ranges with those of the parts of a lane's number."""
-    entries = {name: ranges[name] for name in ranges}
-    parts = {
-        name: SymbolRange(constant(0), constant(modulus - 1))
-        for name, (_, modulus) in LANE_PARTS.items()
-    }
-    return Ranges({**entries, **parts})
+    for name, (_, modulus) in LANE_PARTS.items():
+        ranges = ranges.also(name, 0, modulus - 1)
+    return ranges
 
 
 def _bind(thread: Thread) -> None:

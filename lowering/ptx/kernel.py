@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from xdsl.dialects.builtin import CallSiteLoc, FileLineColLoc, FusedLoc, NameLoc
+from xdsl.dialects.builtin import CallSiteLoc, FileLineColLoc, FusedLoc, NameLoc, UnknownLoc
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 
 from ...dialects.diagnostic import error_at
@@ -34,6 +34,8 @@ class Step:
 
 def innermost_place(location: Attribute) -> Place | None:
     """Returns (file, line, column) of a location; of several places the innermost."""
+    if isinstance(location, UnknownLoc):
+        return None
     if isinstance(location, FileLineColLoc):
         return location.filename.data, location.line.data, location.column.data
     if isinstance(location, NameLoc):
