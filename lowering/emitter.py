@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from xdsl.dialects import arith, llvm, math, scf, vector
 from xdsl.dialects.builtin import (
@@ -72,6 +72,11 @@ def _constant_name(attribute: ConstantAttr) -> str:
     return f"c{digits}" if isinstance(kind, IndexType) else f"c{digits}_{kind}"
 
 
+@lru_cache(maxsize=4096)
+def _integer_attr(value: int, bits: int | None) -> "IntegerAttr[Any]":
+    return IntegerAttr(value, INDEX if bits is None else IntegerType(bits))
+
+
 @lru_cache(maxsize=1024)
 def _distance_properties(number: int) -> Mapping[str, Attribute]:
     return {
@@ -112,7 +117,7 @@ class Emitter:
         self.location = location
         self._constants: dict[Attribute, SSAValue] = {}
         # Integers are asked for far more often than there are different ones.
-        self._integers: dict[tuple[int, Attribute], SSAValue] = {}
+        self._integers: dict[tuple[int, int | None], SSAValue] = {}
         self._properties: dict[str, dict[str, Attribute]] = {}
         self._last_constant: Operation | None = None
 
@@ -146,8 +151,11 @@ class Emitter:
 
     def constant(self, attribute: ConstantAttr) -> SSAValue:
         """Returns the constant of an attribute, made once for the whole kernel."""
-        if (known := self._constants.get(attribute)) is not None:
-            return known
+        if (known := self._constants.get(attribute)) is None:
+            known = self._constants[attribute] = self._new_constant(attribute)
+        return known
+
+    def _new_constant(self, attribute: ConstantAttr) -> SSAValue:
         op = arith.ConstantOp.create(
             result_types=(attribute.get_type(),),
             properties={"value": attribute},
@@ -162,17 +170,20 @@ class Emitter:
         else:
             self.entry.add_op(op)
         self._last_constant = op
-        self._constants[attribute] = result
         return result
 
     def integer(self, value: int, kind: Attribute = i32) -> SSAValue:
         """Returns an integer constant."""
-        if (known := self._integers.get((value, kind))) is not None:
-            return known
-        if isa(kind, IntegerType) or isinstance(kind, IndexType):
-            found = self._integers[value, kind] = self.constant(IntegerAttr(value, kind))
-            return found
-        raise TypeError(f"expected an integer type, got {kind}")
+        if isinstance(kind, IntegerType):
+            bits = cast(IntegerType, kind).width.data
+        elif isinstance(kind, IndexType):
+            bits = None
+        else:
+            raise TypeError(f"expected an integer type, got {kind}")
+        if (known := self._integers.get((value, bits))) is None:
+            attribute = _integer_attr(value, bits)
+            known = self._integers[value, bits] = self._new_constant(attribute)
+        return known
 
     def index(self, value: int) -> SSAValue:
         """Returns a constant of type index."""
