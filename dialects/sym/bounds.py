@@ -29,6 +29,7 @@ from .polynomial import ExpressionError
 from .ranges import Range, Ranges
 
 MAX_STEPS = 100  # eliminations for one question, about 20 ms
+MAX_KNOWN = 512  # bounds that are kept with the ranges
 MAX_NESTING = 48  # eliminations inside one another, before they exhaust the Python stack
 
 
@@ -40,7 +41,10 @@ def interval(value: Expression, ranges: Ranges) -> Interval:
     if (found := scaled.sum_of_bounds(value)) is not None:
         return found
     search = _Search(scaled)
-    return Interval(search.lower(value), search.upper(value))
+    found = Interval(search.lower(value), search.upper(value))
+    if not search.is_cut_off and len(scaled.known) < MAX_KNOWN:
+        scaled.known.update(search.known)
+    return found
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,15 @@ class Scaling:
     Symbols as multiples of others: with `n mod 16 == 0`, `n` is 16 times the symbol `n/16`.
 
     `bounds` are the bounds of the symbols that take the place of those of the ranges; those of a
-    symbol name only symbols of a lower `rank`. `numbers` has the bounds that are numbers.
+    symbol name only symbols of a lower `rank`. `numbers` has the bounds that are numbers. `known`
+    keeps what searches found that came to their end.
     """
 
     images: dict[str, Expression]
     bounds: dict[str, tuple[Expression | None, Expression | None]]
     rank: dict[str, int]
     numbers: dict[Atom, tuple[int, int]]
+    known: dict[Expression, int | None] = field(default_factory=dict[Expression, int | None])
 
     def apply(self, value: Expression) -> Expression:
         """Returns `value` over the new symbols; what is over them already stays."""
@@ -124,6 +130,7 @@ class _Search:
 
     scaled: Scaling
     known: dict[Expression, int | None] = field(default_factory=dict[Expression, int | None])
+    is_cut_off: bool = False
     plain: dict[Atom, Interval] = field(default_factory=dict[Atom, Interval])
     steps: int = 0
     nesting: int = 0
@@ -140,19 +147,24 @@ class _Search:
         if not (scale := value.content):
             return constant
         shape = (value - constant).divide_exactly(scale)
-        if shape not in self.known:
-            self.known[shape] = self._search(shape)
-        bound = self.known[shape]
+        if shape in self.scaled.known:
+            bound = self.scaled.known[shape]
+        elif shape in self.known:
+            bound = self.known[shape]
+        else:
+            bound = self.known[shape] = self._search(shape)
         return None if bound is None else bound * scale + constant
 
     def _search(self, value: Expression) -> int | None:
         if self.steps >= MAX_STEPS or self.nesting >= MAX_NESTING:
+            self.is_cut_off = True
             return self._plain_interval(value).lower
         self.steps += 1
         self.nesting += 1
         try:
             return self._eliminate(value)
         except ExpressionError:  # the polynomials became too large
+            self.is_cut_off = True
             return self._plain_interval(value).lower
         finally:
             self.nesting -= 1
