@@ -17,7 +17,7 @@ from functools import lru_cache
 from math import gcd, prod
 from operator import index
 from threading import RLock
-from typing import Literal, TypeAlias
+from typing import Literal, Self, TypeAlias, cast
 from weakref import WeakValueDictionary
 
 from .notation import Factor, Piece, call, division, sum_text
@@ -69,16 +69,37 @@ class Symbol:
 
 
 class _Operation:
-    """What quotients and extrema share: one object for the same operands."""
+    """What quotients and extrema share: one object for the same op and operands."""
 
-    __slots__ = ("__weakref__", "_key", "_names", "depth", "parts")
+    __slots__ = ("__weakref__", "_key", "_names", "depth", "op", "parts")
 
+    op: str
     parts: "tuple[Expression, ...]"
     """The operands."""
     depth: int
     """How many atoms are nested inside one another below this one."""
     _key: tuple[object, ...]
     _names: frozenset[str]
+
+    @classmethod
+    def _of(cls, op: str, parts: "tuple[Expression, ...]") -> Self:
+        if (known := _OPERATIONS.get((op, parts))) is None:
+            with _NEW_ATOM:
+                if (known := _OPERATIONS.get((op, parts))) is None:
+                    known = _OPERATIONS[op, parts] = super().__new__(cls)
+                    known.op, known.parts = op, parts
+                    known.depth = 1 + max(part.depth for part in parts)
+        return cast(Self, known)
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """The place of the atom in the canonical order: quotients, then max, then min."""
+        try:
+            return self._key
+        except AttributeError:
+            rank = 1 if self.op == "floordiv" else 2
+            self._key = (rank, self.op, *(part.key for part in self.parts))
+            return self._key
 
     @property
     def names(self) -> frozenset[str]:
@@ -90,15 +111,11 @@ class _Operation:
             return self._names
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}{self.parts}"
+        return f"{self.op}{self.parts}"
 
 
 class Quotient(_Operation):
-    """
-    `numerator floordiv divisor`, in lowest terms; the divisor is not 1.
-
-    There is one object for each numerator and divisor.
-    """
+    """`numerator floordiv divisor`, in lowest terms; the divisor is not 1."""
 
     __match_args__ = ("numerator", "divisor")
     __slots__ = ("divisor", "numerator")
@@ -106,27 +123,11 @@ class Quotient(_Operation):
     numerator: "Expression"
     divisor: "Expression"
 
-    def __new__(cls, numerator: "Expression", divisor: "Expression") -> "Quotient":
+    def __new__(cls, numerator: "Expression", divisor: "Expression") -> Self:
         """Returns the one object of these operands."""
-        operands = (numerator, divisor)
-        if known := _QUOTIENTS.get(operands):
-            return known
-        with _NEW_ATOM:
-            if known := _QUOTIENTS.get(operands):
-                return known
-            atom = _QUOTIENTS[operands] = super().__new__(cls)
-            atom.numerator, atom.divisor = atom.parts = operands
-            atom.depth = 1 + max(numerator.depth, divisor.depth)
-            return atom
-
-    @property
-    def key(self) -> tuple[object, ...]:
-        """The place of the atom in the canonical order."""
-        try:
-            return self._key
-        except AttributeError:
-            self._key = (1, self.numerator.key, self.divisor.key)
-            return self._key
+        atom = cls._of("floordiv", (numerator, divisor))
+        atom.numerator, atom.divisor = numerator, divisor
+        return atom
 
     def __reduce__(self) -> tuple[object, ...]:
         """Copies are the same object."""
@@ -135,7 +136,7 @@ class Quotient(_Operation):
 
 class Extremum(_Operation):
     """
-    `min(...)` or `max(...)` of at least two expressions; there is one object for each.
+    `min(...)` or `max(...)` of at least two expressions.
 
     What the arguments have in common is taken out: the least coefficient of each monomial is 0,
     the coefficients have no common divisor, no two arguments differ by a constant.
@@ -146,31 +147,16 @@ class Extremum(_Operation):
 
     kind: Kind
 
-    def __new__(cls, kind: Kind, arguments: "tuple[Expression, ...]") -> "Extremum":
+    def __new__(cls, kind: Kind, arguments: "tuple[Expression, ...]") -> Self:
         """Returns the one object of this kind and these arguments."""
-        if known := _EXTREMA.get((kind, arguments)):
-            return known
-        with _NEW_ATOM:
-            if known := _EXTREMA.get((kind, arguments)):
-                return known
-            atom = _EXTREMA[kind, arguments] = super().__new__(cls)
-            atom.kind, atom.parts = kind, arguments
-            atom.depth = 1 + max(argument.depth for argument in arguments)
-            return atom
+        atom = cls._of(kind, arguments)
+        atom.kind = kind
+        return atom
 
     @property
     def arguments(self) -> "tuple[Expression, ...]":
         """The expressions of which it is the least or the greatest."""
         return self.parts
-
-    @property
-    def key(self) -> tuple[object, ...]:
-        """The place of the atom in the canonical order."""
-        try:
-            return self._key
-        except AttributeError:
-            self._key = (2, self.kind, *(argument.key for argument in self.parts))
-            return self._key
 
     def __reduce__(self) -> tuple[object, ...]:
         """Copies are the same object."""
@@ -180,8 +166,7 @@ class Extremum(_Operation):
 # Atoms are compared in every sum: with one object for equal atoms, identity is enough.
 _NEW_ATOM = RLock()
 _SYMBOLS: WeakValueDictionary[str, Symbol] = WeakValueDictionary()
-_QUOTIENTS: "WeakValueDictionary[tuple[Expression, Expression], Quotient]" = WeakValueDictionary()
-_EXTREMA: "WeakValueDictionary[tuple[Kind, tuple[Expression, ...]], Extremum]" = (
+_OPERATIONS: "WeakValueDictionary[tuple[str, tuple[Expression, ...]], _Operation]" = (
     WeakValueDictionary()
 )
 
