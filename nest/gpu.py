@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from xdsl.context import Context
 from xdsl.dialects import gpu
 from xdsl.dialects.builtin import ModuleOp
 
 from ..dialects.nest.program import Buffer, Program, ScalarParameter
+from ..dialects.nest.strides import span_of
 from ..dialects.sym import Expression, interval
 from ..lowering.nest_to_thread import LoweredKernel, thread_module
 from ..lowering.ptx import print_ptx
@@ -32,7 +34,7 @@ from ..transforms.expand_math import ExpandMathPass
 from ..transforms.expand_pipelines import expand_pipelines
 from ..transforms.lower_blocks import lower_blocks
 from ..transforms.place_barriers import place_barriers
-from .arguments import check_arrays, solve_symbols
+from .arguments import check_arrays, check_layouts, memory_of, solve_symbols
 from .arithmetic import Array
 
 _LARGEST = 2**31 - 1
@@ -94,9 +96,7 @@ class CompiledForGPU:
                 expected = f"a NumPy array of {parameter.dtype}"
                 raise ArgumentError(parameter.name, expected, type(array).__name__)
         check_arrays(program, arrays, numbers)
-        for name, array in arrays.items():
-            if not array.flags.c_contiguous:
-                raise ArgumentError(name, "a C-contiguous array", "other strides")
+        check_layouts(program, arrays)
         values = solve_symbols(program, arrays, symbols)
         self._check_limits(values)
         self._launch(arrays, numbers, values)
@@ -112,10 +112,10 @@ class CompiledForGPU:
         self, arrays: Mapping[str, Array], numbers: Mapping[str, Any], symbols: Mapping[str, int]
     ) -> None:
         program, device = self.program, self.device
-        buffers: dict[str, DeviceBuffer] = {n: device.array(a, n) for n, a in arrays.items()}
+        buffers = {name: device.array(memory_of(a), name) for name, a in arrays.items()}
         for buffer in program.allocations:
             if buffer.scope == "global":
-                shape = tuple(extent.evaluate(symbols) for extent in buffer.shape)
+                shape = tuple(extent.evaluate(symbols) for extent in _extents(buffer))
                 buffers[buffer.name] = device.empty(shape, buffer.dtype, buffer.name)
         known: dict[str, Any] = {**buffers, **numbers, **symbols}
         for kernel in self.kernels:
@@ -125,7 +125,7 @@ class CompiledForGPU:
                 device.load(kernel.artifact).launch((x, y, z), arguments)
         written = frozenset[str]().union(*(_written(kernel.artifact) for kernel in self.kernels))
         for name in written & arrays.keys():
-            device.to_numpy(buffers[name], arrays[name])
+            _copy_back(device, buffers[name], arrays[name])
 
 
 def compile_for_gpu(
@@ -161,6 +161,15 @@ def thread_level(program: Program, target: str) -> ModuleOp:
 def kernel_functions(module: ModuleOp) -> list[gpu.FuncOp]:
     """Returns the kernels of a thread-level module."""
     return [op for op in module.walk() if isinstance(op, gpu.FuncOp)]
+
+
+def _copy_back(device: Device, buffer: DeviceBuffer, array: Array) -> None:
+    """Copies the elements of an array, and nothing of what lies between them."""
+    if array.flags.c_contiguous:
+        device.to_numpy(buffer, array)
+        return
+    memory = device.to_numpy(buffer)
+    array[...] = as_strided(memory, array.shape, array.strides, writeable=False)
 
 
 def _written(artifact: KernelArtifact) -> frozenset[str]:
@@ -199,7 +208,12 @@ def _pointer(lowered: LoweredKernel, buffer: Buffer) -> PointerParam:
     access: Access = "read"
     if buffer.name in kernel.written:
         access = "read_write" if buffer.name in kernel.read else "write"
-    return PointerParam(buffer.name, buffer.dtype, tuple(map(str, buffer.shape)), access)
+    return PointerParam(buffer.name, buffer.dtype, tuple(map(str, _extents(buffer))), access)
+
+
+def _extents(buffer: Buffer) -> tuple[Expression, ...]:
+    """Returns the extents of a buffer's memory; with strides it is one stretch."""
+    return buffer.shape if buffer.strides is None else (span_of(buffer),)
 
 
 def _number(number: ScalarParameter) -> ScalarParam:

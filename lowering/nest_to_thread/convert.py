@@ -34,7 +34,7 @@ from .fragments import fragment_layouts
 from .indices import Indices
 from .kernels import SHARED_LIMITS, THREAD_AXES, WARP_SIZE, Kernel, kernels_of
 from .statements import lower_body
-from .thread import LANE_PARTS, Thread, row_major, type_of
+from .thread import LANE_PARTS, Thread, type_of
 
 _ALIGNMENT = 16
 # Swizzled buffers begin where the pattern does.
@@ -209,7 +209,7 @@ def _allocate(thread: Thread) -> int:
             size = -(-size // alignment) * alignment
             thread.bases[buffer.name] = address(emit, shared, size)
             thread.bases[buffer.name].name_hint = buffer.name
-            strides = buffer.strides or row_major(buffer.shape)
+            strides = thread.strides(buffer)
             extent, stride = buffer.shape[0] if buffer.shape else None, strides[:1]
             count = 1 if extent is None else (extent * stride[0]).constant_value
             if count is None:

@@ -22,7 +22,7 @@ from ...dialects.nest.scalars import (
     loads_of,
 )
 from ...dialects.sym import Expression, constant
-from .thread import Thread, row_major, type_of
+from .thread import Thread, type_of
 
 _CLASSES: dict[str, type[Operation]] = {
     op.name: op for op in (*arith.Arith.operations, *math.Math.operations)
@@ -114,8 +114,7 @@ class Scalars:
             i.substitute(self._names) if isinstance(i, Expression) else constant(0) for i in indices
         )
         place = thread.address(buffer, thread.offset(buffer, plain))
-        strides = buffer.strides or row_major(buffer.shape)
-        for index, stride in zip(indices, strides, strict=True):
+        for index, stride in zip(indices, thread.strides(buffer), strict=True):
             if not isinstance(index, Expression):
                 if buffer.swizzle:
                     raise DiagnosticError(

@@ -20,6 +20,7 @@ from xdsl.ir import Attribute, SSAValue
 
 from ...dialects.diagnostic import DiagnosticError
 from ...dialects.nest.program import Buffer, Scope
+from ...dialects.nest.strides import strides_of
 from ...dialects.sym import Expression, Ranges, constant, symbol
 from ..emitter import Emitter
 from .fragments import FragmentLayout
@@ -101,7 +102,7 @@ class Thread:
             return buffer.strides
         known = self._strides.get(buffer.name)
         if known is None:
-            known = self._strides[buffer.name] = row_major(buffer.shape)
+            known = self._strides[buffer.name] = strides_of(buffer)
         return known
 
     def offset(self, buffer: Buffer, indices: tuple[Expression, ...]) -> Expression:
@@ -207,16 +208,6 @@ class Thread:
     def clear(self, buffer: Buffer) -> None:
         """Gives a local or fragment buffer new registers."""
         self.registers[buffer.name] = zeros(self.emit, self._register_type(buffer))
-
-
-def row_major(shape: tuple[Expression, ...]) -> tuple[Expression, ...]:
-    """Returns the strides of a dense array, in elements."""
-    strides: list[Expression] = []
-    step = constant(1)
-    for extent in reversed(shape):
-        strides.insert(0, step)
-        step = step * extent
-    return tuple(strides)
 
 
 def replace_strides(buffer: Buffer) -> Buffer:
