@@ -35,6 +35,8 @@ TYPES: Mapping[str, Attribute] = {
     "i32": IntegerType(32),
     "i64": IntegerType(64),
     "index": IntegerType(32),
+    "f8E4M3FN": i8,
+    "f8E5M2": i8,
     "f16": Float16Type(),
     "bf16": BFloat16Type(),
     "f32": Float32Type(),
@@ -56,7 +58,11 @@ LANE_DIV_4, LANE_MOD_4, LANE_DIV_16, LANE_MOD_16, LANE_SECOND_8, LANE_MOD_8 = ma
 
 
 def type_of(dtype: str) -> Attribute:
-    """Returns the type of a scalar; raises DiagnosticError for one that PTX lacks."""
+    """
+    Returns the type that holds a scalar, an 8-bit float by its bits.
+
+    Raises DiagnosticError for one that PTX lacks.
+    """
     if dtype not in TYPES:
         known = ", ".join(TYPES)
         raise DiagnosticError(f"expected scalars of {known} on a GPU, got {dtype}")
