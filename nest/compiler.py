@@ -10,8 +10,8 @@ import numpy as np
 
 from ..dialects.nest.program import Buffer, LoopKind, Program, ScalarParameter, walk
 from ..dialects.nest.program import Loop as NestLoop
+from ..dialects.nest.strides import span_of
 from ..dialects.sym import Expression
-from ..lowering.nest_to_host.memory import span_of
 from ..runtime.artifact import Artifact, HostArtifact
 from ..runtime.contract import (
     HOST,
@@ -24,7 +24,7 @@ from ..runtime.contract import (
 )
 from ..runtime.errors import ArgumentError
 from ..runtime.host_device import HostDevice, HostKernel
-from .arguments import check_arrays, solve_symbols
+from .arguments import check_arrays, check_layouts, solve_symbols
 from .arithmetic import Array, decode, encode
 from .values import NestError
 
@@ -76,7 +76,7 @@ class CompiledForHost:
                 numbers[parameter.name] = argument
         check_arrays(program, arrays, numbers)
         values = solve_symbols(program, arrays, symbols)
-        _check_layouts(program, arrays)
+        check_layouts(program, arrays)
         _check_apart(program, arrays)
         self._kernel.run(_slots(program, arrays, numbers, values))
 
@@ -169,12 +169,6 @@ def _as_array(parameter: Buffer, argument: Any) -> Array:
         expected = f"a NumPy array of {parameter.dtype}"
         raise ArgumentError(parameter.name, expected, type(argument).__name__)
     return cast("Array", argument)
-
-
-def _check_layouts(program: Program, arrays: Mapping[str, Array]) -> None:
-    for name, array in arrays.items():
-        if program.buffers[name].strides is None and not array.flags.c_contiguous:
-            raise ArgumentError(name, "a C-contiguous array", "other strides")
 
 
 def _check_apart(program: Program, arrays: Mapping[str, Array]) -> None:

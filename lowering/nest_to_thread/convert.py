@@ -33,8 +33,9 @@ from ..tile_to_thread.lanes import SHARED_SPACE, address, pointer_type
 from .fragments import fragment_layouts
 from .indices import Indices
 from .kernels import SHARED_LIMITS, THREAD_AXES, WARP_SIZE, Kernel, kernels_of
+from .scalars import PASSED_AS, passed_number
 from .statements import lower_body
-from .thread import LANE_PARTS, Thread, row_major, type_of
+from .thread import LANE_PARTS, Thread, type_of
 
 _ALIGNMENT = 16
 # Swizzled buffers begin where the pattern does.
@@ -111,7 +112,7 @@ def thread_module(
 
 def _function(kernel: Kernel, target: str, location: LocationAttr) -> tuple[gpu.FuncOp, int]:
     types: list[Attribute] = [pointer_type(1) for _ in kernel.buffers]
-    types += [type_of(number.dtype) for number in kernel.numbers]
+    types += [type_of(PASSED_AS.get(number.dtype, number.dtype)) for number in kernel.numbers]
     types += [i32 for _ in kernel.symbols]
     names = [
         *(buffer.name for buffer in kernel.buffers),
@@ -127,7 +128,8 @@ def _function(kernel: Kernel, target: str, location: LocationAttr) -> tuple[gpu.
     thread.fragments = fragment_layouts(kernel.program)
     values = dict(zip(names, block.args, strict=True))
     thread.bases.update({buffer.name: values[buffer.name] for buffer in kernel.buffers})
-    thread.numbers.update({number.name: values[number.name] for number in kernel.numbers})
+    for number in kernel.numbers:
+        thread.numbers[number.name] = passed_number(thread, number.dtype, values[number.name])
     for name in kernel.symbols:
         thread.indices.define(name, values[name])
     size = _allocate(thread)
@@ -209,7 +211,7 @@ def _allocate(thread: Thread) -> int:
             size = -(-size // alignment) * alignment
             thread.bases[buffer.name] = address(emit, shared, size)
             thread.bases[buffer.name].name_hint = buffer.name
-            strides = buffer.strides or row_major(buffer.shape)
+            strides = thread.strides(buffer)
             extent, stride = buffer.shape[0] if buffer.shape else None, strides[:1]
             count = 1 if extent is None else (extent * stride[0]).constant_value
             if count is None:

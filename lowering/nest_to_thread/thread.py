@@ -20,6 +20,7 @@ from xdsl.ir import Attribute, SSAValue
 
 from ...dialects.diagnostic import DiagnosticError
 from ...dialects.nest.program import Buffer, Scope
+from ...dialects.nest.strides import strides_of
 from ...dialects.sym import Expression, Ranges, constant, symbol
 from ..emitter import Emitter
 from .fragments import FragmentLayout
@@ -34,6 +35,8 @@ TYPES: Mapping[str, Attribute] = {
     "i32": IntegerType(32),
     "i64": IntegerType(64),
     "index": IntegerType(32),
+    "f8E4M3FN": i8,
+    "f8E5M2": i8,
     "f16": Float16Type(),
     "bf16": BFloat16Type(),
     "f32": Float32Type(),
@@ -55,7 +58,11 @@ LANE_DIV_4, LANE_MOD_4, LANE_DIV_16, LANE_MOD_16, LANE_SECOND_8, LANE_MOD_8 = ma
 
 
 def type_of(dtype: str) -> Attribute:
-    """Returns the type of a scalar; raises DiagnosticError for one that PTX lacks."""
+    """
+    Returns the type that holds a scalar, an 8-bit float by its bits.
+
+    Raises DiagnosticError for one that PTX lacks.
+    """
     if dtype not in TYPES:
         known = ", ".join(TYPES)
         raise DiagnosticError(f"expected scalars of {known} on a GPU, got {dtype}")
@@ -101,7 +108,7 @@ class Thread:
             return buffer.strides
         known = self._strides.get(buffer.name)
         if known is None:
-            known = self._strides[buffer.name] = row_major(buffer.shape)
+            known = self._strides[buffer.name] = strides_of(buffer)
         return known
 
     def offset(self, buffer: Buffer, indices: tuple[Expression, ...]) -> Expression:
@@ -207,16 +214,6 @@ class Thread:
     def clear(self, buffer: Buffer) -> None:
         """Gives a local or fragment buffer new registers."""
         self.registers[buffer.name] = zeros(self.emit, self._register_type(buffer))
-
-
-def row_major(shape: tuple[Expression, ...]) -> tuple[Expression, ...]:
-    """Returns the strides of a dense array, in elements."""
-    strides: list[Expression] = []
-    step = constant(1)
-    for extent in reversed(shape):
-        strides.insert(0, step)
-        step = step * extent
-    return tuple(strides)
 
 
 def replace_strides(buffer: Buffer) -> Buffer:

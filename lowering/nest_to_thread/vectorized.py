@@ -126,7 +126,8 @@ def _store_group(
     loaded = _load_vectors(thread, loop, store, group)
     narrow: str | None = None
     value = store.value
-    if isinstance(value, Apply) and value.op in _NARROWING and target.scope is not Scope.LOCAL:
+    in_vectors = target.scope is not Scope.LOCAL and target.element_bytes > 1
+    if isinstance(value, Apply) and value.op in _NARROWING and in_vectors:
         narrow, (value,) = value.dtype, value.operands
     elements: list[SSAValue] = []
     for lane in range(width):

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from xdsl.dialects.builtin import Float8E4M3FNType, Float8E5M2Type
+from xdsl.ir import Attribute, Operation
+
+from ...dialects import nvvm
 from ...dialects.diagnostic import error_at
 from .elements import (
     BITS,
@@ -20,7 +24,7 @@ from .elements import (
 )
 from .floating import narrowed, widened
 from .integer import signed, zero_extended
-from .kernel import KernelPrinter, Rule, Step, kind_of
+from .kernel import EIGHT_BIT_VERSION, KernelPrinter, Rule, Step, kind_of
 
 # (printer, kind of the source, kind of the result, element) -> element
 Conversion = Callable[[KernelPrinter, str, str, Element], Element]
@@ -155,6 +159,8 @@ def integer_from_float(
     else:
         text = p.register_of(element, source)
     letter = f"{'s' if is_signed else 'u'}{64 if to == 'i64' else 32}"
+    if to == "i1":
+        return truncate(p, "i32", to, p.compute(f"cvt.rzi.{letter}.{source}", "r", text))
     return p.compute(f"cvt.rzi.{letter}.{source}", REGISTER_CLASS[to], text)
 
 
@@ -206,6 +212,44 @@ def _truncf(p: KernelPrinter, step: Step) -> None:
     p.values[step.outs[0]] = results
 
 
+_EIGHT: dict[type[Attribute], str] = {Float8E4M3FNType: "e4m3x2", Float8E5M2Type: "e5m2x2"}
+
+
+def _eight(p: KernelPrinter, op: Operation, of: Attribute) -> str:
+    """Returns the PTX type of two 8-bit floats."""
+    if p.target in ("sm_80", "sm_86"):
+        raise error_at(op, f"needs sm_89, got {p.target}")
+    p.versions.add(EIGHT_BIT_VERSION)
+    return _EIGHT[type(of)]
+
+
+def _to_eights(p: KernelPrinter, step: Step) -> None:
+    op = step.op
+    if not isinstance(op, nvvm.ConvertF32x2ToF8x2Op):
+        raise error_at(op, "expects nvvm.convert.f32x2.to.f8x2")
+    sources = [p.operand(p.element(step, side), "f32") for side in (0, 1)]
+    relu = ".relu" if op.relu.value.data else ""
+    mnemonic = f"cvt.rn.satfinite{relu}.{_eight(p, op, op.dstTy)}.f32"
+    # The first source goes to the upper half.
+    pair = p.compute("cvt.u32.u16", "r", p.compute(mnemonic, "h", *sources))
+    p.values[step.outs[0]] = [pair, p.compute("shr.u32", "r", pair, "8")]
+
+
+def _from_eights(p: KernelPrinter, step: Step) -> None:
+    op = step.op
+    if not isinstance(op, nvvm.ConvertF8x2ToF16x2Op):
+        raise error_at(op, "expects nvvm.convert.f8x2.to.f16x2")
+    low, high = p.elements(step, 0)
+    codes = p.compute("and.b32", "r", p.operand(low, "i8"), "255")
+    if high != 0:
+        upper = p.compute("shl.b32", "r", p.operand(high, "i8"), "8")
+        codes = p.compute("or.b32", "r", codes, upper)
+    relu = ".relu" if op.relu.value.data else ""
+    mnemonic = f"cvt.rn{relu}.f16x2.{_eight(p, op, op.srcType)}"
+    packed = p.compute(mnemonic, "r", p.compute("cvt.u16.u32", "h", codes))
+    p.values[step.outs[0]] = [Half(packed, 0), Half(packed, 1)]
+
+
 CONVERSIONS: dict[str, Conversion] = {
     "arith.extsi": extend_signed,
     "arith.extui": extend_unsigned,
@@ -222,4 +266,6 @@ CONVERSIONS: dict[str, Conversion] = {
 RULES: dict[str, Rule] = {
     **{name: partial(_elementwise, function) for name, function in CONVERSIONS.items()},
     "arith.truncf": _truncf,
+    "nvvm.convert.f32x2.to.f8x2": _to_eights,
+    "nvvm.convert.f8x2.to.f16x2": _from_eights,
 }

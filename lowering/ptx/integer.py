@@ -9,7 +9,16 @@ from xdsl.dialects import arith
 from xdsl.ir import Operation
 
 from ...dialects.diagnostic import error_at
-from .elements import BITS, Element, Product, Sum, WideProduct, unsigned, wrap
+from .elements import (
+    BITS,
+    REGISTER_CLASS,
+    Element,
+    Product,
+    Sum,
+    WideProduct,
+    unsigned,
+    wrap,
+)
 from .kernel import KernelPrinter, Rule, Step, kind_of
 
 Binary = Callable[[KernelPrinter, str, Element, Element], Element]
@@ -339,4 +348,25 @@ BINARY: dict[str, Binary] = {
 }
 _ON_I1 = frozenset({"arith.andi", "arith.ori", "arith.xori"})
 
-RULES: dict[str, Rule] = {**{name: elementwise for name in BINARY}, "arith.muli": _multiply_rule}
+
+def _magnitude(p: KernelPrinter, step: Step) -> None:
+    """Prints the absolute value of integers; that of the least one is itself."""
+    if step.memo is None:
+        step.memo = kind_of(step.op, step.op.operands[0])
+    kind: str = step.memo
+    cls, bits = REGISTER_CLASS[kind], 64 if kind == "i64" else 32
+    results: list[Element] = []
+    for element in p.elements(step, 0):
+        if isinstance(element, int):
+            results.append(wrap(abs(element), BITS[kind]))
+        else:
+            register = p.operand(signed(p, element, kind), kind)
+            results.append(p.compute(f"abs.s{bits}", cls, register))
+    p.values[step.outs[0]] = results
+
+
+RULES: dict[str, Rule] = {
+    **{name: elementwise for name in BINARY},
+    "arith.muli": _multiply_rule,
+    "math.absi": _magnitude,
+}

@@ -13,6 +13,9 @@ from .coalesce import Coalescer
 from .elements import Element, element_kind
 from .operands import Operands
 
+# Of PTX, with 8-bit floats in conversions and products on sm_89 (PTX ISA, "Release History").
+EIGHT_BIT_VERSION = "8.4"
+
 Rule = Callable[["KernelPrinter", "Step"], None]
 Place = tuple[str, int, int]
 
@@ -70,6 +73,8 @@ class KernelPrinter(Operands):
         self.block_size = tuple(block_size)
         self.values: dict[int, list[Element]] = {}
         self.coalescer = Coalescer(self)
+        # Versions of PTX that instructions need beyond that of the target.
+        self.versions: set[str] = set()
         # While a branch-free `if` is printed: the register that guards its side effects.
         self.guard: str | None = None
         self._decoded: dict[int, list[Step]] = {}

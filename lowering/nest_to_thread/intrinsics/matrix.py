@@ -22,6 +22,8 @@ _TYPES = {
     "bf16": nvvm.MMAType.BF16,
     "tf32": nvvm.MMAType.TF32,
     "i8": nvvm.MMAType.S8,
+    "e4m3": nvvm.MMAType.E4M3,
+    "e5m2": nvvm.MMAType.E5M2,
 }
 _NARROW: dict[str, Attribute] = {"f16": Float16Type(), "bf16": BFloat16Type()}
 _F16_PAIR = VectorType(Float16Type(), (2,))
