@@ -17,6 +17,7 @@ from tilewright.dialects.nest.program import (
     Region,
 )
 from tilewright.dialects.sym import Expression, constant, symbol
+from tilewright.lowering.nest_to_host import host_module
 from tilewright.nest.builder import Builder
 from tilewright.nest.compiler import CompiledForHost, compile
 from tilewright.nest.values import NestError, cast
@@ -130,6 +131,13 @@ def test_an_outer_product_of_the_cpu_is_executed() -> None:
     got = np.ones((6, 16), np.float32)
     compile(_with_call("avx2.outer.f32.6x16"))(a, b, got)
     np.testing.assert_allclose(got, 1 + a.T.astype(np.float64) @ b, rtol=1e-5, atol=1e-5)
+
+
+def test_an_outer_product_of_the_cpu_is_made_of_vectors() -> None:
+    lines = host_module(_with_call("avx2.outer.f32.6x16")).splitlines()
+    sums = [line for line in lines if "arith.addf" in line]
+    assert len(sums) == 6
+    assert all("vector<16xf32>" in line for line in sums)
 
 
 def test_an_intrinsic_of_a_gpu_is_refused() -> None:
