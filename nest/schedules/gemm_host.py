@@ -80,10 +80,11 @@ def _padded(s: Schedule, tiles: Tiles) -> BlockHandle:
     Returns the block that copies the result.
     """
     block = s.program.block("C")
-    axes = block.axes if block is not None else ()
+    axes = [axis.name for axis in block.axes] if block is not None else []
     # One term alone is padded: it would have no loop.
-    sizes = (tiles.rows, tiles.columns, 2 if axes[-1].extent == 1 else 1)
-    groups = [AxisGroup(g, (a.name,), size) for g, a, size in zip("ijk", axes, sizes, strict=True)]
+    single = s.program.loops_around("C")[-1].extent == 1
+    sizes = (tiles.rows, tiles.columns, 2 if single else 1)
+    groups = [AxisGroup(g, (n,), size) for g, n, size in zip("ijk", axes, sizes, strict=True)]
     layouts = {"A": "ki", "B": "kj", "C": "ij"}
     s.matricize("C", groups, layouts, names=["rows", "columns", "terms"])
     if "B_m" not in s.program.buffers:

@@ -18,6 +18,7 @@ from tilewright.dialects.nest.program import (
 )
 from tilewright.dialects.sym import Expression, constant, symbol
 from tilewright.lowering.nest_to_host import host_module
+from tilewright.nest import compiler
 from tilewright.nest.builder import Builder
 from tilewright.nest.compiler import CompiledForHost, compile
 from tilewright.nest.values import NestError, cast
@@ -68,6 +69,24 @@ def test_strides_are_symbols_and_numbers_are_rounded() -> None:
 def test_arguments_that_do_not_match_are_refused(arguments: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         compile(strided())(*arguments)
+
+
+def test_shapes_that_came_before_are_not_solved_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    solved: list[int] = []
+    solve = compiler.solve_symbols
+
+    def counted(*arguments: Any) -> dict[str, int]:
+        values = solve(*arguments)
+        solved.append(values["n"])
+        return values
+
+    monkeypatch.setattr(compiler, "solve_symbols", counted)
+    run = compile(strided())
+    for rows in (3, 5, 3, 5, 3):
+        x, got = np.ones((rows, 4), np.float16), np.zeros((rows, 4), np.float32)
+        run(x, got, 2.0)
+        np.testing.assert_array_equal(got, np.full((rows, 4), 2.0))
+    assert solved == [3, 5]
 
 
 def test_an_output_that_shares_memory_is_refused() -> None:
