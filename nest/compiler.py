@@ -28,6 +28,7 @@ from .arguments import check_arrays, check_layouts, solve_symbols
 from .arithmetic import Array, decode, encode
 from .values import NestError
 
+KEPT_SHAPES = 256
 _IN_F32 = ("f16", "bf16", "f8E4M3FN", "f8E5M2")
 
 
@@ -55,6 +56,7 @@ class CompiledForHost:
         self.program = program
         self.artifact = artifact
         self._kernel: HostKernel = HostDevice(num_threads).load(artifact)
+        self._solved: dict[object, dict[str, int]] = {}
 
     def __call__(self, *arguments: Any, symbols: Mapping[str, int] | None = None) -> None:
         """
@@ -75,10 +77,23 @@ class CompiledForHost:
             else:
                 numbers[parameter.name] = argument
         check_arrays(program, arrays, numbers)
-        values = solve_symbols(program, arrays, symbols)
+        values = self._symbols(arrays, symbols)
         check_layouts(program, arrays)
         _check_apart(program, arrays)
         self._kernel.run(_slots(program, arrays, numbers, values))
+
+    def _symbols(
+        self, arrays: Mapping[str, Array], given: Mapping[str, int] | None
+    ) -> dict[str, int]:
+        """Returns the values of the symbols, those of shapes that came before as they were."""
+        layouts = tuple((array.shape, array.strides) for array in arrays.values())
+        key = layouts, tuple(sorted(given.items())) if given else ()
+        if (values := self._solved.get(key)) is None:
+            values = solve_symbols(self.program, arrays, given)
+            if len(self._solved) == KEPT_SHAPES:
+                self._solved.clear()
+            self._solved[key] = values
+        return values
 
 
 def compile(  # noqa: A001 - the name of the public function

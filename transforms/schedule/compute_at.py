@@ -1,6 +1,6 @@
 """Moves a block under a loop: a producer to its consumers, a consumer to its producer."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import ClassVar
@@ -33,7 +33,9 @@ from ...dialects.sym import (
     symbol,
 )
 from .domains import exact_box, linear_parts, needed_domain
-from .moving import Moving
+from .implied import implies
+from .legality import substituted_bounds
+from .moving import Moving, bounds_that_cut, over_axes
 from .primitive import place_of
 from .stages import Stage, Stages, common_prefix, without_stage
 
@@ -102,8 +104,15 @@ class _Move(Moving):
         domain: list[Range],
         ranges: Ranges,
         ends: Mapping[int, Expression] | None = None,
+        given: Sequence[Bound] = (),
+        cuts: Sequence[Bound] = (),
     ) -> Statement:
-        """Returns the block in loops over a domain, guarded where this may leave the axes."""
+        """
+        Returns the block in loops over a domain, guarded where this may leave the axes.
+
+        Where bounds that are `given` keep it inside, they are the guard. `cuts` are bounds over
+        the axes under which it runs.
+        """
         names = self.result_names(program)
         axes = list(block.axes)
         predicate: list[Bound] = []
@@ -117,9 +126,13 @@ class _Move(Moving):
             if not prove_le(0, part.start, ranges):
                 predicate.append(Bound(constant(-1), binding))
             if not prove_le(part.start + part.extent, axis.extent, ranges):
-                predicate.append(Bound(binding, axis.extent))
+                last = Bound(part.start + part.extent - 1, axis.extent)
+                inside = (bound for bound in given if implies(bound, last, ranges))
+                predicate.append(next(inside, Bound(binding, axis.extent)))
             if ends and number in ends:
                 predicate.append(Bound(binding, ends[number]))
+        bindings = {axis.name: axis.binding for axis in axes}
+        predicate = list(dict.fromkeys((*predicate, *substituted_bounds(cuts, bindings))))
         nest: Statement = replace(block, axes=tuple(axes), predicate=tuple(predicate))
         for name, extent in reversed(loops):
             nest = Loop(name, extent, (nest,))
@@ -140,6 +153,16 @@ def _bound_region(region: Region, block: Block) -> Region:
             for part in region.ranges
         ),
     )
+
+
+def _bounds_of_all(consumers: Sequence[Stage], names: Collection[str]) -> list[Bound]:
+    """Returns the bounds over some names that are in the predicates of all of some blocks."""
+    return [
+        bound
+        for bound in consumers[0].block.predicate
+        if bound.left.symbols() | bound.right.symbols() <= frozenset(names)
+        and all(bound in other.block.predicate for other in consumers[1:])
+    ]
 
 
 def _extents_below(stage: Stage, outer: int) -> dict[str, Expression]:
@@ -166,9 +189,10 @@ class ComputeAt(_Move):
     two iterations are computed twice.
 
     Legal if the loop is in the scope of the block (`scope-of-block`), behind it (`order`) and not
-    around it (`under-already`); the block is complete or a reduction (`complete-or-reduction`)
-    and runs for all of its points (`predicate`); it writes one buffer (`one-buffer`) of the
-    program's own (`output`), whose readers are all below the loop (`consumers-below`); what it
+    around it (`under-already`); the block is complete or a reduction (`complete-or-reduction`);
+    what leaves out points of it is over its axes, or loops that are one (`predicate`); it writes
+    one buffer (`one-buffer`) of the program's own (`output`), whose readers are all below the loop
+    (`consumers-below`); what it
     reads is not written behind it (`inputs-stable`); its own loops are serial (`serial`) it is
     reduced in each iteration of the loops that it shares (`reduced`), and there is no guard around
     it (`guard`).
@@ -179,7 +203,8 @@ class ComputeAt(_Move):
     def apply(self, program: Program) -> Program:
         """Returns the program with the block moved."""
         stages, stage, loop = self._stages(program)
-        self.check_recomputable(stages, stage)
+        self.check_kind(stages, stage)
+        cuts = self._cuts(program, stage)
         region = self._written(program, stages, stage)
         consumers = self._consumers(program, stages, stage, loop)
         self.check_inputs(stages, stage, stages.under(loop)[-1])
@@ -190,12 +215,24 @@ class ComputeAt(_Move):
         for number, axis in enumerate(stage.block.axes):
             if axis.kind is not AxisKind.SPATIAL:
                 domain[number] = Range(constant(0), axis.extent)
-        nest = self._nest(program, stage.block, domain, ranges)
+        given = _bounds_of_all(consumers, ranges)
+        nest = self._nest(program, stage.block, domain, ranges, given=given, cuts=cuts)
         first = consumers[0]
         depth = _depth_below(first, loop)
         before = (*first.around, first.block)[depth]
         body = _replaced_child(loop.body, before, (nest, before))
         return without_stage(program, stage).replace(self.loop, replace(loop, body=body))
+
+    def _cuts(self, program: Program, stage: Stage) -> list[Bound]:
+        """Returns the bounds that leave out points, over the axes, or refuses."""
+        cuts: list[Bound] = []
+        loops = {loop.name for loop in stage.loops}
+        for bound in bounds_that_cut(stage, program.ranges):
+            cut = over_axes(bound, stage.block)
+            if not loops.isdisjoint(cut.left.symbols() | cut.right.symbols()):
+                raise self.leaves_out(stage, bound)
+            cuts.append(cut)
+        return cuts
 
     def _written(self, program: Program, stages: Stages, stage: Stage) -> Region:
         """Returns what a point writes, or refuses."""

@@ -24,7 +24,16 @@ from ...dialects.nest.program import (
     Store,
 )
 from ...dialects.nest.rewriting import substitute
-from ...dialects.nest.scalars import Apply, Constant, Index, Load, Scalar, Variable, walk_scalar
+from ...dialects.nest.scalars import (
+    Apply,
+    Constant,
+    Index,
+    Load,
+    Scalar,
+    ScalarMap,
+    Variable,
+    walk_scalar,
+)
 from ...dialects.sym import Expression, Ranges, constant, prove_divisible, prove_eq, simplify
 from .blockize import separate
 from .strides import divisible_strides
@@ -131,6 +140,17 @@ def _tile(store: object, iterators: dict[str, Expression]) -> Tile:
     return Tile(moving, target, value, condition)
 
 
+def _simplified(tile: Tile, ranges: Ranges) -> Tile:
+    """Returns a tile without the quotients that are known within it: those of packed layouts."""
+    for name, extent in tile.iterators.items():
+        ranges = ranges if name in ranges else ranges.also(name, 0, extent - 1)
+    rebuild = ScalarMap(lambda index: simplify(index, ranges) if index.depth else index)
+    target = rebuild(tile.target)
+    assert isinstance(target, Load)
+    condition = None if tile.condition is None else rebuild(tile.condition)
+    return Tile(tile.iterators, target, rebuild(tile.value), condition)
+
+
 def _is_zero(value: Scalar) -> bool:
     return isinstance(value, Constant) and value.value == 0
 
@@ -158,7 +178,7 @@ def match(block: Block, intrinsic: Intrinsic, program: Program, ranges: Ranges) 
 
     `ranges` are those inside the block. Raises Difference, the one furthest into the comparison.
     """
-    got = tile_of(block, ranges)
+    got = _simplified(tile_of(block, ranges), ranges)
     wanted = description_tile(intrinsic)
     furthest: Difference | None = None
     found: list[Difference] = []
