@@ -12,6 +12,7 @@ from ..dialects.nest.program import Buffer, LoopKind, Program, ScalarParameter, 
 from ..dialects.nest.program import Loop as NestLoop
 from ..dialects.nest.strides import span_of
 from ..dialects.sym import Expression
+from ..lowering.garbage import paused_collection
 from ..runtime.artifact import Artifact, HostArtifact
 from ..runtime.contract import (
     HOST,
@@ -116,7 +117,8 @@ def compile_for_host(
     # The bindings are slow to import, and only this target needs them.
     from ..lowering.nest_to_host import Options, host_module, llvm_ir_of
 
-    ir = llvm_ir_of(host_module(program, Options(fast_math)))
+    with paused_collection():
+        ir = llvm_ir_of(host_module(program, Options(fast_math)))
     return CompiledForHost(program, HostArtifact(ir, _contract(program)), num_threads)
 
 

@@ -15,6 +15,7 @@ from ..dialects.nest.program import Buffer, Program, ScalarParameter
 from ..dialects.nest.scalars import is_float
 from ..dialects.nest.strides import span_of
 from ..dialects.sym import Expression, interval
+from ..lowering.garbage import paused_collection
 from ..lowering.nest_to_thread import PASSED_AS, LoweredKernel, thread_module
 from ..lowering.ptx import print_ptx
 from ..runtime.artifact import KernelArtifact
@@ -138,12 +139,13 @@ def compile_for_gpu(
 
     `device` is the simulator or a GPU; the default device where it is not given.
     """
-    plain = lower_to_threads(program)
-    module, lowered = thread_module(plain, target)
-    whole = ModuleOp([module])
-    ExpandMathPass().apply(Context(), whole)
-    text = print_ptx(whole, target)
-    kernels = tuple(_kernel(text, item, target) for item in lowered)
+    with paused_collection():
+        plain = lower_to_threads(program)
+        module, lowered = thread_module(plain, target)
+        whole = ModuleOp([module])
+        ExpandMathPass().apply(Context(), whole)
+        text = print_ptx(whole, target)
+        kernels = tuple(_kernel(text, item, target) for item in lowered)
     return CompiledForGPU(plain, kernels, device or default_device())
 
 
