@@ -96,7 +96,9 @@ def place_barriers(program: Program) -> Program:
         return program
     body: list[Statement] = []
     for statement in program.body:
-        changed, _ = _Placing(program).body((statement,), (), _Place())
+        placing = _Placing(program)
+        placing.check_calls((statement,), _Place())
+        changed, _ = placing.body((statement,), (), _Place())
         body += changed
     return replace(program, body=tuple(body))
 
@@ -126,9 +128,27 @@ class _Placing:
         self._waits_by_itself = any(call.intrinsic.startswith("cp.async.wait") for call in calls)
         # Lanes of a warp that act together, and copies under way, need more than an order.
         self._acts_together = any(call.operands for call in calls)
+        self._acts_as_cta = any(
+            call.operands and _execution(call) is ExecutionScope.CTA for call in calls
+        )
         self._written = _written(program.body)
         self._known: dict[int, tuple[Statement, tuple[_Access, ...]]] = {}
         self._writes_nothing: dict[int, tuple[Statement, bool]] = {}
+
+    def check_calls(self, body: Body, place: _Place) -> None:
+        """Refuses what all threads of a CTA do together where not all come by."""
+        if not self._acts_as_cta:
+            return
+        for statement in body:
+            if isinstance(statement, Loop | Guard):
+                self.check_calls(statement.body, self._inside(place, statement))
+            elif isinstance(statement, Call) and _execution(statement) is ExecutionScope.CTA:
+                if statement.operands and (not place.is_uniform or place.axes):
+                    raise DiagnosticError(
+                        f"expected all threads of the CTA to come by '{statement.intrinsic}', got "
+                        "it below a loop over threads, or a condition or loop that differs "
+                        "between them"
+                    )
 
     def body(
         self, body: Body, pending: tuple[_Access, ...], place: _Place

@@ -32,7 +32,8 @@ from ..tile_to_thread.convert import GRID, PARAM_NAMES, SHARED_BYTES, SHARED_SYM
 from ..tile_to_thread.lanes import SHARED_SPACE, address, pointer_type
 from .fragments import fragment_layouts
 from .indices import Indices
-from .kernels import SHARED_LIMITS, THREAD_AXES, WARP_SIZE, Kernel, kernels_of
+from .intrinsics import SCRATCH_BYTES
+from .kernels import SHARED_LIMITS, THREAD_AXES, WARP_SIZE, Kernel, kernels_of, reductions_of
 from .scalars import PASSED_AS, passed_number
 from .statements import lower_body
 from .thread import LANE_PARTS, Thread, type_of
@@ -221,6 +222,10 @@ def _allocate(thread: Thread) -> int:
                 )
             period = max(1, buffer.swizzle)
             size += -(-count * buffer.element_bytes // period) * period
+    for _ in reductions_of(thread.kernel.body):
+        size = -(-size // _ALIGNMENT) * _ALIGNMENT
+        thread.scratch.append(address(emit, shared, size))
+        size += SCRATCH_BYTES
     limit = SHARED_LIMITS[thread.target]
     if size > limit:
         raise DiagnosticError(

@@ -66,6 +66,11 @@ class Indices:
         for name in self._levels.pop().names:
             del self._depth[name]
 
+    @property
+    def is_in_loop(self) -> bool:
+        """Whether the body of a loop is open."""
+        return len(self._levels) > 1
+
     def fits(self, value: Expression) -> bool:
         """Whether an expression is proved to fit 32 bits with a sign."""
         low, high = interval(value, self.ranges)

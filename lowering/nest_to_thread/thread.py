@@ -75,10 +75,12 @@ class Thread:
     The thread-level kernel while it is written.
 
     `bases` are the addresses of buffers in memory, `numbers` the scalar parameters, `threads` the
-    thread's index along x, y and z. `registers` hold the elements of each local buffer, in order,
-    or the words of a fragment buffer, laid out as `fragments` says, as a vector; control flow hands
-    them on. `axes` holds the axis of threads of each loop that is bound to one, `bound` the axes
-    whose loops are open, `constant_names` the loops that are unrolled.
+    thread's index along x, y and z. `scratch` are places in shared memory for the results of warps,
+    one for each reduction across the CTA that is still to come. `registers` hold the elements of
+    each local buffer, in order, or the words of a fragment buffer, laid out as `fragments` says, as
+    a vector; control flow hands them on. `axes` holds the axis of threads of each loop that is
+    bound to one, `bound` the axes whose loops are open, `constant_names` the loops that are
+    unrolled.
     """
 
     kernel: Kernel
@@ -89,6 +91,7 @@ class Thread:
     bases: dict[str, SSAValue] = field(default_factory=dict[str, SSAValue])
     numbers: dict[str, SSAValue] = field(default_factory=dict[str, SSAValue])
     threads: dict[str, SSAValue] = field(default_factory=dict[str, SSAValue])
+    scratch: list[SSAValue] = field(default_factory=list[SSAValue])
     registers: dict[str, SSAValue] = field(default_factory=dict[str, SSAValue])
     fragments: Mapping[str, FragmentLayout] = field(default_factory=dict[str, FragmentLayout])
     axes: Mapping[str, Expression] = field(default_factory=dict[str, Expression])

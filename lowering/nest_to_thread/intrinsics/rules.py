@@ -15,6 +15,7 @@ INTRINSIC_RULES: dict[str, IntrinsicRule] = {
     "cp.async.commit": copies.commit,
     "cp.async.wait": copies.wait,
     "cta.barrier": copies.barrier,
+    "cta.reduce": reductions.reduce_cta,
     "ldmatrix": ldmatrix.load_matrices,
     "mma": matrix.multiply,
     "mma.fill": matrix.fill,
