@@ -22,18 +22,20 @@ class Tiles:
     How a product is divided.
 
     `intrinsic` adds an outer product of `rows` and `columns` to a tile in registers. A thread has
-    blocks of `row_tiles` tiles, in slices of `depth` terms of the sums.
+    blocks of `row_tiles` x `column_tiles` tiles, which it sums up in slices of `depth` terms: they
+    and what is read for a slice stay in the second-level cache.
     """
 
     intrinsic: str
     rows: int
     columns: int
     row_tiles: int
+    column_tiles: int
     depth: int
 
 
-AVX2 = Tiles("avx2.outer.f32.6x16", 6, 16, 16, 256)
-AVX512 = Tiles("avx512f.outer.f32.14x32", 14, 32, 8, 256)
+AVX2 = Tiles("avx2.outer.f32.6x16", 6, 16, 12, 16, 256)
+AVX512 = Tiles("avx512f.outer.f32.14x32", 14, 32, 6, 8, 256)
 
 
 def tiles_for(features: Collection[str]) -> Tiles:
@@ -46,13 +48,15 @@ def gemm_host(program: Program, tiles: Tiles | None = None) -> Schedule:
     Schedules `C[i, j] += A[i, k] * B[k, j]` of f32, any number of rows, columns and terms.
 
         for i, j, k:                         B_m = B                in panels of 16 columns
-            C[i, j] += A[i, k] * B[k, j]     parallel i0: blocks of 96 rows
-                                                 for k0: slices of 256 terms
-                                       -->           A_m = A        in panels of 6 rows
-                                                     for jp, i1: tiles of 6x16
-                                                         c = 0
-                                                         for tk: c += A_m x B_m
-                                                         C += c     inside C
+            C[i, j] += A[i, k] * B[k, j]     parallel i0: blocks of 72 rows
+                                                 A_m = A            in panels of 6 rows
+                                                 for j0: blocks of 256 columns
+                                       -->           C = 0
+                                                     for k0: slices of 256 terms
+                                                         for j1, i1: tiles of 6x16
+                                                             c = 0
+                                                             for tk: c += A_m x B_m
+                                                             C += c           inside C
 
     Panels hold 0 beyond the matrices, so that no sum is guarded. Without `tiles`, they are those
     for the CPU of this process. Raises NestError for another program.
@@ -62,13 +66,15 @@ def gemm_host(program: Program, tiles: Tiles | None = None) -> Schedule:
     s = Schedule(program)
     copy = _padded(s, tiles)
     row_block, slices = _tiled(s, tiles, copy)
-    _packed(s, tiles, slices)
+    _packed(s, tiles, row_block)
     zero = s.decompose_reduction("tile", "tk", names=["zero"])
     s.tensorize("ti", tiles.intrinsic)
-    for block in (zero, s.block("C")):
+    blank = s.decompose_reduction("C", slices, names=["C_zero"])
+    for block in (zero, s.block("C"), blank):
         row, column = s.loops(block)[-2:]
-        s.unroll(row)
         s.vectorize(column)
+        if block is not blank:
+            s.unroll(row)
     s.parallel(row_block)
     return s
 
@@ -102,26 +108,27 @@ def _tiled(s: Schedule, tiles: Tiles, copy: BlockHandle) -> tuple[LoopHandle, Lo
     Returns the loops over blocks of rows and over slices.
     """
     row, column, term = s.loops("C")
-    depth = _depth(s.program.loops_around("C")[-1].extent, tiles)
+    extents = [loop.extent for loop in s.program.loops_around("C")]
     panels, ii = s.split(row, [None, tiles.rows], exact=True)
     i0, i1 = s.split(panels, [None, tiles.row_tiles])
-    jp, ji = s.split(column, [None, tiles.columns], exact=True)
-    k0, k1 = s.split(term, [None, depth])
-    s.reorder(i0, k0, jp, i1, k1, ii, ji)
+    panels, ji = s.split(column, [None, tiles.columns], exact=True)
+    j0, j1 = s.split(panels, [None, _even(extents[1] // tiles.columns, tiles.column_tiles)])
+    k0, k1 = s.split(term, [None, _even(extents[2], tiles.depth)])
+    s.reorder(i0, j0, k0, j1, i1, k1, ii, ji)
     s.rfactor(k0, names=["tile"], buffer="C_tile")
     s.fuse_reduction_epilogue("C", copy, "init")
-    i0, jp, i1, ii, ji, k0 = s.loops("C")
-    s.reorder(k0, jp, i1, ii, ji)
+    i0, j0, j1, i1, ii, ji, k0 = s.loops("C")
+    s.reorder(k0, j1, i1, ii, ji)
     s.set_scope("C_tile", Scope.LOCAL)
     ti, tj, tk = s.compute_at("tile", i1, names=["t0", "ti", "tj", "tk"])
     s.reorder(tk, ti, tj)
     return i0, k0
 
 
-def _packed(s: Schedule, tiles: Tiles, slices: LoopHandle) -> None:
+def _packed(s: Schedule, tiles: Tiles, row_block: LoopHandle) -> None:
     """Packs the operands into panels: B once, A for each block of rows and slice of terms."""
     rows, columns = tiles.rows, tiles.columns
-    term, row = s.compute_at("A_m", slices)
+    term, row = s.compute_at("A_m", row_block)
     panel, row = s.split(row, [None, rows], exact=True)
     s.reorder(panel, term, row)
     s.unroll(row)
@@ -139,13 +146,10 @@ def _panels(size: int) -> str:
     return f"(k, i) -> (i floordiv {size}, k, i mod {size})"
 
 
-def _depth(terms: Expression, tiles: Tiles) -> int:
-    """Returns how many terms a slice has: about as many as asked for, in all slices alike."""
-    count = terms.constant_value
-    if count is None:
-        return tiles.depth
-    slices = max(1, round(count / tiles.depth))
-    return -(-count // slices)
+def _even(extent: Expression, part: int) -> int:
+    """Returns the size of parts that are about as large as asked for, and all alike."""
+    count = extent.constant_value
+    return part if count is None else -(-count // max(1, round(count / part)))
 
 
 def _check(program: Program) -> None:
