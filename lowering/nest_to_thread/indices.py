@@ -256,6 +256,8 @@ def _remainders(terms: dict[Monomial, int]) -> list[tuple[int, Expression, int]]
         (atom,) = monomial
         if not isinstance(atom, Quotient) or (by := atom.divisor.constant_value) is None:
             continue
+        if monomial not in terms:  # it is part of a remainder that was found before
+            continue
         numerator, factor = atom.numerator, -terms[monomial]
         times, rest = divmod(factor, by)
         if rest or times < 1:
