@@ -23,7 +23,7 @@ from .elements import (
     wrap,
 )
 from .floating import narrowed, widened
-from .integer import signed, zero_extended
+from .integer import add, signed, zero_extended
 from .kernel import EIGHT_BIT_VERSION, KernelPrinter, Rule, Step, kind_of
 
 # (printer, kind of the source, kind of the result, element) -> element
@@ -143,11 +143,27 @@ def float_from_integer(
         chosen = p.compute(f"selp.{kind}", REGISTER_CLASS[kind], *texts)
         return chosen if kind == to else narrowed(p, chosen, to)
     word = (signed if is_signed else zero_extended)(p, element, source)
+    if to == "f16" and source != "i64" and (small := _small_half(p, word)) is not None:
+        return small
     letter = f"{'s' if is_signed else 'u'}{64 if source == 'i64' else 32}"
     text = p.operand(word, "i64" if source == "i64" else "i32")
     if to == "bf16":
         return narrowed(p, p.compute(f"cvt.rn.f32.{letter}", "f", text), to)
     return p.compute(f"cvt.rn.{to}.{letter}", REGISTER_CLASS[to], text)
+
+
+def _small_half(p: KernelPrinter, word: Element) -> Element | None:
+    """
+    Returns the f16 of an integer from -512 to 511 without a conversion, which has a low rate.
+
+    From 1024 to 2047 f16 numbers are whole, and their bits count: 1536 + x has those of 1536, + x.
+    """
+    bounds = p.bounds_of(word)
+    if bounds is None or bounds[0] < -512 or bounds[1] > 511:
+        return None
+    counted = p.operand(add(p, "i32", word, float_bits(1536.0, "f16")), "i32")
+    moved = p.compute("cvt.u16.u32", "h", counted)
+    return p.compute("sub.rn.f16", "h", moved, p.operand(1536.0, "f16"))
 
 
 def integer_from_float(

@@ -42,7 +42,10 @@ def signed(p: KernelPrinter, element: Element, kind: str) -> Element:
     """Returns an 8- or 16-bit integer sign-extended to its register; others as they are."""
     if isinstance(element, int) or kind not in ("i8", "i16"):
         return element
-    return p.compute(f"cvt.s32.s{BITS[kind]}", "r", p.operand(element, kind))
+    result = p.compute(f"cvt.s32.s{BITS[kind]}", "r", p.operand(element, kind))
+    half = 1 << (BITS[kind] - 1)
+    p.bounds[result] = (-half, half - 1)
+    return result
 
 
 def zero_extended(p: KernelPrinter, element: Element, kind: str) -> Element:
@@ -52,7 +55,9 @@ def zero_extended(p: KernelPrinter, element: Element, kind: str) -> Element:
     mask = (1 << BITS[kind]) - 1
     if isinstance(element, int):
         return element & mask
-    return p.compute("and.b32", "r", p.operand(element, kind), str(mask))
+    result = p.compute("and.b32", "r", p.operand(element, kind), str(mask))
+    p.bounds[result] = (0, mask)
+    return result
 
 
 def power_of_two(element: Element) -> int | None:

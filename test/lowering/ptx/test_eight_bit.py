@@ -63,6 +63,21 @@ def test_the_last_bit_of_a_whole_number(source: str) -> None:
     np.testing.assert_array_equal(result, a.astype(np.int32) % 2)
 
 
+@pytest.mark.parametrize("signs", [True, False])
+def test_integers_of_8_bits_become_f16_without_a_conversion(signs: bool) -> None:
+    kind, extend = ("si", np.int8) if signs else ("ui", np.uint8)
+    code = f"""
+    %wide = arith.ext{kind} %a : i8 to i32
+    %r = arith.sitofp %wide : i32 to f16
+    """
+    module = elementwise(code, ["i8"], "f16")
+    a = np.arange(256).astype(np.uint8).view(np.int8)
+    result = apply(module, [a], np.uint16).view(np.float16)
+    np.testing.assert_array_equal(result, a.view(extend).astype(np.float16))
+    np.testing.assert_array_equal(np.signbit(result), a.view(extend) < 0)
+    assert "cvt.rn.f16" not in print_ptx(module)
+
+
 @pytest.mark.parametrize("kind", ["i8", "i16", "i32", "i64"])
 def test_magnitudes_of_integers_wrap(kind: str) -> None:
     dtype = np.dtype(f"int{kind[1:]}")
