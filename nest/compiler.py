@@ -64,7 +64,8 @@ class CompiledForHost:
         Runs the program on NumPy arrays, in place, and numbers, in the order of the parameters.
 
         bf16 and 8-bit floats are passed as their bits. `symbols` has the symbols that no shape
-        determines. Raises ArgumentError for what does not match, before anything runs.
+        determines. Raises ArgumentError for what does not match, before anything runs, and for an
+        index out of bounds that is read from an array, after it ran.
         """
         program = self.program
         if len(arguments) != len(program.parameters):
@@ -103,22 +104,27 @@ def compile(  # noqa: A001 - the name of the public function
     """
     Compiles a program for `host`, the CPU of this process, or for a GPU such as `sm_80`.
 
-    Options for `host`: `num_threads` that run parallel loops (all CPUs where it is not given), and
-    `fast_math`, with which sums of floats may be computed in another order. Raises DiagnosticError
-    for what the target does not have, UpstreamError without the extra `mlir`.
+    Options for `host`: `num_threads` that run parallel loops (all CPUs where it is not given),
+    `fast_math`, with which sums of floats may be computed in another order, and `trusts_indices`,
+    with which indices that are read from arrays are not checked. Raises DiagnosticError for what
+    the target does not have, UpstreamError without the extra `mlir`.
     """
     return _compiler_of(target)(program, **options)
 
 
 def compile_for_host(
-    program: Program, *, num_threads: int | None = None, fast_math: bool = False
+    program: Program,
+    *,
+    num_threads: int | None = None,
+    fast_math: bool = False,
+    trusts_indices: bool = False,
 ) -> CompiledForHost:
     """Returns a program as machine code of this CPU; see `compile`."""
     # The bindings are slow to import, and only this target needs them.
     from ..lowering.nest_to_host import Options, host_module, llvm_ir_of
 
     with paused_collection():
-        ir = llvm_ir_of(host_module(program, Options(fast_math)))
+        ir = llvm_ir_of(host_module(program, Options(fast_math, trusts_indices)))
     return CompiledForHost(program, HostArtifact(ir, _contract(program)), num_threads)
 
 
