@@ -265,7 +265,7 @@ class FunctionBody:
     def _tails(self, loop: Loop, statement: Statement) -> list[Tail]:
         """Returns the conditions that are decided once this loop's index is known."""
         tails = tails_of((statement,), {})
-        return [tail for tail in tails if loop.name in tail.excess.symbols()]
+        return [t for t in tails if loop.name in t.excess.symbols() and not t.is_cheap]
 
     def _all_hold(self, tails: Sequence[Tail]) -> Value:
         writer, zero = self.writer, self.writer.integer(0)
