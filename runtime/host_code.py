@@ -50,6 +50,7 @@ def _llvm() -> Any:
         raise DeviceUnavailable("host: it needs llvmlite: pip install tilewright[mlir]") from err
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
+    binding.initialize_native_asmparser()
     return binding
 
 

@@ -38,6 +38,12 @@ class HostKernel:
 
     def __init__(self, artifact: HostArtifact, num_threads: int) -> None:
         contract = artifact.contract
+        features = str(contract.compile_key.get("features", "")).split()
+        if missing := set(features) - host_machine().feature_names:
+            raise TargetError(
+                f"host: expected a CPU with {min(missing)} for '{contract.name}', got "
+                f"{host_machine().cpu}"
+            )
         is_short = contract.compile_key.get("passes") == "short"
         code = object_code(artifact.ir, host_machine(), is_short)
         self._code = LoadedCode(code, contract.name)
@@ -163,8 +169,8 @@ class HostDevice:
         """
         Returns the kernel as machine code, made once.
 
-        Raises TargetError for PTX, AssemblerError for LLVM IR that is malformed, and
-        DeviceUnavailable without llvmlite.
+        Raises TargetError for PTX and for a feature that the CPU lacks, AssemblerError for LLVM IR
+        that is malformed, and DeviceUnavailable without llvmlite.
         """
         self.check_target(artifact.contract.target)
         assert isinstance(artifact, HostArtifact)

@@ -9,11 +9,13 @@ class Options:
     `fast_math` lets sums of floats be computed in another order, as vectors need it.
 
     With `trusts_indices`, indices that are read from arrays are not checked; one that is out of
-    bounds then reads or writes any memory.
+    bounds then reads or writes any memory. `features` of the CPU, such as `avx512vnni`, say which
+    intrinsics are instructions; others are written out as the loops that describe them.
     """
 
     fast_math: bool = False
     trusts_indices: bool = False
+    features: frozenset[str] = frozenset()
 
     @property
     def flags(self) -> str:

@@ -26,6 +26,7 @@ from ...dialects.sym import Expression, Ranges, constant, symbol
 from .calls import called
 from .elements import Elements
 from .indices import Indices
+from .instructions import Instructions
 from .memory import Lanes, Memory, offset_of
 from .options import Options
 from .scalars import Scalars
@@ -91,6 +92,7 @@ class FunctionBody:
         self.scalars = Scalars(self.writer, self.indices, self.memory, buffers, flags)
         if not options.trusts_indices:
             self.scalars.report = self._report
+        self._instructions = Instructions(self.writer, self.memory, self.scalars, options.features)
         # Where is told what went wrong, and who runs parallel loops.
         self.status: Value | None = None
         self.runner: Value | None = None
@@ -174,7 +176,8 @@ class FunctionBody:
                 number = self.scalars.value(value, lanes)
                 self.memory.store(self.scalars.place(buffer, indices, lanes), number, lanes)
             case Call():
-                self.body(called(statement, self.program), lanes)
+                if lanes is not None or not self._instructions.write(statement):
+                    self.body(called(statement, self.program), lanes)
             case Block(name):
                 raise DiagnosticError(f"expected a nest without blocks, got the block '{name}'")
 
