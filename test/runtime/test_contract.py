@@ -76,8 +76,8 @@ def _set(document: Any, path: list[str | int], value: object) -> None:
         ),
         (
             ["params", 12, "dtype"],
-            "f64",
-            "params[12].dtype: expected one of i32, i64, f32, got 'f16'",
+            "f16",
+            "params[12].dtype: expected one of i32, i64, f32, f64, got 'f16'",
         ),
         (["grid"], ["1", "1"], "grid: expected 3 items, got 2"),
         (["grid", 0], "blocks", "grid[0]: symbol 'blocks' has no range in 'symbols'"),
