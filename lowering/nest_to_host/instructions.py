@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Mapping
 from ...dialects.nest.intrinsics.model import Intrinsic, kept_axes
 from ...dialects.nest.intrinsics.registry import intrinsic_named
 from ...dialects.nest.program import Call, Operand
-from .memory import Memory, Place, strides_of
+from ...dialects.nest.strides import strides_of
+from .memory import Memory, Place
 from .scalars import Scalars
 from .writer import Value, Writer
 
