@@ -10,7 +10,7 @@ the count fits. Only the offset of a row's elements takes 64 bits.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xdsl.dialects.builtin import i32
 from xdsl.ir import Region, SSAValue
@@ -22,6 +22,7 @@ from .geometry import Geometry
 
 # The numbers of a work item.
 ITEM_FIELDS = 6
+FIRST_ROW = 1
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,16 @@ def emit_request(emit: Emitter, params: Params, geometry: Geometry, item: SSAVal
     )
     name_fields(found)
     return found
+
+
+def reload_rows(emit: Emitter, params: Params, request: Request, item: SSAValue) -> Request:
+    """
+    Appends the load of the item's first row anew, for the places where its results go.
+
+    They would be known from the copy of the queries; kept, they took registers from the keys.
+    """
+    field = emit.add(emit.mul(item, ITEM_FIELDS), FIRST_ROW)
+    return replace(request, first_row=emit.value(LoadOp(params.items, field, i32)))
 
 
 def _rows(emit: Emitter, body: Callable[[SSAValue], tuple[SSAValue, SSAValue]]) -> Region:
