@@ -85,9 +85,9 @@ def build_kernel(
             return
         small_ring = emit.value(ViewOp(query_ring, short.query_ring))
         emit.branch(
-            emit.compare("sle", request.packed_rows, short.rows),
-            lambda: attend(short, request, item, small_ring),
+            emit.compare("sgt", request.packed_rows, short.rows),
             lambda: attend(geometry, request, item, query_ring),
+            lambda: attend(short, request, item, small_ring),
         )
 
     emit_queue(emit, params, work_on)
