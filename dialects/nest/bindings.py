@@ -108,26 +108,33 @@ class _FailureError(Exception):
         self.failure = BindingFailure(condition, axis, reason)
 
 
-def map_bindings(block: Block, loops: Sequence[Loop], ranges: Ranges) -> Bindings:
+def map_bindings(
+    block: Block, loops: Sequence[Loop], ranges: Ranges, *, is_whole: bool = True
+) -> Bindings:
     """
     Returns how loops visit the points of a block, or why that is not known.
 
     `loops` are those between the block and the block around it, outermost first; `ranges` are
-    those of the symbols and of the axes around.
+    those of the symbols and of the axes around. Where points are left out that is a failure,
+    unless `is_whole` is False.
     """
     extents = tuple((loop.name, loop.extent) for loop in loops)
-    return _map_bindings(block.axes, block.predicate, extents, ranges)
+    return _map_bindings(block.axes, block.predicate, extents, ranges, is_whole)
 
 
 @lru_cache(maxsize=4096)
 def _map_bindings(
-    axes: tuple[Axis, ...], predicate: tuple[Bound, ...], extents: _Extents, ranges: Ranges
+    axes: tuple[Axis, ...],
+    predicate: tuple[Bound, ...],
+    extents: _Extents,
+    ranges: Ranges,
+    is_whole: bool,
 ) -> Bindings:
     # As a rule the digits of the loops themselves will do, and say more to who asks.
-    plain = _mapped(axes, predicate, extents, ranges, absorb=False)
+    plain = _mapped(axes, predicate, extents, ranges, is_whole, absorb=False)
     if not predicate or (isinstance(plain, BindingMap) and plain.is_plain):
         return plain
-    grouped = _mapped(axes, predicate, extents, ranges, absorb=True)
+    grouped = _mapped(axes, predicate, extents, ranges, is_whole, absorb=True)
     return plain if isinstance(grouped, BindingFailure) else grouped
 
 
@@ -136,13 +143,14 @@ def _mapped(
     predicate: tuple[Bound, ...],
     extents: _Extents,
     ranges: Ranges,
+    is_whole: bool,
     *,
     absorb: bool,
 ) -> Bindings:
     guards = [Guard(bound, bound) for bound in predicate]
     try:
         loops = Groups(dict(extents), [axis.binding for axis in axes], guards, ranges, absorb)
-        return _Mapper(axes, extents, loops, ranges, absorb).map()
+        return _Mapper(axes, extents, loops, ranges, absorb, is_whole).map()
     except _FailureError as error:
         return error.failure
 
@@ -155,7 +163,9 @@ class _Mapper:
         loops: Groups,
         ranges: Ranges,
         absorb: bool,
+        is_whole: bool,
     ) -> None:
+        self.is_whole = is_whole
         self.axes = axes
         self.extents = extents
         self.loops = loops
@@ -301,7 +311,9 @@ class _Mapper:
         self, axis: Axis, binding: Expression, offset: Expression, reach: Expression
     ) -> None:
         end = offset + reach
-        if not (prove_le(offset, 0, self.ranges) and prove_le(axis.extent, end, self.ranges)):
+        if self.is_whole and not (
+            prove_le(offset, 0, self.ranges) and prove_le(axis.extent, end, self.ranges)
+        ):
             raise _FailureError(
                 "covers",
                 axis.name,

@@ -6,29 +6,25 @@ others run. What a producer writes is taken only where it is a box with no gaps,
 reads may be taken larger, so that an answer is never wrong. (TVM calls this region cover.)
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import takewhile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from ..sym import (
     Expression,
     Ranges,
     constant,
-    maximum,
-    minimum,
     prove_le,
     prove_lt,
     symbol,
 )
-from ..sym.expression import Extremum, Symbol, expression_of
-from .bindings import BindingMap, Bindings, map_bindings
+from ..sym.expression import Extremum, Quotient, Symbol, expression_of
+from .bindings import BindingMap
 from .defects import ProgramError
 from .program import (
-    Axis,
     AxisKind,
     Block,
     Body,
+    Bound,
     Call,
     Guard,
     Loop,
@@ -39,92 +35,21 @@ from .program import (
     Store,
 )
 from .regions import accesses_of, bounds_over, contains, touched
+from .sites import (
+    Box,
+    Site,
+    Span,
+    bounds_held,
+    clipped,
+    common_loops,
+    dense_spans,
+    points_read,
+    read_box,
+    sites_of,
+)
 
 ONE = constant(1)
 ZERO = constant(0)
-
-
-@dataclass(frozen=True)
-class Span:
-    """The indices `low .. end - 1`."""
-
-    low: Expression
-    end: Expression
-
-
-Box = tuple[Span, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Site:
-    """
-    A block of a scope, the loops of the scope around it, and whether a condition is around.
-
-    `ranges` hold in the scope; `outer` are the axes of the block around it that run.
-    """
-
-    block: Block
-    loops: tuple[Loop, ...]
-    is_guarded: bool
-    ranges: Ranges
-    outer: tuple[Loop, ...] = ()
-
-    @cached_property
-    def map(self) -> Bindings:
-        """How the loops visit the block's points."""
-        return map_bindings(self.block, (*self.outer, *self.loops), self.ranges)
-
-    @cached_property
-    def ranges_at(self) -> tuple[Ranges, ...]:
-        """The ranges inside the first 0, 1, 2 and so on of the loops."""
-        found = [self.ranges]
-        for loop in self.loops:
-            found.append(found[-1].also(loop.name, 0, loop.extent - 1))
-        return tuple(found)
-
-    @cached_property
-    def inner_ranges(self) -> Ranges:
-        """The ranges of what the block's body may name, inner loops aside."""
-        ranges = self.ranges
-        for axis in self.block.axes:
-            ranges = ranges.also(axis.name, 0, axis.extent - 1)
-        return ranges
-
-    @cached_property
-    def inner(self) -> "tuple[Site, ...]":
-        """The blocks of the block's own scope, those of init first."""
-        around = tuple(Loop(axis.name, axis.extent, ()) for axis in self.block.axes)
-        reduced = {axis.name for axis in self.block.axes_of(AxisKind.REDUCE)}
-        # In init the reduce axes stand still.
-        still = tuple(loop for loop in around if loop.name not in reduced)
-        return (
-            *_sites(self.block.init, (), False, self.inner_ranges, still),
-            *_sites(self.block.body, (), False, self.inner_ranges, around),
-        )
-
-
-def sites_of(program: Program) -> tuple[Site, ...]:
-    """Returns the blocks of the program's scope, in the order of the text."""
-    return tuple(_sites(program.body, (), False, program.ranges, ()))
-
-
-def _sites(
-    body: Body,
-    loops: tuple[Loop, ...],
-    is_guarded: bool,
-    ranges: Ranges,
-    outer: tuple[Loop, ...],
-) -> Iterator[Site]:
-    for statement in body:
-        match statement:
-            case Block():
-                yield Site(statement, loops, is_guarded, ranges, outer)
-            case Loop(_, _, inner):
-                yield from _sites(inner, (*loops, statement), is_guarded, ranges, outer)
-            case Guard(_, inner):
-                yield from _sites(inner, loops, True, ranges, outer)
-            case _:
-                pass
 
 
 def check_regions(program: Program, site: Site) -> None:
@@ -239,6 +164,28 @@ def check_producers(program: Program, sites: Sequence[Site]) -> None:
                 )
 
 
+def is_covered(
+    program: Program, site: Site, before: Sequence[Site], buffer: str, *, carries: bool = True
+) -> bool:
+    """
+    Whether blocks before a block provably write all that it reads of a program's own buffer.
+
+    What is written counts where the loops around both are at the same iterations. `carries` says
+    whether what an ordered block wrote itself at a point before counts too.
+    """
+    return _Coverage(program).is_covered(site, before, buffer, carries=carries)
+
+
+def is_written_first(program: Program, buffer: str) -> bool:
+    """Whether all that is read of a program's own buffer was provably written before."""
+    checker, sites = _Coverage(program), sites_of(program)
+    return all(
+        buffer not in checker.exposed(site) or checker.is_covered(site, sites[:place], buffer)
+        for place, site in enumerate(sites)
+        if any(region.buffer == buffer for region in site.block.reads)
+    )
+
+
 def _writes(block: Block, buffer: str) -> bool:
     return any(region.buffer == buffer for region in block.writes)
 
@@ -274,18 +221,23 @@ class _Coverage:
             for read in reads
         )
 
-    def is_covered(self, site: Site, before: Sequence[Site], name: str) -> bool:
+    def is_covered(
+        self, site: Site, before: Sequence[Site], name: str, *, carries: bool = True
+    ) -> bool:
         """Whether blocks before a block provably write all that it reads of a buffer."""
         pieces: dict[tuple[str, ...], list[Box]] = {}
         producers = [other for other in before if _writes(other.block, name)]
-        if _writes(site.block, name) and site.block.axes_of(AxisKind.ORDERED):
+        if carries and _writes(site.block, name) and site.block.axes_of(AxisKind.ORDERED):
             # An element that was written at a point before is read at this one.
             producers.append(site)
         for producer in producers:
-            common = () if producer is site else _common(site, producer)
+            common = () if producer is site else common_loops(site, producer)
             fixed = tuple(loop.name for loop in common)
-            pieces.setdefault(fixed, []).extend(self._written(producer, frozenset(fixed), name))
-        return any(self._holds(site, fixed, boxes, name) for fixed, boxes in pieces.items())
+            boxes = self._written(producer, frozenset(fixed), name, bounds_held(site, fixed))
+            pieces.setdefault(fixed, []).extend(boxes)
+        if any(self._holds(site, fixed, boxes, name) for fixed, boxes in pieces.items()):
+            return True
+        return any(self._is_alike(site, other, name) for other in before if other in producers)
 
     def _holds(self, site: Site, fixed: Sequence[str], boxes: Sequence[Box], name: str) -> bool:
         ranges = site.ranges_at[len(fixed)]
@@ -301,23 +253,82 @@ class _Coverage:
 
     # What a producer writes: at most that, and no gaps.
 
-    def _written(self, site: Site, fixed: frozenset[str], name: str) -> Iterator[Box]:
-        spans = self._axis_spans(site, fixed)
-        if spans is None or site.is_guarded:
+    def _written(
+        self, site: Site, fixed: frozenset[str], name: str, held: frozenset[Bound]
+    ) -> Iterator[Box]:
+        if site.is_guarded:
             return
         for region in site.block.writes:
-            if region.buffer == name and (box := self._box(region, spans, site.ranges)) is not None:
+            if region.buffer != name:
+                continue
+            spans = self._axis_spans(site, fixed, held | self._beyond(site, region))
+            if spans is not None and (box := self._box(region, spans, site.ranges)) is not None:
                 yield box
 
-    def _axis_spans(self, site: Site, fixed: frozenset[str]) -> dict[str, Span] | None:
-        found = site.map
-        if not isinstance(found, BindingMap) or not _reaches_all(site, found):
+    def _beyond(self, site: Site, region: Region) -> frozenset[Bound]:
+        """Returns bounds of a block that leave out only points beyond the end of a buffer."""
+        names, shape = site.block.bindings, self.buffers[region.buffer].shape
+        units = {loop.name: 0 for loop in site.loops if loop.extent == ONE}
+        return frozenset(
+            bound
+            for bound in site.block.predicate
+            for part, whole in zip(region.ranges, shape, strict=True)
+            if part.extent == ONE
+            and part.start.substitute(names).substitute(units) == bound.left.substitute(units)
+            and prove_le(whole, bound.right, site.ranges)
+        )
+
+    def _is_alike(self, site: Site, producer: Site, name: str) -> bool:
+        """
+        Whether a producer writes all points at which a block reads, by indices of the same form.
+
+        So `T[vi floordiv 3, vi mod 3]` covers `T[(vj + 1) floordiv 3, (vj + 1) mod 3]` where the
+        axis vi runs over all values of vj + 1.
+        """
+        fixed = frozenset(loop.name for loop in common_loops(site, producer))
+        if producer.is_guarded:
+            return False
+        written = next(region for region in producer.block.writes if region.buffer == name)
+        spans: dict[str, Span] | None = None
+        for read in site.block.reads:
+            if read.buffer != name:
+                continue
+            points = _points_of(written, read, producer.block)
+            if points is None:
+                return False
+            spans = spans or self._axis_spans(producer, fixed, bounds_held(site, fixed))
+            lows, counts = points_read(site, fixed)
+            for axis, point in points.items():
+                bounds = bounds_over(point.substitute(lows), counts)
+                if spans is None or bounds is None:
+                    return False
+                need = (Span(bounds[0], bounds[1] + 1),)
+                if not _inside(need, (spans[axis],), site.ranges_at[len(fixed)]):
+                    return False
+        return True
+
+    def _axis_spans(
+        self, site: Site, fixed: frozenset[str], beyond: frozenset[Bound]
+    ) -> dict[str, Span] | None:
+        """
+        Returns the values that axes take together while the loops run that are not fixed.
+
+        Points that bounds in `beyond` leave out count as if they ran.
+        """
+        return self._mapped_spans(site, fixed, beyond) or dense_spans(site, fixed, beyond)
+
+    def _mapped_spans(
+        self, site: Site, fixed: frozenset[str], beyond: frozenset[Bound]
+    ) -> dict[str, Span] | None:
+        is_whole = isinstance(site.map, BindingMap)
+        found = site.map if is_whole else site.partial_map
+        if not isinstance(found, BindingMap) or not _reaches_all(site, found, beyond):
             return None
         still = fixed.union(loop.name for loop in site.outer)
         running = {loop.name: 0 for loop in site.loops if loop.name not in fixed}
         spans: dict[str, Span] = {}
         for axis in site.block.axes:
-            reach, holds = ONE, False
+            reach, holds = ONE, not is_whole
             for place in found.axis(axis.name).places:
                 if place.digit.loops <= still:
                     holds = True
@@ -330,7 +341,7 @@ class _Coverage:
             span = Span(ZERO, axis.extent)
             if holds:
                 low = axis.binding.substitute(running)
-                span = _clipped(site, Span(low, low + reach), axis.extent, fixed)
+                span = clipped(site, Span(low, low + reach), axis.extent, fixed)
             spans[axis.name] = span
         return spans
 
@@ -361,67 +372,39 @@ class _Coverage:
         return tuple(box)
 
 
-def read_box(site: Site, fixed: frozenset[str], region: Region, shape: Sequence[Expression]) -> Box:
-    """
-    Returns a box that holds all that a region of a block touches while its loops run.
-
-    Loops in `fixed`, the first around the block, stand still.
-    """
-    lows: dict[str, Expression] = {}
-    counts: dict[str, Expression] = {}
-    running = {loop.name: loop.extent for loop in site.loops if loop.name not in fixed}
-    still = fixed.union(loop.name for loop in site.outer)
-    for axis in site.block.axes:
-        span = Span(ZERO, axis.extent)
-        if not axis.binding.symbols().isdisjoint(still):
-            span = _run(site, axis, running, still) or span
-            span = _clipped(site, span, axis.extent, fixed)
-        lows[axis.name] = span.low + symbol(axis.name)
-        counts[axis.name] = span.end - span.low
-    box: list[Span] = []
-    for part, whole in zip(region.ranges, shape, strict=True):
-        first = bounds_over(part.start.substitute(lows), counts)
-        end = bounds_over((part.start + part.extent).substitute(lows), counts)
-        if first is None or end is None:
-            box.append(Span(ZERO, whole))
-        else:
-            box.append(_clipped(site, Span(first[0], end[1]), whole, fixed))
-    return tuple(box)
+def _points_of(written: Region, read: Region, block: Block) -> dict[str, Expression] | None:
+    """Returns the points of a block's axes at which it writes what is read, if forms agree."""
+    axes = {axis.name for axis in block.axes}
+    points: dict[str, Expression] = {}
+    pairs = list(zip(written.ranges, read.ranges, strict=True))
+    for one, two in pairs:
+        _match(one.start, two.start, axes, points)
+    is_same = all(
+        one.extent == two.extent == ONE
+        and one.start.symbols() & axes <= points.keys()
+        and one.start.substitute(points) == two.start
+        for one, two in pairs
+    )
+    return points if is_same else None
 
 
-def _run(
-    site: Site, axis: Axis, running: Mapping[str, Expression], still: frozenset[str]
-) -> Span | None:
-    """Returns a span that holds the values of an axis while loops run."""
-    places = site.map.axis(axis.name).places if isinstance(site.map, BindingMap) else None
-    if places is not None and all(
-        place.digit.loops <= still or place.digit.loops.isdisjoint(still) for place in places
-    ):
-        # The digits know the guards.
-        low = axis.binding.substitute(dict.fromkeys(running, 0))
-        reach = ONE
-        for place in places:
-            if place.digit.loops.isdisjoint(still):
-                reach = reach + place.scale * (place.digit.extent - 1)
-        return Span(low, low + reach)
-    bounds = bounds_over(axis.binding, running)
-    return None if bounds is None else Span(bounds[0], bounds[1] + 1)
+def _match(
+    one: Expression, two: Expression, axes: Collection[str], points: dict[str, Expression]
+) -> None:
+    """Finds what to replace axes by in an expression, so that it may become another one."""
+    if (name := one.symbol_name) is not None and name in axes:
+        points.setdefault(name, two)
+    for atom in one.variables():
+        for other in two.variables():
+            if isinstance(atom, Quotient) and isinstance(other, Quotient):
+                if atom.divisor == other.divisor:
+                    _match(atom.numerator, other.numerator, axes, points)
 
 
-def _clipped(site: Site, span: Span, extent: Expression, fixed: frozenset[str]) -> Span:
-    # What is fixed are the loops around both, the first of the site's.
-    ranges = site.ranges_at[len(fixed)]
-    low, end = span.low, span.end
-    if low.constant_value != 0 and not prove_le(0, low, ranges):
-        low = maximum(low, 0)
-    if end != extent and not prove_le(end, extent, ranges):
-        end = minimum(end, extent)
-    return Span(low, end)
-
-
-def _reaches_all(site: Site, found: BindingMap) -> bool:
+def _reaches_all(site: Site, found: BindingMap, beyond: frozenset[Bound]) -> bool:
     """Whether each point of the other axes is visited where the reduce axes are at 0."""
-    if not found.restricting:
+    restricting = [bound for bound in found.restricting if bound not in beyond]
+    if not restricting:
         return True
     reduced = {axis.name for axis in site.block.axes_of(AxisKind.REDUCE)}
     loops: dict[bool, set[str]] = {True: set(), False: set()}
@@ -434,13 +417,8 @@ def _reaches_all(site: Site, found: BindingMap) -> bool:
     ranges = site.ranges_at[len(site.loops)]
     return all(
         prove_lt(bound.left.substitute(first), bound.right.substitute(first), ranges)
-        for bound in found.restricting
+        for bound in restricting
     )
-
-
-def _common(one: Site, two: Site) -> tuple[Loop, ...]:
-    pairs = zip(one.loops, two.loops, strict=False)
-    return tuple(a for a, _ in takewhile(lambda pair: pair[0] is pair[1], pairs))
 
 
 def _direct_reads(body: Body) -> Iterator[str]:

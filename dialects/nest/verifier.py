@@ -1,10 +1,12 @@
 """All that a program has to fulfil, whoever wrote it."""
 
-from ..sym import Ranges, prove_le, prove_lt
+from ..sym import Expression, Ranges, prove_le
+from ..sym.expression import Symbol
 from .bindings import BindingFailure, BindingMap
-from .coverage import Site, check_producers, check_regions, sites_of
+from .coverage import check_producers, check_regions
 from .defects import ProgramError
-from .program import Axis, AxisKind, Block, Program
+from .program import Axis, AxisKind, Block, Bound, Program
+from .sites import Site, sites_of
 from .structure import combiner_of, reads_of, writes_of
 from .threads import check_threads
 from .wellformed import check_well_formed, has_blocks
@@ -94,12 +96,22 @@ def _may_compute_parts(program: Program, site: Site, failure: BindingFailure) ->
 
 
 def _is_inside(block: Block, axis: Axis, ranges: Ranges) -> bool:
-    below = prove_le(0, axis.binding, ranges) or any(
-        bound.right == axis.binding and prove_le(-1, bound.left, ranges)
-        for bound in block.predicate
+    value, last = axis.binding, axis.extent - 1
+    return bool(
+        (prove_le(0, value, ranges) or _follows(value, block.predicate, ranges))
+        and (prove_le(value, last, ranges) or _follows(last - value, block.predicate, ranges))
     )
-    above = prove_lt(axis.binding, axis.extent, ranges) or any(
-        bound.left == axis.binding and prove_le(bound.right, axis.extent, ranges)
-        for bound in block.predicate
-    )
-    return bool(below and above)
+
+
+def _follows(value: Expression, bounds: tuple[Bound, ...], ranges: Ranges) -> bool:
+    """Whether a value is not negative where one of some bounds holds."""
+    for bound in bounds:
+        slack = bound.right - bound.left - 1  # not negative where the bound holds
+        for name in sorted(slack.symbols() & value.symbols()):
+            part, whole = (v.split(Symbol(name))[0].constant_value for v in (slack, value))
+            if part and whole and whole % part == 0 and whole // part > 0:
+                if prove_le(0, value - whole // part * slack, ranges):
+                    return True
+        if prove_le(0, value - slack, ranges):
+            return True
+    return False

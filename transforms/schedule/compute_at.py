@@ -9,7 +9,6 @@ from ...dialects.nest.program import (
     AxisKind,
     Block,
     Body,
-    Bound,
     Guard,
     Loop,
     LoopKind,
@@ -18,7 +17,7 @@ from ...dialects.nest.program import (
     Region,
     Statement,
 )
-from ...dialects.nest.regions import contains, ranges_inside, relax, union
+from ...dialects.nest.regions import bind_axes, contains, ranges_inside, relax, union
 from ...dialects.sym import (
     Expression,
     Ranges,
@@ -32,7 +31,7 @@ from ...dialects.sym import (
     simplify,
     symbol,
 )
-from .domains import exact_box, linear_parts, needed_domain
+from .domains import exact_box, linear_parts, needed_domain, nest_over
 from .moving import Moving
 from .primitive import place_of
 from .stages import Stage, Stages, common_prefix, without_stage
@@ -95,51 +94,9 @@ class _Move(Moving):
         defaults = tuple(f"ax{number}" for number in range(len(block.axes)))
         return self.new_names(program, self.names, defaults)
 
-    def _nest(
-        self,
-        program: Program,
-        block: Block,
-        domain: list[Range],
-        ranges: Ranges,
-        ends: Mapping[int, Expression] | None = None,
-    ) -> Statement:
-        """Returns the block in loops over a domain, guarded where this may leave the axes."""
-        names = self.result_names(program)
-        axes = list(block.axes)
-        predicate: list[Bound] = []
-        loops: list[tuple[str, Expression]] = []
-        for number, (axis, part) in enumerate(zip(block.axes, domain, strict=True)):
-            binding = part.start
-            if part.extent != 1:
-                binding = binding + symbol(names[number])
-                loops.append((names[number], part.extent))
-            axes[number] = replace(axis, binding=binding)
-            if not prove_le(0, part.start, ranges):
-                predicate.append(Bound(constant(-1), binding))
-            if not prove_le(part.start + part.extent, axis.extent, ranges):
-                predicate.append(Bound(binding, axis.extent))
-            if ends and number in ends:
-                predicate.append(Bound(binding, ends[number]))
-        nest: Statement = replace(block, axes=tuple(axes), predicate=tuple(predicate))
-        for name, extent in reversed(loops):
-            nest = Loop(name, extent, (nest,))
-        return nest
-
 
 def _ranges_below(program: Program, loop: Loop) -> Ranges:
     return ranges_inside(program, loop.name).also(loop.name, 0, loop.extent - 1)
-
-
-def _bound_region(region: Region, block: Block) -> Region:
-    """Returns a region of a block over the loops around it."""
-    names = block.bindings
-    return Region(
-        region.buffer,
-        tuple(
-            Range(part.start.substitute(names), part.extent.substitute(names))
-            for part in region.ranges
-        ),
-    )
 
 
 def _extents_below(stage: Stage, outer: int) -> dict[str, Expression]:
@@ -190,7 +147,7 @@ class ComputeAt(_Move):
         for number, axis in enumerate(stage.block.axes):
             if axis.kind is not AxisKind.SPATIAL:
                 domain[number] = Range(constant(0), axis.extent)
-        nest = self._nest(program, stage.block, domain, ranges)
+        nest = nest_over(stage.block, self.result_names(program), domain, ranges)
         first = consumers[0]
         depth = _depth_below(first, loop)
         before = (*first.around, first.block)[depth]
@@ -256,7 +213,7 @@ class ComputeAt(_Move):
         for consumer in consumers:
             below = _extents_below(consumer, _depth_below(consumer, loop))
             regions.extend(
-                relax(_bound_region(region, consumer.block), below, ranges, buffer)
+                relax(bind_axes(region, consumer.block), below, ranges, buffer)
                 for region in consumer.block.reads
                 if region.buffer == buffer.name
             )
@@ -319,7 +276,7 @@ class ReverseComputeAt(_Move):
             for number, axis in enumerate(stage.block.axes)
             if (window := windows.get(axis.name)) and window.end is not None
         }
-        nest = self._nest(program, stage.block, domain, ranges, ends)
+        nest = nest_over(stage.block, self.result_names(program), domain, ranges, ends)
         last = max((p for p in producers if p.is_under(loop)), key=lambda p: p.position)
         depth = _depth_below(last, loop)
         behind = (*last.around, last.block)[depth]
@@ -409,7 +366,7 @@ class ReverseComputeAt(_Move):
             for written in producer.block.writes:
                 if written.buffer not in stage.reads or written.buffer in stage.writes:
                     continue
-                box = exact_box(_bound_region(written, producer.block), below, ranges)
+                box = exact_box(bind_axes(written, producer.block), below, ranges)
                 if box is None:
                     raise self.refused(
                         "exact-region",

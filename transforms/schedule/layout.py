@@ -23,15 +23,16 @@ from ...dialects.nest.program import (
 from ...dialects.nest.regions import ONE
 from ...dialects.nest.rewriting import Rewriter, substitute
 from ...dialects.nest.scalars import Constant, Load, Scalar, Subscript, Variable, is_float
+from ...dialects.nest.structure import combiner_of
 from ...dialects.sym import Expression, symbol
 from .inlining import retouched
+from .legality import check_first_at_zero
 from .moving import Moving
-from .primitive import Primitive
 from .stages import Stage, Stages, calls_on
 
 
 @dataclass(frozen=True)
-class TransformLayout(Primitive):
+class TransformLayout(Moving):
     """
     Rearranges a buffer by an index map; every access goes through the map.
 
@@ -44,7 +45,8 @@ class TransformLayout(Primitive):
     Legal if the buffer is the program's own (`output`) and the block touches it (`accesses`); the
     map has as many inputs as the buffer has axes and takes different indices to different ones
     (`index-map`); indices do not depend on data (`gather`) and no intrinsic works on the buffer
-    (`intrinsic`); the buffer has no strides, swizzle or padding yet (`layout`).
+    (`intrinsic`); the buffer has no strides, swizzle or padding yet (`layout`), and what is read of
+    it is provably written before, after the step too (`written-before`).
     """
 
     name: ClassVar[str] = "transform_layout"
@@ -71,6 +73,7 @@ class TransformLayout(Primitive):
         program = replace(program, allocations=allocations, body=rewriter.body(program.body))
         for name in reversed(touching):
             program = program.replace(name, retouched(program, self.block_of(program, name)))
+        self.check_written(program, (self.buffer,), f"@{self.block}")
         if filled is None:
             return program
         first = Stages(program, self.block).writers(self.buffer)[0].outermost
@@ -190,7 +193,8 @@ class TransformBlockLayout(Moving):
     Where the map leaves points out, the block is guarded.
 
     Legal if the block is complete or a reduction (`complete-or-reduction`) and runs for all of its
-    points (`predicate`); the map has as many inputs as the block has axes, takes different points
+    points (`predicate`), in any order of its reduce axes (`combiner`), which are 0 in their first
+    iterations (`first`); the map has as many inputs as the block has axes, takes different points
     to different ones (`index-map`) and makes each output of axes of one kind (`kinds`); no other
     block is in the loops that its axes run over (`own-loops`), which are serial (`serial`).
     """
@@ -207,6 +211,8 @@ class TransformBlockLayout(Moving):
         stages = Stages(program, self.block)
         stage = stages.stage_of(self, self.block)
         self.check_recomputable(stages, stage)
+        if block.init:
+            self._check_order(program, block)
         outer = self._own_loops(stages, stage)
         extents = [axis.extent for axis in block.axes]
         index_map = self._over_axes(block)
@@ -257,6 +263,17 @@ class TransformBlockLayout(Moving):
         numbers = range(len(self.index_map.outputs))
         defaults = (*(f"b{n}" for n in numbers), *(f"vb{n}" for n in numbers))
         return self.new_names(program, self.names, defaults)
+
+    def _check_order(self, program: Program, block: Block) -> None:
+        """Refuses a reduction whose result depends on the order of its points."""
+        if combiner_of(block) is None:
+            raise self.refused(
+                "combiner",
+                f"expected a reduction by one combiner, got '{block.name}', of which the order "
+                "of points may matter",
+                f"@{block.name}",
+            )
+        check_first_at_zero(self, program, block)
 
     def _over_axes(self, block: Block) -> IndexMap:
         names = tuple(axis.name for axis in block.axes)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from ...dialects.nest.defects import ProgramError
 from ...dialects.nest.dependences import (
     Dependence,
     feeds,
@@ -21,6 +22,7 @@ from ...dialects.nest.program import (
 )
 from ...dialects.nest.rewriting import Substitution
 from ...dialects.nest.structure import blocks_in
+from ...dialects.nest.threads import check_threads
 from .primitive import Primitive, place_of
 
 # The scopes of which each iteration of a loop of a kind has memory of its own.
@@ -88,6 +90,19 @@ def check_independent(
             place,
             "choose a loop that carries no dependence, or move the producer out of it",
         )
+
+
+def check_kernels(primitive: Primitive, program: Program, loop: str) -> None:
+    """Refuses a loop of a kind with which the bound loops of the program make no kernels."""
+    try:
+        check_threads(program)
+    except ProgramError as error:
+        raise primitive.refused(
+            "kernel",
+            f"expected bound loops that make kernels, but {error}",
+            place_of(program.places[loop]),
+            "give other loops kinds, or none",
+        ) from None
 
 
 def merged_annotations(primitive: Primitive, loops: list[Loop]) -> Annotations:
