@@ -32,9 +32,9 @@ from .program import (
     Range,
     Region,
     Statement,
-    Store,
 )
-from .regions import accesses_of, bounds_over, contains, touched
+from .regions import accesses_of, bounds_over, contains, region_of, touched
+from .scalars import Subscript
 from .sites import (
     Box,
     Site,
@@ -56,8 +56,6 @@ def check_regions(program: Program, site: Site) -> None:
     """Raises ProgramError unless the regions of a block cover what init and body touch."""
     block = site.block
     body = (*block.init, *block.body)
-    if _are_elements(block, body):
-        return
     _check_direct(program, site, body)
     for inner in site.inner:
         for kind, found, declared in (
@@ -77,16 +75,25 @@ def check_regions(program: Program, site: Site) -> None:
 def _check_direct(program: Program, site: Site, body: Body) -> None:
     """Checks what is touched beside the blocks inside."""
     block = site.block
-    found = touched(_without_blocks(body), site.inner_ranges, program.buffers)
-    for kind, declared, regions in zip(
-        ("reads", "writes"), (block.reads, block.writes), found, strict=True
-    ):
-        for region in regions:
-            known = [outer for outer in declared if outer.buffer == region.buffer]
-            if region not in known and not any(
-                contains(outer, region, site.inner_ranges) for outer in known
-            ):
-                raise _not_covered(site, kind, region, known)
+    elements = _elements_of(block)
+    declared = {False: block.reads, True: block.writes}
+    for access in accesses_of(body):
+        if (access.buffer, access.indices) in elements[access.is_write]:
+            continue
+        buffer = program.buffers[access.buffer]
+        region = region_of(buffer, access.indices, access.extents, site.inner_ranges)
+        _check_declared(site, region, declared[access.is_write], access.is_write)
+    if calls := _calls_alone(body):
+        found = touched(calls, site.inner_ranges, program.buffers)
+        for is_write, regions in zip((False, True), found, strict=True):
+            for region in regions:
+                _check_declared(site, region, declared[is_write], is_write)
+
+
+def _check_declared(site: Site, region: Region, declared: Sequence[Region], is_write: bool) -> None:
+    known = [outer for outer in declared if outer.buffer == region.buffer]
+    if not any(outer == region or contains(outer, region, site.inner_ranges) for outer in known):
+        raise _not_covered(site, "writes" if is_write else "reads", region, known)
 
 
 def _not_covered(site: Site, kind: str, region: Region, known: Sequence[Region]) -> ProgramError:
@@ -102,25 +109,25 @@ def _box_of(region: Region) -> Box:
     return tuple(Span(part.start, part.start + part.extent) for part in region.ranges)
 
 
-def _without_blocks(body: Body) -> Body:
+def _calls_alone(body: Body) -> Body:
+    """Returns the calls of statements outside of blocks, with the loops around them."""
     kept: list[Statement] = []
     for statement in body:
         match statement:
-            case Block():
-                pass
             case Loop() | Guard():
-                inner = _without_blocks(statement.body)
-                kept.append(replace(statement, body=inner))
-            case _:
+                if inner := _calls_alone(statement.body):
+                    is_loop = isinstance(statement, Loop)
+                    kept += [replace(statement, body=inner)] if is_loop else inner
+            case Call():
                 kept.append(statement)
+            case _:
+                pass
     return tuple(kept)
 
 
-def _are_elements(block: Block, body: Body) -> bool:
-    """Whether all that statements touch are single elements that the regions name as they are."""
-    if not all(isinstance(statement, Store) for statement in body):
-        return False
-    elements = {
+def _elements_of(block: Block) -> dict[bool, set[tuple[str, tuple[Subscript, ...]]]]:
+    """Returns the single elements that the regions of a block name, of writes and of reads."""
+    return {
         is_write: {
             (region.buffer, tuple(part.start for part in region.ranges))
             for region in regions
@@ -128,9 +135,6 @@ def _are_elements(block: Block, body: Body) -> bool:
         }
         for is_write, regions in ((False, block.reads), (True, block.writes))
     }
-    return all(
-        (access.buffer, access.indices) in elements[access.is_write] for access in accesses_of(body)
-    )
 
 
 def region_text(region: Region) -> str:
@@ -241,8 +245,13 @@ class _Coverage:
 
     def _holds(self, site: Site, fixed: Sequence[str], boxes: Sequence[Box], name: str) -> bool:
         ranges = site.ranges_at[len(fixed)]
+        shape = self.buffers[name].shape
+        if any(
+            all(_is_whole(*axis, ranges) for axis in zip(box, shape, strict=True)) for box in boxes
+        ):
+            return True
         needed = [
-            read_box(site, frozenset(fixed), region, self.buffers[name].shape)
+            read_box(site, frozenset(fixed), region, shape)
             for region in site.block.reads
             if region.buffer == name
         ]
@@ -419,6 +428,13 @@ def _reaches_all(site: Site, found: BindingMap, beyond: frozenset[Bound]) -> boo
         prove_lt(bound.left.substitute(first), bound.right.substitute(first), ranges)
         for bound in restricting
     )
+
+
+def _is_whole(span: Span, extent: Expression, ranges: Ranges) -> bool:
+    """Whether a span holds all indices of an axis; quick where it does not look like it."""
+    if span.low.terms:
+        return False
+    return span.end == extent or bool(prove_le(extent, span.end, ranges))
 
 
 def _direct_reads(body: Body) -> Iterator[str]:

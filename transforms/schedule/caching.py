@@ -28,6 +28,7 @@ from ...dialects.nest.scalars import Load
 from ...dialects.sym import Ranges, prove_eq, symbol
 from ...dialects.sym.proof import NO_RANGES
 from .domains import axis_ranges, exact_box, narrowed, nest_over
+from .legality import check_written
 from .moving import Moving
 from .primitive import place_of
 from .stages import Stage, Stages, common_prefix, refreshed
@@ -171,7 +172,7 @@ class CacheRead(_Cache):
         statement = program.places[before][-1]
         program = program.replace(before, nest, statement)
         program = replace(program, allocations=(*program.allocations, cache))
-        self.check_written(program, (self.buffer,), f"@{self.block}")
+        check_written(self, program, (self.buffer,), f"@{self.block}")
         return program if stages.scope is None else refreshed(program, stages.scope.name)
 
     def _consumers(self, program: Program, stages: Stages) -> list[Stage]:
@@ -279,7 +280,7 @@ class CacheWrite(_Cache):
         program = program.replace(behind, program.places[behind][-1], nest)
         program = replace(program, allocations=(*program.allocations, cache))
         if box is not None:
-            self.check_written(program, (cache.name, self.buffer), f"@{self.block}")
+            check_written(self, program, (cache.name, self.buffer), f"@{self.block}")
         return program if stages.scope is None else refreshed(program, stages.scope.name)
 
     def _written(
@@ -410,7 +411,7 @@ class CacheInplace(_Cache):
         before = () if is_first else (copy,)
         program = program.replace(around, *before, program.places[around][-1], back)
         program = replace(program, allocations=(*program.allocations, cache))
-        self.check_written(program, (self.buffer, cache.name), f"@{self.block}")
+        check_written(self, program, (self.buffer, cache.name), f"@{self.block}")
         return program if stages.scope is None else refreshed(program, stages.scope.name)
 
     def _is_begun(self, program: Program, stage: Stage, others: list[Stage]) -> bool:
@@ -447,7 +448,7 @@ def _needed(
 
 def inside(program: Program, stages: Stages, stage: Stage, depth: int) -> Ranges:
     """Returns the ranges that hold below the first loops of the scope around a block."""
-    around = [] if stages.scope is None else program.places[stages.scope.name]
+    around: Path = () if stages.scope is None else program.places[stages.scope.name]
     ranges = program.ranges
     for part in around:
         if isinstance(part, Block):

@@ -24,9 +24,9 @@ from ...dialects.nest.regions import ONE
 from ...dialects.nest.rewriting import Rewriter, substitute
 from ...dialects.nest.scalars import Constant, Load, Scalar, Subscript, Variable, is_float
 from ...dialects.nest.structure import combiner_of
-from ...dialects.sym import Expression, symbol
+from ...dialects.sym import Expression, constant, symbol
 from .inlining import retouched
-from .legality import check_first_at_zero
+from .legality import check_first_at_zero, check_written
 from .moving import Moving
 from .stages import Stage, Stages, calls_on
 
@@ -73,7 +73,7 @@ class TransformLayout(Moving):
         program = replace(program, allocations=allocations, body=rewriter.body(program.body))
         for name in reversed(touching):
             program = program.replace(name, retouched(program, self.block_of(program, name)))
-        self.check_written(program, (self.buffer,), f"@{self.block}")
+        check_written(self, program, (self.buffer,), f"@{self.block}")
         if filled is None:
             return program
         first = Stages(program, self.block).writers(self.buffer)[0].outermost
@@ -230,8 +230,15 @@ class TransformBlockLayout(Moving):
         rank = len(shape)
         loops, axes = names[:rank], names[rank:]
         values = dict(zip(kinds, inverse(*map(symbol, axes)), strict=True))
-        places = inverse(*map(symbol, loops))
-        bounds = [Bound(v, a.extent) for a, v in zip(block.axes, places, strict=True)]
+        # What is always 0 is left out, as it is in regions.
+        running = [
+            constant(0) if extent == ONE else symbol(loop)
+            for loop, extent in zip(loops, shape, strict=True)
+        ]
+        bounds = [
+            Bound(value, axis.extent)
+            for axis, value in zip(block.axes, inverse(*running), strict=True)
+        ]
         nest: Statement = replace(
             block,
             axes=tuple(

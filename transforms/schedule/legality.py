@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from ...dialects.nest.coverage import is_written_first
 from ...dialects.nest.defects import ProgramError
 from ...dialects.nest.dependences import (
     Dependence,
@@ -90,6 +91,21 @@ def check_independent(
             place,
             "choose a loop that carries no dependence, or move the producer out of it",
         )
+
+
+def check_written(
+    primitive: Primitive, program: Program, buffers: Iterable[str], place: str
+) -> None:
+    """Refuses a program, after a step, that reads what is not proved to be written before."""
+    own = {buffer.name for buffer in program.allocations}
+    for buffer in sorted(own.intersection(buffers)):
+        if not is_written_first(program, buffer):
+            raise primitive.refused(
+                "written-before",
+                f"expected what is read of '{buffer}' to be written before, provably",
+                place,
+                "take the step before blocks that write it are moved, or their loops changed",
+            )
 
 
 def check_kernels(primitive: Primitive, program: Program, loop: str) -> None:

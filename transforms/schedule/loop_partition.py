@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ...dialects.nest.copying import renamed
-from ...dialects.nest.dependences import feeds
+from ...dialects.nest.dependences import feeds, touches
 from ...dialects.nest.linear import Order, linear
 from ...dialects.nest.program import (
     Axis,
@@ -20,7 +20,7 @@ from ...dialects.nest.program import (
 from ...dialects.nest.regions import ONE, ZERO, bounds_over, ranges_inside
 from ...dialects.nest.rewriting import Rewriter, substitute_loops
 from ...dialects.sym import Expression, constant, prove_eq, prove_lt, symbol
-from .legality import check_serial
+from .legality import check_serial, check_written
 from .primitive import Primitive, place_of
 from .split import Factor
 
@@ -46,7 +46,9 @@ class LoopPartition(Primitive):
     - `positive`: each length is positive provably,
     - `sum`: they add up to the extent provably,
     - `whole`: an axis that the loop feeds is bound to `f * loop + rest`, where the rest runs over
-      0 .. f - 1, and the loop feeds no other axis of the block.
+      0 .. f - 1, and the loop feeds no other axis of the block,
+    - `written-before`: what is read of the program's own buffers that it writes is still written
+      before, provably.
     """
 
     name: ClassVar[str] = "loop_partition"
@@ -72,7 +74,10 @@ class LoopPartition(Primitive):
             body = substitute_loops(body, {self.loop: symbol(name)})
             segments.append(replace(loop, name=name, extent=length, body=body))
             start = start + length
-        return program.replace(self.loop, *segments)
+        written = {touch.buffer for touch in touches(program, (loop,)) if touch.is_write}
+        program = program.replace(self.loop, *segments)
+        check_written(self, program, written, self.loop)
+        return program
 
     def result_names(self, program: Program) -> tuple[str, ...]:
         """Returns the names of the loops that the step makes, in their order."""

@@ -1,10 +1,9 @@
 """What all steps that move or dissolve a block ask: may it run at another time, or again?"""
 
 from abc import ABC
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
-from ...dialects.nest.coverage import is_written_first
-from ...dialects.nest.program import AxisKind, Block, Bound, Loop, Program
+from ...dialects.nest.program import AxisKind, Block, Bound, Loop
 from ...dialects.nest.regions import bounds_over
 from ...dialects.sym import Expression, Ranges, prove_le, symbol
 from .primitive import Primitive, ScheduleError
@@ -49,18 +48,6 @@ class Moving(Primitive, ABC):
                     if reason := stages.not_recomputable(writer):
                         raise self.unstable(buffer, stage, writer, f"of which {reason}")
                     self.check_reduced(writer, stage)
-
-    def check_written(self, program: Program, buffers: Iterable[str], place: str) -> None:
-        """Refuses a program that reads what is not proved to be written before, after the step."""
-        own = {buffer.name for buffer in program.allocations}
-        for buffer in sorted(own.intersection(buffers)):
-            if not is_written_first(program, buffer):
-                raise self.refused(
-                    "written-before",
-                    f"expected what is read of '{buffer}' to be written before, provably",
-                    place,
-                    "take the step before blocks that write it are moved, or their loops changed",
-                )
 
     def unstable(self, buffer: str, stage: Stage, writer: Stage, what: str) -> ScheduleError:
         """Returns the refusal of a writer of what a block reads."""
