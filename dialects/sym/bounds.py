@@ -53,6 +53,10 @@ class Scaling:
     images: dict[str, Expression]
     bounds: dict[str, tuple[Expression | None, Expression | None]]
     rank: dict[str, int]
+    # The order in which atoms are eliminated, which questions ask for again and again.
+    order: dict[Atom, tuple[object, ...]] = field(
+        default_factory=dict[Atom, tuple[object, ...]], compare=False
+    )
 
     def apply(self, value: Expression) -> Expression:
         """Returns `value` over the new symbols; what is over them already stays."""
@@ -145,8 +149,12 @@ class _Search:
 
     def _order(self, atom: Atom) -> tuple[object, ...]:
         # A bound names symbols of lower rank and an operand is less deep, so the search ends.
-        rank = _rank(self.scaled, expression_of(atom))
-        return isinstance(atom, Extremum), rank, atom.depth, atom.key
+        known = self.scaled.order.get(atom)
+        if known is None:
+            rank = _rank(self.scaled, expression_of(atom))
+            known = isinstance(atom, Extremum), rank, atom.depth, atom.key
+            self.scaled.order[atom] = known
+        return known
 
     def _sign(self, factor: Expression) -> int:
         lower, upper = self.lower(factor), self.upper(factor)

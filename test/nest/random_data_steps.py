@@ -1,4 +1,8 @@
-"""Proposers of the steps that move computation and data, for `random_schedules`."""
+"""
+Proposers of the steps that move computation and data, for `random_schedules`.
+
+`PROPOSERS` of this module holds these and those of the steps on loops and reductions.
+"""
 
 from random import Random
 
@@ -16,7 +20,9 @@ from tilewright.transforms.schedule.reduction_epilogue import FuseReductionEpilo
 from tilewright.transforms.schedule.reindexing import Reindex, ReindexCacheRead, ReindexCacheWrite
 from tilewright.transforms.schedule.storage import SetDtype
 
-from .random_schedules import loops_of, proposes
+from .random_schedules import PROPOSERS, loops_of, proposes
+
+__all__ = ["PROPOSERS"]
 
 SCOPES = (Scope.SHARED, Scope.GLOBAL, Scope.LOCAL)
 
