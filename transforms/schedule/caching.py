@@ -287,10 +287,8 @@ class CacheWrite(_Cache):
         self, program: Program, stages: Stages, stage: Stage, depth: int, ranges: Ranges
     ) -> Region | None:
         """Returns the box that the block writes below some loops, None for the whole buffer."""
-        if not depth and stages.scope is None:
-            found = map_bindings(stage.block, stage.loops, program.ranges)
-            if isinstance(found, BindingMap):
-                return None
+        if not depth and stages.scope is None and self._runs_whole(program, stage):
+            return None
         region = written_region(stage.block, self.buffer)
         assert region is not None
         below = {part.name: part.extent for part in stage.around[depth:] if isinstance(part, Loop)}
@@ -310,6 +308,14 @@ class CacheWrite(_Cache):
                 "cache it before its loops are rearranged",
             )
         return box
+
+    def _runs_whole(self, program: Program, stage: Stage) -> bool:
+        """Whether all points of the block run."""
+        own = {buffer.name for buffer in program.allocations}
+        # A block that writes what the caller passes runs for all of its points: it is verified.
+        return not stage.writes <= own or isinstance(
+            map_bindings(stage.block, stage.loops, program.ranges), BindingMap
+        )
 
     def _check(self, program: Program, block: Block, target: Buffer) -> None:
         place = place_of(program.places[self.block])
