@@ -106,12 +106,12 @@ def test_each_cta_has_copies_of_its_own_that_its_threads_make(rows: int | str) -
 def test_a_copy_that_leaves_out_a_row_is_shared_by_ctas() -> None:
     _, s, (i0, _) = cooperative(12)
     program = s.program
-    block = program.block("A_shared")
+    block = program.block("B_shared")
     assert block is not None
-    thread = program.loops_around("A_shared")[-1]
+    thread = program.loops_around("B_shared")[-1]
     bounds = (*block.predicate, Bound(thread.variable, thread.extent - 1))
     with pytest.raises(ScheduleError) as refusal:
-        Bind(i0, "block.y").apply(program.replace("A_shared", replace(block, predicate=bounds)))
+        Bind(i0, "block.y").apply(program.replace("B_shared", replace(block, predicate=bounds)))
     assert refusal.value.condition == "dependence"
 
 
