@@ -12,7 +12,7 @@ from xdsl.utils.hints import isa
 
 from ..dialects.diagnostic import DiagnosticError
 from ..dialects.verification import verify_module
-from ..lowering.pipeline import LEVELS, attention_to_thread
+from ..lowering.pipelines.attention import LEVELS, attention_to_thread
 from ..lowering.ptx import print_ptx
 from ..lowering.tile_to_thread.convert import GRID, SHARED_BYTES
 from ..runtime.artifact import KernelArtifact

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
+from ..dialects.nest.defects import ProgramError
+from ..dialects.nest.inside import check_inside
 from ..dialects.nest.program import (
     Axis,
     AxisKind,
@@ -357,8 +359,8 @@ class Builder:
         self._frames[-1].statements.append(Guard(condition.scalar, tuple(frame.statements)))
 
     def build(self) -> Program:
-        """Returns the program."""
-        return Program(
+        """Returns the program; refuses an access out of bounds for all values of the symbols."""
+        program = Program(
             self.name,
             tuple(self._parameters),
             self._ranges,
@@ -366,6 +368,11 @@ class Builder:
             tuple(self._allocations),
             frozenset(self._outputs),
         )
+        try:
+            check_inside(program)
+        except ProgramError as error:
+            raise NestError(str(error)) from None
+        return program
 
     def _frame(self) -> _Frame:
         frame = _Frame()

@@ -23,9 +23,9 @@ from ..transforms.races import races_of
 from .arguments import random_array
 from .arithmetic import Arithmetic, Array, decode
 from .concrete import Concrete, Descriptions, ExecutionError, concrete, undivided
-from .coverage import uncovered
 from .interpreter import NO_DESCRIPTIONS, execute, interpret
 from .plan import symbols_of
+from .region_check import uncovered
 from .values import NestError
 
 MAX_POINTS = 1 << 22  # a trial executes at most about as many statements, if symbols allow it

@@ -1,6 +1,7 @@
 """Folders import each other only as the design allows, and no modules in a circle."""
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -182,3 +183,12 @@ def test_no_modules_import_each_other_in_a_circle():
         for module in outside:
             del targets[module]
     assert not {module: sorted(after & targets.keys()) for module, after in targets.items()}
+
+
+def test_the_compiler_of_attention_loads_no_loop_nests() -> None:
+    code = (
+        "import sys; import tilewright.attention.compiler; "
+        "print([name for name in sys.modules if name.startswith('tilewright') and 'nest' in name])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -27,10 +27,10 @@ from ..dialects.nest.program import (
 from ..dialects.nest.regions import union
 from ..dialects.sym import Expression, Ranges, constant, interval, simplify, symbol
 from .buffer_uses import Use, axis_name, loop_ranges, relax_over, threads_of, uses_of
-from .coverage import is_covered
 from .nest_pass import NestPass
 from .rebase import rebased
 from .separation import are_separated
+from .written_before_read import is_covered
 
 ZERO = constant(0)
 

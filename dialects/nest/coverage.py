@@ -8,11 +8,13 @@ reads may be taken larger, so that an answer is never wrong. (TVM calls this reg
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 
 from ..sym import (
     Expression,
     Ranges,
     constant,
+    minimum,
     prove_le,
     prove_lt,
     symbol,
@@ -33,7 +35,7 @@ from .program import (
     Region,
     Statement,
 )
-from .regions import accesses_of, bounds_over, contains, region_of, touched
+from .regions import accesses_of, bounds_over, contains, region_of, residue_of, touched
 from .scalars import Subscript
 from .sites import (
     Box,
@@ -169,25 +171,27 @@ def check_producers(program: Program, sites: Sequence[Site]) -> None:
 
 
 def is_covered(
-    program: Program, site: Site, before: Sequence[Site], buffer: str, *, carries: bool = True
+    program: Program, site: Site, before: Sequence[Site], buffer: str, loop: str
 ) -> bool:
     """
     Whether blocks before a block provably write all that it reads of a program's own buffer.
 
-    What is written counts where the loops around both are at the same iterations. `carries` says
-    whether what an ordered block wrote itself at a point before counts too.
+    All are inside of `loop`, and only what is written in the same iteration of it counts.
     """
-    return _Coverage(program).is_covered(site, before, buffer, carries=carries)
+    return _Coverage(program).is_covered(site, before, buffer, loop)
 
 
-def is_written_first(program: Program, buffer: str) -> bool:
-    """Whether all that is read of a program's own buffer was provably written before."""
+def reader_not_covered(program: Program, buffer: str) -> str | None:
+    """Returns a block that is not proved to read what was written of an own buffer, or None."""
     checker, sites = _Coverage(program), sites_of(program)
-    return all(
-        buffer not in checker.exposed(site) or checker.is_covered(site, sites[:place], buffer)
-        for place, site in enumerate(sites)
-        if any(region.buffer == buffer for region in site.block.reads)
-    )
+    for place, site in enumerate(sites):
+        if (
+            any(region.buffer == buffer for region in site.block.reads)
+            and buffer in checker.exposed(site)
+            and not checker.is_covered(site, sites[:place], buffer)
+        ):
+            return site.block.name
+    return None
 
 
 def _writes(block: Block, buffer: str) -> bool:
@@ -225,23 +229,49 @@ class _Coverage:
             for read in reads
         )
 
-    def is_covered(
-        self, site: Site, before: Sequence[Site], name: str, *, carries: bool = True
-    ) -> bool:
-        """Whether blocks before a block provably write all that it reads of a buffer."""
+    def is_covered(self, site: Site, before: Sequence[Site], name: str, loop: str = "") -> bool:
+        """
+        Whether blocks before a block provably write all that it reads of a buffer.
+
+        Where a loop is given, what other iterations of it write does not count.
+        """
         pieces: dict[tuple[str, ...], list[Box]] = {}
         producers = [other for other in before if _writes(other.block, name)]
-        if carries and _writes(site.block, name) and site.block.axes_of(AxisKind.ORDERED):
+        if not loop and _writes(site.block, name) and site.block.axes_of(AxisKind.ORDERED):
             # An element that was written at a point before is read at this one.
             producers.append(site)
         for producer in producers:
             common = () if producer is site else common_loops(site, producer)
             fixed = tuple(loop.name for loop in common)
-            boxes = self._written(producer, frozenset(fixed), name, bounds_held(site, fixed))
+            boxes = self._written(producer, fixed, name, bounds_held(site, fixed))
             pieces.setdefault(fixed, []).extend(boxes)
         if any(self._holds(site, fixed, boxes, name) for fixed, boxes in pieces.items()):
             return True
-        return any(self._is_alike(site, other, name) for other in before if other in producers)
+        if any(self._is_alike(site, other, name) for other in before if other in producers):
+            return True
+        self._add_first(site, producers, name, pieces, loop)
+        return any(self._holds(site, fixed, boxes, name) for fixed, boxes in pieces.items())
+
+    def _add_first(
+        self,
+        site: Site,
+        producers: Sequence[Site],
+        name: str,
+        pieces: dict[tuple[str, ...], list[Box]],
+        loop: str,
+    ) -> None:
+        """Adds what producers write in the first iterations of loops around a reader, in `loop`."""
+        for producer in producers:
+            common = () if producer is site else common_loops(site, producer)
+            names = tuple(loop.name for loop in common)
+            outermost = names.index(loop) + 1 if loop else 0
+            for start, end in combinations(range(outermost, len(common) + 1), 2):
+                if not any(other.kind.is_concurrent for other in common[start:end]):
+                    # It comes before, whatever the loops around and inside of these are at.
+                    first = names[start:end]
+                    held = bounds_held(site, names, first)
+                    found = self._written(producer, names, name, held, first)
+                    pieces.setdefault(names, []).extend(found)
 
     def _holds(self, site: Site, fixed: Sequence[str], boxes: Sequence[Box], name: str) -> bool:
         ranges = site.ranges_at[len(fixed)]
@@ -263,14 +293,21 @@ class _Coverage:
     # What a producer writes: at most that, and no gaps.
 
     def _written(
-        self, site: Site, fixed: frozenset[str], name: str, held: frozenset[Bound]
+        self,
+        site: Site,
+        fixed: Sequence[str],
+        name: str,
+        held: frozenset[Bound],
+        first: Sequence[str] = (),
     ) -> Iterator[Box]:
+        """Yields boxes that are written while loops stand still, those of `first` at 0."""
         if site.is_guarded:
             return
         for region in site.block.writes:
             if region.buffer != name:
                 continue
-            spans = self._axis_spans(site, fixed, held | self._beyond(site, region))
+            beyond = held | self._beyond(site, region)
+            spans = self._axis_spans(site, frozenset(fixed), beyond, first)
             if spans is not None and (box := self._box(region, spans, site.ranges)) is not None:
                 yield box
 
@@ -317,21 +354,38 @@ class _Coverage:
         return True
 
     def _axis_spans(
-        self, site: Site, fixed: frozenset[str], beyond: frozenset[Bound]
+        self,
+        site: Site,
+        fixed: frozenset[str],
+        beyond: frozenset[Bound],
+        first: Sequence[str] = (),
     ) -> dict[str, Span] | None:
         """
         Returns the values that axes take together while the loops run that are not fixed.
 
-        Points that bounds in `beyond` leave out count as if they ran.
+        Fixed loops in `first` stand at 0. Points that bounds in `beyond` leave out count as if
+        they ran.
         """
-        return self._mapped_spans(site, fixed, beyond) or dense_spans(site, fixed, beyond)
+        at_zero = dict.fromkeys(first, 0)
+        spans = self._mapped_spans(site, fixed, beyond, at_zero)
+        spans = spans or dense_spans(site, fixed, beyond)
+        if spans is None or not first:
+            return spans
+        return {
+            name: Span(span.low.substitute(at_zero), span.end.substitute(at_zero))
+            for name, span in spans.items()
+        }
 
     def _mapped_spans(
-        self, site: Site, fixed: frozenset[str], beyond: frozenset[Bound]
+        self,
+        site: Site,
+        fixed: frozenset[str],
+        beyond: frozenset[Bound],
+        at_zero: Mapping[str, int],
     ) -> dict[str, Span] | None:
         is_whole = isinstance(site.map, BindingMap)
         found = site.map if is_whole else site.partial_map
-        if not isinstance(found, BindingMap) or not _reaches_all(site, found, beyond):
+        if not isinstance(found, BindingMap) or not _reaches_all(site, found, beyond, at_zero):
             return None
         still = fixed.union(loop.name for loop in site.outer)
         running = {loop.name: 0 for loop in site.loops if loop.name not in fixed}
@@ -357,28 +411,39 @@ class _Coverage:
     def _box(self, region: Region, spans: Mapping[str, Span], ranges: Ranges) -> Box | None:
         used: set[str] = set()
         box: list[Span] = []
-        lows = {name: span.low for name, span in spans.items()}
         for part in region.ranges:
-            names = part.start.symbols() & spans.keys()
-            # An axis in two places of a region writes a diagonal.
-            if names & used or not part.extent.symbols().isdisjoint(spans):
+            circle = residue_of(part.start) if part.extent == ONE else None
+            start = part.start if circle is None else circle[0]
+            span = self._span(Range(start, part.extent), spans, used, ranges)
+            if span is not None and circle is not None:
+                span = _around(span, circle[1], ranges)
+            if span is None:
                 return None
-            used |= names
-            reach = part.extent
-            scales = [(part.start.split(Symbol(name))[0], name) for name in sorted(names)]
-            if any(scale.constant_value is None for scale, _ in scales):
-                return None
-            for scale, name in sorted(scales, key=lambda entry: entry[0].constant_term):
-                if scale.constant_term < 1 or not prove_le(scale, reach, ranges):
-                    return None
-                count = spans[name].end - spans[name].low
-                reach = reach + scale * (count - 1)
-            rest = part.start - sum((scale * symbol(name) for scale, name in scales), ZERO)
-            if not rest.symbols().isdisjoint(spans):
-                return None
-            low = part.start.substitute(lows)
-            box.append(Span(low, low + reach))
+            box.append(span)
         return tuple(box)
+
+    def _span(
+        self, part: Range, spans: Mapping[str, Span], used: set[str], ranges: Ranges
+    ) -> Span | None:
+        names = part.start.symbols() & spans.keys()
+        # An axis in two places of a region writes a diagonal.
+        if names & used or not part.extent.symbols().isdisjoint(spans):
+            return None
+        used |= names
+        reach = part.extent
+        scales = [(part.start.split(Symbol(name))[0], name) for name in sorted(names)]
+        if any(scale.constant_value is None for scale, _ in scales):
+            return None
+        for scale, name in sorted(scales, key=lambda entry: entry[0].constant_term):
+            if scale.constant_term < 1 or not prove_le(scale, reach, ranges):
+                return None
+            count = spans[name].end - spans[name].low
+            reach = reach + scale * (count - 1)
+        rest = part.start - sum((scale * symbol(name) for scale, name in scales), ZERO)
+        if not rest.symbols().isdisjoint(spans):
+            return None
+        low = part.start.substitute({name: span.low for name, span in spans.items()})
+        return Span(low, low + reach)
 
 
 def _points_of(written: Region, read: Region, block: Block) -> dict[str, Expression] | None:
@@ -410,7 +475,9 @@ def _match(
                     _match(atom.numerator, other.numerator, axes, points)
 
 
-def _reaches_all(site: Site, found: BindingMap, beyond: frozenset[Bound]) -> bool:
+def _reaches_all(
+    site: Site, found: BindingMap, beyond: frozenset[Bound], at_zero: Mapping[str, int]
+) -> bool:
     """Whether each point of the other axes is visited where the reduce axes are at 0."""
     restricting = [bound for bound in found.restricting if bound not in beyond]
     if not restricting:
@@ -422,12 +489,19 @@ def _reaches_all(site: Site, found: BindingMap, beyond: frozenset[Bound]) -> boo
             loops[axis.axis in reduced] |= place.digit.loops
     if loops[True] & loops[False]:
         return False
-    first = dict.fromkeys(loops[True], 0)
+    first = dict.fromkeys(loops[True], 0) | dict(at_zero)
     ranges = site.ranges_at[len(site.loops)]
     return all(
         prove_lt(bound.left.substitute(first), bound.right.substitute(first), ranges)
         for bound in restricting
     )
+
+
+def _around(span: Span, size: Expression, ranges: Ranges) -> Span | None:
+    """Returns the remainders by a size that consecutive numbers have, if they have no gaps."""
+    if prove_le(size, span.end - span.low, ranges):
+        return Span(ZERO, size)
+    return Span(ZERO, minimum(span.end, size)) if span.low == ZERO else None
 
 
 def _is_whole(span: Span, extent: Expression, ranges: Ranges) -> bool:

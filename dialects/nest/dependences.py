@@ -292,9 +292,8 @@ class _Privacy:
             return False
         place = next(at for at, site in enumerate(self._sites) if site.block is read.block)
         # All blocks on the buffer are in the loop, so what they share with the reader holds it.
-        return is_covered(
-            self._program, self._sites[place], self._sites[:place], self._buffer, carries=False
-        )
+        site, before = self._sites[place], self._sites[:place]
+        return is_covered(self._program, site, before, self._buffer, self._loop)
 
     @cached_property
     def _sites(self) -> tuple[Site, ...]:

@@ -65,6 +65,18 @@ def bounds_over(value: Expression, extents: Extents) -> tuple[Expression, Expres
     """
     if value.symbols().isdisjoint(extents):
         return value, value
+    bounds = _bounds_of_terms(value, extents)
+    if value.depth and (residue := residue_of(value)) is not None:
+        # Where its terms say less, a remainder has the bounds of its divisor. Those of the terms
+        # may be fewer indices, from a first one that other names give.
+        gain = None if bounds is None else (residue[1] - 1 - (bounds[1] - bounds[0])).constant_value
+        if gain is None or gain <= 0:
+            return ZERO, residue[1] - 1
+    return bounds
+
+
+def _bounds_of_terms(value: Expression, extents: Extents) -> tuple[Expression, Expression] | None:
+    """Returns the sum of the bounds of each term."""
     low, high, others = _closed_bounds(value, extents)
     for monomial, factor in others.terms.items():
         moving = [
@@ -84,6 +96,18 @@ def bounds_over(value: Expression, extents: Extents) -> tuple[Expression, Expres
             least, greatest = -greatest, -least
         low, high = low + fixed * least, high + fixed * greatest
     return low, high
+
+
+def residue_of(value: Expression) -> tuple[Expression, Expression] | None:
+    """Returns `x` and `w` of a value `x mod w`, where `w` is a constant."""
+    for monomial, factor in value.terms.items():
+        match monomial:
+            case (Quotient(numerator, by),) if by.constant_value == -factor:
+                if value - Expression({monomial: factor}) == numerator:
+                    return numerator, by
+            case _:
+                pass
+    return None
 
 
 def _closed_bounds(

@@ -13,7 +13,7 @@ from ..sym import Expression, Ranges, constant, maximum, minimum, prove_le, prov
 from .bindings import BindingMap, Bindings, map_bindings
 from .linear import linear
 from .program import Axis, AxisKind, Block, Body, Bound, Guard, Loop, Program, Region
-from .regions import bounds_over
+from .regions import bounds_over, residue_of
 
 ONE = constant(1)
 ZERO = constant(0)
@@ -117,12 +117,18 @@ def read_box(site: Site, fixed: frozenset[str], region: Region, shape: Sequence[
     lows, counts = points_read(site, fixed)
     box: list[Span] = []
     for part, whole in zip(region.ranges, shape, strict=True):
-        first = bounds_over(part.start.substitute(lows), counts)
-        end = bounds_over((part.start + part.extent).substitute(lows), counts)
+        circle = residue_of(part.start) if part.extent == ONE else None
+        start = part.start if circle is None else circle[0]
+        first = bounds_over(start.substitute(lows), counts)
+        end = bounds_over((start + part.extent).substitute(lows), counts)
         if first is None or end is None:
             box.append(Span(ZERO, whole))
-        else:
+        elif circle is None:
             box.append(clipped(site, Span(first[0], end[1]), whole, fixed))
+        else:
+            # What is not negative is not below its remainder.
+            is_short = prove_le(0, first[0], site.ranges_at[len(fixed)])
+            box.append(Span(ZERO, minimum(end[1], circle[1]) if is_short else circle[1]))
     return tuple(box)
 
 
@@ -174,9 +180,13 @@ def clipped(site: Site, span: Span, extent: Expression, fixed: frozenset[str]) -
     return Span(low, end)
 
 
-def bounds_held(site: Site, fixed: Iterable[str]) -> frozenset[Bound]:
-    """Returns the bounds of a block that hold in whole iterations of the fixed loops."""
-    running = {loop.name for loop in site.loops}.difference(fixed)
+def bounds_held(site: Site, fixed: Iterable[str], first: Iterable[str] = ()) -> frozenset[Bound]:
+    """
+    Returns the bounds of a block that hold in whole iterations of the fixed loops.
+
+    Those that name a loop in `first` hold at this iteration of it, maybe not at another one.
+    """
+    running = {loop.name for loop in site.loops}.difference(fixed).union(first)
     return frozenset(
         bound
         for bound in site.block.predicate

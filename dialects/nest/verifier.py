@@ -5,6 +5,7 @@ from ..sym.expression import Symbol
 from .bindings import BindingFailure, BindingMap
 from .coverage import check_producers, check_regions
 from .defects import ProgramError
+from .inside import check_inside
 from .program import Axis, AxisKind, Block, Bound, Program
 from .sites import Site, sites_of
 from .structure import combiner_of, reads_of, writes_of
@@ -16,12 +17,14 @@ def verify_program(program: Program) -> None:
     """
     Raises ProgramError at the first thing that is wrong with a program.
 
-    Names are unique and visible, accesses fit their buffers, bound loops make kernels; bindings
-    visit each point of a block, once where twice would be wrong; regions cover what blocks touch,
-    and what is read of the program's own buffers was written before.
+    Names are unique and visible, accesses fit their buffers and don't leave them for all values of
+    the symbols, bound loops make kernels; bindings visit each point of a block, once where twice
+    would be wrong; regions cover what blocks touch, and what is read of the program's own buffers
+    was written before.
     """
     check_well_formed(program)
     check_threads(program)
+    check_inside(program)
     if has_blocks(program):
         sites = sites_of(program)
         for site in sites:

@@ -16,6 +16,7 @@ from ...transforms.schedule.pad_einsum import PadEinsum
 from ...transforms.schedule.primitive import Primitive
 from ...transforms.schedule.reduction_epilogue import FuseReductionEpilogue
 from ...transforms.schedule.reindexing import Reindex, ReindexCacheRead, ReindexCacheWrite
+from ...transforms.schedule.rolling_buffer import RollingBuffer
 from ...transforms.schedule.storage import SetDtype, SetScope, StorageAlign
 from ...transforms.schedule.swizzle import SetSwizzle
 from .state import BlockHandle, BlockLike, LoopHandle, LoopLike, ScheduleState
@@ -209,6 +210,11 @@ class DataSteps(ScheduleState):
     def decompose_padding(self, block: BlockLike, *, names: Sequence[str] = ()) -> BlockHandle:
         """Divides a block that pads into fill and copy; returns the block that fills."""
         return self._copied(DecomposePadding(self.block_name(block), tuple(names)))
+
+    def rolling_buffer(self, block: BlockLike, buffer: str, loop: LoopLike | None = None) -> None:
+        """Keeps the newest window of a buffer, which a block makes in windows along a loop."""
+        name = "" if loop is None else self.loop_name(loop)
+        self.step(RollingBuffer(self.block_name(block), buffer, name))
 
     def storage_align(
         self, block: BlockLike, buffer: str, axis: int, factor: int, offset: int

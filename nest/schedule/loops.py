@@ -1,9 +1,10 @@
 """Steps of a schedule that change loops."""
 
 from collections.abc import Sequence
+from typing import cast
 
 from ...dialects.nest.program import AnnotationValue, LoopKind
-from ...dialects.sym import Expression, parse_expression
+from ...dialects.sym import Expression, ExpressionError, parse_expression
 from ...transforms.schedule.add_unit_loop import AddUnitLoop
 from ...transforms.schedule.annotate import Annotate, Unannotate
 from ...transforms.schedule.bind import Bind
@@ -14,6 +15,7 @@ from ...transforms.schedule.merge import Merge
 from ...transforms.schedule.primitive import Primitive
 from ...transforms.schedule.reorder import Reorder, ReorderBlockAxes
 from ...transforms.schedule.split import Factor, Split
+from ..values import NestError
 from .state import BlockHandle, BlockLike, LoopHandle, LoopLike, ScheduleState
 
 AnyFactor = Expression | int | str | None
@@ -96,4 +98,22 @@ class LoopSteps(ScheduleState):
 
 
 def _factors(factors: Sequence[AnyFactor]) -> tuple[Factor | None, ...]:
-    return tuple(parse_expression(f) if isinstance(f, str) else f for f in factors)
+    if not isinstance(cast(object, factors), Sequence) or isinstance(factors, str):
+        raise NestError(f"expected a list of factors, got {factors!r}")
+    return tuple(map(_factor, factors))
+
+
+def _factor(factor: object) -> Factor | None:
+    match factor:
+        case str():
+            try:
+                return parse_expression(factor)
+            except ExpressionError as error:
+                raise NestError(str(error)) from None
+        case bool():
+            pass
+        case None | int() | Expression():
+            return factor
+        case _:
+            pass
+    raise NestError(f"expected a factor that is an integer, an expression or None, got {factor!r}")

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from ...dialects.nest.program import Block, Loop, Program
 from ...transforms.schedule.primitive import Primitive, ScheduleError
+from ..values import NestError
 
 
 @dataclass(frozen=True)
@@ -153,5 +154,7 @@ class ScheduleState:
 def apply(program: Program, steps: Iterable[Primitive]) -> Program:
     """Returns a program after the steps of a schedule; raises ScheduleError for one refused."""
     for step in steps:
+        if not isinstance(cast(object, step), Primitive):
+            raise NestError(f"expected a schedule of primitives, got {step!r}")
         program = step.apply(program)
     return program

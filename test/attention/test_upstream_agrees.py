@@ -13,7 +13,7 @@ from tilewright.attention import causal, sliding_window, soft_cap
 from tilewright.attention.module import attention_module
 from tilewright.attention.spec import AttentionSpec
 from tilewright.attention.variants import as_variant
-from tilewright.lowering.pipeline import attention_to_thread
+from tilewright.lowering.pipelines.attention import attention_to_thread
 from tilewright.lowering.upstream import print_ptx_upstream, verify_upstream
 from tilewright.runtime.attention import AttentionOp
 

@@ -471,3 +471,17 @@ nest.func @parallel_kernel(%x: !nest.buffer<[4, 4], f32>) {
     }
   }
 }
+
+// -----
+
+// An access that leaves its buffer whatever the symbols are.
+
+nest.func @behind_the_end(%x: !nest.buffer<[n], f32>, out %y: !nest.buffer<[n], f32>) symbols (n in [1, 8]) {
+  nest.for %i in n {
+    // expected-error @+1 {{'nest.block' op expects indices of 'x' from 0 to n - 1 on axis 0, got v + 1 from 1 to n}}
+    nest.block @b [%v = %i in n] {
+      %value = nest.load %x[%v + 1]
+      nest.store %value, %y[%v]
+    }
+  }
+}

@@ -13,11 +13,14 @@ from tilewright.dialects.sym import symbol
 from tilewright.transforms.schedule.caching import CacheInplace, CacheRead, CacheWrite
 from tilewright.transforms.schedule.compute_at import ComputeAt, ReverseComputeAt
 from tilewright.transforms.schedule.copies_at import ReadAt, WriteAt
+from tilewright.transforms.schedule.decompose_padding import DecomposePadding
 from tilewright.transforms.schedule.inlining import ComputeInline, ReverseComputeInline
 from tilewright.transforms.schedule.layout import TransformBlockLayout, TransformLayout
+from tilewright.transforms.schedule.pad_einsum import PadEinsum
 from tilewright.transforms.schedule.primitive import Primitive
 from tilewright.transforms.schedule.reduction_epilogue import FuseReductionEpilogue
 from tilewright.transforms.schedule.reindexing import Reindex, ReindexCacheRead, ReindexCacheWrite
+from tilewright.transforms.schedule.rolling_buffer import RollingBuffer
 from tilewright.transforms.schedule.storage import SetDtype
 
 from .random_schedules import PROPOSERS, loops_of, proposes
@@ -183,3 +186,21 @@ def transform_layout(program: Program, source: Random) -> Primitive | None:
 def transform_block_layout(program: Program, source: Random) -> Primitive | None:
     block = a_block(program, source)
     return TransformBlockLayout(block.name, a_map(len(block.axes), source))
+
+
+@proposes("pad_einsum")
+def pad_einsum(program: Program, source: Random) -> Primitive | None:
+    block = a_block(program, source)
+    return PadEinsum(block.name, tuple(source.choice((1, 2, 3, 4)) for _ in block.axes))
+
+
+@proposes("decompose_padding")
+def decompose_padding(program: Program, source: Random) -> Primitive | None:
+    return DecomposePadding(a_block(program, source).name)
+
+
+@proposes("rolling_buffer")
+def rolling_buffer(program: Program, source: Random) -> Primitive | None:
+    block = a_block(program, source)
+    buffer = a_buffer(block, source, is_written=True)
+    return None if buffer is None else RollingBuffer(block.name, buffer)

@@ -207,6 +207,20 @@ def name_that_is_none(b: Builder) -> None:
     b.buffer("my buffer", [4], "f32")
 
 
+def behind_the_end(b: Builder) -> None:
+    x, y = b.buffer("X", ["n"], "f32"), b.buffer("Y", ["n"], "f32")
+    (i,) = b.axes(i="n")
+    y[i] = x[i + 1]
+    b.build()
+
+
+def before_the_start(b: Builder) -> None:
+    x, y = b.buffer("X", ["n", 4], "f32"), b.buffer("Y", ["n", 4], "f32")
+    i, j = b.axes(i="n", j=4)
+    y[i, j] = x[i, 2 * j - 1]
+    b.build()
+
+
 def init_outside_of_a_block(b: Builder) -> None:
     with b.init():
         pass
@@ -230,6 +244,8 @@ def init_outside_of_a_block(b: Builder) -> None:
         (axis_of_no_symbol, "expected extents of the axis 'i' over symbols of .*, got 'q'"),
         (negative_extent, "expected extents of 'X' that are not negative, got -4"),
         (name_that_is_none, "expected an identifier .*, got 'my buffer'"),
+        (behind_the_end, r"indices of 'X' from 0 to n - 1 on axis 0, got vi \+ 1 from 1 to n"),
+        (before_the_start, r"indices of 'X' from 0 to 3 on axis 1, got 2\*vj - 1 from -1 to 5"),
         (init_outside_of_a_block, "expected `init` directly inside a block"),
     ],
 )

@@ -85,15 +85,15 @@ def test_strides_determine_a_symbol() -> None:
 
 @pytest.mark.parametrize("shift", [-1, 1])
 def test_an_index_out_of_bounds_is_an_error_never_another_element(shift: int) -> None:
-    b = Builder("shift")
+    b = Builder("shift", "s in [-1, 1]")
     x, y = b.buffer("X", [4], "f32"), b.buffer("Y", [4], "f32", output=True)
     (i,) = b.axes(i=4)
-    y[i] = x[i + shift]
+    y[i] = x[i + b.symbol("s")]
     arrays = {"X": np.ones(4, np.float32), "Y": np.ones(4, np.float32)}
     got = {-1: -1, 1: 4}[shift]
     message = f"block 'Y': expected an index of 'X' axis 0 in 0 .. 3, got {got}"
     with pytest.raises(ExecutionError, match=message):
-        interpret(b.build(), arrays)
+        interpret(b.build(), arrays, symbols={"s": shift})
 
 
 def test_a_gather_out_of_bounds_is_an_error() -> None:

@@ -1,9 +1,12 @@
 """A schedule applies steps by handles, and refuses handles that are not its own or out of date."""
 
+from typing import Any
+
 import pytest
 
 from tilewright.dialects.nest.program import LoopKind
 from tilewright.nest.schedule import Schedule, apply
+from tilewright.nest.values import NestError
 from tilewright.test.nest.small_programs import chain, fused, gemm, norm
 from tilewright.transforms.schedule.primitive import ScheduleError
 from tilewright.transforms.schedule.split import Split
@@ -116,3 +119,15 @@ def test_the_block_of_partial_results_is_returned() -> None:
     _, inner = s.split("k", [None, 3])
     partial = s.rfactor(inner)
     assert [block.name for block in s.consumers(partial)] == ["C"]
+
+
+@pytest.mark.parametrize("factors", [None, "8", [None, 2.5], [None, True], [None, "8 +"], [[8], 8]])
+def test_factors_that_are_none_are_refused(factors: Any) -> None:
+    with pytest.raises(NestError, match="expected"):
+        Schedule(gemm()).split("i", factors)
+
+
+def test_a_schedule_of_other_things_is_refused() -> None:
+    steps: Any = ["split"]
+    with pytest.raises(NestError, match="expected a schedule of primitives, got 'split'"):
+        apply(gemm(), steps)

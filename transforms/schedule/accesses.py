@@ -1,8 +1,11 @@
 """Finds the accesses of a block to one buffer, element by element."""
 
-from ...dialects.nest.program import Block, Body, Guard, Store, walk
+from collections.abc import Sequence
+
+from ...dialects.nest.index_map import IndexMap, IndexMapError
+from ...dialects.nest.program import Axis, Block, Body, Guard, Store, walk
 from ...dialects.nest.scalars import Load, Subscript, loads_of
-from ...dialects.sym import Expression
+from ...dialects.sym import Expression, Ranges, prove_lt
 
 
 def loads_in(body: Body) -> list[Load]:
@@ -28,3 +31,23 @@ def indices_in(block: Block, buffer: str) -> set[tuple[Subscript, ...]]:
     found = {load.indices for load in loads_in(body) if load.buffer == buffer}
     stores = (statement for statement in walk(body) if isinstance(statement, Store))
     return found | {store.indices for store in stores if store.buffer == buffer}
+
+
+def are_distinct(indices: Sequence[Subscript], axes: Sequence[Axis], ranges: Ranges) -> bool:
+    """Whether different points of axes are proved to have different indices."""
+    known = [index for index in indices if isinstance(index, Expression)]
+    if len(known) < len(indices):
+        return False
+    at_zero = dict.fromkeys((axis.name for axis in axes), 0)
+    moving = (index - index.substitute(at_zero) for index in known)
+    # An index that falls where its one axis rises tells as much as one that rises.
+    outputs = tuple(-index if (-index).symbol_name in at_zero else index for index in moving)
+    index_map = IndexMap(tuple(at_zero), outputs)
+    try:
+        digits = [digit for output in outputs for digit in index_map.digits(output)]
+        if not all(prove_lt(0, digit.scale, ranges) for digit in digits):
+            return False
+        index_map.inverse([axis.extent for axis in axes], ranges)
+    except IndexMapError:
+        return False
+    return True

@@ -19,6 +19,7 @@ from ...dialects.sym import (
     simplify,
     symbol,
 )
+from .accesses import are_distinct, loads_in
 from .primitive import Primitive, place_of
 
 # What a comparison of an axis with a bound says: (first index inside, first one behind).
@@ -39,8 +40,9 @@ class DecomposePadding(Primitive):
     `names` has the name of the block that fills.
 
     Legal if the block is alone in a nest with a loop for each axis (`nest`), has spatial axes only
-    and no init (`spatial`), stores a `select` of a value and a constant, once (`select`), and its
-    condition is a conjunction of comparisons of an axis with a bound over symbols (`box`).
+    and no init (`spatial`), stores a `select` of a value and a constant, once (`select`), in other
+    elements than it reads (`reads-own-writes`), at each point in one of its own (`distinct`), and
+    its condition is a conjunction of comparisons of an axis with a bound over symbols (`box`).
     """
 
     name: ClassVar[str] = "decompose_padding"
@@ -53,6 +55,7 @@ class DecomposePadding(Primitive):
         block = self.block_of(program, self.block)
         loops = self._loops(program, block)
         store, condition, inside, fill = self._select(program, block)
+        self._check_stores(program, block, store)
         box = self._box(program, block, condition)
         (name,) = self.result_names(program)
         filled = _block(program, replace(block, name=name), (replace(store, value=fill),))
@@ -97,6 +100,21 @@ class DecomposePadding(Primitive):
                 raise self.refused(
                     "select", "expected one store of a select of a value and a constant", place
                 )
+
+    def _check_stores(self, program: Program, block: Block, store: Store) -> None:
+        """Refuses stores of which one would come before another point's load or store."""
+        place = place_of(program.places[self.block])
+        if any(load.buffer == store.buffer for load in loads_in(block.body)):
+            raise self.refused(
+                "reads-own-writes",
+                f"expected a block that does not read '{store.buffer}', which it fills",
+                place,
+                "cache what it writes by cache_write",
+            )
+        if not are_distinct(store.indices, block.axes, program.ranges):
+            raise self.refused(
+                "distinct", "expected each point to store in an element of its own", place
+            )
 
     def _box(
         self, program: Program, block: Block, condition: Scalar

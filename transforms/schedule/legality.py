@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from ...dialects.nest.coverage import is_written_first
+from ...dialects.nest.coverage import reader_not_covered
 from ...dialects.nest.defects import ProgramError
 from ...dialects.nest.dependences import (
     Dependence,
@@ -99,10 +99,10 @@ def check_written(
     """Refuses a program, after a step, that reads what is not proved to be written before."""
     own = {buffer.name for buffer in program.allocations}
     for buffer in sorted(own.intersection(buffers)):
-        if not is_written_first(program, buffer):
+        if (reader := reader_not_covered(program, buffer)) is not None:
             raise primitive.refused(
                 "written-before",
-                f"expected what is read of '{buffer}' to be written before, provably",
+                f"expected what '{reader}' reads of '{buffer}' to be written before, provably",
                 place,
                 "take the step before blocks that write it are moved, or their loops changed",
             )

@@ -24,6 +24,7 @@ from .reduction_epilogue import FuseReductionEpilogue
 from .reindexing import Reindex, ReindexCacheRead, ReindexCacheWrite
 from .reorder import Reorder, ReorderBlockAxes
 from .rfactor import RFactor
+from .rolling_buffer import RollingBuffer
 from .software_pipeline import SoftwarePipeline
 from .split import Split
 from .storage import SetDtype, SetScope, StorageAlign
@@ -60,6 +61,7 @@ PRIMITIVES: Mapping[str, type[Primitive]] = {
         ReorderBlockAxes,
         ReverseComputeAt,
         ReverseComputeInline,
+        RollingBuffer,
         SetDtype,
         SetScope,
         SetSwizzle,

@@ -23,6 +23,7 @@ from ...dialects.nest.program import (
 )
 from ...dialects.nest.regions import touched
 from ...dialects.sym import Ranges
+from .accesses import are_distinct
 from .primitive import Primitive, place_of
 
 
@@ -179,9 +180,16 @@ class Stages:
             if others:
                 return f"'{others[0].name}' writes '{region.buffer}' too"
             indexed = {name for part in region.ranges for name in part.start.symbols()}
-            for axis in block.axes_of(AxisKind.SPATIAL):
+            spatial = block.axes_of(AxisKind.SPATIAL)
+            for axis in spatial:
                 if axis.name not in indexed and axis.extent != 1:
                     return f"'{region.buffer}' is not indexed by its spatial axis '{axis.name}'"
+            starts = [part.start for part in region.ranges]
+            # Remainders come back to the same elements, as those of a rolling buffer do.
+            if any(start.depth for start in starts) and not are_distinct(
+                starts, spatial, self.program.ranges
+            ):
+                return f"its points are not proved to write different elements of '{region.buffer}'"
         return ""
 
 

@@ -4,7 +4,7 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp, UnknownLoc
 
 from tilewright.dialects.nest.writing import write_program
-from tilewright.lowering.pipeline import nest_to_thread
+from tilewright.lowering.pipelines.nest import nest_to_thread
 from tilewright.lowering.ptx import print_ptx
 from tilewright.nest.gpu import compile_for_gpu
 

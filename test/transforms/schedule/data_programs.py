@@ -363,3 +363,33 @@ def parallel_columns() -> Program:
     (i,) = b.axes(i="n")
     out[i] = made[i] * 2.0
     return b.build()
+
+
+def horner() -> Program:
+    """A polynomial by Horner's rule: a reduction whose points come in one order alone."""
+    b = Builder("horner")
+    x, y = b.buffer("X", [3, 6], "f32"), b.buffer("Y", [3], "f32", output=True)
+    with (
+        b.loop("i", 3) as i,
+        b.loop("k", 6) as k,
+        b.block("Y", spatial={"vi": (3, i)}, reduce={"vk": (6, k)}) as (vi, vk),
+    ):
+        with b.init():
+            y[vi] = 0.0
+        y[vi] = y[vi] * 0.5 + x[vi, vk]
+    return b.build()
+
+
+def begins_at_the_end() -> Program:
+    """A sum whose reduce axis is at 0 in the last iteration, where its init begins it anew."""
+    b = Builder("begins_at_the_end")
+    x, y = b.buffer("X", [3, 6], "f32"), b.buffer("Y", [3], "f32", output=True)
+    with (
+        b.loop("i", 3) as i,
+        b.loop("k", 6) as k,
+        b.block("Y", spatial={"vi": (3, i)}, reduce={"vk": (6, 5 - k)}) as (vi, vk),
+    ):
+        with b.init():
+            y[vi] = 0.0
+        y[vi] += x[vi, vk]
+    return b.build()

@@ -42,6 +42,7 @@ def index_map(text: str) -> IndexMap:
     return IndexMap.parse(text)
 
 
+HALVES = index_map("(i, k) -> (i, k mod 2, k floordiv 2)")
 TILE = (Split("i", (None, 4)),)
 ACCEPTED: list[tuple[Source, tuple[Primitive, ...]]] = [
     # cache_read
@@ -363,6 +364,8 @@ REFUSED: list[tuple[str, Source, tuple[Primitive, ...], Primitive]] = [
         TransformBlockLayout("C", index_map("(i, j, k) -> (i, 5*j + k)")),
     ),
     ("index-map", programs.matmul, (), TransformBlockLayout("C", index_map("(i, j, k) -> (i, j)"))),
+    ("combiner", programs.horner, (), TransformBlockLayout("Y", HALVES)),
+    ("first", programs.begins_at_the_end, (), TransformBlockLayout("Y", HALVES)),
     ("own-loops", programs.chain, (ComputeAt("T", "i_1"),), TransformBlockLayout("T", MAP)),
     ("serial", programs.parallel_producer, (), TransformBlockLayout("T", index_map("(i) -> (i)"))),
     (

@@ -67,6 +67,33 @@ def greatest() -> Program:
     return b.build()
 
 
+def doubled() -> Program:
+    """A block that pads what it reads."""
+    b = Builder("doubled", "n in [4, 50]")
+    y = b.buffer("P", ["n"], "f32", output=True)
+    (i,) = b.axes(i="n")
+    y[i] = select(value_of(i) < 3, 2.0 * y[i], 0.0)
+    return b.build()
+
+
+def folded() -> Program:
+    """A block of which two points store in one element, the second the fill."""
+    b = Builder("folded", "n in [4, 50]")
+    x, y = b.buffer("X", ["n"], "f32"), b.buffer("P", ["n"], "f32", output=True)
+    (i,) = b.axes(i="n")
+    y[i // 2] = select(value_of(i) < 3, x[i], 0.0)
+    return b.build()
+
+
+def mirrored() -> Program:
+    """A block that pads from the last element on."""
+    b = Builder("mirrored", "n in [4, 50]")
+    x, y = b.buffer("X", ["n"], "f32"), b.buffer("P", ["n"], "f32", output=True)
+    (i,) = b.axes(i="n")
+    y[b.symbol("n") - 1 - i] = select(value_of(i) < 3, x[i], 0.0)
+    return b.build()
+
+
 ACCEPTED: list[tuple[Source, tuple[Primitive, ...]]] = [
     *((static(family), (DecomposePadding("P"),)) for family in ("C1D", "C2D", "C3D", "DEP", "DIL")),
     *((symbolic(family), (DecomposePadding("P"),)) for family in ("C1D", "C2D", "C3D", "GRP")),
@@ -75,6 +102,7 @@ ACCEPTED: list[tuple[Source, tuple[Primitive, ...]]] = [
     (padded(inside, 7.0), (DecomposePadding("P"),)),
     (padded(lambda i: i > 2), (DecomposePadding("P"),)),
     (padded(lambda i: i <= 0), (DecomposePadding("P"),)),
+    (mirrored, (DecomposePadding("P"),)),
     (programs.matmul, (PadEinsum("C", (4, 4, 4)),)),
     (programs.matmul, (PadEinsum("C", (1, 1, 1)),)),
     (programs.matmul, (PadEinsum("C", (1, 8, 1), ("x", "y", "z")),)),
@@ -114,6 +142,8 @@ REFUSED: list[tuple[str, Source, tuple[Primitive, ...], Primitive]] = [
     ("box", padded(lambda i: (i < 2) | (i >= 4)), (), DecomposePadding("P")),
     ("box", padded(lambda i: i.equals(3)), (), DecomposePadding("P")),
     ("box", padded(lambda i: (i >= 5) & (i < 3)), (), DecomposePadding("P")),
+    ("reads-own-writes", doubled, (), DecomposePadding("P")),
+    ("distinct", folded, (), DecomposePadding("P")),
     ("names", padded(inside), (), DecomposePadding("P", ("i",))),
 ]
 
