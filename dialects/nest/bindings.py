@@ -174,6 +174,10 @@ class _Mapper:
         self.lost: list[Bound] = []
         self.digits: dict[str, Digit] = {}
         self.groups = self._take_apart()
+        names = frozenset(name for name, _ in extents)
+        for name, digit in self.digits.items():
+            if constants := digit.source.symbols() - names:
+                self.digits[name] = replace(digit, constants=constants)
 
     def _take_apart(self) -> Groups:
         """Returns bindings and guards over digits; guards that are not over digits are lost."""
@@ -336,6 +340,8 @@ class _Mapper:
     def _upper_limits(self, binding: Expression) -> Iterator[Expression]:
         """Yields the limits of guards that say `binding < limit`."""
         for guard in self.groups.guards:
+            if (distance := self._distance(guard.current, binding)) is not None:
+                yield binding - distance
             multiple = self._multiple(guard.current, binding)
             if multiple is not None and multiple[0] > 0:
                 yield ceildiv(-multiple[1], multiple[0])
@@ -343,9 +349,16 @@ class _Mapper:
     def _lower_limits(self, binding: Expression) -> Iterator[Expression]:
         """Yields the limits of guards that say `limit < binding`."""
         for guard in self.groups.guards:
+            if (distance := self._distance(guard.current, binding)) is not None:
+                yield binding + distance
             multiple = self._multiple(guard.current, binding)
             if multiple is not None and multiple[0] < 0:
                 yield floordiv(multiple[1], -multiple[0])
+
+    def _distance(self, bound: Bound, binding: Expression) -> Expression | None:
+        """Returns `left - right` of a bound if neither it nor the binding moves."""
+        distance = bound.left - bound.right
+        return distance if self._is_fixed(distance) and self._is_fixed(binding) else None
 
     def _multiple(self, bound: Bound, binding: Expression) -> tuple[int, Expression] | None:
         """Returns the factor and the rest if a bound says `factor * binding + rest < 0`."""
@@ -375,9 +388,11 @@ class _Mapper:
 
     def _always(self, bound: Bound) -> bool:
         """Whether a bound holds in all iterations."""
-        ranges = self.ranges
+        ranges, named = self.ranges, (bound.left - bound.right).symbols()
+        for name, extent in reversed(self.extents):
+            named = named | extent.symbols() if name in named else named
         for name, extent in self.extents:
-            if name not in ranges and name in (bound.left - bound.right).symbols():
+            if name not in ranges and name in named:
                 ranges = ranges.also(name, 0, extent - 1)
         return bool(prove_lt(bound.left, bound.right, ranges))
 
@@ -389,6 +404,9 @@ class _Mapper:
             greatest = factor * (axis.extent - 1) if factor > 0 else ZERO
             if prove_lt(greatest + rest, 0, self.ranges):
                 return True
+        distance = self._distance(bound, binding)
+        if distance is not None and prove_lt(distance, binding - axis.extent + 1, self.ranges):
+            return True
         # The axis divided by a scale, rounded down, is what its places from there on say.
         if not self._is_fixed(bound.right) or axis_map.offset.terms:
             return False

@@ -242,7 +242,7 @@ class _Coverage:
             producers.append(site)
         for producer in producers:
             common = () if producer is site else common_loops(site, producer)
-            fixed = tuple(loop.name for loop in common)
+            fixed = tuple(other.name for other in common)
             boxes = self._written(producer, fixed, name, bounds_held(site, fixed))
             pieces.setdefault(fixed, []).extend(boxes)
         if any(self._holds(site, fixed, boxes, name) for fixed, boxes in pieces.items()):

@@ -1,12 +1,14 @@
 """All that a program has to fulfil, whoever wrote it."""
 
+from collections.abc import Sequence
+
 from ..sym import Expression, Ranges, prove_le
 from ..sym.expression import Symbol
 from .bindings import BindingFailure, BindingMap
-from .coverage import check_producers, check_regions
+from .coverage import check_producers, check_regions, is_covered
 from .defects import ProgramError
 from .inside import check_inside
-from .program import Axis, AxisKind, Block, Bound, Program
+from .program import Axis, AxisKind, Block, Bound, Program, Store
 from .sites import Site, sites_of
 from .structure import combiner_of, reads_of, writes_of
 from .threads import check_threads
@@ -27,19 +29,18 @@ def verify_program(program: Program) -> None:
     check_inside(program)
     if has_blocks(program):
         sites = sites_of(program)
-        for site in sites:
-            _check_block(program, site)
+        _check_blocks(program, sites)
         check_producers(program, sites)
 
 
-def _check_block(program: Program, site: Site) -> None:
-    _check_bindings(program, site)
-    check_regions(program, site)
-    for inner in site.inner:
-        _check_block(program, inner)
+def _check_blocks(program: Program, sites: Sequence[Site]) -> None:
+    for place, site in enumerate(sites):
+        _check_bindings(program, site, sites[:place])
+        check_regions(program, site)
+        _check_blocks(program, site.inner)
 
 
-def _check_bindings(program: Program, site: Site) -> None:
+def _check_bindings(program: Program, site: Site, before: Sequence[Site]) -> None:
     found = site.map
     if isinstance(found, BindingFailure):
         if not _may_compute_parts(program, site, found):
@@ -49,7 +50,7 @@ def _check_bindings(program: Program, site: Site) -> None:
                 condition=found.condition,
             )
         return
-    if not found.is_exact and (reason := _not_repeatable(site, found)):
+    if not found.is_exact and (reason := _not_repeatable(program, site, found, before)):
         loops = ", ".join(f"'{name}'" for name in sorted(found.recomputing_loops()))
         raise ProgramError(
             f"expects each point once, since {reason}; points are visited again by {loops}",
@@ -58,13 +59,13 @@ def _check_bindings(program: Program, site: Site) -> None:
         )
 
 
-def _not_repeatable(site: Site, found: BindingMap) -> str | None:
+def _not_repeatable(
+    program: Program, site: Site, found: BindingMap, before: Sequence[Site]
+) -> str | None:
     """Returns why points of a block must not be computed again, None if they may be."""
     block = site.block
     if not (shared := reads_of(block) & writes_of(block)):
         return None
-    if not block.init or combiner_of(block) is None:
-        return f"the block reads '{min(shared)}', which it writes"
     reduced = {
         name
         for axis in block.axes_of(AxisKind.REDUCE)
@@ -74,9 +75,33 @@ def _not_repeatable(site: Site, found: BindingMap) -> str | None:
     # A whole reduction may run again, but not a part of it.
     order = [loop.name for loop in (*site.outer, *site.loops)]
     first = min((order.index(name) for name in reduced), default=len(order))
-    if any(order.index(name) > first for name in found.recomputing_loops()):
+    repeating = max(order.index(name) for name in found.recomputing_loops())
+    if repeating > first:
         return "it is inside of its reduction"
+    if _starts_anew(block, shared):
+        return None
+    # What is read may be written anew before each time.
+    name = order[repeating]
+    inside = [other for other in before if any(loop.name == name for loop in other.loops)]
+    if repeating < len(site.outer) or not all(
+        buffer in (own.name for own in program.allocations)
+        and is_covered(program, site, inside, buffer, name)
+        for buffer in shared
+    ):
+        return f"the block reads '{min(shared)}', which it writes"
     return None
+
+
+def _starts_anew(block: Block, shared: frozenset[str]) -> bool:
+    """Whether a block reads of what it writes nothing but what its init writes."""
+    stores = [part for part in block.init if isinstance(part, Store)]
+    begun = {(store.buffer, store.indices) for store in stores}
+    return all(
+        (region.buffer, tuple(part.start for part in region.ranges)) in begun
+        and all(part.extent == 1 for part in region.ranges)
+        for region in block.reads
+        if region.buffer in shared
+    ) or (bool(block.init) and combiner_of(block) is not None)
 
 
 def _may_compute_parts(program: Program, site: Site, failure: BindingFailure) -> bool:
@@ -92,6 +117,8 @@ def _may_compute_parts(program: Program, site: Site, failure: BindingFailure) ->
         return False
     if block.init or reads_of(block) & writes_of(block):
         return False
+    if isinstance(site.partial_map, BindingMap):
+        return True
     ranges = site.ranges
     for loop in site.loops:
         ranges = ranges.also(loop.name, 0, loop.extent - 1)

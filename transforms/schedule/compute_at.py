@@ -124,7 +124,9 @@ class ComputeAt(_Move):
 
     Legal if the loop is in the scope of the block (`scope-of-block`), behind it (`order`) and not
     around it (`under-already`); the block is complete or a reduction (`complete-or-reduction`)
-    and runs for all of its points (`predicate`); it writes one buffer (`one-buffer`) of the
+    and runs for all of its points (`predicate`); if the order of its reduce axes is another than
+    that of their loops, it combines in any order (`combiner`) and its init comes first (`first`);
+    it writes one buffer (`one-buffer`) of the
     program's own (`output`), whose readers are all below the loop (`consumers-below`); what it
     reads is not written behind it (`inputs-stable`); its own loops are serial (`serial`) it is
     reduced in each iteration of the loops that it shares (`reduced`), and there is no guard around
@@ -137,6 +139,7 @@ class ComputeAt(_Move):
         """Returns the program with the block moved."""
         stages, stage, loop = self._stages(program)
         self.check_recomputable(stages, stage)
+        self.check_axis_order(program, stage.block)
         region = self._written(program, stages, stage)
         consumers = self._consumers(program, stages, stage, loop)
         self.check_inputs(stages, stage, stages.under(loop)[-1])
@@ -244,7 +247,9 @@ class ReverseComputeAt(_Move):
 
     Legal if the loop is in the scope of the block (`scope-of-block`), before it (`order`) and not
     around it (`under-already`); the block is complete or a reduction (`complete-or-reduction`)
-    and runs for all of its points (`predicate`), as do the producers; a producer is below the loop
+    and runs for all of its points (`predicate`), as do the producers; if the order of its reduce
+    axes is another than that of their loops, it combines in any order (`combiner`) and its init
+    comes first (`first`); a producer is below the loop
     (`producers-below`), and none comes between the loop and the block (`inputs-stable`); the
     producers' reduce loops are below the loop (`reduced`); in an iteration they write boxes without
     gaps (`exact-region`); each point reads what one iteration made (`one-iteration`); what the
@@ -259,6 +264,7 @@ class ReverseComputeAt(_Move):
         """Returns the program with the block moved."""
         stages, stage, loop = self._stages(program)
         self.check_recomputable(stages, stage)
+        self.check_axis_order(program, stage.block)
         below = stages.under(loop)
         self._check_order(stages, stage, below)
         producers = self._producers(program, stages, stage, loop)

@@ -23,10 +23,9 @@ from ...dialects.nest.program import (
 from ...dialects.nest.regions import ONE
 from ...dialects.nest.rewriting import Rewriter, substitute
 from ...dialects.nest.scalars import Constant, Load, Scalar, Subscript, Variable, is_float
-from ...dialects.nest.structure import combiner_of
 from ...dialects.sym import Expression, constant, symbol
 from .inlining import retouched
-from .legality import check_first_at_zero, check_written
+from .legality import check_any_order, check_written
 from .moving import Moving
 from .stages import Stage, Stages, calls_on
 
@@ -212,7 +211,7 @@ class TransformBlockLayout(Moving):
         stage = stages.stage_of(self, self.block)
         self.check_recomputable(stages, stage)
         if block.init:
-            self._check_order(program, block)
+            check_any_order(self, program, block)
         outer = self._own_loops(stages, stage)
         extents = [axis.extent for axis in block.axes]
         index_map = self._over_axes(block)
@@ -270,17 +269,6 @@ class TransformBlockLayout(Moving):
         numbers = range(len(self.index_map.outputs))
         defaults = (*(f"b{n}" for n in numbers), *(f"vb{n}" for n in numbers))
         return self.new_names(program, self.names, defaults)
-
-    def _check_order(self, program: Program, block: Block) -> None:
-        """Refuses a reduction whose result depends on the order of its points."""
-        if combiner_of(block) is None:
-            raise self.refused(
-                "combiner",
-                f"expected a reduction by one combiner, got '{block.name}', of which the order "
-                "of points may matter",
-                f"@{block.name}",
-            )
-        check_first_at_zero(self, program, block)
 
     def _over_axes(self, block: Block) -> IndexMap:
         names = tuple(axis.name for axis in block.axes)

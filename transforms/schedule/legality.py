@@ -22,7 +22,7 @@ from ...dialects.nest.program import (
     Scope,
 )
 from ...dialects.nest.rewriting import Substitution
-from ...dialects.nest.structure import blocks_in
+from ...dialects.nest.structure import blocks_in, combiner_of
 from ...dialects.nest.threads import check_threads
 from .primitive import Primitive, place_of
 
@@ -149,6 +149,18 @@ def check_first_at_zero(primitive: Primitive, program: Program, block: Block) ->
             place_of(program.places[block.name]),
             "bind reduce axes to loops that are split and fused at most",
         )
+
+
+def check_any_order(primitive: Primitive, program: Program, block: Block) -> None:
+    """Refuses a reduction whose result depends on the order of its points."""
+    if combiner_of(block) is None:
+        raise primitive.refused(
+            "combiner",
+            f"expected a reduction by one combiner, got '{block.name}', of which the order "
+            "of points may matter",
+            f"@{block.name}",
+        )
+    check_first_at_zero(primitive, program, block)
 
 
 def substituted_bounds(bounds: Iterable[Bound], images: Substitution) -> tuple[Bound, ...]:
