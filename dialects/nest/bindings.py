@@ -44,6 +44,14 @@ class AxisMap:
     offset: Expression
     overlap: int | None = None
 
+    @property
+    def reach(self) -> Expression:
+        """How many values the axis takes from the offset on, without gaps."""
+        reach = ONE
+        for place in self.places:
+            reach = reach + place.scale * (place.digit.extent - 1)
+        return reach
+
 
 @dataclass(frozen=True)
 class BindingMap:
@@ -366,6 +374,9 @@ class _Mapper:
         moving = binding.symbols() & self.groups.extents.keys()
         if not moving:
             return None
+        for factor in (1, -1):
+            if self._is_fixed(rest := difference - factor * binding):
+                return factor, rest
         atom = Symbol(min(moving))
         whole, part = (v.split(atom)[0].constant_value for v in (difference, binding))
         if not whole or not part or whole % part:

@@ -44,7 +44,6 @@ from .sites import (
     bounds_held,
     clipped,
     common_loops,
-    dense_spans,
     points_read,
     read_box,
     sites_of,
@@ -368,7 +367,8 @@ class _Coverage:
         """
         at_zero = dict.fromkeys(first, 0)
         spans = self._mapped_spans(site, fixed, beyond, at_zero)
-        spans = spans or dense_spans(site, fixed, beyond)
+        if spans is None and (fixed or site.outer):
+            spans = self._spans_below(site, fixed, beyond, at_zero)
         if spans is None or not first:
             return spans
         return {
@@ -406,6 +406,23 @@ class _Coverage:
                 low = axis.binding.substitute(running)
                 span = clipped(site, Span(low, low + reach), axis.extent, fixed)
             spans[axis.name] = span
+        return spans
+
+    def _spans_below(
+        self,
+        site: Site,
+        fixed: frozenset[str],
+        beyond: frozenset[Bound],
+        at_zero: Mapping[str, int],
+    ) -> dict[str, Span] | None:
+        """Returns the same where digits of fixed and running loops are in one place."""
+        found = site.map_below(fixed)
+        if not isinstance(found, BindingMap) or not _reaches_all(site, found, beyond, at_zero):
+            return None
+        spans: dict[str, Span] = {}
+        for axis, part in zip(site.block.axes, found.axes, strict=True):
+            span = Span(part.offset, part.offset + part.reach)
+            spans[axis.name] = clipped(site, span, axis.extent, fixed)
         return spans
 
     def _box(self, region: Region, spans: Mapping[str, Span], ranges: Ranges) -> Box | None:

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
 
-from ..sym import Expression, Ranges, constant, maximum, minimum, prove_le, prove_lt, symbol
+from ..sym import Expression, Ranges, constant, maximum, minimum, prove_le, symbol
 from .bindings import BindingMap, Bindings, map_bindings
-from .linear import linear
 from .program import Axis, AxisKind, Block, Body, Bound, Guard, Loop, Program, Region
 from .regions import bounds_over, residue_of
 
@@ -55,6 +54,11 @@ class Site:
         loops = (*self.outer, *self.loops)
         return map_bindings(self.block, loops, self.ranges, is_whole=False)
 
+    def map_below(self, fixed: frozenset[str]) -> Bindings:
+        """How the loops visit points while the first of them, those in `fixed`, stand still."""
+        loops = [loop for loop in self.loops if loop.name not in fixed]
+        return map_bindings(self.block, loops, self.ranges_at[len(fixed)], is_whole=False)
+
     @cached_property
     def ranges_at(self) -> tuple[Ranges, ...]:
         """The ranges inside the first 0, 1, 2 and so on of the loops."""
@@ -87,6 +91,18 @@ class Site:
 def sites_of(program: Program) -> tuple[Site, ...]:
     """Returns the blocks of the program's scope, in the order of the text."""
     return tuple(_sites(program.body, (), False, program.ranges, ()))
+
+
+def site_of(program: Program, name: str) -> tuple[Site, tuple[Site, ...]]:
+    """Returns the site of a block, and those before it in its scope."""
+    pending = [sites_of(program)]
+    while pending:
+        scope = pending.pop()
+        for place, site in enumerate(scope):
+            if site.block.name == name:
+                return site, scope[:place]
+            pending.append(site.inner)
+    raise KeyError(name)
 
 
 def _sites(
@@ -191,42 +207,6 @@ def bounds_held(site: Site, fixed: Iterable[str], first: Iterable[str] = ()) -> 
         bound
         for bound in site.block.predicate
         if running.isdisjoint(bound.left.symbols() | bound.right.symbols())
-    )
-
-
-def dense_spans(
-    site: Site, fixed: frozenset[str], beyond: frozenset[Bound]
-) -> dict[str, Span] | None:
-    """Returns the values of axes that are sums of running loops and of what stands still."""
-    running = {loop.name: loop.extent for loop in site.loops if loop.name not in fixed}
-    ranges = site.ranges_at[len(site.loops)]
-    used: set[str] = set()
-    spans: dict[str, Span] = {}
-    for axis in site.block.axes:
-        form = linear(axis.binding, frozenset(running))
-        if form is None or not used.isdisjoint(form.factors):
-            return None
-        used.update(form.factors)
-        reach = ONE
-        for name, factor in sorted(
-            form.factors.items(), key=lambda entry: entry[1].constant_value or 1 << 62
-        ):
-            extent = running[name]
-            is_step = prove_lt(0, factor, ranges) and prove_le(factor, reach, ranges)
-            if not is_step or not extent.symbols().isdisjoint(running):
-                return None
-            reach = reach + factor * (extent - 1)
-        spans[axis.name] = clipped(site, Span(form.rest, form.rest + reach), axis.extent, fixed)
-    bounds = [bound for bound in site.block.predicate if bound not in beyond]
-    return spans if all(_is_inside_axis(bound, site.block, ranges) for bound in bounds) else None
-
-
-def _is_inside_axis(bound: Bound, block: Block, ranges: Ranges) -> bool:
-    """Whether a bound says no more than that an axis is inside its extent."""
-    return any(
-        (bound.right == axis.binding and prove_le(bound.left, -1, ranges))
-        or (bound.left == axis.binding and prove_le(axis.extent, bound.right, ranges))
-        for axis in block.axes
     )
 
 

@@ -195,7 +195,9 @@ class TransformBlockLayout(Moving):
     points (`predicate`), in any order of its reduce axes (`combiner`), which are 0 in their first
     iterations (`first`); the map has as many inputs as the block has axes, takes different points
     to different ones (`index-map`) and makes each output of axes of one kind (`kinds`); no other
-    block is in the loops that its axes run over (`own-loops`), which are serial (`serial`).
+    block is in the loops that its axes run over (`own-loops`), which are serial (`serial`); what is
+    read of the program's own buffers is provably written before, after the step too
+    (`written-before`).
     """
 
     name: ClassVar[str] = "transform_block_layout"
@@ -251,7 +253,10 @@ class TransformBlockLayout(Moving):
         for loop, extent in reversed(list(zip(loops, shape, strict=True))):
             nest = Loop(loop, extent, (nest,))
         program = program.replace(outer, nest)
-        return program.replace(self.block, retouched(program, self.block_of(program, self.block)))
+        moved = retouched(program, self.block_of(program, self.block))
+        program = program.replace(self.block, moved)
+        check_written(self, program, stage.reads | stage.writes, f"@{self.block}")
+        return program
 
     def _check_kinds(
         self, index_map: IndexMap, sources: Sequence[set[str]], kinds: Mapping[str, AxisKind]

@@ -17,7 +17,7 @@ from ...dialects.nest.program import (
     Program,
     Statement,
 )
-from ...dialects.nest.regions import ONE, ZERO, bounds_over, ranges_inside
+from ...dialects.nest.regions import ONE, ZERO, bounds_over, ranges_inside, simplified
 from ...dialects.nest.rewriting import Rewriter, substitute_loops
 from ...dialects.sym import Expression, constant, prove_eq, prove_lt, symbol
 from .legality import check_serial, check_written
@@ -147,12 +147,14 @@ class LoopPartition(Primitive):
             return shifted
         axes: list[Axis] = []
         moved: dict[str, Expression] = {}
+        ranges = ranges_inside(program, self.loop)
         for axis in block.axes:
             if self.loop in axis.binding.symbols():
                 factor = self._factor(program, block, axis)
                 end = axis.extent - factor * start if is_last else factor * length
                 moved[axis.name] = symbol(axis.name) + factor * start
                 axis = replace(axis, extent=end)
+            ranges = ranges.also(axis.name, 0, axis.extent - 1)
             axes.append(axis)
         if len(moved) > 1:
             raise self._not_whole(program, block, f"{len(moved)} axes")
@@ -161,8 +163,8 @@ class LoopPartition(Primitive):
         return replace(
             shifted,
             axes=tuple(axes),
-            reads=tuple(map(inside.region, block.reads)),
-            writes=tuple(map(inside.region, block.writes)),
+            reads=tuple(simplified(inside.region(region), ranges) for region in block.reads),
+            writes=tuple(simplified(inside.region(region), ranges) for region in block.writes),
             body=inside.body(block.body),
             init=() if is_begun else inside.body(block.init),
         )
