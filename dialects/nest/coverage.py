@@ -14,13 +14,13 @@ from ..sym import (
     Expression,
     Ranges,
     constant,
-    minimum,
     prove_le,
     prove_lt,
     symbol,
 )
-from ..sym.expression import Extremum, Quotient, Symbol, expression_of
+from ..sym.expression import Quotient, Symbol
 from .bindings import BindingMap
+from .boxes import Box, Span, is_inside, is_whole, merged_boxes, residues
 from .defects import ProgramError
 from .program import (
     AxisKind,
@@ -38,13 +38,12 @@ from .program import (
 from .regions import accesses_of, bounds_over, contains, region_of, residue_of, touched
 from .scalars import Subscript
 from .sites import (
-    Box,
     Site,
-    Span,
     bounds_held,
     clipped,
     common_loops,
     points_read,
+    ranges_held,
     read_box,
     sites_of,
 )
@@ -68,7 +67,7 @@ def check_regions(program: Program, site: Site) -> None:
                 box = read_box(inner, frozenset(), region, shape)
                 known = [outer for outer in declared if outer.buffer == region.buffer]
                 boxes = [_box_of(outer) for outer in known]
-                if not any(_inside(box, outer, site.inner_ranges) for outer in boxes):
+                if not any(is_inside(box, outer, site.inner_ranges) for outer in boxes):
                     ranges = tuple(Range(span.low, span.end - span.low) for span in box)
                     raise _not_covered(site, kind, Region(region.buffer, ranges), known)
 
@@ -276,7 +275,7 @@ class _Coverage:
         ranges = site.ranges_at[len(fixed)]
         shape = self.buffers[name].shape
         if any(
-            all(_is_whole(*axis, ranges) for axis in zip(box, shape, strict=True)) for box in boxes
+            all(is_whole(*axis, ranges) for axis in zip(box, shape, strict=True)) for box in boxes
         ):
             return True
         needed = [
@@ -284,10 +283,11 @@ class _Coverage:
             for region in site.block.reads
             if region.buffer == name
         ]
-        if all(any(_inside(need, box, ranges) for box in boxes) for need in needed):
+        if all(any(is_inside(need, box, ranges) for box in boxes) for need in needed):
             return True
-        joined = _merged(boxes, ranges)
-        return all(any(_inside(need, box, ranges) for box in joined) for need in needed)
+        ranges = ranges_held(site, fixed)
+        joined = merged_boxes(boxes, ranges)
+        return all(any(is_inside(need, box, ranges) for box in joined) for need in needed)
 
     # What a producer writes: at most that, and no gaps.
 
@@ -348,7 +348,7 @@ class _Coverage:
                 if spans is None or bounds is None:
                     return False
                 need = (Span(bounds[0], bounds[1] + 1),)
-                if not _inside(need, (spans[axis],), site.ranges_at[len(fixed)]):
+                if not is_inside(need, (spans[axis],), site.ranges_at[len(fixed)]):
                     return False
         return True
 
@@ -383,15 +383,15 @@ class _Coverage:
         beyond: frozenset[Bound],
         at_zero: Mapping[str, int],
     ) -> dict[str, Span] | None:
-        is_whole = isinstance(site.map, BindingMap)
-        found = site.map if is_whole else site.partial_map
+        is_all = isinstance(site.map, BindingMap)
+        found = site.map if is_all else site.partial_map
         if not isinstance(found, BindingMap) or not _reaches_all(site, found, beyond, at_zero):
             return None
         still = fixed.union(loop.name for loop in site.outer)
         running = {loop.name: 0 for loop in site.loops if loop.name not in fixed}
         spans: dict[str, Span] = {}
         for axis in site.block.axes:
-            reach, holds = ONE, not is_whole
+            reach, holds = ONE, not is_all
             for place in found.axis(axis.name).places:
                 if place.digit.loops <= still:
                     holds = True
@@ -433,7 +433,7 @@ class _Coverage:
             start = part.start if circle is None else circle[0]
             span = self._span(Range(start, part.extent), spans, used, ranges)
             if span is not None and circle is not None:
-                span = _around(span, circle[1], ranges)
+                span = residues(span, circle[1], ranges)
             if span is None:
                 return None
             box.append(span)
@@ -514,20 +514,6 @@ def _reaches_all(
     )
 
 
-def _around(span: Span, size: Expression, ranges: Ranges) -> Span | None:
-    """Returns the remainders by a size that consecutive numbers have, if they have no gaps."""
-    if prove_le(size, span.end - span.low, ranges):
-        return Span(ZERO, size)
-    return Span(ZERO, minimum(span.end, size)) if span.low == ZERO else None
-
-
-def _is_whole(span: Span, extent: Expression, ranges: Ranges) -> bool:
-    """Whether a span holds all indices of an axis; quick where it does not look like it."""
-    if span.low.terms:
-        return False
-    return span.end == extent or bool(prove_le(extent, span.end, ranges))
-
-
 def _direct_reads(body: Body) -> Iterator[str]:
     for access in accesses_of(body):
         if not access.is_write:
@@ -544,60 +530,3 @@ def _calls(body: Body) -> Iterator[Call]:
             yield statement
         elif isinstance(statement, Loop | Guard):
             yield from _calls(statement.body)
-
-
-def _inside(inner: Box, outer: Box, ranges: Ranges) -> bool:
-    return all(
-        _at_most(have.low, need.low, ranges) and _at_most(need.end, have.end, ranges)
-        for need, have in zip(inner, outer, strict=True)
-    )
-
-
-def _at_most(one: Expression, two: Expression, ranges: Ranges) -> bool:
-    if one == two or prove_le(one, two, ranges):
-        return True
-    # A proof that takes the arguments of a minimum one by one finds more.
-    return any(
-        all(_at_most(lesser, greater, ranges) for lesser in lessers for greater in greaters)
-        for lessers, greaters in ((_options(one, "max"), [two]), ([one], _options(two, "min")))
-        if len(lessers) + len(greaters) > 2
-    )
-
-
-def _options(value: Expression, kind: str) -> list[Expression]:
-    """Returns the values of which `value` is the least or the greatest."""
-    for monomial, factor in value.terms.items():
-        match monomial:
-            case (Extremum() as atom,) if factor > 0 and atom.kind == kind:
-                rest = value - factor * expression_of(atom)
-                return [rest + factor * argument for argument in atom.arguments]
-            case _:
-                pass
-    return [value]
-
-
-def _merged(boxes: Sequence[Box], ranges: Ranges) -> list[Box]:
-    """Returns the boxes, and those that two of them make where they touch."""
-    merged = list(boxes)
-    for one in merged:
-        for two in list(merged):
-            for joined in (_joined(one, two, ranges), _joined(two, one, ranges)):
-                if joined is not None and joined not in merged:
-                    merged.append(joined)
-        if len(merged) > 64:
-            break
-    return merged
-
-
-def _joined(one: Box, two: Box, ranges: Ranges) -> Box | None:
-    """Returns the box of two that differ along one axis, where the first reaches the second."""
-    apart = [axis for axis, (a, b) in enumerate(zip(one, two, strict=True)) if a != b]
-    if len(apart) != 1:
-        return None
-    axis = apart[0]
-    a, b = one[axis], two[axis]
-    if not all(
-        _at_most(*pair, ranges) for pair in ((a.low, b.low), (b.low, a.end), (a.end, b.end))
-    ):
-        return None
-    return (*one[:axis], Span(a.low, b.end), *one[axis + 1 :])

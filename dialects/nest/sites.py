@@ -9,24 +9,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
 
-from ..sym import Expression, Ranges, constant, maximum, minimum, prove_le, symbol
+from ..sym import Expression, Ranges, constant, interval, maximum, minimum, prove_le, symbol
+from ..sym.expression import Symbol
 from .bindings import BindingMap, Bindings, map_bindings
+from .boxes import Box, Span
 from .program import Axis, AxisKind, Block, Body, Bound, Guard, Loop, Program, Region
 from .regions import bounds_over, residue_of
 
 ONE = constant(1)
 ZERO = constant(0)
-
-
-@dataclass(frozen=True)
-class Span:
-    """The indices `low .. end - 1`."""
-
-    low: Expression
-    end: Expression
-
-
-Box = tuple[Span, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +149,8 @@ def points_read(
     still = fixed.union(loop.name for loop in site.outer)
     for axis in site.block.axes:
         span = Span(ZERO, axis.extent)
-        if not axis.binding.symbols().isdisjoint(still):
+        is_part = not isinstance(site.map, BindingMap)
+        if is_part or not axis.binding.symbols().isdisjoint(still):
             span = _run(site, axis, running, still) or span
             span = clipped(site, span, axis.extent, fixed)
         lows[axis.name] = span.low + symbol(axis.name)
@@ -208,6 +200,23 @@ def bounds_held(site: Site, fixed: Iterable[str], first: Iterable[str] = ()) -> 
         for bound in site.block.predicate
         if running.isdisjoint(bound.left.symbols() | bound.right.symbols())
     )
+
+
+def ranges_held(site: Site, fixed: Sequence[str]) -> Ranges:
+    """Returns the ranges inside the fixed loops of the iterations in which a block may run."""
+    ranges, known = site.ranges, site.ranges_at[len(fixed)]
+    bounds = bounds_held(site, fixed)
+    if not bounds:
+        return known
+    for loop in site.loops[: len(fixed)]:
+        last = (loop.extent - 1).constant_value
+        for bound in bounds if last else ():
+            factor, rest = (bound.right - bound.left - 1).split(Symbol(loop.name))
+            by, greatest = factor.constant_value or 0, interval(rest, known)[1]
+            if by < 0 and greatest is not None and last is not None:
+                last = min(last, greatest // -by)
+        ranges = ranges.also(loop.name, 0, loop.extent - 1 if last is None else last)
+    return ranges
 
 
 def common_loops(one: Site, two: Site) -> tuple[Loop, ...]:
