@@ -22,6 +22,7 @@ from .transforms.expand_math import ExpandMathPass
 from .transforms.expand_pipelines import ExpandPipelinesPass
 from .transforms.lower_blocks import LowerBlocksPass
 from .transforms.place_barriers import PlaceBarriersPass
+from .transforms.shorten_loops import ShortenLoopsPass
 
 # From the highest level to the lowest.
 DIALECTS: tuple[Dialect, ...] = (Sym, Attn, Nest, Tile, NVVM)
@@ -37,6 +38,7 @@ PASSES: tuple[type[ModulePass], ...] = (
     ExpandPipelinesPass,
     LowerBlocksPass,
     PlaceBarriersPass,
+    ShortenLoopsPass,
 )
 
 # What a module can be printed as, besides MLIR.

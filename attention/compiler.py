@@ -12,6 +12,7 @@ from xdsl.utils.hints import isa
 
 from ..dialects.diagnostic import DiagnosticError
 from ..dialects.verification import verify_module
+from ..lowering.garbage import paused_collection
 from ..lowering.pipelines.attention import LEVELS, attention_to_thread
 from ..lowering.ptx import print_ptx
 from ..lowering.tile_to_thread.convert import GRID, SHARED_BYTES
@@ -77,16 +78,17 @@ def lower_attention(
 ) -> KernelArtifact:
     """Lowers a module that holds one attention function, level by level."""
     clock = clock or Clock(None)
-    verify_module(module)
-    context = Context()
-    passes = attention_to_thread(spec.target, spec.warps, spec.kv_tile, spec.stages)
-    for level, step in zip(LEVELS, passes, strict=True):
-        step.apply(context, module)
-        clock.lap(level, module)
-    function = _kernel_function(module)
-    text = print_ptx(module, spec.target)
-    clock.lap("ptx", text)
-    return KernelArtifact(text, kernel_contract(spec, function))
+    with paused_collection():
+        verify_module(module)
+        context = Context()
+        passes = attention_to_thread(spec.target, spec.warps, spec.kv_tile, spec.stages)
+        for level, step in zip(LEVELS, passes, strict=True):
+            step.apply(context, module)
+            clock.lap(level, module)
+        function = _kernel_function(module)
+        text = print_ptx(module, spec.target)
+        clock.lap("ptx", text)
+        return KernelArtifact(text, kernel_contract(spec, function))
 
 
 def _kernel_function(module: ModuleOp) -> gpu.FuncOp:

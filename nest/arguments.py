@@ -1,10 +1,11 @@
 """The arguments of a call: symbols solved from the shapes of arrays, and everything checked."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from ..dialects.nest.program import Buffer, Program, ScalarParameter
 from ..dialects.sym import Expression, Ranges
@@ -17,12 +18,17 @@ Shape: TypeAlias = tuple[int, ...]
 
 @dataclass(frozen=True)
 class _Equation:
-    """That an expression has a value, and where it is seen."""
+    """
+    That an expression has a value, and where it is seen.
+
+    The stride of an axis of one element is never used: `is_free`, other arrays decide first.
+    """
 
     value: Expression
     number: int
     parameter: str
     place: str
+    is_free: bool = False
 
 
 def solve_symbols(
@@ -54,16 +60,14 @@ def solve_shapes(
         if name not in program.ranges:
             raise ArgumentError(name, f"a symbol of '{program.ranges}'", "none of that name")
     equations = list(_equations(program, shapes, strides or {}))
-    pending = equations
-    while pending:
-        rest = [equation for equation in pending if not _solve(equation, known)]
-        if len(rest) == len(pending):
-            break
-        pending = rest
+    _solve_all([equation for equation in equations if not equation.is_free], known)
+    _solve_all(equations, known)
     for name in program.ranges:
         if name not in known:
             raise ArgumentError(name, "a value for the symbol", "none, no extent determines it")
     for equation in equations:
+        if equation.is_free:
+            continue
         if (number := equation.value.evaluate(known)) != equation.number:
             expected = f"{equation.place} {equation.value}"
             expected += "" if equation.value.constant_value is not None else f" = {number}"
@@ -109,6 +113,55 @@ def check_arrays(program: Program, arrays: Mapping[str, Array], scalars: Mapping
             raise ArgumentError(name, "an array that can be written", "a read-only one")
 
 
+def check_layouts(program: Program, arrays: Mapping[str, Array]) -> None:
+    """
+    Raises ArgumentError for arrays whose elements lie in memory as no buffer may have them.
+
+    Without strides an array is C-contiguous. Strides are whole elements and not negative, and the
+    elements of what is written lie apart: the next axis steps over all that the axes of smaller
+    strides span.
+    """
+    for name, array in arrays.items():
+        if program.buffers[name].strides is None:
+            if not array.flags.c_contiguous:
+                raise ArgumentError(name, "a C-contiguous array", "other strides")
+            continue
+        steps = [(step, count) for step, count in zip(array.strides, array.shape) if count > 1]
+        if any(step < 0 or step % array.itemsize for step, _ in steps):
+            expected = "strides of whole elements that are not negative"
+            raise ArgumentError(name, expected, f"{array.strides} bytes")
+        if name in program.outputs and array.size and not _lie_apart(steps, array.itemsize):
+            expected = "strides that give each element a place of its own"
+            raise ArgumentError(
+                name, expected, f"{array.strides} bytes for the shape {array.shape}"
+            )
+
+
+def _lie_apart(steps: Iterable[tuple[int, int]], size: int) -> bool:
+    for step, count in sorted(steps):
+        if step < size:
+            return False
+        size += (count - 1) * step
+    return True
+
+
+def memory_of(array: Array) -> Array:
+    """Returns the stretch of memory from an array's first element to its last one, flat."""
+    if array.flags.c_contiguous:
+        return array
+    steps = zip(array.shape, array.strides, strict=True)
+    last = sum((count - 1) * step for count, step in steps) // array.itemsize
+    size = last + 1 if array.size else 0
+    return as_strided(array, (size,), (array.itemsize,), writeable=False)
+
+
+def copy_of(array: Array) -> Array:
+    """Returns a copy of an array with the strides of its own."""
+    if array.flags.c_contiguous:
+        return array.copy()
+    return as_strided(memory_of(array).copy(), array.shape, array.strides)
+
+
 def _equations(
     program: Program, shapes: Mapping[str, Shape], strides: Mapping[str, Shape]
 ) -> Iterator[_Equation]:
@@ -119,9 +172,19 @@ def _equations(
         for axis, (extent, size) in enumerate(zip(parameter.shape, shape, strict=True)):
             yield _Equation(extent, size, name, f"axis {axis} of extent")
         for axis, stride in enumerate(parameter.strides or ()):
-            # The stride of an axis of one element is never used, NumPy may give any.
-            if shape[axis] > 1 and name in strides:
-                yield _Equation(stride, strides[name][axis], name, f"axis {axis} of stride")
+            if name in strides:
+                place, is_free = f"axis {axis} of stride", shape[axis] < 2
+                yield _Equation(stride, strides[name][axis], name, place, is_free)
+
+
+def _solve_all(equations: list[_Equation], known: dict[str, int]) -> None:
+    """Adds the symbols that equations determine, one after the other."""
+    pending = equations
+    while pending:
+        rest = [equation for equation in pending if not _solve(equation, known)]
+        if len(rest) == len(pending):
+            return
+        pending = rest
 
 
 def _solve(equation: _Equation, known: dict[str, int]) -> bool:
@@ -137,6 +200,8 @@ def _solve(equation: _Equation, known: dict[str, int]) -> bool:
     if (by := factor.constant_value) is None or (start := rest.constant_value) is None:
         return False
     quotient, remainder = divmod(equation.number - start, by)
+    if remainder and equation.is_free:
+        return False
     if remainder:
         expected = f"{equation.place} {value} with a whole '{atom.name}'"
         raise ArgumentError(equation.parameter, expected, str(equation.number))

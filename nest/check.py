@@ -20,7 +20,7 @@ from ..dialects.nest.program import walk as walk_statements
 from ..dialects.nest.scalars import is_float
 from ..dialects.sym import Expression, Ranges
 from ..transforms.races import races_of
-from .arguments import random_array
+from .arguments import copy_of, random_array
 from .arithmetic import Arithmetic, Array, decode
 from .concrete import Concrete, Descriptions, ExecutionError, concrete, undivided
 from .interpreter import NO_DESCRIPTIONS, execute, interpret
@@ -156,7 +156,7 @@ class _Trial:
         found: list[str] = []
         results: list[dict[str, Array]] = []
         for program, which in ((self.original, "original"), (self.scheduled, "scheduled")):
-            copies = {name: array.copy() for name, array in arrays.items()}
+            copies = {name: copy_of(array) for name, array in arrays.items()}
             try:
                 results.append(self.run(program, copies, scalars))
             except ExecutionError as error:

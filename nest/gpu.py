@@ -5,13 +5,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from xdsl.context import Context
 from xdsl.dialects import gpu
 from xdsl.dialects.builtin import ModuleOp
 
+from ..dialects.diagnostic import DiagnosticError
 from ..dialects.nest.program import Buffer, Program, ScalarParameter
+from ..dialects.nest.scalars import is_float
+from ..dialects.nest.strides import span_of
 from ..dialects.sym import Expression, interval
-from ..lowering.nest_to_thread import LoweredKernel, thread_module
+from ..lowering.garbage import paused_collection
+from ..lowering.nest_to_thread import PASSED_AS, LoweredKernel, thread_module
 from ..lowering.ptx import print_ptx
 from ..runtime.artifact import KernelArtifact
 from ..runtime.buffer import Buffer as DeviceBuffer
@@ -32,11 +37,11 @@ from ..transforms.expand_math import ExpandMathPass
 from ..transforms.expand_pipelines import expand_pipelines
 from ..transforms.lower_blocks import lower_blocks
 from ..transforms.place_barriers import place_barriers
-from .arguments import check_arrays, solve_symbols
-from .arithmetic import Array
+from .arguments import check_arrays, check_layouts, memory_of, solve_symbols
+from .arithmetic import STORAGE, Array, decode, encode
 
 _LARGEST = 2**31 - 1
-_NUMBERS = {"index": "i32", "i1": "i32", "i8": "i32", "i16": "i32"}
+_NUMBERS = PASSED_AS | {"index": "i32", "i8": "i32", "i16": "i32"}
 
 
 @dataclass(frozen=True)
@@ -87,16 +92,14 @@ class CompiledForGPU:
         numbers: dict[str, Any] = {}
         for parameter in program.parameters:
             if not isinstance(parameter, Buffer):
-                numbers[parameter.name] = given[parameter.name]
+                numbers[parameter.name] = _passed(parameter, given[parameter.name])
             elif isinstance(array := given[parameter.name], np.ndarray):
                 arrays[parameter.name] = array
             else:
                 expected = f"a NumPy array of {parameter.dtype}"
                 raise ArgumentError(parameter.name, expected, type(array).__name__)
         check_arrays(program, arrays, numbers)
-        for name, array in arrays.items():
-            if not array.flags.c_contiguous:
-                raise ArgumentError(name, "a C-contiguous array", "other strides")
+        check_layouts(program, arrays)
         values = solve_symbols(program, arrays, symbols)
         self._check_limits(values)
         self._launch(arrays, numbers, values)
@@ -112,11 +115,11 @@ class CompiledForGPU:
         self, arrays: Mapping[str, Array], numbers: Mapping[str, Any], symbols: Mapping[str, int]
     ) -> None:
         program, device = self.program, self.device
-        buffers: dict[str, DeviceBuffer] = {n: device.array(a, n) for n, a in arrays.items()}
+        buffers = {name: device.array(memory_of(a), name) for name, a in arrays.items()}
         for buffer in program.allocations:
             if buffer.scope == "global":
-                shape = tuple(extent.evaluate(symbols) for extent in buffer.shape)
-                buffers[buffer.name] = device.empty(shape, buffer.dtype, buffer.name)
+                shape = tuple(extent.evaluate(symbols) for extent in _extents(buffer))
+                buffers[buffer.name] = device.empty(shape, _held(buffer), buffer.name)
         known: dict[str, Any] = {**buffers, **numbers, **symbols}
         for kernel in self.kernels:
             x, y, z = (extent.evaluate(symbols) for extent in kernel.grid)
@@ -125,7 +128,7 @@ class CompiledForGPU:
                 device.load(kernel.artifact).launch((x, y, z), arguments)
         written = frozenset[str]().union(*(_written(kernel.artifact) for kernel in self.kernels))
         for name in written & arrays.keys():
-            device.to_numpy(buffers[name], arrays[name])
+            _copy_back(device, buffers[name], arrays[name])
 
 
 def compile_for_gpu(
@@ -136,12 +139,13 @@ def compile_for_gpu(
 
     `device` is the simulator or a GPU; the default device where it is not given.
     """
-    plain = lower_to_threads(program)
-    module, lowered = thread_module(plain, target)
-    whole = ModuleOp([module])
-    ExpandMathPass().apply(Context(), whole)
-    text = print_ptx(whole, target)
-    kernels = tuple(_kernel(text, item, target) for item in lowered)
+    with paused_collection():
+        plain = lower_to_threads(program)
+        module, lowered = thread_module(plain, target)
+        whole = ModuleOp([module])
+        ExpandMathPass().apply(Context(), whole)
+        text = print_ptx(whole, target)
+        kernels = tuple(_kernel(text, item, target) for item in lowered)
     return CompiledForGPU(plain, kernels, device or default_device())
 
 
@@ -161,6 +165,22 @@ def thread_level(program: Program, target: str) -> ModuleOp:
 def kernel_functions(module: ModuleOp) -> list[gpu.FuncOp]:
     """Returns the kernels of a thread-level module."""
     return [op for op in module.walk() if isinstance(op, gpu.FuncOp)]
+
+
+def _passed(parameter: ScalarParameter, value: Any) -> Any:
+    """Returns a number as a kernel takes it: one of narrow floats rounded, in f32."""
+    if parameter.dtype not in PASSED_AS or not is_float(parameter.dtype):
+        return value
+    return float(decode(encode(np.asarray(value), parameter.dtype), parameter.dtype))
+
+
+def _copy_back(device: Device, buffer: DeviceBuffer, array: Array) -> None:
+    """Copies the elements of an array, and nothing of what lies between them."""
+    if array.flags.c_contiguous:
+        device.to_numpy(buffer, array)
+        return
+    memory = device.to_numpy(buffer)
+    array[...] = as_strided(memory, array.shape, array.strides, writeable=False)
 
 
 def _written(artifact: KernelArtifact) -> frozenset[str]:
@@ -199,7 +219,22 @@ def _pointer(lowered: LoweredKernel, buffer: Buffer) -> PointerParam:
     access: Access = "read"
     if buffer.name in kernel.written:
         access = "read_write" if buffer.name in kernel.read else "write"
-    return PointerParam(buffer.name, buffer.dtype, tuple(map(str, buffer.shape)), access)
+    return PointerParam(buffer.name, _held(buffer), tuple(map(str, _extents(buffer))), access)
+
+
+def _held(buffer: Buffer) -> str:
+    """Returns the dtype of a buffer's memory; raises DiagnosticError for one that GPUs lack."""
+    if buffer.dtype == "index":
+        raise DiagnosticError(
+            f"expected elements of i32 or i64 in '{buffer.name}' on a GPU, got index; set its "
+            "dtype, and cast"
+        )
+    return "u8" if STORAGE[buffer.dtype] == np.uint8 else buffer.dtype
+
+
+def _extents(buffer: Buffer) -> tuple[Expression, ...]:
+    """Returns the extents of a buffer's memory; with strides it is one stretch."""
+    return buffer.shape if buffer.strides is None else (span_of(buffer),)
 
 
 def _number(number: ScalarParameter) -> ScalarParam:

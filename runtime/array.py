@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from .buffer import NUMPY_DTYPES, Buffer
+from .buffer import DEVICE_DTYPES, NUMPY_DTYPES, Buffer, device_dtype
 from .dlpack import CPU, CUDA, CUDA_HOST, CUDA_MANAGED, Tensor, from_dlpack, row_major
 from .errors import ArgumentError
 
@@ -175,7 +175,7 @@ class _Memory:
         self.__array_interface__ = {
             "version": 3,
             "shape": tensor.shape,
-            "typestr": NUMPY_DTYPES[dtype].str,
+            "typestr": DEVICE_DTYPES[dtype].str,
             "data": (tensor.address, tensor.read_only),
             "strides": None,
         }
@@ -190,9 +190,10 @@ def _dlpack_view(array: Any, name: str, stream: int | None) -> ArrayView:
     dtype = _DLPACK_DTYPES.get(tensor.dtype) or _spell(tensor.dtype)
     contiguous = is_contiguous(tensor.shape, tensor.strides)
     host = None
-    if not on_gpu and contiguous and dtype in NUMPY_DTYPES:
-        host = np.asarray(_Memory(tensor, dtype)) if 0 not in tensor.shape else None
-        host = np.empty(tensor.shape, NUMPY_DTYPES[dtype]) if host is None else host
+    held = device_dtype(dtype)
+    if not on_gpu and contiguous and held is not None:
+        host = np.asarray(_Memory(tensor, held)) if 0 not in tensor.shape else None
+        host = np.empty(tensor.shape, DEVICE_DTYPES[held]) if host is None else host
     place = f"cuda:{ordinal}" if on_gpu else HOST
     return ArrayView(
         name,

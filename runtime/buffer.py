@@ -7,9 +7,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .contract import HOST_DTYPE_BYTES
+from .contract import DTYPE_BYTES
 
-# bfloat16 is held as its bits.
+# What attention takes; bfloat16 is held as its bits.
 NUMPY_DTYPES: dict[str, np.dtype[Any]] = {
     "f16": np.dtype(np.float16),
     "bf16": np.dtype(np.uint16),
@@ -17,6 +17,20 @@ NUMPY_DTYPES: dict[str, np.dtype[Any]] = {
     "i32": np.dtype(np.int32),
     "i8": np.dtype(np.int8),
 }
+# What devices hold: 8-bit floats as their bits as well.
+DEVICE_DTYPES: dict[str, np.dtype[Any]] = NUMPY_DTYPES | {
+    "i1": np.dtype(np.bool_),
+    "u8": np.dtype(np.uint8),
+    "i16": np.dtype(np.int16),
+    "i64": np.dtype(np.int64),
+    "f64": np.dtype(np.float64),
+}
+_OF_NUMPY = {dtype.name: ours for ours, dtype in DEVICE_DTYPES.items()}
+
+
+def device_dtype(name: str) -> str | None:
+    """Returns the dtype that a device holds elements of NumPy's `name` as, None for none."""
+    return name if name in DEVICE_DTYPES else _OF_NUMPY.get(name)
 
 
 class Memory(Protocol):
@@ -44,7 +58,7 @@ class Buffer:
     """
     A block of device memory, row-major without gaps.
 
-    `dtype` is one of f16, bf16, f32, i32, on the host also others; `address` is the device address
+    `dtype` is one of DEVICE_DTYPES; `address` is the device address
     of the first element; `handle` keeps the memory alive and is the device's own.
     """
 
@@ -58,7 +72,7 @@ class Buffer:
     @property
     def nbytes(self) -> int:
         """The size in bytes."""
-        return math.prod(self.shape) * HOST_DTYPE_BYTES[self.dtype]
+        return math.prod(self.shape) * DTYPE_BYTES[self.dtype]
 
     def numpy(self) -> npt.NDArray[Any]:
         """Returns a copy in host memory, shape and dtype kept; bf16 comes as uint16 bits."""
@@ -72,7 +86,7 @@ class Buffer:
         return {
             "version": 3,
             "shape": self.shape,
-            "typestr": NUMPY_DTYPES[self.dtype].str,
+            "typestr": DEVICE_DTYPES[self.dtype].str,
             "data": (self.address, False),
             "strides": None,
         }

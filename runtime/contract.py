@@ -19,11 +19,11 @@ JsonScalar: TypeAlias = str | int | float | bool | None
 Access: TypeAlias = Literal["read", "write", "read_write"]
 
 POINTER_BYTES = 8
-DTYPE_BYTES = {"f16": 2, "bf16": 2, "f32": 4, "i32": 4, "i8": 1}
-SCALAR_BYTES = {"i32": 4, "i64": 8, "f32": 4}
-# Kernels for the CPU they are compiled on take more; u8 are the bits of 8-bit floats.
+# A boolean takes a byte; u8 are the bits of 8-bit floats.
+_INTEGER_BYTES = {"i1": 1, "i8": 1, "u8": 1, "i16": 2, "i32": 4, "i64": 8}
+DTYPE_BYTES = {"f16": 2, "bf16": 2, "f32": 4, "f64": 8} | _INTEGER_BYTES
+SCALAR_BYTES = {"i32": 4, "i64": 8, "f32": 4, "f64": 8}
 HOST = "host"
-HOST_DTYPE_BYTES = DTYPE_BYTES | {"i1": 1, "i8": 1, "u8": 1, "i16": 2, "i64": 8, "f64": 8}
 ACCESSES = ("read", "write", "read_write")
 LAYOUTS = ("NHD", "HND")
 
@@ -203,10 +203,8 @@ def _check_params(contract: KernelContract) -> None:
         _require(named, f"{path}.name", f"expected an identifier, got {param.name!r}")
         _require(param.name not in seen, f"{path}.name", f"'{param.name}' is declared twice")
         seen.add(param.name)
-        if contract.target == HOST:
-            dtypes = HOST_DTYPE_BYTES
-        else:
-            dtypes = DTYPE_BYTES if isinstance(param, PointerParam) else SCALAR_BYTES
+        is_any = contract.target == HOST or isinstance(param, PointerParam)
+        dtypes = DTYPE_BYTES if is_any else SCALAR_BYTES
         expected = f"expected one of {', '.join(dtypes)}, got {param.dtype!r}"
         _require(param.dtype in dtypes, f"{path}.dtype", expected)
         if isinstance(param, PointerParam):

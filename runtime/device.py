@@ -49,7 +49,7 @@ class Device(Memory, Protocol):
         ...
 
     def empty(self, shape: tuple[int, ...], dtype: str, name: str = "") -> Buffer:
-        """Returns a new buffer of undefined content; `dtype` is f16, bf16, f32 or i32."""
+        """Returns a new buffer of undefined content; `dtype` is such as f16."""
         ...
 
     def workspace(

@@ -29,12 +29,17 @@ class Machine:
     features: str
 
     @property
+    def feature_names(self) -> frozenset[str]:
+        """The features that the CPU has, such as `avx2`."""
+        features = self.features.split(",")
+        return frozenset(name[1:] for name in features if name.startswith("+"))
+
+    @property
     def vector_bytes(self) -> int:
         """The size of the widest vector registers."""
-        features = self.features.split(",")
-        if "+avx512f" in features:
+        if "avx512f" in self.feature_names:
             return 64
-        return 32 if "+avx" in features else 16
+        return 32 if "avx" in self.feature_names else 16
 
 
 @cache

@@ -14,23 +14,12 @@ import numpy.typing as npt
 from .array import HOST, ArrayView, view_of
 from .artifact import Artifact, HostArtifact
 from .bfloat16 import from_float32, to_float32
-from .buffer import NUMPY_DTYPES, Buffer
+from .buffer import DEVICE_DTYPES, Buffer, device_dtype
 from .contract import KernelContract, PointerParam
 from .device import Argument, Grid
 from .errors import ArgumentError, DeviceError, TargetError
 from .host_code import LoadedCode, host_machine, object_code
 from .host_threads import available_threads, threads
-
-# bf16 and the 8-bit floats are held as their bits.
-HOST_DTYPES: Mapping[str, np.dtype[Any]] = NUMPY_DTYPES | {
-    "i1": np.dtype(np.bool_),
-    "i8": np.dtype(np.int8),
-    "u8": np.dtype(np.uint8),
-    "i16": np.dtype(np.int16),
-    "i64": np.dtype(np.int64),
-    "f64": np.dtype(np.float64),
-}
-_OURS = {dtype.name: ours for ours, dtype in HOST_DTYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -81,7 +70,7 @@ class HostKernel:
 
 def _write_scalar(slot: npt.NDArray[np.int64], dtype: str, value: int | float) -> None:
     """Writes a number into a slot, narrow floats as the f32 in which they are computed."""
-    number = np.asarray(value, HOST_DTYPES[dtype] if dtype != "bf16" else np.float32)
+    number = np.asarray(value, DEVICE_DTYPES[dtype] if dtype != "bf16" else np.float32)
     if dtype == "bf16":
         number = to_float32(from_float32(number))
     elif dtype == "f16":
@@ -139,11 +128,11 @@ class HostDevice:
         if view.buffer is not None:
             self._check_own(view.buffer)
             return view.buffer
-        dtype = _OURS.get(view.dtype, view.dtype)
+        dtype = device_dtype(view.dtype)
         if view.place != HOST or view.host is None:
             raise ArgumentError(view.name, "host memory, for device 'host'", view.place)
-        if dtype not in HOST_DTYPES:
-            raise ArgumentError(view.name, f"elements of {', '.join(HOST_DTYPES)}", view.dtype)
+        if dtype is None:
+            raise ArgumentError(view.name, f"elements of {', '.join(DEVICE_DTYPES)}", view.dtype)
         return self._own(np.array(view.host, order="C") if copy else view.host, dtype, view.name)
 
     def _own(self, array: npt.NDArray[Any], dtype: str, name: str) -> Buffer:
@@ -155,7 +144,7 @@ class HostDevice:
 
     def empty(self, shape: tuple[int, ...], dtype: str, name: str = "") -> Buffer:
         """Returns a new buffer of undefined content."""
-        return self._own(np.empty(shape, HOST_DTYPES[dtype]), dtype, name)
+        return self._own(np.empty(shape, DEVICE_DTYPES[dtype]), dtype, name)
 
     def workspace(
         self, arrays: Mapping[str, npt.NDArray[np.int32]], stream: object = None

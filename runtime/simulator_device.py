@@ -12,7 +12,7 @@ import numpy.typing as npt
 from . import simulator
 from .array import HOST, ArrayView, view_of
 from .artifact import Artifact, KernelArtifact, ptx_of
-from .buffer import NUMPY_DTYPES, Buffer
+from .buffer import DEVICE_DTYPES, Buffer, device_dtype
 from .contract import KernelContract
 from .device import Argument, Grid
 from .errors import ArgumentError, AssemblerError, DeviceError, KernelFault
@@ -117,14 +117,17 @@ class SimulatorDevice:
             return view.buffer
         if view.place != HOST:
             raise ArgumentError(view.name, f"host memory, for device '{self.name}'", view.place)
-        if view.dtype not in NUMPY_DTYPES or view.host is None:
-            got = view.dtype if view.dtype not in NUMPY_DTYPES else "other strides"
-            raise ArgumentError(view.name, "f16, bf16, f32 or i32, C-contiguous", got)
-        return self._hold(view.host, view.dtype, view.name, copy)
+        dtype = device_dtype(view.dtype)
+        if dtype is None or view.host is None:
+            got = view.dtype if dtype is None else "other strides"
+            raise ArgumentError(view.name, f"{', '.join(DEVICE_DTYPES)}, C-contiguous", got)
+        return self._hold(view.host, dtype, view.name, copy)
 
     def _hold(self, host: npt.NDArray[Any], dtype: str, name: str, copy: bool) -> Buffer:
         make = self._device.array if copy else self._device.view
-        return self._own(make(host, dtype, name), host.shape, dtype, name)
+        # The simulator holds a boolean as its byte.
+        held = (host.view(np.uint8), "u8") if dtype == "i1" else (host, dtype)
+        return self._own(make(*held, name), host.shape, dtype, name)
 
     def _own(self, raw: simulator.Buffer, shape: tuple[int, ...], dtype: str, name: str) -> Buffer:
         buffer = Buffer(self, shape, dtype, raw.address, raw, name)
@@ -133,7 +136,8 @@ class SimulatorDevice:
 
     def empty(self, shape: tuple[int, ...], dtype: str, name: str = "") -> Buffer:
         """Returns a new buffer of undefined content."""
-        return self._own(self._device.empty(shape, dtype, name), shape, dtype, name)
+        raw = self._device.empty(shape, "u8" if dtype == "i1" else dtype, name)
+        return self._own(raw, shape, dtype, name)
 
     def workspace(
         self, arrays: Mapping[str, npt.NDArray[np.int32]], stream: object = None
@@ -167,7 +171,7 @@ class SimulatorDevice:
         self, buffer: Buffer, out: npt.NDArray[Any] | None = None, stream: object = None
     ) -> npt.NDArray[Any]:
         """Returns a copy of the content."""
-        content = self.raw(buffer).numpy()
+        content = self.raw(buffer).numpy().view(DEVICE_DTYPES[buffer.dtype])
         target = np.empty_like(content) if out is None else out
         target[...] = content
         return target

@@ -121,6 +121,11 @@ class _Mapper:
     variants: Sequence[Intrinsic]
     operands: Mapping[str, Load]
 
+    @cached_property
+    def _orders(self) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
+        """The order of iterators in the indices of each operand, of each variant by name."""
+        return {one.name: _orders(description_tile(one), one) for one in self.variants}
+
     def proposals(self) -> Iterator[Proposal]:
         """Yields the mappings, one for each choice of axes for the intrinsic's iterators."""
         tile = description_tile(self.variants[0])
@@ -141,7 +146,7 @@ class _Mapper:
 
     def _proposal(self, tile: Tile, groups: dict[str, tuple[str, ...]]) -> Proposal:
         intrinsic = self._variant(groups)
-        orders = _orders(description_tile(intrinsic), intrinsic)
+        orders = self._orders[intrinsic.name]
         grouped = {axis for axes in groups.values() for axis in axes}
         sizes = {name: _size(tile.iterators[name]) for name in groups}
         layouts = tuple(
@@ -166,7 +171,7 @@ class _Mapper:
         """Returns the form whose operands move along the last index as the block's do."""
 
         def agreement(intrinsic: Intrinsic) -> int:
-            orders = _orders(description_tile(intrinsic), intrinsic)
+            orders = self._orders[intrinsic.name]
             return sum(
                 any(axis in _last_moving(access) for axis in groups[orders[operand][-1]])
                 for operand, access in self.operands.items()

@@ -43,43 +43,66 @@ class Use:
 def uses_of(program: Program) -> dict[str, list[Use]]:
     """Returns the uses of each buffer, in order, reads of a statement before its writes."""
     uses: dict[str, list[Use]] = {}
-    for use in _walk(program.body, (), program):
-        uses.setdefault(use.region.buffer, []).append(use)
+    for kernel in kernels_apart(program):
+        for use in _walk(kernel.body, (), kernel):
+            uses.setdefault(use.region.buffer, []).append(use)
     return uses
 
 
-def _walk(body: Body, path: tuple[Loop, ...], program: Program) -> Iterator[Use]:
+def kernels_apart(program: Program) -> tuple[Program, ...]:
+    """Returns the programs of the outermost statements, each of which is a kernel on a GPU."""
+    if len(program.body) == 1:
+        return (program,)
+    return tuple(replace(program, body=(statement,)) for statement in program.body)
+
+
+def _walk(body: Body, path: tuple[Loop, ...], kernel: Program) -> Iterator[Use]:
     for statement in body:
-        seen = of_thread(statement) if isinstance(statement, Call) else statement
-        for region, is_write in touches(seen, program.buffers):
+        seen = of_thread(statement, kernel) if isinstance(statement, Call) else statement
+        for region, is_write in touches(seen, kernel.buffers):
             yield Use(path, region, is_write)
         if isinstance(statement, Loop):
-            yield from _walk(statement.body, (*path, statement), program)
+            yield from _walk(statement.body, (*path, statement), kernel)
         elif isinstance(statement, Guard):
-            yield from _walk(statement.body, path, program)
+            yield from _walk(statement.body, path, kernel)
 
 
-def of_thread(call: Call) -> Call:
-    """Returns a call with what is spread over the lanes of a warp as the element of the thread."""
+def of_thread(call: Call, kernel: Program) -> Call:
+    """
+    Returns a call of a kernel with what is spread over threads as the element of the thread.
+
+    Lanes of a warp have an element each, in order, or all threads of the CTA.
+    """
     intrinsic = intrinsic_named(call.intrinsic)
-    if intrinsic.execution is not ExecutionScope.WARP:
+    if not any(needed.is_spread for needed in intrinsic.operands):
         return call
+    is_warp = intrinsic.execution is ExecutionScope.WARP
+    number = symbol(_LANE) if is_warp else thread_number(threads_of(kernel))
     pairs = zip(call.operands, intrinsic.operands, strict=True)
     return replace(
         call,
         operands=tuple(
-            replace(operand, region=_of_lane(operand.region)) if needed.is_spread else operand
+            replace(operand, region=_of(number, operand.region)) if needed.is_spread else operand
             for operand, needed in pairs
         ),
     )
 
 
-def _of_lane(region: Region) -> Region:
+def thread_number(threads: Mapping[str, Expression]) -> Expression:
+    """Returns the number of a thread in its CTA, over its indices on the axes; x is the fastest."""
+    number = _ZERO
+    for axis in ("thread_z_", "thread_y_", "thread_x_"):
+        if axis in threads:
+            number = number * threads[axis] + symbol(axis)
+    return number
+
+
+def _of(number: Expression, region: Region) -> Region:
     axes = kept_axes(region)
     return Region(
         region.buffer,
         tuple(
-            Range(part.start + symbol(_LANE), _ONE) if axis in axes else part
+            Range(part.start + number, _ONE) if axis in axes else part
             for axis, part in enumerate(region.ranges)
         ),
     )

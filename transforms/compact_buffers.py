@@ -71,7 +71,7 @@ def compact_buffers(program: Program) -> Program:
         for name, placement in placements.items()
         if any(start != 0 for start in placement.origin)
     }
-    body = rebased(program.body, origins, compaction.ranges) if origins else program.body
+    body = rebased(program, origins, compaction.ranges) if origins else program.body
     allocations = tuple(placement.buffer for placement in placements.values())
     return replace(program, body=body, allocations=allocations)
 

@@ -19,6 +19,8 @@ from xdsl.dialects.arith import FastMathFlagsAttr
 from xdsl.dialects.builtin import (
     BFloat16Type,
     Float16Type,
+    Float32Type,
+    Float64Type,
     FloatAttr,
     IndexType,
     IntegerAttr,
@@ -26,7 +28,9 @@ from xdsl.dialects.builtin import (
     UnitAttr,
     VectorType,
     f32,
+    f64,
     i32,
+    i64,
 )
 from xdsl.dialects.utils import FastMathFlag
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
@@ -36,16 +40,21 @@ from xdsl.utils.hints import isa
 _AFN = FastMathFlagsAttr([FastMathFlag.APPROX_FUNC])
 _LN_2_HIGH = 0.693145751953125  # 15 bits of ln 2: times an exponent it is exact
 _LN_2_LOW = numbers.log(2) - _LN_2_HIGH
+# In f64 the upper part has 33 bits.
+_LN_2_WIDE_HIGH = float.fromhex("0x1.62e42fee00000p-1")
+_LN_2_WIDE_LOW = float.fromhex("0x1.a39ef35793c76p-33")
 # pi / 2 in three parts of 11 bits and the rest: times a small integer the first are exact.
 _HALF_PI = (1.5703125, 0.0004837512969970703125, 7.54953362047672271728515625e-08)
 _SIGN_BIT = -(1 << 31)
 
 
 class _Arithmetic:
-    """Collects f32 and i32 arithmetic on scalars."""
+    """Collects arithmetic on scalars: f32 and i32, or f64 and i64."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_wide: bool = False) -> None:
         self.ops: list[Operation] = []
+        self.float: Float32Type | Float64Type = f64 if is_wide else f32
+        self.word = i64 if is_wide else i32
 
     def add(self, op: Operation) -> SSAValue:
         """Appends an op and returns its result."""
@@ -56,13 +65,13 @@ class _Arithmetic:
         """Returns a number as a constant; values as they are."""
         if isinstance(value, SSAValue):
             return value
-        return self.add(arith.ConstantOp(FloatAttr(value, f32)))
+        return self.add(arith.ConstantOp(FloatAttr(value, self.float)))
 
     def integer(self, value: int | SSAValue) -> SSAValue:
-        """Returns an i32 constant; values as they are."""
+        """Returns an integer constant; values as they are."""
         if isinstance(value, SSAValue):
             return value
-        return self.add(arith.ConstantOp(IntegerAttr(value, i32)))
+        return self.add(arith.ConstantOp(IntegerAttr(value, self.word)))
 
     def binary(
         self,
@@ -70,13 +79,13 @@ class _Arithmetic:
         x: SSAValue | float,
         y: SSAValue | float,
     ) -> SSAValue:
-        """Appends an op of two f32 operands."""
+        """Appends an op of two floats."""
         return self.add(op(self.real(x), self.real(y)))
 
     def bitwise(
         self, op: Callable[[SSAValue, SSAValue], Operation], x: SSAValue, y: int | SSAValue
     ) -> SSAValue:
-        """Appends an op of two i32 operands."""
+        """Appends an op of two integers."""
         return self.add(op(x, self.integer(y)))
 
     def fma(self, x: SSAValue, y: SSAValue | float, z: SSAValue | float) -> SSAValue:
@@ -102,12 +111,12 @@ class _Arithmetic:
         return self.add(op.create(operands=[x], result_types=[to]))
 
     def bits(self, x: SSAValue) -> SSAValue:
-        """Returns the bits of an f32 as i32."""
-        return self.convert(arith.BitcastOp, x, i32)
+        """Returns the bits of a float."""
+        return self.convert(arith.BitcastOp, x, self.word)
 
     def from_bits(self, x: SSAValue) -> SSAValue:
-        """Returns the f32 of an i32's bits."""
-        return self.convert(arith.BitcastOp, x, f32)
+        """Returns the float of an integer's bits."""
+        return self.convert(arith.BitcastOp, x, self.float)
 
     def with_sign_of(self, magnitude: SSAValue, sign: SSAValue) -> SSAValue:
         """Returns a positive number with the sign of another."""
@@ -203,6 +212,25 @@ def _erf(a: _Arithmetic, x: SSAValue) -> SSAValue:
     return a.with_sign_of(a.select("olt", magnitude, 0.5, small, large), x)
 
 
+def _exp_wide(base: float, a: _Arithmetic, x: SSAValue) -> SSAValue:
+    """base**x = 2**n exp r with |r| <= ln 2 / 2; 2**n is a product of two, each a normal number."""
+    log2 = numbers.log2(base)
+    low = a.binary(arith.MinimumfOp, x, 1100 / log2)
+    bounded = a.binary(arith.MaximumfOp, low, -1100 / log2)
+    n = a.add(math.RoundEvenOp(a.binary(arith.MulfOp, bounded, log2)))
+    if base == 2.0:
+        rest = a.binary(arith.MulfOp, a.binary(arith.SubfOp, bounded, n), numbers.log(2))
+    else:
+        rest = a.fma(n, -_LN_2_WIDE_LOW, a.fma(n, -_LN_2_WIDE_HIGH, bounded))
+    small = a.polynomial(rest, [1 / numbers.factorial(k) for k in reversed(range(14))])
+    whole = a.convert(arith.FPToSIOp, n, i64)
+    half = a.bitwise(arith.ShRSIOp, whole, 1)
+    for exponent in (half, a.add(arith.SubiOp(whole, half))):
+        biased = a.bitwise(arith.ShLIOp, a.bitwise(arith.AddiOp, exponent, 1023), 52)
+        small = a.binary(arith.MulfOp, small, a.from_bits(biased))
+    return small
+
+
 def _rsqrt(a: _Arithmetic, x: SSAValue) -> SSAValue:
     return a.binary(arith.DivfOp, 1.0, a.add(math.SqrtOp(x)))
 
@@ -250,18 +278,26 @@ EXPANSIONS: dict[type[Operation], Expansion] = {
     math.SinOp: partial(_circular, 0),
     math.CosOp: partial(_circular, 1),
 }
+# The same in f64: exp and exp2 2 ulp, rsqrt 1 ulp.
+WIDE_EXPANSIONS: dict[type[Operation], Expansion] = {
+    math.ExpOp: partial(_exp_wide, numbers.e),
+    math.Exp2Op: partial(_exp_wide, 2.0),
+    math.RsqrtOp: _rsqrt,
+}
+_EXPANDED = frozenset((*EXPANSIONS, *WIDE_EXPANSIONS))
 # Functions without an approximate instruction: `afn` does not keep them.
 _NEVER_APPROXIMATE = (math.ErfOp, math.RoundOp)
 
 
 def _scalar(op: Operation, expansion: Expansion, x: SSAValue) -> tuple[list[Operation], SSAValue]:
     """Returns the ops that expand a scalar, and their result; 16-bit types go through f32."""
-    build = _Arithmetic()
     type_ = x.type
-    if type_ != f32:
+    build = _Arithmetic(is_wide=type_ == f64)
+    is_narrow = type_ != build.float
+    if is_narrow:
         x = build.convert(arith.ExtFOp, x, f32)
     value = expansion(build, x)
-    if type_ != f32:
+    if is_narrow:
         value = build.convert(arith.TruncFOp, value, type_)
     return build.ops, value
 
@@ -288,7 +324,7 @@ def _vector(
 
 
 def expand(op: Operation, expansion: Expansion) -> None:
-    """Replaces one op of f32, f16 or bf16, or of vectors of them, by its expansion."""
+    """Replaces one op on floats, or on vectors of them, by its expansion."""
     operand = op.operands[0]
     if isa(operand.type, VectorType):
         shape = list(operand.type.get_shape())
@@ -317,17 +353,18 @@ class ExpandMathPass(ModulePass):
     """
     Replaces exp, log, log2, log10, tanh, erf, rsqrt, round, sin and cos by f32 arithmetic.
 
-    Ops with `fastmath<afn>` and ops on f64 stay as they are.
+    Ops with `fastmath<afn>` stay as they are. On f64 exp, exp2 and rsqrt are replaced.
     """
 
     name = "expand-math"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         for inner in [*op.walk()]:
-            expansion = EXPANSIONS.get(type(inner))
-            if expansion is None or _is_approximate(inner):
+            if type(inner) not in _EXPANDED or _is_approximate(inner):
                 continue
             type_ = inner.results[0].type
             scalar = type_.element_type if isa(type_, VectorType) else type_
-            if scalar == f32 or isinstance(scalar, Float16Type | BFloat16Type):
+            is_narrow = scalar == f32 or isinstance(scalar, Float16Type | BFloat16Type)
+            table = EXPANSIONS if is_narrow else WIDE_EXPANSIONS if scalar == f64 else {}
+            if (expansion := table.get(type(inner))) is not None:
                 expand(inner, expansion)

@@ -33,6 +33,7 @@ from ..dialects.nest.rewriting import Rewriter
 from ..dialects.nest.scalars import Scalar, Subscript, loads_of
 from ..dialects.sym import Expression, Ranges, constant, prove_le, prove_lt, simplify, symbol
 from ..dialects.sym.expression import Symbol
+from .coarse_bounds import coarse
 from .conditions import (
     condition_of,
     conjunction,
@@ -185,7 +186,7 @@ class _Lowering:
     ) -> Iterable[Statement]:
         bindings = {a.name: simplify(rewriter.expression(a.binding), ranges) for a in block.axes}
         inside = {**names, **bindings}
-        bounds = (condition_of(rewriter.bound(bound)) for bound in block.predicate)
+        bounds = (condition_of(coarse(rewriter.bound(bound), ranges)) for bound in block.predicate)
         conditions = [bound for bound in bounds if not holds(bound, ranges)]
         body = tuple(
             _guarded(statement, conditions) for statement in self.body(block.body, inside, ranges)

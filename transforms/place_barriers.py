@@ -96,7 +96,9 @@ def place_barriers(program: Program) -> Program:
         return program
     body: list[Statement] = []
     for statement in program.body:
-        changed, _ = _Placing(program).body((statement,), (), _Place())
+        placing = _Placing(program)
+        placing.check_calls((statement,), _Place())
+        changed, _ = placing.body((statement,), (), _Place())
         body += changed
     return replace(program, body=tuple(body))
 
@@ -126,8 +128,27 @@ class _Placing:
         self._waits_by_itself = any(call.intrinsic.startswith("cp.async.wait") for call in calls)
         # Lanes of a warp that act together, and copies under way, need more than an order.
         self._acts_together = any(call.operands for call in calls)
+        self._acts_as_cta = any(
+            call.operands and _execution(call) is ExecutionScope.CTA for call in calls
+        )
         self._written = _written(program.body)
         self._known: dict[int, tuple[Statement, tuple[_Access, ...]]] = {}
+        self._writes_nothing: dict[int, tuple[Statement, bool]] = {}
+
+    def check_calls(self, body: Body, place: _Place) -> None:
+        """Refuses what all threads of a CTA do together where not all come by."""
+        if not self._acts_as_cta:
+            return
+        for statement in body:
+            if isinstance(statement, Loop | Guard):
+                self.check_calls(statement.body, self._inside(place, statement))
+            elif isinstance(statement, Call) and _execution(statement) is ExecutionScope.CTA:
+                if statement.operands and (not place.is_uniform or place.axes):
+                    raise DiagnosticError(
+                        f"expected all threads of the CTA to come by '{statement.intrinsic}', got "
+                        "it below a loop over threads, or a condition or loop that differs "
+                        "between them"
+                    )
 
     def body(
         self, body: Body, pending: tuple[_Access, ...], place: _Place
@@ -165,17 +186,22 @@ class _Placing:
         self, statement: Statement, pending: Sequence[_Access], place: _Place
     ) -> bool:
         """Whether a statement has nothing that a barrier would be needed for, inside or before."""
-        for part in walk((statement,)):
-            if isinstance(part, Call) and part.intrinsic == BARRIER:
-                return False
-            if any(self._buffers[name].scope not in _PRIVATE for name in _written_by(part)):
-                return False
-        return self._conflict(pending, self._accesses_of(statement, place)) is None
+        known = self._writes_nothing.get(id(statement))
+        if known is None:
+            # The statement is kept, so that its identity stays its own.
+            known = self._writes_nothing[id(statement)] = (
+                statement,
+                not any(
+                    (isinstance(part, Call) and part.intrinsic == BARRIER)
+                    or any(self._buffers[name].scope not in _PRIVATE for name in _written_by(part))
+                    for part in walk((statement,))
+                ),
+            )
+        return known[1] and self._conflict(pending, self._accesses_of(statement, place)) is None
 
     def _accesses_of(self, statement: Statement, place: _Place) -> tuple[_Access, ...]:
         known = self._known.get(id(statement))
         if known is None:
-            # The statement is kept, so that its identity stays its own.
             known = self._known[id(statement)] = (statement, self._accesses((statement,), place))
         return known[1]
 
@@ -206,12 +232,12 @@ class _Placing:
         if isinstance(statement, Guard):
             varies = not names_of(statement.condition).isdisjoint(place.varying)
             varies = varies or any(True for _ in touches(statement, self._buffers))
-            return replace(place, is_uniform=place.is_uniform and not varies)
+            return replace(place, is_uniform=False) if varies and place.is_uniform else place
         if not isinstance(statement, Loop):
             return place
         uniform = place.is_uniform and statement.extent.symbols().isdisjoint(place.varying)
         if not statement.kind.is_thread:
-            return replace(place, is_uniform=uniform)
+            return place if uniform == place.is_uniform else replace(place, is_uniform=uniform)
         axis = axis_name(statement)
         uniform = uniform and statement.extent == self._threads[axis]
         axes = {**place.axes, statement.name: symbol(axis)}

@@ -4,28 +4,43 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ..dialects.diagnostic import DiagnosticError
-from ..dialects.nest.program import Body, Call, Guard, Loop, Range, Region, Statement, Store
+from ..dialects.nest.program import (
+    Body,
+    Call,
+    Guard,
+    Loop,
+    Program,
+    Range,
+    Region,
+    Statement,
+    Store,
+)
 from ..dialects.nest.rewriting import Rewriter
 from ..dialects.nest.scalars import Load, Scalar, Subscript, Variable
 from ..dialects.sym import Expression, Ranges, simplify, symbol
 from ..dialects.sym.expression import Symbol
-from .buffer_uses import axis_name, of_thread
+from .buffer_uses import axis_name, kernels_apart, of_thread
 
 Origins = Mapping[str, tuple[Expression, ...]]
 
 
-def rebased(body: Body, origins: Origins, ranges: Ranges) -> Body:
+def rebased(program: Program, origins: Origins, ranges: Ranges) -> Body:
     """
-    Returns statements in which buffers are indexed from their origins.
+    Returns the statements of a program, in which buffers are indexed from their origins.
 
     Origins are over loops around the uses and over the axes of threads (`thread_x_`), for which
     the loop around a use that is bound to the axis stands.
     """
-    return _Rebasing(origins, ranges, {}).body(body)
+    kernels = kernels_apart(program)
+    bodies = (_Rebasing(kernel, origins, ranges, {}).body(kernel.body) for kernel in kernels)
+    return tuple(statement for body in bodies for statement in body)
 
 
 class _Rebasing:
-    def __init__(self, origins: Origins, ranges: Ranges, axes: Mapping[str, Expression]) -> None:
+    def __init__(
+        self, kernel: Program, origins: Origins, ranges: Ranges, axes: Mapping[str, Expression]
+    ) -> None:
+        self._kernel = kernel
         self._origins = origins
         self._ranges = ranges
         self._axes = axes
@@ -39,13 +54,13 @@ class _Rebasing:
             inner = self
             if statement.kind.is_thread:
                 axes = {**self._axes, axis_name(statement): symbol(statement.name)}
-                inner = _Rebasing(self._origins, self._ranges, axes)
+                inner = _Rebasing(self._kernel, self._origins, self._ranges, axes)
             return replace(statement, body=inner.body(statement.body))
         if isinstance(statement, Guard):
             condition = self._rewriter.scalar(statement.condition)
             return Guard(condition, self.body(statement.body))
         if isinstance(statement, Call):
-            statement = of_thread(statement)
+            statement = of_thread(statement, self._kernel)
         return self._rewriter.statement(statement)
 
     def _leaf(self, leaf: Load | Variable) -> Scalar | None:

@@ -368,12 +368,15 @@ def _with_child(parent: Loop | Block | Guard, old: Statement, new: Body) -> Stat
 
 def walk(body: Body) -> Iterator[Statement]:
     """Yields every statement, outer before inner, `init` before the body."""
-    for statement in body:
+    # What is still to come, the next one last: generators inside one another would cost more.
+    pending = [*reversed(body)]
+    while pending:
+        statement = pending.pop()
         yield statement
-        if isinstance(statement, Block):
-            yield from walk(statement.init)
         if isinstance(statement, Loop | Block | Guard):
-            yield from walk(statement.body)
+            pending += reversed(statement.body)
+            if isinstance(statement, Block):
+                pending += reversed(statement.init)
 
 
 def blocks_of(body: Body) -> Iterator[Block]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ..sym import Expression, Ranges, constant, interval, maximum, minimum, prove_le, simplify
-from ..sym.expression import Atom, Extremum, Quotient, Symbol, expression_of, rebuild
+from ..sym.expression import Atom, Extremum, Monomial, Quotient, Symbol, rebuild
 from .program import Block, Body, Buffer, Call, Guard, Loop, Program, Range, Region, Store
 from .scalars import Scalar, Subscript, loads_of
 
@@ -78,24 +78,23 @@ def bounds_over(value: Expression, extents: Extents) -> tuple[Expression, Expres
 def _bounds_of_terms(value: Expression, extents: Extents) -> tuple[Expression, Expression] | None:
     """Returns the sum of the bounds of each term."""
     low, high, others = _closed_bounds(value, extents)
+    fixed: dict[Monomial, int] = {}
     for monomial, factor in others.terms.items():
-        moving = [
-            atom for atom in monomial if not expression_of(atom).symbols().isdisjoint(extents)
-        ]
+        moving = [atom for atom in monomial if not atom.names.isdisjoint(extents)]
         if not moving:
-            term = Expression({monomial: factor})
-            low, high = low + term, high + term
+            fixed[monomial] = factor
             continue
-        fixed = Expression({tuple(a for a in monomial if a is not moving[0]): abs(factor)})
         part = _atom_bounds(moving[0], extents)
         # A product of two that move, or with a factor of unknown sign, has no bound here.
-        if len(moving) > 1 or part is None or not _is_nonnegative(fixed):
+        if len(moving) > 1 or part is None:
             return None
-        least, greatest = part
-        if factor < 0:
-            least, greatest = -greatest, -least
-        low, high = low + fixed * least, high + fixed * greatest
-    return low, high
+        least, greatest = part if factor > 0 else (-part[1], -part[0])
+        times = Expression({tuple(a for a in monomial if a is not moving[0]): abs(factor)})
+        if not _is_nonnegative(times):
+            return None
+        low, high = low + times * least, high + times * greatest
+    rest = Expression(fixed)
+    return low + rest, high + rest
 
 
 def residue_of(value: Expression) -> tuple[Expression, Expression] | None:
@@ -119,11 +118,13 @@ def _closed_bounds(
     These name only indices of constant extent, in remainders and the like: `t - 4*(t floordiv 4)`
     is at most 3, which its terms one by one do not tell.
     """
+    if not value.depth:
+        return ZERO, ZERO, value
     sizes = {name: e.constant_value for name, e in extents.items() if e.constant_value is not None}
     terms = {
         monomial: factor
         for monomial, factor in value.terms.items()
-        if monomial and all(expression_of(atom).symbols() <= sizes.keys() for atom in monomial)
+        if monomial and all(atom.names <= sizes.keys() for atom in monomial)
     }
     closed = Expression(terms)
     if all(isinstance(atom, Symbol) for atom in closed.variables()):
@@ -210,12 +211,15 @@ def relax(region: Region, extents: Extents, ranges: Ranges, buffer: Buffer) -> R
 def _relax_range(part: Range, extents: Extents, ranges: Ranges, whole: Expression) -> Range:
     if part.start.symbols().isdisjoint(extents) and part.extent.symbols().isdisjoint(extents):
         return part
-    first = bounds_over(part.start, extents)
-    last = bounds_over(part.start + part.extent - 1, extents)
+    first = last = bounds_over(part.start, extents)
+    more = part.extent - 1
+    if not part.extent.symbols().isdisjoint(extents):
+        last = bounds_over(part.start + more, extents)
+        more = ZERO
     if first is None or last is None:
         return Range(ZERO, whole)
     low = simplify(first[0], ranges)
-    return Range(low, simplify(last[1] - low + 1, ranges))
+    return Range(low, simplify(last[1] + more - low + 1, ranges))
 
 
 def union(first: Region, second: Region, ranges: Ranges, buffer: Buffer) -> Region:

@@ -9,6 +9,7 @@ from xdsl.ir import Dialect
 
 from .asynchronous import CpAsyncCommitGroupOp, CpAsyncOp, CpAsyncWaitGroupOp
 from .attributes import (
+    FPRoundingModeAttr,
     LdStMatrixEltType,
     LdStMatrixEltTypeAttr,
     LdStMatrixShapeAttr,
@@ -27,11 +28,13 @@ from .attributes import (
     PrefetchCacheLevelAttr,
     ReductionKind,
     ReductionKindAttr,
+    SaturationModeAttr,
     ShflKind,
     ShflKindAttr,
     VoteSyncKind,
     VoteSyncKindAttr,
 )
+from .conversion import ConvertF8x2ToF16x2Op, ConvertF32x2ToF8x2Op
 from .matrix import MMA_FORMS, LdMatrixOp, MMAForm, MmaSyncOp, StMatrixOp
 from .special_registers import CLOCKS, SPECIAL_REGISTER_OPS, SpecialRegisterOp
 from .warp import (
@@ -52,6 +55,8 @@ NVVM = Dialect(
     [
         BarrierArriveOp,
         BarrierOp,
+        ConvertF8x2ToF16x2Op,
+        ConvertF32x2ToF8x2Op,
         CpAsyncCommitGroupOp,
         CpAsyncOp,
         CpAsyncWaitGroupOp,
@@ -69,6 +74,7 @@ NVVM = Dialect(
         *SPECIAL_REGISTER_OPS.values(),
     ],
     [
+        FPRoundingModeAttr,
         LdStMatrixEltTypeAttr,
         LdStMatrixShapeAttr,
         LoadCacheModifierAttr,
@@ -79,6 +85,7 @@ NVVM = Dialect(
         MemScopeAttr,
         PrefetchCacheLevelAttr,
         ReductionKindAttr,
+        SaturationModeAttr,
         ShflKindAttr,
         VoteSyncKindAttr,
     ],
@@ -91,6 +98,8 @@ __all__ = [
     "SPECIAL_REGISTER_OPS",
     "BarrierArriveOp",
     "BarrierOp",
+    "ConvertF8x2ToF16x2Op",
+    "ConvertF32x2ToF8x2Op",
     "CpAsyncCommitGroupOp",
     "CpAsyncOp",
     "CpAsyncWaitGroupOp",

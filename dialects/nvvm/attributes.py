@@ -116,6 +116,25 @@ class PrefetchCacheLevel(StrEnum):
     L2 = "L2"
 
 
+class FPRoundingMode(StrEnum):
+    """How a conversion to a narrower float rounds."""
+
+    NONE = "none"
+    RN = "rn"
+    RM = "rm"
+    RP = "rp"
+    RZ = "rz"
+    RNA = "rna"
+    RS = "rs"
+
+
+class SaturationMode(StrEnum):
+    """What a conversion does with numbers that are too large."""
+
+    NONE = "none"
+    SATFINITE = "satfinite"
+
+
 class BracketedKeyword(Data[str]):
     """An attribute of one keyword in angle brackets, such as `#nvvm.mma_layout<row>`."""
 
@@ -142,6 +161,22 @@ class MMALayoutAttr(BracketedKeyword):
 
     name = "nvvm.mma_layout"
     keywords = MMALayout
+
+
+@irdl_attr_definition
+class FPRoundingModeAttr(BracketedKeyword):
+    """The rounding of a conversion: `#nvvm.fp_rnd_mode<rn>`."""
+
+    name = "nvvm.fp_rnd_mode"
+    keywords = FPRoundingMode
+
+
+@irdl_attr_definition
+class SaturationModeAttr(BracketedKeyword):
+    """What becomes of numbers that are too large: `#nvvm.sat_mode<satfinite>`."""
+
+    name = "nvvm.sat_mode"
+    keywords = SaturationMode
 
 
 @irdl_attr_definition

@@ -179,6 +179,8 @@ MMA_FORMS: dict[tuple[str, tuple[int, int, int]], MMAForm] = {
     (MMAType.S8, (16, 8, 32)): MMAForm(i32, 4, 2, _INT),
     (MMAType.U8, (16, 8, 16)): MMAForm(i32, 2, 1, _INT),
     (MMAType.U8, (16, 8, 32)): MMAForm(i32, 4, 2, _INT),
+    (MMAType.E4M3, (16, 8, 32)): MMAForm(i32, 4, 2, _FLOAT[:1]),
+    (MMAType.E5M2, (16, 8, 32)): MMAForm(i32, 4, 2, _FLOAT[:1]),
 }
 
 

@@ -26,9 +26,10 @@ from .intervals import (
     of_known,
 )
 from .polynomial import ExpressionError
-from .ranges import Ranges
+from .ranges import Range, Ranges
 
 MAX_STEPS = 100  # eliminations for one question, about 20 ms
+MAX_KNOWN = 512  # bounds that are kept with the ranges
 MAX_NESTING = 48  # eliminations inside one another, before they exhaust the Python stack
 
 
@@ -36,9 +37,14 @@ MAX_NESTING = 48  # eliminations inside one another, before they exhaust the Pyt
 def interval(value: Expression, ranges: Ranges) -> Interval:
     """Returns bounds of `value` that hold wherever its symbols are in `ranges`."""
     scaled = scaling(ranges)
-    search = _Search(scaled)
     value = scaled.apply(value)
-    return Interval(search.lower(value), search.upper(value))
+    if (found := scaled.sum_of_bounds(value)) is not None:
+        return found
+    search = _Search(scaled)
+    found = Interval(search.lower(value), search.upper(value))
+    if not search.is_cut_off and len(scaled.known) < MAX_KNOWN:
+        scaled.known.update(search.known)
+    return found
 
 
 @dataclass(frozen=True)
@@ -47,46 +53,75 @@ class Scaling:
     Symbols as multiples of others: with `n mod 16 == 0`, `n` is 16 times the symbol `n/16`.
 
     `bounds` are the bounds of the symbols that take the place of those of the ranges; those of a
-    symbol name only symbols of a lower `rank`.
+    symbol name only symbols of a lower `rank`. `numbers` has the bounds that are numbers. `known`
+    keeps what searches found that came to their end.
     """
 
     images: dict[str, Expression]
     bounds: dict[str, tuple[Expression | None, Expression | None]]
     rank: dict[str, int]
-    # The order in which atoms are eliminated, which questions ask for again and again.
-    order: dict[Atom, tuple[object, ...]] = field(
-        default_factory=dict[Atom, tuple[object, ...]], compare=False
-    )
+    numbers: dict[Atom, tuple[int, int]]
+    known: dict[Expression, int | None] = field(default_factory=dict[Expression, int | None])
 
     def apply(self, value: Expression) -> Expression:
         """Returns `value` over the new symbols; what is over them already stays."""
+        if not self.images:
+            return value
         try:
             return value.substitute(self.images)
         except ExpressionError:
             return value  # without a value or too large: its symbols stay, without bounds
 
+    def sum_of_bounds(self, value: Expression) -> Interval | None:
+        """Returns the bounds of a linear value whose symbols have bounds that are numbers."""
+        lower = upper = 0
+        numbers = self.numbers
+        for monomial, factor in value.terms.items():
+            if not monomial:
+                lower, upper = lower + factor, upper + factor
+            elif len(monomial) != 1 or (bounds := numbers.get(monomial[0])) is None:
+                return None
+            elif factor > 0:
+                lower, upper = lower + factor * bounds[0], upper + factor * bounds[1]
+            else:
+                lower, upper = lower + factor * bounds[1], upper + factor * bounds[0]
+        return Interval(lower, upper)
 
-@lru_cache(maxsize=256)
+
+@lru_cache(maxsize=512)
 def scaling(ranges: Ranges) -> Scaling:
     """Returns the multiples that are known from `ranges`."""
-    scaled = Scaling({}, {}, {})
-    for rank, name in enumerate(ranges, start=1):
-        lower, upper, multiple = ranges[name].lower, ranges[name].upper, ranges[name].multiple
-        bounds = (
-            None if lower is None else ceildiv(scaled.apply(lower), multiple),
-            None if upper is None else scaled.apply(upper) // multiple,
-        )
-        if multiple != 1:
-            # No symbol of a user has a name like this one.
-            quotient = Symbol(f"{name}/{multiple}")
-            scaled.images[name] = multiple * expression_of(quotient)
-            name = quotient.name
-        scaled.bounds[name], scaled.rank[name] = bounds, rank
+    if ranges.before is None or ranges.steps > MAX_NESTING:
+        names, scaled = list(ranges), Scaling({}, {}, {}, {})
+    else:
+        # All but the last symbol are as they were before it.
+        names, old = list(ranges)[-1:], scaling(ranges.before)
+        scaled = Scaling(dict(old.images), dict(old.bounds), dict(old.rank), dict(old.numbers))
+    for name in names:
+        _add_symbol(scaled, name, ranges[name])
     return scaled
 
 
-def _rank(scaled: Scaling, value: Expression) -> int:
-    return max((scaled.rank.get(name, 0) for name in value.symbols()), default=0)
+def _add_symbol(scaled: Scaling, name: str, entry: Range) -> None:
+    lower, upper, multiple = entry.lower, entry.upper, entry.multiple
+    least = None if lower is None else scaled.apply(lower)
+    most = None if upper is None else scaled.apply(upper)
+    atom = Symbol(name)
+    if multiple != 1:
+        least = None if least is None else ceildiv(least, multiple)
+        most = None if most is None else most // multiple
+        # No symbol of a user has a name like this one.
+        atom = Symbol(f"{name}/{multiple}")
+        scaled.images[name] = multiple * expression_of(atom)
+    scaled.bounds[atom.name], scaled.rank[atom.name] = (least, most), len(scaled.rank) + 1
+    if least is not None and most is not None:
+        low, high = least.constant_value, most.constant_value
+        if low is not None and high is not None:
+            scaled.numbers[atom] = low, high
+
+
+def _rank(scaled: Scaling, atom: Atom) -> int:
+    return max([scaled.rank.get(name, 0) for name in atom.names], default=0)
 
 
 @dataclass
@@ -95,6 +130,7 @@ class _Search:
 
     scaled: Scaling
     known: dict[Expression, int | None] = field(default_factory=dict[Expression, int | None])
+    is_cut_off: bool = False
     plain: dict[Atom, Interval] = field(default_factory=dict[Atom, Interval])
     steps: int = 0
     nesting: int = 0
@@ -105,31 +141,39 @@ class _Search:
 
     def lower(self, value: Expression) -> int | None:
         """Returns an integer that no value is below."""
+        if (found := self.scaled.sum_of_bounds(value)) is not None:
+            return found.lower
         constant = value.constant_term
         if not (scale := value.content):
             return constant
         shape = (value - constant).divide_exactly(scale)
-        if shape not in self.known:
-            self.known[shape] = self._search(shape)
-        bound = self.known[shape]
+        if shape in self.scaled.known:
+            bound = self.scaled.known[shape]
+        elif shape in self.known:
+            bound = self.known[shape]
+        else:
+            bound = self.known[shape] = self._search(shape)
         return None if bound is None else bound * scale + constant
 
     def _search(self, value: Expression) -> int | None:
         if self.steps >= MAX_STEPS or self.nesting >= MAX_NESTING:
+            self.is_cut_off = True
             return self._plain_interval(value).lower
         self.steps += 1
         self.nesting += 1
         try:
             return self._eliminate(value)
         except ExpressionError:  # the polynomials became too large
+            self.is_cut_off = True
             return self._plain_interval(value).lower
         finally:
             self.nesting -= 1
 
     def _eliminate(self, value: Expression) -> int | None:
-        atom = max(value.variables(), key=self._order)
+        atoms = value.variables()
+        atom = max(atoms, key=self._order) if len(atoms) > 1 else next(iter(atoms))
         factor, rest = value.split(atom)
-        if (twin := _twin(atom)) and twin in value.variables():
+        if (twin := _twin(atom)) and twin in atoms:
             # max(a, b) + min(a, b) = a + b
             other = sum(atom.parts, -expression_of(twin))
             return self.lower(factor * other + rest)
@@ -149,12 +193,8 @@ class _Search:
 
     def _order(self, atom: Atom) -> tuple[object, ...]:
         # A bound names symbols of lower rank and an operand is less deep, so the search ends.
-        known = self.scaled.order.get(atom)
-        if known is None:
-            rank = _rank(self.scaled, expression_of(atom))
-            known = isinstance(atom, Extremum), rank, atom.depth, atom.key
-            self.scaled.order[atom] = known
-        return known
+        rank = _rank(self.scaled, atom)
+        return isinstance(atom, Extremum), rank, atom.depth, atom.key
 
     def _sign(self, factor: Expression) -> int:
         lower, upper = self.lower(factor), self.upper(factor)

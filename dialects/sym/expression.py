@@ -13,11 +13,12 @@ The meaning of `floordiv`, `ceildiv` and `mod` is that of MLIR (Language Referen
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd, prod
 from operator import index
-from typing import Literal, TypeAlias
+from threading import RLock
+from typing import Literal, Self, TypeAlias, cast
+from weakref import WeakValueDictionary
 
 from .notation import Factor, Piece, call, division, sum_text
 from .polynomial import ExpressionError, Polynomial, without
@@ -32,53 +33,108 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 Kind: TypeAlias = Literal["min", "max"]
 
 
-@dataclass(frozen=True, slots=True)
 class Symbol:
-    """An integer that has a name."""
+    """An integer that has a name; there is one object for each name."""
+
+    __match_args__ = ("name",)
+    __slots__ = ("__weakref__", "key", "name", "names")
 
     name: str
+    key: tuple[object, ...]
+    """The place of the atom in the canonical order."""
+    names: frozenset[str]
+    """The names of all symbols."""
+    depth = 0
+    """How many atoms are nested inside one another below this one."""
+    parts: "tuple[Expression, ...]" = ()
+    """The expressions that the atom is made of."""
+
+    def __new__(cls, name: str) -> "Symbol":
+        """Returns the one object of that name."""
+        if known := _SYMBOLS.get(name):
+            return known
+        with _NEW_ATOM:
+            if known := _SYMBOLS.get(name):
+                return known
+            atom = _SYMBOLS[name] = super().__new__(cls)
+            atom.name, atom.key, atom.names = name, (0, name), frozenset((name,))
+            return atom
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Copies are the same object."""
+        return Symbol, (self.name,)
+
+    def __repr__(self) -> str:
+        return f"Symbol({self.name!r})"
+
+
+class _Operation:
+    """What quotients and extrema share: one object for the same op and operands."""
+
+    __slots__ = ("__weakref__", "_key", "_names", "depth", "op", "parts")
+
+    op: str
+    parts: "tuple[Expression, ...]"
+    """The operands."""
+    depth: int
+    """How many atoms are nested inside one another below this one."""
+    _key: tuple[object, ...]
+    _names: frozenset[str]
+
+    @classmethod
+    def _of(cls, op: str, parts: "tuple[Expression, ...]") -> Self:
+        if (known := _OPERATIONS.get((op, parts))) is None:
+            with _NEW_ATOM:
+                if (known := _OPERATIONS.get((op, parts))) is None:
+                    known = _OPERATIONS[op, parts] = super().__new__(cls)
+                    known.op, known.parts = op, parts
+                    known.depth = 1 + max(part.depth for part in parts)
+        return cast(Self, known)
 
     @property
     def key(self) -> tuple[object, ...]:
-        """The place of the atom in the canonical order."""
-        return (0, self.name)
+        """The place of the atom in the canonical order: quotients, then max, then min."""
+        try:
+            return self._key
+        except AttributeError:
+            rank = 1 if self.op == "floordiv" else 2
+            self._key = (rank, self.op, *(part.key for part in self.parts))
+            return self._key
 
     @property
-    def depth(self) -> int:
-        """How many atoms are nested inside one another below this one."""
-        return 0
+    def names(self) -> frozenset[str]:
+        """The names of all symbols."""
+        try:
+            return self._names
+        except AttributeError:
+            self._names = frozenset[str]().union(*(part.symbols() for part in self.parts))
+            return self._names
 
-    @property
-    def parts(self) -> "tuple[Expression, ...]":
-        """The expressions that the atom is made of."""
-        return ()
+    def __repr__(self) -> str:
+        return f"{self.op}{self.parts}"
 
 
-@dataclass(frozen=True, slots=True)
-class Quotient:
+class Quotient(_Operation):
     """`numerator floordiv divisor`, in lowest terms; the divisor is not 1."""
+
+    __match_args__ = ("numerator", "divisor")
+    __slots__ = ("divisor", "numerator")
 
     numerator: "Expression"
     divisor: "Expression"
 
-    @property
-    def key(self) -> tuple[object, ...]:
-        """The place of the atom in the canonical order."""
-        return (1, self.numerator.key, self.divisor.key)
+    def __new__(cls, numerator: "Expression", divisor: "Expression") -> Self:
+        """Returns the one object of these operands."""
+        atom = cls._of("floordiv", (numerator, divisor))
+        atom.numerator, atom.divisor = numerator, divisor
+        return atom
 
-    @property
-    def depth(self) -> int:
-        """How many atoms are nested inside one another below this one."""
-        return 1 + max(self.numerator.depth, self.divisor.depth)
-
-    @property
-    def parts(self) -> "tuple[Expression, ...]":
-        """The numerator and the divisor."""
-        return (self.numerator, self.divisor)
+    def __reduce__(self) -> tuple[object, ...]:
+        """Copies are the same object."""
+        return Quotient, self.parts
 
 
-@dataclass(frozen=True, slots=True)
-class Extremum:
+class Extremum(_Operation):
     """
     `min(...)` or `max(...)` of at least two expressions.
 
@@ -86,24 +142,33 @@ class Extremum:
     the coefficients have no common divisor, no two arguments differ by a constant.
     """
 
+    __match_args__ = ("kind", "arguments")
+    __slots__ = ("kind",)
+
     kind: Kind
-    arguments: "tuple[Expression, ...]"
+
+    def __new__(cls, kind: Kind, arguments: "tuple[Expression, ...]") -> Self:
+        """Returns the one object of this kind and these arguments."""
+        atom = cls._of(kind, arguments)
+        atom.kind = kind
+        return atom
 
     @property
-    def key(self) -> tuple[object, ...]:
-        """The place of the atom in the canonical order."""
-        return (2, self.kind, *(argument.key for argument in self.arguments))
+    def arguments(self) -> "tuple[Expression, ...]":
+        """The expressions of which it is the least or the greatest."""
+        return self.parts
 
-    @property
-    def depth(self) -> int:
-        """How many atoms are nested inside one another below this one."""
-        return 1 + max(argument.depth for argument in self.arguments)
+    def __reduce__(self) -> tuple[object, ...]:
+        """Copies are the same object."""
+        return Extremum, (self.kind, self.parts)
 
-    @property
-    def parts(self) -> "tuple[Expression, ...]":
-        """The arguments."""
-        return self.arguments
 
+# Atoms are compared in every sum: with one object for equal atoms, identity is enough.
+_NEW_ATOM = RLock()
+_SYMBOLS: WeakValueDictionary[str, Symbol] = WeakValueDictionary()
+_OPERATIONS: "WeakValueDictionary[tuple[str, tuple[Expression, ...]], _Operation]" = (
+    WeakValueDictionary()
+)
 
 Atom: TypeAlias = Symbol | Quotient | Extremum
 Monomial: TypeAlias = tuple[Atom, ...]
@@ -120,10 +185,7 @@ class Expression(Polynomial[Atom]):
 
     __slots__ = ("_symbols",)
 
-    def __init__(self, terms: Terms) -> None:
-        """Takes monomials, each a tuple of atoms in canonical order, with non-zero factors."""
-        super().__init__(terms)
-        self._symbols: frozenset[str] | None = None
+    _symbols: frozenset[str]
 
     @property
     def symbol_name(self) -> str | None:
@@ -136,14 +198,15 @@ class Expression(Polynomial[Atom]):
 
     def symbols(self) -> frozenset[str]:
         """Returns the names of all symbols."""
-        if self._symbols is None:
-            names: set[str] = set()
-            for atom in self.variables():
-                if isinstance(atom, Symbol):
-                    names.add(atom.name)
-                names.update(*(part.symbols() for part in atom.parts))
-            self._symbols = frozenset(names)
-        return self._symbols
+        try:
+            return self._symbols
+        except AttributeError:
+            atoms = self.variables()
+            if len(atoms) == 1:
+                (self._symbols,) = (atom.names for atom in atoms)
+            else:
+                self._symbols = frozenset[str]().union(*(atom.names for atom in atoms))
+            return self._symbols
 
     def evaluate(self, symbols: Mapping[str, int]) -> int:
         """Returns the value; raises ExpressionError for a symbol or a quotient without value."""
@@ -158,10 +221,12 @@ class Expression(Polynomial[Atom]):
     def replace_atoms(self, replace: "Callable[[Atom], Expression]") -> "Expression":
         """Returns the polynomial in which `replace(atom)` stands for each atom."""
         images = {atom: replace(atom) for atom in self.variables()}
-        result = _ZERO
+        terms: dict[Monomial, int] = {}
         for monomial, factor in self._terms.items():
-            result += prod((images[atom] for atom in monomial), start=_constant(factor))
-        return result
+            image = _product([images[atom] for atom in monomial])
+            for part, times in image._terms.items():
+                terms[part] = terms.get(part, 0) + factor * times
+        return self._bounded({part: factor for part, factor in terms.items() if factor})
 
     def __floordiv__(self, other: "Expression | int") -> "Expression":
         return floordiv(self, other)
@@ -185,8 +250,15 @@ class Expression(Polynomial[Atom]):
 _ZERO = Expression({})
 
 
+_ONE = Expression({(): 1})
+
+
 def _constant(value: int) -> Expression:
     return Expression({(): value}) if value else _ZERO
+
+
+def _product(factors: list[Expression]) -> Expression:
+    return factors[0] if len(factors) == 1 else prod(factors, start=_ONE)
 
 
 def constant(value: int) -> Expression:
@@ -335,6 +407,8 @@ def maximum(*arguments: Expression | int) -> Expression:
 def _extremum(kind: Kind, arguments: list[Expression]) -> Expression:
     if not arguments:
         raise ExpressionError(f"expected at least one argument of {kind}, got none")
+    if (known := _extremum_of_constants(kind, arguments)) is not None:
+        return known
     whole = _ZERO
     while True:
         distinct = _drop_dominated(kind, _flatten_extrema(kind, arguments))
@@ -352,6 +426,15 @@ def _extremum(kind: Kind, arguments: list[Expression]) -> Expression:
     arguments = [argument.divide_exactly(scale) for argument in arguments]
     atom = Extremum(kind, tuple(sorted(arguments, key=lambda argument: argument.key)))
     return whole + scale * expression_of(atom)
+
+
+def _extremum_of_constants(kind: Kind, arguments: list[Expression]) -> Expression | None:
+    values: list[int] = []
+    for argument in arguments:
+        if (value := argument.constant_value) is None:
+            return None
+        values.append(value)
+    return _constant(min(values) if kind == "min" else max(values))
 
 
 def _drop_dominated(kind: Kind, arguments: list[Expression]) -> list[Expression]:
@@ -416,14 +499,19 @@ def _evaluate_atom(atom: Atom, symbols: Mapping[str, int], known: dict[Atom, int
 def _substitute(
     value: Expression, symbols: Mapping[str, Expression | int], known: dict[Atom, Expression]
 ) -> Expression:
+    if value.symbols().isdisjoint(symbols):
+        return value
+
     def image(atom: Atom) -> Expression:
-        if atom not in known:
-            if isinstance(atom, Symbol):
-                known[atom] = as_expression(symbols.get(atom.name, expression_of(atom)))
-            else:
-                parts = [_substitute(part, symbols, known) for part in atom.parts]
-                known[atom] = rebuild(atom, parts)
-        return known[atom]
+        if (found := known.get(atom)) is not None:
+            return found
+        if isinstance(atom, Symbol):
+            new = symbols.get(atom.name)
+            found = expression_of(atom) if new is None else as_expression(new)
+        else:
+            found = rebuild(atom, [_substitute(part, symbols, known) for part in atom.parts])
+        known[atom] = found
+        return found
 
     return value.replace_atoms(image)
 

@@ -70,16 +70,20 @@ class TokenSource(Protocol):
 
 
 class TextSource:
-    """The tokens of a plain string."""
+    """The tokens of a plain string; a subclass may have others, and errors of its own."""
+
+    _pattern = _TOKEN
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._end = 0
+        self._token = ""
+        self.place = 0
         self._advance()
 
     def _advance(self) -> None:
-        match = _TOKEN.match(self._text, self._end)
-        self._token = (match and match[1]) or ""
+        match = self._pattern.match(self._text, self._end)
+        self._token = str((match and match[1]) or "")
         self._end = match.end() if match else len(self._text)
         self.place = self._end - len(self._token)
 

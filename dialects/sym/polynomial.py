@@ -4,7 +4,7 @@ Polynomials with integer coefficients whose variables are objects that have an o
 They are the ring part of symbolic integers: sums, differences, products and their canonical form.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from math import gcd
 from operator import index
@@ -43,6 +43,10 @@ def monomial_key(monomial: tuple[Variable, ...]) -> tuple[object, ...]:
     return (-len(monomial), *(variable.key for variable in monomial))
 
 
+def _term_key(term: tuple[tuple[Variable, ...], int]) -> tuple[object, ...]:
+    return monomial_key(term[0])
+
+
 def _times(left: tuple[V, ...], right: tuple[V, ...]) -> tuple[V, ...]:
     if not left or not right:
         return left or right
@@ -63,17 +67,22 @@ class Polynomial(Generic[V]):
     """
     An immutable polynomial; two that are equal have the same terms.
 
-    A subclass adds what its variables mean, and takes nothing but terms.
+    A subclass adds what its variables mean, and takes nothing but terms. Answers that take time
+    are kept with the polynomial.
     """
 
-    __slots__ = ("_depth", "_hash", "_key", "_terms")
+    __slots__ = ("_depth", "_hash", "_key", "_ordered", "_terms", "_variables")
+
+    _terms: Mapping[tuple[V, ...], int]
+    _hash: int
+    _key: tuple[object, ...]
+    _ordered: list[tuple[tuple[V, ...], int]]
+    _variables: frozenset[V]
+    _depth: int
 
     def __init__(self, terms: Mapping[tuple[V, ...], int]) -> None:
         """Takes monomials, each a tuple of variables in canonical order, with non-zero factors."""
         self._terms = terms
-        self._hash: int | None = None
-        self._key: tuple[object, ...] | None = None
-        self._depth: int | None = None
 
     @property
     def terms(self) -> Mapping[tuple[V, ...], int]:
@@ -83,9 +92,10 @@ class Polynomial(Generic[V]):
     @property
     def constant_value(self) -> int | None:
         """The value of a polynomial without variables, else None."""
-        if not self._terms:
+        terms = self._terms
+        if not terms:
             return 0
-        return self._terms.get(()) if len(self._terms) == 1 else None
+        return terms.get(()) if len(terms) == 1 else None
 
     @property
     def constant_term(self) -> int:
@@ -100,33 +110,49 @@ class Polynomial(Generic[V]):
     @property
     def key(self) -> tuple[object, ...]:
         """The place of the polynomial in the canonical order."""
-        if self._key is None:
+        try:
+            return self._key
+        except AttributeError:
             # Zero is the constant of no terms, and has its place among the constants.
             terms = self.ordered() or [((), 0)]
             self._key = tuple((monomial_key(monomial), factor) for monomial, factor in terms)
-        return self._key
+            return self._key
 
     @property
     def depth(self) -> int:
         """How many polynomials are nested inside the variables."""
-        if self._depth is None:
-            self._depth = max((variable.depth for variable in self.variables()), default=0)
-        return self._depth
+        try:
+            return self._depth
+        except AttributeError:
+            self._depth = max([variable.depth for variable in self.variables()], default=0)
+            return self._depth
 
-    def ordered(self) -> list[tuple[tuple[V, ...], int]]:
+    def ordered(self) -> Sequence[tuple[tuple[V, ...], int]]:
         """Returns the terms in canonical order."""
-        return sorted(self._terms.items(), key=lambda term: monomial_key(term[0]))
+        try:
+            return self._ordered
+        except AttributeError:
+            self._ordered = list(self._terms.items())
+            if len(self._ordered) > 1:
+                self._ordered.sort(key=_term_key)
+            return self._ordered
 
     def variables(self) -> frozenset[V]:
         """Returns the variables of the polynomial itself, not those nested inside."""
-        return frozenset(chain.from_iterable(self._terms))
+        try:
+            return self._variables
+        except AttributeError:
+            self._variables = frozenset(chain.from_iterable(self._terms))
+            return self._variables
 
     def split(self, variable: V) -> tuple[Self, Self]:
         """Returns `factor` and `rest`: `self == factor*variable + rest`, no variable in `rest`."""
+        if variable not in self.variables():
+            return type(self)({}), self
         factor: dict[tuple[V, ...], int] = {}
         rest: dict[tuple[V, ...], int] = {}
         for monomial, coefficient in self._terms.items():
-            others = without(monomial, (variable,))
+            others = without(monomial, (variable,)) if variable in monomial else None
             if others is None:
                 rest[monomial] = coefficient
             else:
@@ -135,12 +161,9 @@ class Polynomial(Generic[V]):
 
     def divide_exactly(self, divisor: int) -> Self:
         """Returns the polynomial whose product with `divisor` is this one."""
+        if divisor == 1:
+            return self
         return type(self)({m: factor // divisor for m, factor in self._terms.items()})
-
-    def _terms_of(self, other: Self | int) -> Iterable[tuple[tuple[V, ...], int]]:
-        if isinstance(other, Polynomial):
-            return other._terms.items()
-        return (((), value),) if (value := index(other)) else ()
 
     def _bounded(self, terms: dict[tuple[V, ...], int]) -> Self:
         if len(terms) > MAX_TERMS:
@@ -148,10 +171,14 @@ class Polynomial(Generic[V]):
         return type(self)(terms)
 
     def __add__(self, other: Self | int) -> Self:
+        if not isinstance(other, Polynomial):
+            return self._plus_integer(index(other))
+        if not other._terms:
+            return self
         terms = dict(self._terms)
-        for monomial, factor in self._terms_of(other):
-            total = terms.get(monomial, 0) + factor
-            if total:
+        known = terms.get
+        for monomial, factor in other._terms.items():
+            if total := known(monomial, 0) + factor:
                 terms[monomial] = total
             else:
                 del terms[monomial]
@@ -159,18 +186,45 @@ class Polynomial(Generic[V]):
 
     __radd__ = __add__
 
+    def _plus_integer(self, number: int) -> Self:
+        if not number:
+            return self
+        terms = dict(self._terms)
+        if total := terms.get((), 0) + number:
+            terms[()] = total
+        else:
+            del terms[()]
+        return type(self)(terms)
+
     def __neg__(self) -> Self:
-        return self.divide_exactly(-1)
+        return type(self)({monomial: -factor for monomial, factor in self._terms.items()})
 
     def __sub__(self, other: Self | int) -> Self:
-        return self + -other
+        if not isinstance(other, Polynomial):
+            return self._plus_integer(-index(other))
+        if not other._terms:
+            return self
+        terms = dict(self._terms)
+        known = terms.get
+        for monomial, factor in other._terms.items():
+            if total := known(monomial, 0) - factor:
+                terms[monomial] = total
+            else:
+                del terms[monomial]
+        return self._bounded(terms)
 
     def __rsub__(self, other: int) -> Self:
         return -self + other
 
     def __mul__(self, other: Self | int) -> Self:
+        if not isinstance(other, Polynomial):
+            return self._times_integer(index(other))
+        if (number := other.constant_value) is not None:
+            return self._times_integer(number)
+        if (number := self.constant_value) is not None:
+            return other._times_integer(number)
         terms: dict[tuple[V, ...], int] = {}
-        for right, right_factor in self._terms_of(other):
+        for right, right_factor in other._terms.items():
             for left, left_factor in self._terms.items():
                 monomial = _times(left, right)
                 terms[monomial] = terms.get(monomial, 0) + left_factor * right_factor
@@ -179,14 +233,22 @@ class Polynomial(Generic[V]):
 
     __rmul__ = __mul__
 
+    def _times_integer(self, number: int) -> Self:
+        if number == 1:
+            return self
+        if not number:
+            return type(self)({})
+        return type(self)({monomial: factor * number for monomial, factor in self._terms.items()})
+
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Polynomial):
-            that = cast(Polynomial[V], other)
-            return self is that or (hash(self) == hash(that) and self._terms == that._terms)
+            return self._terms == cast(Polynomial[V], other)._terms
         return isinstance(other, int) and self.constant_value == other
 
     def __hash__(self) -> int:
-        if self._hash is None:
+        try:
+            return self._hash
+        except AttributeError:
             constant = self.constant_value
             self._hash = hash(frozenset(self._terms.items()) if constant is None else constant)
-        return self._hash
+            return self._hash

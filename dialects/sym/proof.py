@@ -28,7 +28,10 @@ NO_RANGES = Ranges({})
 
 def prove_nonnegative(value: Expression | int, ranges: Ranges = NO_RANGES) -> Answer:
     """Answers whether `value >= 0`."""
-    lower, upper = interval(as_expression(value), ranges)
+    value = as_expression(value)
+    if (number := value.constant_value) is not None:
+        return Answer.PROVED if number >= 0 else Answer.REFUTED
+    lower, upper = interval(value, ranges)
     if lower is not None and lower >= 0:
         return Answer.PROVED
     return Answer.REFUTED if upper is not None and upper < 0 else Answer.UNKNOWN

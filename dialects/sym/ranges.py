@@ -6,7 +6,7 @@ What is known of symbols: their least and greatest values, and what divides them
 A bound is an expression over symbols that come before, or `...` where there is none.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from math import lcm
 from typing import TypeAlias
@@ -16,6 +16,7 @@ from .parsing import TextSource, TokenSource, read_expression
 from .polynomial import ExpressionError
 
 Bound: TypeAlias = Expression | int | None
+_MOST_FURTHER = 256  # ranges with one more symbol that are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +35,19 @@ class Ranges:
     `Ranges.of(n=(1, 8192), m=(0, None))` makes them from numbers, `Ranges.parse` from text.
     """
 
-    __slots__ = ("_hash", "_ranges")
+    __slots__ = ("_further", "_hash", "_ranges", "before", "steps")
+
+    before: "Ranges | None"
+    """These ranges without the last symbol, where they were made by `also`."""
+    steps: int
+    """How often `also` was used since the ranges that were made otherwise."""
 
     def __init__(self, ranges: Mapping[str, Range]) -> None:
         """Raises ExpressionError for an empty range or a bound over later symbols."""
         self._ranges = dict(ranges)
-        self._hash = hash(frozenset(self._ranges.items()))
+        self._hash: int | None = None
+        self._further: dict[tuple[str, Range], Ranges] = {}
+        self.before, self.steps = None, 0
         known: set[str] = set()
         for name, entry in self._ranges.items():
             symbol(name)
@@ -65,7 +73,19 @@ class Ranges:
         """Returns these ranges and that of one more symbol; refuses one that has a range."""
         if name in self._ranges:
             raise ExpressionError(f"expected one range for the symbol '{name}', got two")
-        return Ranges({**self._ranges, name: Range(_bound(lower), _bound(upper), multiple)})
+        entry = Range(_bound(lower), _bound(upper), multiple)
+        if (known := self._further.get((name, entry))) is not None:
+            return known
+        symbol(name)
+        _check(name, entry, self._ranges.keys())
+        ranges = Ranges({})
+        ranges._ranges = {**self._ranges, name: entry}
+        ranges.before, ranges.steps = self, self.steps + 1
+        # The same ranges are the same object, so that what is proved of them is found at once.
+        if len(self._further) >= _MOST_FURTHER:
+            self._further.clear()
+        self._further[name, entry] = ranges
+        return ranges
 
     def __getitem__(self, name: str) -> Range:
         return self._ranges.get(name, _ANY)
@@ -80,9 +100,11 @@ class Ranges:
         return name in self._ranges
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Ranges) and self._ranges == other._ranges
+        return self is other or (isinstance(other, Ranges) and self._ranges == other._ranges)
 
     def __hash__(self) -> int:
+        if self._hash is None:
+            self._hash = hash(frozenset(self._ranges.items()))
         return self._hash
 
     def __str__(self) -> str:
@@ -99,11 +121,13 @@ def _bound(value: Bound) -> Expression | None:
     return value if isinstance(value, Expression) or value is None else constant(value)
 
 
-def _check(name: str, entry: Range, known: set[str]) -> None:
+def _check(name: str, entry: Range, known: Set[str]) -> None:
     if entry.multiple < 1:
         raise ExpressionError(f"expected a positive divisor of '{name}', got {entry.multiple}")
     for bound in (entry.lower, entry.upper):
-        if bound is not None and (unknown := bound.symbols() - known):
+        if bound is None or bound.constant_value is not None:
+            continue
+        if unknown := bound.symbols() - known:
             raise ExpressionError(
                 f"expected the bound '{bound}' of '{name}' to name symbols that come before, "
                 f"got '{min(unknown)}'"

@@ -57,10 +57,13 @@ def _is_plain(value: Expression, ranges: Ranges) -> bool:
 class _Simplifier:
     def __init__(self, ranges: Ranges) -> None:
         self.ranges = ranges
+        self.scaled = scaling(ranges)
         self.known: dict[Atom, Expression] = {}
 
     def expression(self, value: Expression) -> Expression:
         result = value.replace_atoms(self.atom)
+        if self.scaled.sum_of_bounds(result) is not None:
+            return result  # its symbols have more than one value each, whatever the others are
         lower, upper = interval(result, self.ranges)
         return constant(lower) if lower is not None and lower == upper else result
 
@@ -71,7 +74,7 @@ class _Simplifier:
 
     def _atom(self, atom: Atom) -> Expression:
         value = expression_of(atom)
-        lower, upper = interval(value, self.ranges)
+        lower, upper = self.scaled.numbers.get(atom) or interval(value, self.ranges)
         if lower is not None and lower == upper:
             return constant(lower)
         if isinstance(atom, Symbol):

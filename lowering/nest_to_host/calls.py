@@ -42,10 +42,11 @@ def called(call: Call, program: Program) -> Body:
         buffer.name: operand.region
         for buffer, operand in zip(intrinsic.buffers, call.operands, strict=True)
     }
+    lane = _lane_axis(description.body)
     names = _fresh_names(description.body, program)
     body = Rewriter({old: symbol(new) for old, new in names.items()}).body(description.body)
     body = _on_regions(body, regions)
-    return tuple(_with_kinds(statement, names, _lane_axis(body)) for statement in body)
+    return tuple(_with_kinds(statement, names, lane) for statement in body)
 
 
 def _fresh_names(body: Body, program: Program) -> dict[str, str]:
@@ -68,7 +69,7 @@ def _with_kinds(statement: Statement, names: Mapping[str, str], lane: str | None
     match statement:
         case Loop(name):
             new = names.get(name, name)
-            kind = LoopKind.VECTORIZED if new == lane else LoopKind.UNROLLED
+            kind = LoopKind.VECTORIZED if name == lane else LoopKind.UNROLLED
             body = tuple(_with_kinds(inner, names, lane) for inner in statement.body)
             return replace(statement, name=new, kind=kind, body=body)
         case Guard(condition, body):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from math import prod
 
 from ...dialects.nest.program import Buffer
+from ...dialects.nest.strides import span_of, strides_of
 from ...dialects.sym import Expression, constant
 from ...dialects.sym.expression import Symbol
 from .elements import STORED, Elements
@@ -24,26 +24,6 @@ class Lanes:
 
     name: str
     count: int
-
-
-def strides_of(buffer: Buffer) -> tuple[Expression, ...]:
-    """Returns the strides of a buffer in elements."""
-    if buffer.strides is not None:
-        return buffer.strides
-    strides: list[Expression] = []
-    step = constant(1)
-    for extent in reversed(buffer.shape):
-        strides.insert(0, step)
-        step = step * extent
-    return tuple(strides)
-
-
-def span_of(buffer: Buffer) -> Expression:
-    """Returns how many elements of memory a buffer takes."""
-    if buffer.strides is None:
-        return prod(buffer.shape, start=constant(1))
-    steps = zip(buffer.shape, buffer.strides, strict=True)
-    return sum(((extent - 1) * stride for extent, stride in steps), start=constant(1))
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from ...dialects.nest.program import Buffer, Loop, Program
 from ...dialects.sym import Ranges
 from ...transforms.compact_buffers import compact_buffers
 from ...transforms.lower_blocks import lower_blocks
+from ...transforms.shorten_loops import shorten_loops
 from .elements import HELD
 from .scalars import declaration
 from .statements import Argument, FunctionBody, Role
@@ -43,7 +44,7 @@ class Options:
 
 def host_module(program: Program, options: Options | None = None) -> str:
     """Returns MLIR text with one function that callers see, named as the program."""
-    lowered = compact_buffers(lower_blocks(program))
+    lowered = shorten_loops(compact_buffers(lower_blocks(program)))
     return _Module(lowered, options or Options()).text()
 
 

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from ...dialects.diagnostic import DiagnosticError
 from ...dialects.nest.program import Buffer
 from ...dialects.nest.scalars import Apply, Constant, Index, Load, Scalar, Subscript, Variable
+from ...dialects.nest.strides import strides_of
 from ...dialects.sym import Expression, constant
 from ...dialects.sym.expression import Atom, Monomial, Symbol
 from .elements import HELD, NARROW, Elements
 from .functions import LIBRARY, Functions
 from .indices import Indices
-from .memory import Lanes, Memory, Place, offset_of, strides_of
+from .memory import Lanes, Memory, Place, offset_of
 from .writer import Value, Writer
 
 _PLAIN = frozenset("addi subi muli andi ori xori shli shrsi shrui maxsi minsi maxui minui".split())

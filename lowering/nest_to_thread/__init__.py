@@ -8,9 +8,11 @@ nest of a program is a kernel.
 from .convert import ConvertNestToThreadPass, LoweredKernel, thread_module
 from .intrinsics import INTRINSIC_RULES, OperandView
 from .kernels import Kernel, kernels_of
+from .scalars import PASSED_AS
 
 __all__ = [
     "INTRINSIC_RULES",
+    "PASSED_AS",
     "ConvertNestToThreadPass",
     "Kernel",
     "LoweredKernel",

@@ -25,17 +25,18 @@ from xdsl.rewriter import Rewriter
 from ...dialects.diagnostic import DiagnosticError, nearest_location
 from ...dialects.nest.function import FuncOp
 from ...dialects.nest.program import Loop, Program, Scope
-from ...dialects.sym import Range as SymbolRange
-from ...dialects.sym import Ranges, constant, symbol
+from ...dialects.sym import Ranges, symbol
 from ...transforms.buffer_uses import axis_name, loop_ranges
 from ..emitter import Emitter
 from ..tile_to_thread.convert import GRID, PARAM_NAMES, SHARED_BYTES, SHARED_SYMBOL
 from ..tile_to_thread.lanes import SHARED_SPACE, address, pointer_type
 from .fragments import fragment_layouts
 from .indices import Indices
-from .kernels import SHARED_LIMITS, THREAD_AXES, WARP_SIZE, Kernel, kernels_of
+from .intrinsics import SCRATCH_BYTES
+from .kernels import SHARED_LIMITS, THREAD_AXES, WARP_SIZE, Kernel, kernels_of, reductions_of
+from .scalars import PASSED_AS, passed_number
 from .statements import lower_body
-from .thread import LANE_PARTS, Thread, row_major, type_of
+from .thread import LANE_PARTS, Thread, type_of
 
 _ALIGNMENT = 16
 # Swizzled buffers begin where the pattern does.
@@ -112,7 +113,7 @@ def thread_module(
 
 def _function(kernel: Kernel, target: str, location: LocationAttr) -> tuple[gpu.FuncOp, int]:
     types: list[Attribute] = [pointer_type(1) for _ in kernel.buffers]
-    types += [type_of(number.dtype) for number in kernel.numbers]
+    types += [type_of(PASSED_AS.get(number.dtype, number.dtype)) for number in kernel.numbers]
     types += [i32 for _ in kernel.symbols]
     names = [
         *(buffer.name for buffer in kernel.buffers),
@@ -128,7 +129,8 @@ def _function(kernel: Kernel, target: str, location: LocationAttr) -> tuple[gpu.
     thread.fragments = fragment_layouts(kernel.program)
     values = dict(zip(names, block.args, strict=True))
     thread.bases.update({buffer.name: values[buffer.name] for buffer in kernel.buffers})
-    thread.numbers.update({number.name: values[number.name] for number in kernel.numbers})
+    for number in kernel.numbers:
+        thread.numbers[number.name] = passed_number(thread, number.dtype, values[number.name])
     for name in kernel.symbols:
         thread.indices.define(name, values[name])
     size = _allocate(thread)
@@ -160,12 +162,9 @@ def _finished(
 @lru_cache(maxsize=256)
 def _with_lanes(ranges: Ranges) -> Ranges:
     """Returns ranges with those of the parts of a lane's number."""
-    entries = {name: ranges[name] for name in ranges}
-    parts = {
-        name: SymbolRange(constant(0), constant(modulus - 1))
-        for name, (_, modulus) in LANE_PARTS.items()
-    }
-    return Ranges({**entries, **parts})
+    for name, (_, modulus) in LANE_PARTS.items():
+        ranges = ranges.also(name, 0, modulus - 1)
+    return ranges
 
 
 def _bind(thread: Thread) -> None:
@@ -213,7 +212,7 @@ def _allocate(thread: Thread) -> int:
             size = -(-size // alignment) * alignment
             thread.bases[buffer.name] = address(emit, shared, size)
             thread.bases[buffer.name].name_hint = buffer.name
-            strides = buffer.strides or row_major(buffer.shape)
+            strides = thread.strides(buffer)
             extent, stride = buffer.shape[0] if buffer.shape else None, strides[:1]
             count = 1 if extent is None else (extent * stride[0]).constant_value
             if count is None:
@@ -223,6 +222,10 @@ def _allocate(thread: Thread) -> int:
                 )
             period = max(1, buffer.swizzle)
             size += -(-count * buffer.element_bytes // period) * period
+    for _ in reductions_of(thread.kernel.body):
+        size = -(-size // _ALIGNMENT) * _ALIGNMENT
+        thread.scratch.append(address(emit, shared, size))
+        size += SCRATCH_BYTES
     limit = SHARED_LIMITS[thread.target]
     if size > limit:
         raise DiagnosticError(

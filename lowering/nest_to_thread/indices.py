@@ -1,20 +1,28 @@
 """Index expressions as values: each part is computed outside the loops that it does not name."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from xdsl.dialects import arith
-from xdsl.dialects.builtin import IndexType, IntegerType, i32, i64
+from xdsl.dialects.builtin import IntegerType, i32, i64
 from xdsl.ir import Block, SSAValue
 
 from ...dialects.diagnostic import DiagnosticError
-from ...dialects.sym import Expression, Ranges, floordiv, interval, mod, prove_nonnegative
-from ...dialects.sym.expression import Atom, Extremum, Quotient, Symbol, expression_of
+from ...dialects.sym import Expression, Ranges, constant, interval, mod, prove_nonnegative
+from ...dialects.sym.expression import (
+    Atom,
+    Extremum,
+    Monomial,
+    Quotient,
+    Symbol,
+    Terms,
+    expression_of,
+)
 from ..emitter import Emitter
 from .carried import Carried, add_slot
 
 _LARGEST = 2**31 - 1
+_ZERO = constant(0)
 
 
 @dataclass
@@ -58,6 +66,11 @@ class Indices:
         for name in self._levels.pop().names:
             del self._depth[name]
 
+    @property
+    def is_in_loop(self) -> bool:
+        """Whether the body of a loop is open."""
+        return len(self._levels) > 1
+
     def fits(self, value: Expression) -> bool:
         """Whether an expression is proved to fit 32 bits with a sign."""
         low, high = interval(value, self.ranges)
@@ -65,16 +78,22 @@ class Indices:
 
     def depth(self, value: Expression) -> int:
         """Returns the level of the innermost loop that an expression names."""
+        depths = self._depth
         try:
-            return max((self._depth[name] for name in value.symbols()), default=0)
+            return max([depths[name] for name in value.symbols()], default=0)
         except KeyError as missing:
             raise DiagnosticError(
                 f"expected an index over loops around it, got '{value}' that names {missing}"
             ) from None
 
-    def reaches(self, monomial: tuple[Atom, ...], depth: int) -> bool:
+    def _depth_of(self, terms: Iterable[Monomial]) -> int:
+        depths = self._depth
+        names = [depths[name] for atoms in terms for atom in atoms for name in atom.names]
+        return max(names, default=0)
+
+    def reaches(self, monomial: Monomial, depth: int) -> bool:
         """Whether a product is known in the body of the loop at a depth."""
-        return self.depth(Expression({monomial: 1})) <= depth
+        return self._depth_of((monomial,)) <= depth
 
     @contextmanager
     def at(self, depth: int) -> Generator[dict[tuple[str, Expression], SSAValue]]:
@@ -85,11 +104,15 @@ class Indices:
     def parts(self, value: Expression) -> tuple[Expression, Expression]:
         """Returns what is known outside the innermost loop that is named, and the rest."""
         depth = self.depth(value)
-        outer = Expression({})
+        if not depth:
+            return _ZERO, value
+        outer: dict[Monomial, int] = {}
         for part in _parts(value):
-            if self.depth(part) < depth:
-                outer = outer + part
-        return outer, value - outer
+            if self._depth_of(part) < depth:
+                for monomial, factor in part.items():
+                    outer[monomial] = outer.get(monomial, 0) + factor
+        known = Expression({monomial: factor for monomial, factor in outer.items() if factor})
+        return known, value - known
 
     def value(self, value: Expression, bits: int = 32) -> SSAValue:
         """Returns the value of an expression."""
@@ -114,7 +137,7 @@ class Indices:
         if key not in level.known:
             number = self.value(value)
             with self._emit.into(level.block):
-                level.known[key] = self._emit.value(arith.IndexCastOp(number, IndexType()))
+                level.known[key] = self._emit.to_index(number)
         return level.known[key]
 
     def _sum(self, start: SSAValue | None, value: Expression, bits: int) -> SSAValue:
@@ -137,12 +160,14 @@ class Indices:
             return emit.integer(number, _type(bits))
         return emit.add(total, number) if number else total
 
-    def _product(self, monomial: tuple[Atom, ...], bits: int) -> SSAValue:
+    def _product(self, monomial: Monomial, bits: int) -> SSAValue:
+        if len(monomial) == 1 and bits == 32 and isinstance(symbol := monomial[0], Symbol):
+            return self._levels[self._depth[symbol.name]].names[symbol.name]
         key = (Expression({monomial: 1}), bits)
         level = self._levels[self.depth(key[0])]
         if key not in level.known:
             with self._emit.into(level.block):
-                ordered = sorted(monomial, key=lambda atom: self.depth(expression_of(atom)))
+                ordered = sorted(monomial, key=lambda atom: self._depth_of(((atom,),)))
                 result = self._atom(ordered[0], bits)
                 for atom in ordered[1:]:
                     result = self._emit.mul(result, self._atom(atom, bits))
@@ -165,8 +190,8 @@ class Indices:
     def _quotient(self, atom: Quotient) -> SSAValue:
         numerator, divisor = self.value(atom.numerator), self.value(atom.divisor)
         if prove_nonnegative(atom.numerator, self.ranges):
-            return self._emit.value(arith.DivUIOp(numerator, divisor))
-        return self._emit.value(arith.FloorDivSIOp(numerator, divisor))
+            return self._emit.binary("divu", numerator, divisor)
+        return self._emit.binary("floordiv", numerator, divisor)
 
     def _remainder(self, numerator: Expression, divisor: int, bits: int) -> SSAValue:
         if (slot := self._slot(numerator, divisor)) is not None:
@@ -175,8 +200,8 @@ class Indices:
         if prove_nonnegative(numerator, self.ranges):
             result = self._emit.remu(value, divisor)
         else:
-            down = arith.FloorDivSIOp(value, self._emit.integer(divisor))
-            whole = self._emit.mul(self._emit.value(down), divisor)
+            down = self._emit.binary("floordiv", value, divisor)
+            whole = self._emit.mul(down, divisor)
             result = self._emit.sub(value, whole)
         return self._emit.to_i64(result) if bits == 64 else result
 
@@ -212,33 +237,36 @@ def _type(bits: int) -> IntegerType:
     return i64 if bits == 64 else i32
 
 
-def _parts(value: Expression) -> list[Expression]:
+def _parts(value: Expression) -> list[Terms]:
     """Returns what a sum is of; a remainder is one operation, so its terms stay together."""
+    if not value.depth:
+        return [{monomial: factor} for monomial, factor in value.terms.items()]
     terms = dict(value.terms)
-    found = [
-        (numerator - floordiv(numerator, divisor) * divisor) * factor
-        for factor, numerator, divisor in _remainders(terms)
-    ]
-    return found + [Expression({monomial: factor}) for monomial, factor in terms.items()]
+    found: list[Terms] = []
+    for times, numerator, by in _remainders(terms):
+        quotient = (Quotient(numerator, constant(by)),)
+        found.append({**{m: times * f for m, f in numerator.terms.items()}, quotient: -times * by})
+    return found + [{monomial: factor} for monomial, factor in terms.items()]
 
 
-def _remainders(terms: dict[tuple[Atom, ...], int]) -> list[tuple[int, Expression, int]]:
+def _remainders(terms: dict[Monomial, int]) -> list[tuple[int, Expression, int]]:
     """Takes `c*a - c*d*(a floordiv d)` out of terms, and returns (c, a, d) of each."""
     found: list[tuple[int, Expression, int]] = []
-    for monomial in list(terms):
-        match monomial:
-            case (Quotient(numerator, divisor),) if divisor.constant_value is not None:
-                by, factor = divisor.constant_value, -terms[monomial]
-                times, rest = divmod(factor, by)
-                if rest or times < 1:
-                    continue
-                if all(terms.get(m, 0) == times * f for m, f in numerator.terms.items() if m):
-                    for part, number in numerator.terms.items():
-                        terms[part] = terms.get(part, 0) - times * number
-                        if not terms[part]:
-                            del terms[part]
-                    del terms[monomial]
-                    found.append((times, numerator, by))
-            case _:
-                pass
+    for monomial in [m for m in terms if len(m) == 1 and isinstance(m[0], Quotient)]:
+        (atom,) = monomial
+        if not isinstance(atom, Quotient) or (by := atom.divisor.constant_value) is None:
+            continue
+        if monomial not in terms:  # it is part of a remainder that was found before
+            continue
+        numerator, factor = atom.numerator, -terms[monomial]
+        times, rest = divmod(factor, by)
+        if rest or times < 1:
+            continue
+        if all(terms.get(m, 0) == times * f for m, f in numerator.terms.items() if m):
+            for part, number in numerator.terms.items():
+                terms[part] = terms.get(part, 0) - times * number
+                if not terms[part]:
+                    del terms[part]
+            del terms[monomial]
+            found.append((times, numerator, by))
     return found

@@ -148,12 +148,25 @@ def _thread_extents(program: Program) -> tuple[int, int, int]:
         if isinstance(statement, Call):
             _add_warp(statement, extents)
     x, y, z = (extents.get(axis, 1) for axis in THREAD_AXES)
+    for call in reductions_of(program.body):
+        count = intrinsic_named(call.intrinsic).parameter("threads")
+        if x * y * z != count:
+            raise DiagnosticError(
+                f"expected the {count} threads that '{call.intrinsic}' reduces in a CTA, got "
+                f"{x} x {y} x {z}"
+            )
     if x * y * z > MAX_THREADS or z > MAX_Z_THREADS:
         raise DiagnosticError(
             f"expected at most {MAX_THREADS} threads in a CTA, and {MAX_Z_THREADS} along z, "
             f"got {x} x {y} x {z}"
         )
     return x, y, z
+
+
+def reductions_of(body: Body) -> list[Call]:
+    """Returns the calls by which all threads of a CTA reduce what they hold."""
+    calls = [statement for statement in walk(body) if isinstance(statement, Call)]
+    return [call for call in calls if intrinsic_named(call.intrinsic).rule == "cta.reduce"]
 
 
 def _add_warp(call: Call, extents: dict[str, int]) -> None:

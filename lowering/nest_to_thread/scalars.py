@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping
 
-from xdsl.dialects import arith, llvm, math, scf, vector
+from xdsl.dialects import arith, llvm, math, scf
 from xdsl.dialects.builtin import FloatAttr, IntegerType, f32
 from xdsl.dialects.utils import FastMathFlag
-from xdsl.ir import Block, Operation, Region, SSAValue
+from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
 from ...dialects.diagnostic import DiagnosticError
 from ...dialects.nest.program import Buffer, Scope
 from ...dialects.nest.scalars import (
+    FLOAT_BITS,
     INTEGER_BITS,
     Apply,
     Constant,
@@ -22,7 +23,8 @@ from ...dialects.nest.scalars import (
     loads_of,
 )
 from ...dialects.sym import Expression, constant
-from .thread import Thread, row_major, type_of
+from .eight_bit import EIGHT_BIT, code_of, decoded, encoded
+from .thread import Thread, type_of
 
 _CLASSES: dict[str, type[Operation]] = {
     op.name: op for op in (*arith.Arith.operations, *math.Math.operations)
@@ -30,6 +32,34 @@ _CLASSES: dict[str, type[Operation]] = {
 _CONTRACT = arith.FastMathFlagsAttr([FastMathFlag.ALLOW_CONTRACT])
 _CONTRACTED = ("arith.addf", "arith.subf", "arith.mulf")
 _FUSED = ("f32", "f64")
+
+
+_WIDTHS = {type_of(name): bits for name, bits in FLOAT_BITS.items() if name not in EIGHT_BIT}
+
+
+# What a number is passed as, where PTX has no parameters of its dtype or callers no such numbers.
+PASSED_AS = {"f8E4M3FN": "f32", "f8E5M2": "f32", "f16": "f32", "bf16": "f32", "i1": "i32"}
+
+
+def passed_number(thread: Thread, dtype: str, value: SSAValue) -> SSAValue:
+    """Returns a scalar parameter in its dtype; a float was rounded to it by the caller."""
+    if dtype in EIGHT_BIT:
+        return encoded(thread.emit, thread.target, value, dtype)
+    if dtype not in PASSED_AS:
+        return value
+    op = arith.TruncFOp if is_float(dtype) else arith.TruncIOp
+    return thread.emit.value(op.create(operands=[value], result_types=[type_of(dtype)]))
+
+
+def _class_of(name: str) -> type[Operation]:
+    op = _CLASSES.get(name)
+    if op is None:
+        raise DiagnosticError(f"expected an op of arith or math, got {name}")
+    return op
+
+
+def _has_eight_bits(apply: Apply) -> bool:
+    return apply.dtype in EIGHT_BIT or any(o.dtype in EIGHT_BIT for o in apply.operands)
 
 
 class Scalars:
@@ -65,6 +95,8 @@ class Scalars:
         match scalar:
             case Constant(value, dtype):
                 kind = type_of(dtype)
+                if dtype in EIGHT_BIT:
+                    return emit.integer(code_of(float(value), dtype), kind)
                 if is_float(dtype):
                     return emit.constant(FloatAttr(float(value), kind))  # pyright: ignore
                 return emit.integer(int(value), kind)
@@ -83,7 +115,7 @@ class Scalars:
         thread = self.thread
         if (found := self._loaded.get(id(load))) is not None:
             kind = type_of(load.dtype)
-            return thread.emit.value(vector.ExtractOp(found, [self._lane], kind))
+            return thread.emit.extract(found, kind, self._lane)
         buffer = thread.buffer(load.buffer)
         if buffer.scope is Scope.LOCAL:
             return thread.extract(buffer, self.constant_indices(buffer, load.indices))
@@ -114,8 +146,7 @@ class Scalars:
             i.substitute(self._names) if isinstance(i, Expression) else constant(0) for i in indices
         )
         place = thread.address(buffer, thread.offset(buffer, plain))
-        strides = buffer.strides or row_major(buffer.shape)
-        for index, stride in zip(indices, strides, strict=True):
+        for index, stride in zip(indices, thread.strides(buffer), strict=True):
             if not isinstance(index, Expression):
                 if buffer.swizzle:
                     raise DiagnosticError(
@@ -136,7 +167,7 @@ class Scalars:
         else:
             steps = emit.mul(steps, self.thread.indices.value(stride))
         element = type_of(buffer.dtype)
-        return emit.value(llvm.GEPOp.from_mixed_indices(place, [steps], element, place.type))  # pyright: ignore
+        return emit.pointer(place, steps, element)
 
     def _select(self, condition: Scalar, yes: Scalar, no: Scalar) -> SSAValue:
         """What is not chosen is not loaded: it may lie outside of its buffer."""
@@ -156,6 +187,8 @@ class Scalars:
 
     def _apply(self, apply: Apply) -> SSAValue:
         emit = self.thread.emit
+        if apply.op != "arith.bitcast" and _has_eight_bits(apply):
+            return self._apply_wide(apply)
         if apply.op == "arith.addf" and apply.dtype in _FUSED:
             for product, other in (apply.operands, apply.operands[::-1]):
                 if isinstance(product, Apply) and product.op == "arith.mulf":
@@ -173,13 +206,42 @@ class Scalars:
             # Through f32, as PTX has no instruction, and as the meaning of nests has it.
             wide = emit.value(_CLASSES[apply.op].create(operands=operands, result_types=[f32]))
             return emit.value(arith.TruncFOp(wide, type_of(apply.dtype)))
-        op = _CLASSES.get(apply.op)
-        if op is None:
-            raise DiagnosticError(f"expected an op of arith or math, got {apply.op}")
+        if apply.op == "arith.truncf" and (source, apply.dtype) == ("f64", "bf16"):
+            operands = [emit.value(arith.TruncFOp(operands[0], f32))]
+        op = _class_of(apply.op)
         properties = {"fastmath": _CONTRACT} if apply.op in _CONTRACTED else {}
         return emit.value(
             op.create(operands=operands, result_types=[type_of(apply.dtype)], properties=properties)
         )
+
+    def _apply_wide(self, apply: Apply) -> SSAValue:
+        """Appends an op on 8-bit floats, which is computed in f32."""
+        emit = self.thread.emit
+        operands = [self._wide(operand) for operand in apply.operands]
+        if apply.op in ("arith.extf", "arith.truncf"):
+            value = operands[0]
+        elif apply.op == "arith.cmpf":
+            return emit.value(arith.CmpfOp(operands[0], operands[1], apply.predicate))
+        else:
+            to = f32 if is_float(apply.dtype) else type_of(apply.dtype)
+            value = emit.value(_class_of(apply.op).create(operands=operands, result_types=[to]))
+        if apply.dtype in EIGHT_BIT:
+            return encoded(emit, self.thread.target, self._converted(value, f32), apply.dtype)
+        return self._converted(value, type_of(apply.dtype))
+
+    def _wide(self, scalar: Scalar) -> SSAValue:
+        """Returns the value of a scalar, that of a narrow float in f32."""
+        value = self.value(scalar)
+        if scalar.dtype in EIGHT_BIT:
+            return decoded(self.thread.emit, self.thread.target, value, scalar.dtype)
+        return self._converted(value, f32) if is_float(scalar.dtype) else value
+
+    def _converted(self, value: SSAValue, to: Attribute) -> SSAValue:
+        """Returns a float in another type, an integer as it is."""
+        if value.type == to or isinstance(value.type, IntegerType):
+            return value
+        op = arith.ExtFOp if _WIDTHS[value.type] < _WIDTHS[to] else arith.TruncFOp
+        return self.thread.emit.value(op.create(operands=[value], result_types=[to]))
 
     def _index_cast(self, value: SSAValue, to: str, source: str) -> SSAValue:
         bits = {name: 32 if name == "index" else INTEGER_BITS[name] for name in (to, source)}

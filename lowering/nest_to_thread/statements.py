@@ -163,11 +163,12 @@ def _lower_unrolled(thread: Thread, loop: Loop) -> None:
     names = _carried(thread, loop.body)
 
     def body(index: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
-        return _iteration(thread, loop, thread.emit.to_i32(index), names, carried)
+        return _iteration(thread, loop, index, names, carried)
 
     before, thread.constant_names = thread.constant_names, thread.constant_names | {loop.name}
     start = [thread.registers[name] for name in names]
-    results = thread.emit.unrolled(count, start, body)
+    bounds = thread.emit.integer(0), thread.emit.integer(count)
+    results = thread.emit.loop(bounds, start, body, unroll=True)
     thread.registers.update(zip(names, results, strict=True))
     thread.constant_names = before
 

@@ -8,20 +8,17 @@ computed where the outer parts are known, and inner loops flip bits of its resul
 
 from collections.abc import Callable
 
-from xdsl.dialects import arith, llvm
 from xdsl.dialects.builtin import i8
 from xdsl.ir import SSAValue
 
 from ...dialects.nest.program import Buffer
 from ...dialects.sym import Expression, Ranges, interval
 from ..emitter import Emitter
-from ..tile_to_thread.lanes import pointer_type
 from .indices import Indices
 
 _CHUNK_BYTES = 16
 # The rows of a buffer that the exchange counts are no shorter than a pass over all banks.
 _LEAST_ROW_BYTES = 128
-_SHARED = 3
 
 
 def row_bytes(buffer: Buffer) -> int:
@@ -58,19 +55,18 @@ def swizzled_address(
     # Constants are left to the instruction, so that accesses share the rest.
     near = Expression({m: f for m, f in whole.terms.items() if m and indices.reaches(m, depth)})
     start = pointer(near)
-    kind = pointer_type(_SHARED)
     with indices.at(max(depth, indices.depth(near))) as known:
         key = (f"{buffer.name} exchanged", near * size + place)
         if key not in known:
             moved = exchange.value(place)
-            known[key] = emit.value(llvm.GEPOp.from_mixed_indices(start, [moved], i8, kind))
+            known[key] = emit.pointer(start, moved, i8)
     rest = whole - near
     if not rest.terms:
         return known[key]
     number = rest.constant_value
     distance = (rest * size).constant_value if number is not None else None
     by = distance if distance is not None else indices.value(rest * size)
-    return emit.value(llvm.GEPOp.from_mixed_indices(known[key], [by], i8, kind))
+    return emit.pointer(known[key], by, i8)
 
 
 class _Exchange:
@@ -97,7 +93,7 @@ class _Exchange:
             return emit.binary("xor", self.value(outer), indices.value(inner))
         plain = indices.value(place)
         bits = emit.binary("and", plain, self._row_bits)
-        down = emit.value(arith.ShRUIOp(bits, emit.integer(self._down)))
+        down = emit.binary("shru", bits, self._down)
         return emit.binary("xor", plain, down)
 
     def _is_apart(self, outer: Expression, inner: Expression) -> bool:

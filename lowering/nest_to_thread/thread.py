@@ -6,7 +6,6 @@ from functools import lru_cache, partial
 from math import prod
 from typing import Any
 
-from xdsl.dialects import llvm, vector
 from xdsl.dialects.builtin import (
     BFloat16Type,
     DenseIntOrFPElementsAttr,
@@ -21,9 +20,9 @@ from xdsl.ir import Attribute, SSAValue
 
 from ...dialects.diagnostic import DiagnosticError
 from ...dialects.nest.program import Buffer, Scope
+from ...dialects.nest.strides import strides_of
 from ...dialects.sym import Expression, Ranges, constant, symbol
 from ..emitter import Emitter
-from ..tile_to_thread.lanes import pointer_type
 from .fragments import FragmentLayout
 from .indices import Indices
 from .kernels import Kernel
@@ -36,6 +35,8 @@ TYPES: Mapping[str, Attribute] = {
     "i32": IntegerType(32),
     "i64": IntegerType(64),
     "index": IntegerType(32),
+    "f8E4M3FN": i8,
+    "f8E5M2": i8,
     "f16": Float16Type(),
     "bf16": BFloat16Type(),
     "f32": Float32Type(),
@@ -57,7 +58,11 @@ LANE_DIV_4, LANE_MOD_4, LANE_DIV_16, LANE_MOD_16, LANE_SECOND_8, LANE_MOD_8 = ma
 
 
 def type_of(dtype: str) -> Attribute:
-    """Returns the type of a scalar; raises DiagnosticError for one that PTX lacks."""
+    """
+    Returns the type that holds a scalar, an 8-bit float by its bits.
+
+    Raises DiagnosticError for one that PTX lacks.
+    """
     if dtype not in TYPES:
         known = ", ".join(TYPES)
         raise DiagnosticError(f"expected scalars of {known} on a GPU, got {dtype}")
@@ -70,10 +75,12 @@ class Thread:
     The thread-level kernel while it is written.
 
     `bases` are the addresses of buffers in memory, `numbers` the scalar parameters, `threads` the
-    thread's index along x, y and z. `registers` hold the elements of each local buffer, in order,
-    or the words of a fragment buffer, laid out as `fragments` says, as a vector; control flow hands
-    them on. `axes` holds the axis of threads of each loop that is bound to one, `bound` the axes
-    whose loops are open, `constant_names` the loops that are unrolled.
+    thread's index along x, y and z. `scratch` are places in shared memory for the results of warps,
+    one for each reduction across the CTA that is still to come. `registers` hold the elements of
+    each local buffer, in order, or the words of a fragment buffer, laid out as `fragments` says, as
+    a vector; control flow hands them on. `axes` holds the axis of threads of each loop that is
+    bound to one, `bound` the axes whose loops are open, `constant_names` the loops that are
+    unrolled.
     """
 
     kernel: Kernel
@@ -84,6 +91,7 @@ class Thread:
     bases: dict[str, SSAValue] = field(default_factory=dict[str, SSAValue])
     numbers: dict[str, SSAValue] = field(default_factory=dict[str, SSAValue])
     threads: dict[str, SSAValue] = field(default_factory=dict[str, SSAValue])
+    scratch: list[SSAValue] = field(default_factory=list[SSAValue])
     registers: dict[str, SSAValue] = field(default_factory=dict[str, SSAValue])
     fragments: Mapping[str, FragmentLayout] = field(default_factory=dict[str, FragmentLayout])
     axes: Mapping[str, Expression] = field(default_factory=dict[str, Expression])
@@ -103,7 +111,7 @@ class Thread:
             return buffer.strides
         known = self._strides.get(buffer.name)
         if known is None:
-            known = self._strides[buffer.name] = row_major(buffer.shape)
+            known = self._strides[buffer.name] = strides_of(buffer)
         return known
 
     def offset(self, buffer: Buffer, indices: tuple[Expression, ...]) -> Expression:
@@ -158,13 +166,12 @@ class Thread:
 
     def _moved(self, buffer: Buffer, start: SSAValue, by: Expression) -> SSAValue:
         bits = 32 if buffer.scope is Scope.SHARED or self.indices.fits(by) else 64
-        kind = pointer_type(_SPACES[buffer.scope])
         element = type_of(buffer.dtype) if buffer.dtype != "i1" else i8
         number = by.constant_value
         if number == 0:
             return start
         distance = number if number is not None else self.indices.value(by, bits)
-        return self.emit.value(llvm.GEPOp.from_mixed_indices(start, [distance], element, kind))
+        return self.emit.pointer(start, distance, element)
 
     def position(self, buffer: Buffer, indices: tuple[Expression, ...]) -> SSAValue | int:
         """Returns where an element of a local buffer stands in its registers."""
@@ -194,13 +201,13 @@ class Thread:
         registers = self.registers[buffer.name]
         place = self.position_at(buffer, offset)
         kind = self._register_type(buffer).get_element_type()
-        return self.emit.value(vector.ExtractOp(registers, [place], kind))
+        return self.emit.extract(registers, kind, place)
 
     def set_register_at(self, buffer: Buffer, offset: Expression, value: SSAValue) -> None:
         """Appends the write of one register of a local buffer."""
         place = self.position_at(buffer, offset)
-        op = vector.InsertOp(value, self.registers[buffer.name], [place])
-        self.registers[buffer.name] = self.emit.value(op)
+        registers = self.registers[buffer.name]
+        self.registers[buffer.name] = self.emit.insert(value, registers, place)
 
     def _register_type(self, buffer: Buffer) -> VectorType[Any]:
         if (layout := self.fragments.get(buffer.name)) is not None:
@@ -210,16 +217,6 @@ class Thread:
     def clear(self, buffer: Buffer) -> None:
         """Gives a local or fragment buffer new registers."""
         self.registers[buffer.name] = zeros(self.emit, self._register_type(buffer))
-
-
-def row_major(shape: tuple[Expression, ...]) -> tuple[Expression, ...]:
-    """Returns the strides of a dense array, in elements."""
-    strides: list[Expression] = []
-    step = constant(1)
-    for extent in reversed(shape):
-        strides.insert(0, step)
-        step = step * extent
-    return tuple(strides)
 
 
 def replace_strides(buffer: Buffer) -> Buffer:

@@ -126,7 +126,8 @@ def _store_group(
     loaded = _load_vectors(thread, loop, store, group)
     narrow: str | None = None
     value = store.value
-    if isinstance(value, Apply) and value.op in _NARROWING and target.scope is not Scope.LOCAL:
+    in_vectors = target.scope is not Scope.LOCAL and target.element_bytes > 1
+    if isinstance(value, Apply) and value.op in _NARROWING and in_vectors:
         narrow, (value,) = value.dtype, value.operands
     elements: list[SSAValue] = []
     for lane in range(width):
@@ -142,7 +143,7 @@ def _store_group(
     emit = thread.emit
     whole = zeros(emit, VectorType(type_of(value.dtype), (width,)))
     for lane, element in enumerate(elements):
-        whole = emit.value(vector.InsertOp(element, whole, [lane]))
+        whole = emit.insert(element, whole, lane)
     if narrow is not None:
         kind = VectorType(type_of(narrow), (width,))
         whole = emit.value(arith.TruncFOp(whole, kind))

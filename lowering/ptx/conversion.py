@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from xdsl.dialects.builtin import Float8E4M3FNType, Float8E5M2Type
+from xdsl.ir import Attribute, Operation
+
+from ...dialects import nvvm
 from ...dialects.diagnostic import error_at
 from .elements import (
     BITS,
@@ -19,8 +23,8 @@ from .elements import (
     wrap,
 )
 from .floating import narrowed, widened
-from .integer import signed, zero_extended
-from .kernel import KernelPrinter, Rule, Step, kind_of
+from .integer import add, signed, zero_extended
+from .kernel import EIGHT_BIT_VERSION, KernelPrinter, Rule, Step, kind_of
 
 # (printer, kind of the source, kind of the result, element) -> element
 Conversion = Callable[[KernelPrinter, str, str, Element], Element]
@@ -139,11 +143,27 @@ def float_from_integer(
         chosen = p.compute(f"selp.{kind}", REGISTER_CLASS[kind], *texts)
         return chosen if kind == to else narrowed(p, chosen, to)
     word = (signed if is_signed else zero_extended)(p, element, source)
+    if to == "f16" and source != "i64" and (small := _small_half(p, word)) is not None:
+        return small
     letter = f"{'s' if is_signed else 'u'}{64 if source == 'i64' else 32}"
     text = p.operand(word, "i64" if source == "i64" else "i32")
     if to == "bf16":
         return narrowed(p, p.compute(f"cvt.rn.f32.{letter}", "f", text), to)
     return p.compute(f"cvt.rn.{to}.{letter}", REGISTER_CLASS[to], text)
+
+
+def _small_half(p: KernelPrinter, word: Element) -> Element | None:
+    """
+    Returns the f16 of an integer from -512 to 511 without a conversion, which has a low rate.
+
+    From 1024 to 2047 f16 numbers are whole, and their bits count: 1536 + x has those of 1536, + x.
+    """
+    bounds = p.bounds_of(word)
+    if bounds is None or bounds[0] < -512 or bounds[1] > 511:
+        return None
+    counted = p.operand(add(p, "i32", word, float_bits(1536.0, "f16")), "i32")
+    moved = p.compute("cvt.u16.u32", "h", counted)
+    return p.compute("sub.rn.f16", "h", moved, p.operand(1536.0, "f16"))
 
 
 def integer_from_float(
@@ -155,6 +175,8 @@ def integer_from_float(
     else:
         text = p.register_of(element, source)
     letter = f"{'s' if is_signed else 'u'}{64 if to == 'i64' else 32}"
+    if to == "i1":
+        return truncate(p, "i32", to, p.compute(f"cvt.rzi.{letter}.{source}", "r", text))
     return p.compute(f"cvt.rzi.{letter}.{source}", REGISTER_CLASS[to], text)
 
 
@@ -206,6 +228,44 @@ def _truncf(p: KernelPrinter, step: Step) -> None:
     p.values[step.outs[0]] = results
 
 
+_EIGHT: dict[type[Attribute], str] = {Float8E4M3FNType: "e4m3x2", Float8E5M2Type: "e5m2x2"}
+
+
+def _eight(p: KernelPrinter, op: Operation, of: Attribute) -> str:
+    """Returns the PTX type of two 8-bit floats."""
+    if p.target in ("sm_80", "sm_86"):
+        raise error_at(op, f"needs sm_89, got {p.target}")
+    p.versions.add(EIGHT_BIT_VERSION)
+    return _EIGHT[type(of)]
+
+
+def _to_eights(p: KernelPrinter, step: Step) -> None:
+    op = step.op
+    if not isinstance(op, nvvm.ConvertF32x2ToF8x2Op):
+        raise error_at(op, "expects nvvm.convert.f32x2.to.f8x2")
+    sources = [p.operand(p.element(step, side), "f32") for side in (0, 1)]
+    relu = ".relu" if op.relu.value.data else ""
+    mnemonic = f"cvt.rn.satfinite{relu}.{_eight(p, op, op.dstTy)}.f32"
+    # The first source goes to the upper half.
+    pair = p.compute("cvt.u32.u16", "r", p.compute(mnemonic, "h", *sources))
+    p.values[step.outs[0]] = [pair, p.compute("shr.u32", "r", pair, "8")]
+
+
+def _from_eights(p: KernelPrinter, step: Step) -> None:
+    op = step.op
+    if not isinstance(op, nvvm.ConvertF8x2ToF16x2Op):
+        raise error_at(op, "expects nvvm.convert.f8x2.to.f16x2")
+    low, high = p.elements(step, 0)
+    codes = p.compute("and.b32", "r", p.operand(low, "i8"), "255")
+    if high != 0:
+        upper = p.compute("shl.b32", "r", p.operand(high, "i8"), "8")
+        codes = p.compute("or.b32", "r", codes, upper)
+    relu = ".relu" if op.relu.value.data else ""
+    mnemonic = f"cvt.rn{relu}.f16x2.{_eight(p, op, op.srcType)}"
+    packed = p.compute(mnemonic, "r", p.compute("cvt.u16.u32", "h", codes))
+    p.values[step.outs[0]] = [Half(packed, 0), Half(packed, 1)]
+
+
 CONVERSIONS: dict[str, Conversion] = {
     "arith.extsi": extend_signed,
     "arith.extui": extend_unsigned,
@@ -222,4 +282,6 @@ CONVERSIONS: dict[str, Conversion] = {
 RULES: dict[str, Rule] = {
     **{name: partial(_elementwise, function) for name, function in CONVERSIONS.items()},
     "arith.truncf": _truncf,
+    "nvvm.convert.f32x2.to.f8x2": _to_eights,
+    "nvvm.convert.f8x2.to.f16x2": _from_eights,
 }

@@ -101,7 +101,8 @@ CLASS_TYPE: dict[str, str] = {
     "fd": "b64",
 }
 SPACES: dict[str, str] = {"ptr": "", "ptr1": ".global", "ptr3": ".shared"}
-_FLOATS: dict[type[Attribute], str] = {
+_WITHOUT_PARAMETERS: dict[type[Attribute], str] = {
+    IndexType: "i32",
     Float16Type: "f16",
     BFloat16Type: "bf16",
     Float32Type: "f32",
@@ -114,15 +115,15 @@ _INTEGERS = {1: "i1", 8: "i8", 16: "i16", 32: "i32", 64: "i64"}
 
 def scalar_kind(type_: Attribute) -> str | None:
     """Returns the kind of a scalar type, or None for a type that the thread level lacks."""
-    if isinstance(type_, IndexType):
-        return "i32"
+    if (kind := _WITHOUT_PARAMETERS.get(type(type_))) is not None:
+        return kind
     if isinstance(type_, IntegerType):
         return _INTEGERS.get(cast(IntegerType, type_).width.data)
     if isinstance(type_, LLVMPointerType):
         space = type_.addr_space
         number = 0 if isinstance(space, NoneAttr) else space.data
         return {0: "ptr", 1: "ptr1", 3: "ptr3"}.get(number)
-    return _FLOATS.get(type(type_))
+    return None
 
 
 def element_kind(type_: Attribute) -> str | None:

@@ -140,6 +140,12 @@ INSTRUCTIONS: dict[str, Chooser] = {
 _REVERSED = frozenset({"math.copysign"})
 
 
+def _hint(kind: str, flags: frozenset[str]) -> str:
+    if kind == "f64":
+        return "; compute it in f32"
+    return "" if "afn" in flags else " without fastmath<afn>; expand-math gives it more"
+
+
 class _Choice:
     """The instruction chosen for one op, and whether 16-bit operands are widened for it."""
 
@@ -151,8 +157,7 @@ class _Choice:
         if self.widens:
             self.mnemonic = chooser(flags, "f32")
         if self.mnemonic is None:
-            hint = "" if "afn" in flags else " without fastmath<afn>; expand-math gives it more"
-            raise error_at(op, f"on {self.kind} has no PTX instruction{hint}")
+            raise error_at(op, f"on {self.kind} has no PTX instruction{_hint(self.kind, flags)}")
         width = "f32" if self.widens else self.kind
         self.template = _template(self.mnemonic, len(op.operands))
         self.cls = REGISTER_CLASS[width]
@@ -185,17 +190,29 @@ def _elementwise(p: KernelPrinter, step: Step) -> None:
     p.values[step.outs[0]] = results
 
 
+def _nan_extremum(p: KernelPrinter, step: Step) -> None:
+    """Prints `maximumf` and `minimumf`; on f64 no instruction gives the NaN of an operand."""
+    if kind_of(step.op, step.op.operands[0]) != "f64" or "nnan" in flags_of(step.op):
+        _elementwise(p, step)
+        return
+    name = "max.f64" if step.op.name == "arith.maximumf" else "min.f64"
+    results: list[Element] = []
+    for row in zip(*(p.values[arg] for arg in step.args)):
+        sources = tuple(p.operand(element, "f64") for element in row)
+        is_nan = p.compute("setp.nan.f64", "p", *sources)
+        number = p.compute(name, "fd", *sources)
+        results.append(p.compute("selp.f64", "fd", "0d7FF8000000000000", number, is_nan))
+    p.values[step.outs[0]] = results
+
+
 def _exp(p: KernelPrinter, step: Step) -> None:
     """Prints `exp` as a power of two, `log` and `powf` from `lg2`: with `afn` only."""
     op = step.op
     if step.memo is None:
         step.memo = kind_of(op, op.operands[0])
         if "afn" not in flags_of(op) or step.memo not in ("f32", "f16", "bf16"):
-            raise error_at(
-                op,
-                f"on {step.memo} has no PTX instruction without fastmath<afn>;"
-                " expand-math gives it more",
-            )
+            hint = _hint(step.memo, flags_of(op))
+            raise error_at(op, f"on {step.memo} has no PTX instruction{hint}")
     kind: str = step.memo
     columns = [p.values[arg] for arg in step.args]
     results: list[Element] = []
@@ -248,6 +265,8 @@ def _ex2(p: KernelPrinter, step: Step) -> None:
 RULES: dict[str, Rule] = {
     **{name: _elementwise for name in INSTRUCTIONS},
     **{name: _exp for name in _APPROXIMATIONS},
+    "arith.maximumf": _nan_extremum,
+    "arith.minimumf": _nan_extremum,
     "nvvm.rcp.approx.ftz.f": partial(_one_result, "rcp.approx.ftz.f32"),
     "nvvm.ex2": _ex2,
 }

@@ -9,7 +9,16 @@ from xdsl.dialects import arith
 from xdsl.ir import Operation
 
 from ...dialects.diagnostic import error_at
-from .elements import BITS, Element, Product, Sum, WideProduct, unsigned, wrap
+from .elements import (
+    BITS,
+    REGISTER_CLASS,
+    Element,
+    Product,
+    Sum,
+    WideProduct,
+    unsigned,
+    wrap,
+)
 from .kernel import KernelPrinter, Rule, Step, kind_of
 
 Binary = Callable[[KernelPrinter, str, Element, Element], Element]
@@ -33,7 +42,10 @@ def signed(p: KernelPrinter, element: Element, kind: str) -> Element:
     """Returns an 8- or 16-bit integer sign-extended to its register; others as they are."""
     if isinstance(element, int) or kind not in ("i8", "i16"):
         return element
-    return p.compute(f"cvt.s32.s{BITS[kind]}", "r", p.operand(element, kind))
+    result = p.compute(f"cvt.s32.s{BITS[kind]}", "r", p.operand(element, kind))
+    half = 1 << (BITS[kind] - 1)
+    p.bounds[result] = (-half, half - 1)
+    return result
 
 
 def zero_extended(p: KernelPrinter, element: Element, kind: str) -> Element:
@@ -43,7 +55,9 @@ def zero_extended(p: KernelPrinter, element: Element, kind: str) -> Element:
     mask = (1 << BITS[kind]) - 1
     if isinstance(element, int):
         return element & mask
-    return p.compute("and.b32", "r", p.operand(element, kind), str(mask))
+    result = p.compute("and.b32", "r", p.operand(element, kind), str(mask))
+    p.bounds[result] = (0, mask)
+    return result
 
 
 def power_of_two(element: Element) -> int | None:
@@ -339,4 +353,25 @@ BINARY: dict[str, Binary] = {
 }
 _ON_I1 = frozenset({"arith.andi", "arith.ori", "arith.xori"})
 
-RULES: dict[str, Rule] = {**{name: elementwise for name in BINARY}, "arith.muli": _multiply_rule}
+
+def _magnitude(p: KernelPrinter, step: Step) -> None:
+    """Prints the absolute value of integers; that of the least one is itself."""
+    if step.memo is None:
+        step.memo = kind_of(step.op, step.op.operands[0])
+    kind: str = step.memo
+    cls, bits = REGISTER_CLASS[kind], 64 if kind == "i64" else 32
+    results: list[Element] = []
+    for element in p.elements(step, 0):
+        if isinstance(element, int):
+            results.append(wrap(abs(element), BITS[kind]))
+        else:
+            register = p.operand(signed(p, element, kind), kind)
+            results.append(p.compute(f"abs.s{bits}", cls, register))
+    p.values[step.outs[0]] = results
+
+
+RULES: dict[str, Rule] = {
+    **{name: elementwise for name in BINARY},
+    "arith.muli": _multiply_rule,
+    "math.absi": _magnitude,
+}

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from xdsl.dialects.builtin import CallSiteLoc, FileLineColLoc, FusedLoc, NameLoc
+from xdsl.dialects.builtin import CallSiteLoc, FileLineColLoc, FusedLoc, NameLoc, UnknownLoc
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 
 from ...dialects.diagnostic import error_at
 from .coalesce import Coalescer
 from .elements import Element, element_kind
 from .operands import Operands
+
+# Of PTX, with 8-bit floats in conversions and products on sm_89 (PTX ISA, "Release History").
+EIGHT_BIT_VERSION = "8.4"
 
 Rule = Callable[["KernelPrinter", "Step"], None]
 Place = tuple[str, int, int]
@@ -34,6 +37,8 @@ class Step:
 
 def innermost_place(location: Attribute) -> Place | None:
     """Returns (file, line, column) of a location; of several places the innermost."""
+    if isinstance(location, UnknownLoc):
+        return None
     if isinstance(location, FileLineColLoc):
         return location.filename.data, location.line.data, location.column.data
     if isinstance(location, NameLoc):
@@ -68,6 +73,8 @@ class KernelPrinter(Operands):
         self.block_size = tuple(block_size)
         self.values: dict[int, list[Element]] = {}
         self.coalescer = Coalescer(self)
+        # Versions of PTX that instructions need beyond that of the target.
+        self.versions: set[str] = set()
         # While a branch-free `if` is printed: the register that guards its side effects.
         self.guard: str | None = None
         self._decoded: dict[int, list[Step]] = {}

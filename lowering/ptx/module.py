@@ -51,6 +51,7 @@ def print_ptx(module: ModuleOp, target: str = "sm_80", lines: bool = True) -> st
         raise DiagnosticError(f"expected a target among {known}, got {target!r}")
     files: dict[str, int] | None = {} if lines else None
     body: list[str] = []
+    versions = {TARGETS[target]}
     for device in module.body.block.ops:
         if not isinstance(device, gpu.ModuleOp):
             raise error_at(device, "expects only gpu.module around kernels")
@@ -58,10 +59,11 @@ def print_ptx(module: ModuleOp, target: str = "sm_80", lines: bool = True) -> st
             if isinstance(op, llvm.GlobalOp):
                 body.append(_global(op))
             elif isinstance(op, gpu.FuncOp):
-                body += ["", *_kernel(op, files, target)]
+                body += ["", *_kernel(op, files, target, versions)]
             else:
                 raise error_at(op, "expects llvm.mlir.global or gpu.func in gpu.module")
-    head = [f".version {TARGETS[target]}", f".target {target}", ".address_size 64", ""]
+    version = max(versions, key=lambda text: [int(part) for part in text.split(".")])
+    head = [f".version {version}", f".target {target}", ".address_size 64", ""]
     names = [f".file {number} {_quoted(name)}" for name, number in (files or {}).items()]
     return "\n".join([*head, *names, *body]) + "\n"
 
@@ -99,7 +101,9 @@ def _block_size(op: gpu.FuncOp) -> tuple[int, ...]:
     return ()
 
 
-def _kernel(op: gpu.FuncOp, files: dict[str, int] | None, target: str) -> Iterator[str]:
+def _kernel(
+    op: gpu.FuncOp, files: dict[str, int] | None, target: str, versions: set[str]
+) -> Iterator[str]:
     if op.kernel is None:
         raise error_at(op, "expects the attribute kernel: functions are inlined before PTX")
     block_size = _block_size(op)
@@ -108,6 +112,7 @@ def _kernel(op: gpu.FuncOp, files: dict[str, int] | None, target: str) -> Iterat
     names = [_bind_parameter(printer, op, index) for index in range(len(block.args))]
     printer.run(block)
     printer.coalescer.end_of_kernel()
+    versions |= printer.versions
     parameters = ",\n".join(f"\t{text}" for text in names)
     yield (
         f".visible .entry {op.sym_name.data}(\n{parameters}\n)"

@@ -12,7 +12,7 @@ from xdsl.ir import Operation
 from ...dialects import nvvm
 from ...dialects.diagnostic import error_at
 from .elements import BITS, REGISTER_CLASS, Element, Half, element_kind
-from .kernel import KernelPrinter, Rule, Step, kind_of
+from .kernel import EIGHT_BIT_VERSION, KernelPrinter, Rule, Step, kind_of
 from .memory import address_of, bracketed
 
 _F16X2 = VectorType(f16, [2])
@@ -217,10 +217,14 @@ def _stmatrix(p: KernelPrinter, step: Step) -> None:
 class _Mma:
     """The instruction of one mma.sync and where its operands stand."""
 
-    def __init__(self, op: Operation) -> None:
+    def __init__(self, p: KernelPrinter, op: Operation) -> None:
         if not isinstance(op, nvvm.MmaSyncOp):
             raise error_at(op, "expects nvvm.mma.sync")
         element = op.multiplicandAPtxType.data
+        if element in ("e4m3", "e5m2"):
+            if p.target in ("sm_80", "sm_86"):
+                raise error_at(op, f"of {element} needs sm_89, got {p.target}")
+            p.versions.add(EIGHT_BIT_VERSION)
         accumulator = op.operandC[0].type
         accumulates = "f16" if accumulator == _F16X2 else "s32" if accumulator == i32 else "f32"
         a, b, c = len(op.operandA), len(op.operandB), len(op.operandC)
@@ -241,7 +245,7 @@ class _Mma:
 def _mma(p: KernelPrinter, step: Step) -> None:
     form: _Mma | None = step.memo
     if form is None:
-        step.memo = form = _Mma(step.op)
+        step.memo = form = _Mma(p, step.op)
     values = p.values
     sources: list[str] = []
     for arg, kind in zip(step.args, form.kinds):

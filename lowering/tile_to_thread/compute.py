@@ -6,14 +6,12 @@ from xdsl.dialects import arith, llvm, vector
 from xdsl.dialects.builtin import (
     AnyFloat,
     BFloat16Type,
-    DenseArrayBase,
     Float16Type,
     FloatAttr,
     IntegerType,
     VectorType,
     f32,
     i32,
-    i64,
 )
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.utils.hints import isa
@@ -74,7 +72,7 @@ def lower_mma(thread: Thread, op: tile.MmaOp) -> None:
             nvvm.MmaSyncOp(a_registers, b_registers, c_registers, (16, 8, 16), _mma_type(element))
         )
         for e in range(4):
-            quarter = insert(emit, member(thread, product, e, f32), quarter, e)
+            quarter = insert(emit, emit.field(product, e, f32), quarter, e)
         return (insert(emit, quarter, accumulator, n),)
 
     (result,) = emit.unrolled(shape_of(c)[0], (c,), step)
@@ -97,12 +95,6 @@ def _operand(thread: Thread, register: SSAValue, element: Attribute) -> SSAValue
     if isinstance(element, BFloat16Type):
         return register
     return thread.emit.value(llvm.BitcastOp(register, VectorType(Float16Type(), (2,))))
-
-
-def member(thread: Thread, struct: SSAValue, index: int, kind: Attribute) -> SSAValue:
-    """Appends the extraction of a member of a struct."""
-    position = DenseArrayBase.from_list(i64, [index])
-    return thread.emit.value(llvm.ExtractValueOp(position, struct, kind))
 
 
 def lower_map(thread: Thread, op: tile.MapOp) -> None:

@@ -50,12 +50,12 @@ def extract(emit: Emitter, source: SSAValue, *positions: SSAValue | int) -> SSAV
     rest = shape_of(source)[len(positions) :]
     element = element_of(source)
     kind = VectorType(element, rest) if rest else element
-    return emit.value(vector.ExtractOp(source, positions, kind))
+    return emit.extract(source, kind, *positions)
 
 
 def insert(emit: Emitter, part: SSAValue, into: SSAValue, *positions: SSAValue | int) -> SSAValue:
     """Appends the insertion of an element or of a part into a vector."""
-    return emit.value(vector.InsertOp(part, into, positions))
+    return emit.insert(part, into, *positions)
 
 
 def broadcast(emit: Emitter, source: SSAValue, shape: Sequence[int]) -> SSAValue:

@@ -110,7 +110,7 @@ def address(emit: Emitter, base: SSAValue, offset: SSAValue | int) -> SSAValue:
     kind = base.type
     if not isinstance(kind, llvm.LLVMPointerType):
         raise TypeError(f"expected an address, got {kind}")
-    return emit.value(llvm.GEPOp.from_mixed_indices(base, [offset], i8, kind))
+    return emit.pointer(base, offset, i8)
 
 
 def load_element(

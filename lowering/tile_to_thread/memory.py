@@ -11,7 +11,7 @@ from ...dialects import nvvm, tile
 from ...dialects.diagnostic import error_at
 from ...dialects.tile import FragmentLayout, FragmentType, RingType, SharedLayout, SharedType
 from ..emitter import Emitter
-from .compute import member, pack
+from .compute import pack
 from .fragments import extract, insert, shape_of, vector_of, zeros
 from .lanes import CHUNK_BYTES, address, chunk_offset, load_element, step_columns
 from .rules import Rule
@@ -255,7 +255,7 @@ def _insert_matrices(thread: Thread, loaded: SSAValue, into: SSAValue, index: SS
     emit = thread.emit
     first = emit.mul(index, 2)
     for matrix in range(4):
-        register = member(thread, loaded, matrix, i32)
+        register = thread.emit.field(loaded, matrix, i32)
         into = insert(emit, register, into, emit.add(first, matrix // 2), matrix % 2)
     return into
 

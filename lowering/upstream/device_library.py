@@ -65,39 +65,54 @@ _BODIES: dict[str, str] = {
     "  %m = fmul float %l, %y\n"
     "  %r = call float @llvm.nvvm.ex2.approx.f(float %m)",
 }
-_DECLARATION = re.compile(r"^declare float @__nv_(\w+)\((.*?)\).*$", re.MULTILINE)
-_INTRINSIC = re.compile(r"call float @(llvm\.[\w.]+)\((.*?)\)")
+# Those of f64, by the intrinsic that computes them.
+_WIDE = {
+    "sqrt": "llvm.nvvm.sqrt.rn.d",
+    "fmax": "llvm.maxnum.f64",
+    "fmin": "llvm.minnum.f64",
+    "fabs": "llvm.fabs.f64",
+    "floor": "llvm.floor.f64",
+    "ceil": "llvm.ceil.f64",
+    "trunc": "llvm.trunc.f64",
+    "rint": "llvm.roundeven.f64",
+    "copysign": "llvm.copysign.f64",
+    "fma": "llvm.fma.f64",
+}
+_DECLARATION = re.compile(r"^declare (float|double) @__nv_(\w+)\((.*?)\).*$", re.MULTILINE)
+_INTRINSIC = re.compile(r"call (?:float|double) @(llvm\.[\w.]+)\((.*?)\)")
 # LLVM declares these itself where they are not used; a second declaration is an error.
 _DECLARED = re.compile(r"^declare .*@([\w.]+)\(", re.MULTILINE)
 
 
 def link(text: str) -> str:
     """
-    Returns LLVM IR text with a body for each libdevice function of f32 that it declares.
+    Returns LLVM IR text with a body for each libdevice function of floats that it declares.
 
     Raises UpstreamError for a function that the direct way has no instruction for either.
     """
-    intrinsics: dict[str, str] = {}
+    intrinsics: dict[str, tuple[str, str]] = {}
 
     def define(match: re.Match[str]) -> str:
-        body = _BODIES.get(match[1])
+        kind, name, types = match.groups()
+        parameters = ", ".join(f"{kind} %{x}" for x in "xyz"[: types.count(kind)])
+        body = _BODIES.get(name)
+        if body is None and name in _WIDE:
+            body = f"%r = call double @{_WIDE[name]}({parameters})"
         if body is None:
-            raise UpstreamError(f"upstream lowers to __nv_{match[1]}, which has no instruction")
+            raise UpstreamError(f"upstream lowers to __nv_{name}, which has no instruction")
         for intrinsic in _INTRINSIC.finditer(body):
             arity = intrinsic[2].count(",") + 1
-            intrinsics[intrinsic[1]] = ", ".join(["float"] * arity)
-        count = match[2].count("float")
-        parameters = ", ".join(f"float %{name}" for name in "xyz"[:count])
+            intrinsics[intrinsic[1]] = kind, ", ".join([kind] * arity)
         return (
-            f"define internal float @__nv_{match[1]}({parameters}) alwaysinline {{\n"
-            f"  {body}\n  ret float %r\n}}"
+            f"define internal {kind} @__nv_{name}({parameters}) alwaysinline {{\n"
+            f"  {body}\n  ret {kind} %r\n}}"
         )
 
     text = _DECLARATION.sub(define, text)
     declared = set(_DECLARED.findall(text))
     missing = [
-        f"declare float @{name}({types})"
-        for name, types in intrinsics.items()
+        f"declare {kind} @{name}({types})"
+        for name, (kind, types) in intrinsics.items()
         if name not in declared
     ]
     return "\n".join([text, *missing, ""])

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from xdsl.dialects.builtin import ModuleOp
 
+from ..ptx.kernel import EIGHT_BIT_VERSION
 from ..ptx.module import TARGETS
 from .bindings import UpstreamError, llvmlite
 from .device_library import link
 from .llvm_ir import to_llvm_ir
 
+_EIGHT_BIT = re.compile(r"@llvm\.nvvm\.\S*e(?:4m3|5m2)")
 _TRIPLE = "nvptx64-nvidia-cuda"
 
 
@@ -34,7 +37,7 @@ def ptx_of(text: str, target: str) -> str:
         parsed.verify()
     except RuntimeError as err:
         raise UpstreamError(f"LLVM refuses the module: {str(err).splitlines()[0]}") from err
-    features = "+ptx" + TARGETS[target].replace(".", "")
+    features = "+ptx" + _version(text, target).replace(".", "")
     machine: Any = llvm.Target.from_triple(_TRIPLE).create_target_machine(
         cpu=target, features=features, opt=3
     )
@@ -42,6 +45,15 @@ def ptx_of(text: str, target: str) -> str:
     parsed.data_layout = str(machine.target_data)
     _optimise(llvm, machine, parsed)
     return str(machine.emit_assembly(parsed))
+
+
+def _version(text: str, target: str) -> str:
+    """Returns the version of PTX that LLVM IR needs; LLVM ends the process where it is too low."""
+    if not _EIGHT_BIT.search(text):
+        return TARGETS[target]
+    if target in ("sm_80", "sm_86"):
+        raise UpstreamError(f"conversions and products of 8-bit floats need sm_89, got {target}")
+    return EIGHT_BIT_VERSION
 
 
 def _optimise(llvm: Any, machine: Any, module: Any) -> None:

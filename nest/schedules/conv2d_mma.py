@@ -7,28 +7,33 @@ from ...transforms.auto_tensorize import propose
 from ...transforms.schedule.matricize import AxisGroup
 from ..schedule import BlockHandle, Schedule
 from ..values import NestError
-from .tensor_tile import DEPTH, TILE, bind_tiles, by_all_threads, on_tensor_cores, tiled
+from .tensor_tile import DEPTH, TensorTile, bind_tiles
+
+TILE = TensorTile()
 
 
-def conv2d_mma(program: Program) -> Schedule:
+def conv2d_mma(program: Program, tile: TensorTile = TILE, stages: int = 3) -> Schedule:
     """
     Schedules the workload `conv2d` as a product of pixels and filters over taps and channels.
 
         for n, h, w, f, rh, rw, c:              for by: block.y, bx: block.x
             Y[n, h, w, f] +=                        c = 0                         fragments
-                P[n, h+rh, w+rw, c]                 for k_0
+                P[n, h+rh, w+rw, c]                 for k_0, in stages
                 * W[rh, rw, c, f]            -->        P_m = P[64 pixels, 32 terms]
                                                         W_m = W[32 terms, 64 filters]
                                                         for k_1: c += mma(P_m, W_m)
                                                     Y_m = c                       shared memory
                                                     Y[64 pixels, 64 filters] = Y_m
 
-    Images and filters are f16 or bf16, `Y` is f32; any extents, one of the batch that is unknown
-    too. What lies beyond is 0 in shared memory. Raises NestError for another program.
+    Copies run `stages` - 1 iterations ahead of their product: by cp.async where channels, or
+    filters, fill vectors of 8 and no tile has a remainder, else by loads and stores. `tile` says
+    what a CTA has of `Y`. Images and filters are f16 or bf16, `Y` is f32; any extents, one of the
+    batch that is unknown too. What lies beyond is 0 in shared memory. Raises NestError for another
+    program.
     """
     dtype = _checked(program)
     s = Schedule(program)
-    left, right, result = _as_product(s, dtype)
+    left, right, result = _as_product(s, dtype, tile)
     for buffer in (left, right, result):
         s.set_scope(buffer, Scope.SHARED)
     (store,) = s.consumers("Y")
@@ -36,7 +41,7 @@ def conv2d_mma(program: Program) -> Schedule:
     s.cache_write("Y", result, Scope.FRAGMENT, cache="c")
     s.cache_read("Y", left, Scope.FRAGMENT, cache="a")
     s.cache_read("Y", right, Scope.FRAGMENT, cache="b")
-    cta, terms, step = tiled(s, "Y")
+    cta, terms, step = tile.divide(s, "Y")
     s.reverse_compute_at("c", cta, names=["c_row", "c_column"])
     s.reverse_compute_at(store, cta, names=["row", "column"])
     s.decompose_reduction("Y", terms, names=["Y_zero"])
@@ -44,18 +49,19 @@ def conv2d_mma(program: Program) -> Schedule:
     s.compute_at("a", step, names=["a_row", "a_column"])
     s.compute_at("b", step, names=["b_row", "b_column"])
     for buffer in (right, left):
-        by_all_threads(s, *s.compute_at(buffer, terms))
-    on_tensor_cores(s, left, right, dtype)
-    by_all_threads(s, "row", "column")
+        tile.by_all_threads(s, *s.compute_at(buffer, terms), copy=f"cp.async.16.{dtype}")
+    tile.on_tensor_cores(s, left, right, dtype)
+    tile.by_all_threads(s, "row", "column")
+    s.software_pipeline(terms, (0, 0, stages - 1), (0, 1, 2), (0,))
     return s
 
 
-def _as_product(s: Schedule, dtype: str) -> tuple[str, str, str]:
+def _as_product(s: Schedule, dtype: str, tile: TensorTile) -> tuple[str, str, str]:
     """Makes the product over padded axes; returns its matrices: image, filters, result."""
     image = "X" if s.program.block("P") is None else "P"
     best = propose(s.program, "Y", f"mma.m16n8k16.{dtype}.f32")[0]
     i, j, k = best.groups
-    sizes = {i: TILE, j: TILE, k: DEPTH}
+    sizes = {i: tile.rows, j: tile.columns, k: DEPTH}
     groups = [AxisGroup(name, axes, sizes[name]) for name, axes in best.groups.items()]
     layouts = {image: (i, k), "W": (k, j), "Y": (i, j)}
     s.matricize("Y", groups, layouts, names=["rows", "columns", "terms"])

@@ -5,26 +5,33 @@ from ...dialects.sym import prove_divisible
 from ...transforms.schedule.matricize import AxisGroup
 from ..schedule import Schedule
 from ..values import NestError
-from .tensor_tile import DEPTH, TILE, bind_tiles, by_all_threads, on_tensor_cores, tiled
+from .tensor_tile import DEPTH, TensorTile, bind_tiles
+
+# Of 64 x 64 and 4 warps: few rows are what weights of few bits are for.
+TILE = TensorTile()
 
 
-def dequantized_gemm(program: Program) -> Schedule:
+def dequantized_gemm(program: Program, tile: TensorTile = TILE, stages: int = 4) -> Schedule:
     """
     Schedules the workload `dequantized_gemm`, any number of rows; weights of 4 or 8 bits.
 
         for j, k: B[k, j] = W * scale            for by: block.y, bx: block.x
         for i, j, k: C += A[i, k] * B[k, j]          c = 0                         fragments
-                                                     for k_0
-                                              -->        A_m = A[64, 32]           0 beyond
-                                                         B = W * scale             shared memory
+                                                     for k_0, in stages
+                                                         A_m = A[rows, 32]         cp.async
+                                              -->        W_s = W                   cp.async
+                                                         B = W_s * scale           shared memory
                                                          for k_1: c += mma(A_m, B)
                                                      C_m = c                       shared memory
-                                                     C[64, 64] = C_m               guarded
+                                                     C[rows, columns] = C_m        guarded
 
-    `A` is f16 or bf16, `C` f32. `thread.z` and `thread.y` are the warps, `thread.x` the lanes.
-    Raises NestError for another program, and for columns or terms that are not whole tiles.
+    Copies run `stages` - 1 iterations ahead of their product, and weights have their values one
+    iteration ahead of it. `A` is f16 or bf16, 0 beyond its rows, `C` f32. `thread.z` and `thread.y`
+    are the warps, `thread.x` the lanes. `tile` says what a CTA has of `C`. Raises NestError for
+    another program, and for columns or terms that are not whole tiles.
     """
-    dtype, groups = _checked(program)
+    dtype, groups = _checked(program, tile)
+    bits = 4 if program.buffers["W"].shape[0] != program.buffers["B"].shape[0] else 8
     s = Schedule(program)
     # Rows beyond the matrix are 0, in a tile that is copied to shared memory.
     s.matricize("C", groups, {"A": "ik", "B": "kj", "C": "ij"}, names=["rows", "columns", "terms"])
@@ -37,7 +44,7 @@ def dequantized_gemm(program: Program) -> Schedule:
     s.cache_write("C", "C_m", Scope.FRAGMENT, cache="c")
     s.cache_read("C", "A_m", Scope.FRAGMENT, cache="a")
     s.cache_read("C", "B", Scope.FRAGMENT, cache="b")
-    cta, terms, step = tiled(s, "C")
+    cta, terms, step = tile.divide(s, "C")
     s.reverse_compute_at("c", cta, names=["c_row", "c_column"])
     s.reverse_compute_at(store, cta, names=["row", "column"])
     s.decompose_reduction("C", terms, names=["C_zero"])
@@ -46,14 +53,21 @@ def dequantized_gemm(program: Program) -> Schedule:
     s.compute_at("b", step, names=["b_row", "b_column"])
     column, row = s.compute_at("B", terms)
     s.reorder(row, column)
-    by_all_threads(s, row, column)
-    by_all_threads(s, *s.compute_at("A_m", terms))
-    on_tensor_cores(s, "A_m", "B", dtype)
-    by_all_threads(s, "row", "column")
+    s.cache_read("B", "W", Scope.SHARED, cache="W_s")
+    weights = s.compute_at("W_s", terms)
+    tile.by_all_threads(s, row, column)
+    tile.by_all_threads(s, *s.compute_at("A_m", terms), copy=f"cp.async.16.{dtype}")
+    # A tile of weights has so many bytes for each thread.
+    vector = min(16, tile.columns * DEPTH * bits // 8 // tile.threads)
+    tile.by_all_threads(s, *weights, copy=f"cp.async.{vector}.i8", vector=vector)
+    tile.on_tensor_cores(s, "A_m", "B", dtype)
+    tile.by_all_threads(s, "row", "column")
+    # The statements of an iteration: weights, their values, A, the product.
+    s.software_pipeline(terms, (0, stages - 2, 0, stages - 1), (0, 3, 1, 2), (0,))
     return s
 
 
-def _checked(program: Program) -> tuple[str, list[AxisGroup]]:
+def _checked(program: Program, tile: TensorTile) -> tuple[str, list[AxisGroup]]:
     """Returns the dtype of the operands, and the axes of the product as those of tiles."""
     product, weights = program.block("C"), program.block("B")
     if product is None or weights is None or len(product.axes) != 3 or "B" in program.outputs:
@@ -63,10 +77,10 @@ def _checked(program: Program) -> tuple[str, list[AxisGroup]]:
     dtype = program.buffers["A"].dtype
     if dtype not in ("f16", "bf16"):
         raise NestError(f"expected operands of f16 or bf16, got {dtype}")
-    for axis, size, what in zip(product.axes[1:], (TILE, DEPTH), ("columns", "terms"), strict=True):
+    sizes = (tile.rows, tile.columns, DEPTH)
+    for axis, size, what in zip(product.axes[1:], sizes[1:], ("columns", "terms"), strict=True):
         if not prove_divisible(axis.extent, size, program.ranges):
             raise NestError(f"expected a multiple of {size} {what}, got {axis.extent}")
-    sizes = (TILE, TILE, DEPTH)
     return dtype, [
         AxisGroup(g, (a.name,), n) for g, a, n in zip("ijk", product.axes, sizes, strict=True)
     ]

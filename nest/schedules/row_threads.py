@@ -8,13 +8,13 @@ What schedules of work on rows share: each row belongs to the lanes of one warp,
           step 0                  step 1
 
 A lane keeps its elements in registers. A reduction has a partial result in each lane, which the
-lanes of a warp exchange; results of several warps meet in shared memory.
+lanes of a warp exchange, or all threads of the CTA where several warps have a row.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...dialects.nest.program import Buffer, Program, Scope, blocks_of
+from ...dialects.nest.program import Buffer, Program, blocks_of
 from ...dialects.nest.scalars import DTYPE_BITS
 from ...dialects.sym import Expression
 from ..schedule import LoopHandle, Schedule
@@ -77,7 +77,7 @@ class RowThreads:
         self._bind(s, thread)
 
     def reduce(self, s: Schedule, block: str, kind: str) -> None:
-        """Reduces a row in each lane, then across the lanes of a warp, then across warps."""
+        """Reduces a row in each lane, then across the lanes of a warp, or across the CTA."""
         buffer, partial = _written(s, block), f"{block}_lanes"
         step, thread, vector = self._divided(s, block)
         names = [partial, f"{partial}_init"]
@@ -86,22 +86,11 @@ class RowThreads:
         s.unroll(vector)
         self._bind(s, thread)
         self._bind(s, s.loops(f"{partial}_init")[-1])
-        lane = s.loops(block)[-1]
-        warp = None
+        across = f"{kind}.{buffer.dtype}"
+        intrinsic = f"warp.reduce.{across}"
         if self.warps > 1:
-            warp, lane = s.split(lane, [None, WARP_SIZE])
-            self._across_warps(s, block, warp)
-        s.tensorize(lane, f"warp.reduce.{kind}.{buffer.dtype}", arch="sm_80")
-        if warp is not None:
-            s.bind(warp, "thread.y")
-
-    def _across_warps(self, s: Schedule, block: str, warp: LoopHandle) -> None:
-        """Gives each warp a result of its own in shared memory, which all threads reduce."""
-        buffer = f"{_written(s, block).name}_warps"
-        s.rfactor(warp, names=[f"{block}_warps"], buffer=buffer)
-        s.set_scope(buffer, Scope.SHARED)
-        copy = s.cache_write(f"{block}_warps", buffer, Scope.LOCAL)
-        s.reverse_compute_at(copy, warp)
+            intrinsic = f"cta.reduce.{across}.{self.threads}"
+        s.tensorize(s.loops(block)[-1], intrinsic, arch="sm_80")
 
     def _divided(self, s: Schedule, block: str) -> tuple[LoopHandle, LoopHandle, LoopHandle]:
         """Divides the loop over a row into steps, threads and neighbours; threads are outside."""

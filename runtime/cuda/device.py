@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..array import HOST, ArrayView, view_of
 from ..artifact import Artifact, KernelArtifact, ptx_of
-from ..buffer import NUMPY_DTYPES, Buffer
+from ..buffer import DEVICE_DTYPES, Buffer, device_dtype
 from ..cache import default_cache
 from ..contract import DTYPE_BYTES
 from ..device import check_capability
@@ -65,20 +65,20 @@ class CudaDevice:
             raise ArgumentError(view.name, expected, view.place)
         if view.buffer is not None:
             return view.buffer
-        if view.dtype not in DTYPE_BYTES or not view.contiguous:
-            got = "other strides" if view.dtype in DTYPE_BYTES else view.dtype
-            raise ArgumentError(view.name, "f16, bf16, f32 or i32, C-contiguous", got)
+        dtype = device_dtype(view.dtype)
+        if dtype is None or not view.contiguous:
+            raise _refused(view, dtype)
         if view.ready_on is not None and view.ready_on != (stream_handle(stream) or 0):
             self.event(view.ready_on).wait(stream)
         handle = (view.source, view.owner)
-        return Buffer(self, view.shape, view.dtype, view.address, handle, view.name)
+        return Buffer(self, view.shape, dtype, view.address, handle, view.name)
 
     def _copy_in(self, view: ArrayView, stream: int) -> Buffer:
-        if view.host is None or view.dtype not in NUMPY_DTYPES:
-            got = view.dtype if view.dtype not in NUMPY_DTYPES else "other strides"
-            raise ArgumentError(view.name, "f16, bf16, f32 or i32, C-contiguous", got)
+        dtype = device_dtype(view.dtype)
+        if view.host is None or dtype is None:
+            raise _refused(view, dtype)
         host = np.ascontiguousarray(view.host)
-        buffer = self.empty(view.shape, view.dtype, view.name)
+        buffer = self.empty(view.shape, dtype, view.name)
         if host.nbytes:
             source = host.ctypes.data
             self._context.call("cuMemcpyHtoDAsync", buffer.address, source, host.nbytes, stream)
@@ -129,7 +129,7 @@ class CudaDevice:
         self, buffer: Buffer, out: npt.NDArray[Any] | None = None, stream: object = None
     ) -> npt.NDArray[Any]:
         """Returns the content after the work of `stream`, without one after all work."""
-        target = np.empty(buffer.shape, NUMPY_DTYPES[buffer.dtype]) if out is None else out
+        target = np.empty(buffer.shape, DEVICE_DTYPES[buffer.dtype]) if out is None else out
         if not target.nbytes:
             return target
         self.synchronize(stream)
@@ -138,3 +138,8 @@ class CudaDevice:
         self._context.call("cuMemcpyDtoHAsync", *arguments)
         self._context.call("cuStreamSynchronize", handle)
         return target
+
+
+def _refused(view: ArrayView, dtype: str | None) -> ArgumentError:
+    got = view.dtype if dtype is None else "other strides"
+    return ArgumentError(view.name, f"{', '.join(DEVICE_DTYPES)}, C-contiguous", got)

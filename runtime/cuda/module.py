@@ -21,7 +21,7 @@ from .memory import release
 
 _LOG_BYTES = 1 << 16
 # Each parameter sits in a slot of 8 bytes, by the type that PTX gives it.
-_SLOTS = {"pointer": "Q", "i64": "q", "i32": "i4x", "f32": "f4x"}
+_SLOTS = {"pointer": "Q", "i64": "q", "i32": "i4x", "f32": "f4x", "f64": "d"}
 
 
 class CudaKernel:

@@ -125,3 +125,19 @@ func.func @sum_of_floats_over_a_warp(%mask: i32, %value: f32) {
   %0 = nvvm.redux.sync add %value, %mask : f32 -> f32
   func.return
 }
+
+// -----
+
+func.func @conversion_to_16_bits(%a: f32) {
+  // expected-error @+1 {{expects f8E4M3FN or f8E5M2, got f16}}
+  %0 = nvvm.convert.f32x2.to.f8x2 %a, %a {rnd = #nvvm.fp_rnd_mode<rn>, sat = #nvvm.sat_mode<satfinite>, relu = false} : vector<2xi8> (f16)
+  func.return
+}
+
+// -----
+
+func.func @conversion_that_truncates(%a: f32) {
+  // expected-error @+1 {{expects rnd rn and sat satfinite, got rz and none}}
+  %0 = nvvm.convert.f32x2.to.f8x2 %a, %a {rnd = #nvvm.fp_rnd_mode<rz>, sat = #nvvm.sat_mode<none>, relu = false} : vector<2xi8> (f8E5M2)
+  func.return
+}

@@ -102,3 +102,12 @@ func.func @scalars(%x: f32, %address: !llvm.ptr<1>) {
   nvvm.prefetch level = L2, %address : !llvm.ptr<1>
   func.return
 }
+
+// CHECK-LABEL: @conversions
+func.func @conversions(%a: f32, %b: f32, %pair: vector<2xi8>) {
+  // CHECK: nvvm.convert.f32x2.to.f8x2 %a, %b {rnd = #nvvm.fp_rnd_mode<rn>, sat = #nvvm.sat_mode<satfinite>, relu = false} : vector<2xi8>(f8E4M3FN)
+  %0 = nvvm.convert.f32x2.to.f8x2 %a, %b {rnd = #nvvm.fp_rnd_mode<rn>, sat = #nvvm.sat_mode<satfinite>, relu = false} : vector<2xi8> (f8E4M3FN)
+  // CHECK: nvvm.convert.f8x2.to.f16x2 %pair {relu = false} : vector<2xi8>(f8E5M2) -> vector<2xf16>
+  %1 = nvvm.convert.f8x2.to.f16x2 %pair {relu = false} : vector<2xi8> (f8E5M2) -> vector<2xf16>
+  func.return
+}

@@ -17,6 +17,8 @@ from tilewright.dialects.nest.program import (
     Region,
 )
 from tilewright.dialects.sym import Expression, constant, symbol
+from tilewright.lowering.nest_to_host import host_module
+from tilewright.nest import compiler
 from tilewright.nest.builder import Builder
 from tilewright.nest.compiler import CompiledForHost, compile
 from tilewright.nest.values import NestError, cast
@@ -67,6 +69,24 @@ def test_strides_are_symbols_and_numbers_are_rounded() -> None:
 def test_arguments_that_do_not_match_are_refused(arguments: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         compile(strided())(*arguments)
+
+
+def test_shapes_that_came_before_are_not_solved_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    solved: list[int] = []
+    solve = compiler.solve_symbols
+
+    def counted(*arguments: Any) -> dict[str, int]:
+        values = solve(*arguments)
+        solved.append(values["n"])
+        return values
+
+    monkeypatch.setattr(compiler, "solve_symbols", counted)
+    run = compile(strided())
+    for rows in (3, 5, 3, 5, 3):
+        x, got = np.ones((rows, 4), np.float16), np.zeros((rows, 4), np.float32)
+        run(x, got, 2.0)
+        np.testing.assert_array_equal(got, np.full((rows, 4), 2.0))
+    assert solved == [3, 5]
 
 
 def test_an_output_that_shares_memory_is_refused() -> None:
@@ -130,6 +150,13 @@ def test_an_outer_product_of_the_cpu_is_executed() -> None:
     got = np.ones((6, 16), np.float32)
     compile(_with_call("avx2.outer.f32.6x16"))(a, b, got)
     np.testing.assert_allclose(got, 1 + a.T.astype(np.float64) @ b, rtol=1e-5, atol=1e-5)
+
+
+def test_an_outer_product_of_the_cpu_is_made_of_vectors() -> None:
+    lines = host_module(_with_call("avx2.outer.f32.6x16")).splitlines()
+    sums = [line for line in lines if "arith.addf" in line]
+    assert len(sums) == 6
+    assert all("vector<16xf32>" in line for line in sums)
 
 
 def test_an_intrinsic_of_a_gpu_is_refused() -> None:

@@ -57,8 +57,9 @@ def _set(document: Any, path: list[str | int], value: object) -> None:
         (["params", 0, "stride"], [], "params[0].stride: unknown field"),
         (
             ["params", 0, "dtype"],
-            "f64",
-            "params[0].dtype: expected one of f16, bf16, f32, i32, i8, got 'f64'",
+            "f80",
+            "params[0].dtype: expected one of f16, bf16, f32, f64, i1, i8, u8, i16, i32, i64, "
+            "got 'f80'",
         ),
         (
             ["params", 1, "access"],
@@ -76,7 +77,7 @@ def _set(document: Any, path: list[str | int], value: object) -> None:
         (
             ["params", 12, "dtype"],
             "f64",
-            "params[12].dtype: expected one of i32, i64, f32, got 'f64'",
+            "params[12].dtype: expected one of i32, i64, f32, got 'f16'",
         ),
         (["grid"], ["1", "1"], "grid: expected 3 items, got 2"),
         (["grid", 0], "blocks", "grid[0]: symbol 'blocks' has no range in 'symbols'"),

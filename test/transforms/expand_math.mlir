@@ -44,7 +44,16 @@ func.func @vector(%x: vector<4xf32>) -> vector<4xf32> {
 
 // CHECK-LABEL: @double
 func.func @double(%x: f64) -> f64 {
-  // CHECK-NEXT: math.rsqrt %x : f64
+  // CHECK-NEXT: %[[ROOT:.*]] = math.sqrt %x : f64
+  // CHECK-NEXT: %[[ONE:.*]] = arith.constant 1.000000e+00 : f64
+  // CHECK-NEXT: arith.divf %[[ONE]], %[[ROOT]] : f64
   %r = math.rsqrt %x : f64
+  func.return %r : f64
+}
+
+// CHECK-LABEL: @double_without_expansion
+func.func @double_without_expansion(%x: f64) -> f64 {
+  // CHECK-NEXT: math.tanh %x : f64
+  %r = math.tanh %x : f64
   func.return %r : f64
 }

@@ -116,11 +116,42 @@ def test_approximate_op_is_left_alone() -> None:
     assert str(module) == before
 
 
-def test_f64_is_left_alone() -> None:
-    module = elementwise("%r = math.exp %a : f64", ["f64"], "f64")
+def test_f64_is_left_alone_where_its_expansion_is_unknown() -> None:
+    module = elementwise("%r = math.log %a : f64", ["f64"], "f64")
     before = str(module)
     ExpandMathPass().apply(context(), module)
     assert str(module) == before
+
+
+def _two_to(x: Array) -> Array:
+    return np.exp2(x)
+
+
+@pytest.mark.parametrize(
+    ("name", "exact", "low", "high"),
+    [
+        ("exp", np.exp, -707.0, 709.0),
+        ("exp", np.exp, -1.0, 1.0),
+        ("exp2", _two_to, -1020.0, 1023.0),
+        ("rsqrt", _inverse_root, 1e-300, 1e300),
+    ],
+)
+def test_error_in_ulp_of_f64(
+    name: str, exact: Callable[[Array], Array], low: float, high: float
+) -> None:
+    x = np.random.default_rng().uniform(low, high, 4096)
+    expected = exact(x.astype(np.longdouble))
+    result = apply(_expanded(name, "f64"), [x], np.float64).astype(np.longdouble)
+    assert (np.abs(result - expected) / np.spacing(expected.astype(np.float64))).max() <= 2
+
+
+@pytest.mark.parametrize("name", ["exp", "exp2"])
+def test_special_values_of_f64_are_those_of_numpy(name: str) -> None:
+    x = np.resize([np.inf, -np.inf, np.nan, 0.0, -0.0, 1e5, -1e5, 1025.0, -1070.0], 32)
+    with np.errstate(all="ignore"):
+        expected = getattr(np, name)(x)
+    result = apply(_expanded(name, "f64"), [x], np.float64)
+    np.testing.assert_allclose(result, expected, rtol=5e-16, atol=5e-324)
 
 
 def test_vector_is_expanded_element_by_element() -> None:

@@ -1,6 +1,6 @@
 """Moves a block under a loop: a producer to its consumers, a consumer to its producer."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import ClassVar
@@ -9,6 +9,7 @@ from ...dialects.nest.program import (
     AxisKind,
     Block,
     Body,
+    Bound,
     Guard,
     Loop,
     LoopKind,
@@ -32,7 +33,7 @@ from ...dialects.sym import (
     symbol,
 )
 from .domains import exact_box, linear_parts, needed_domain, nest_over
-from .moving import Moving
+from .moving import Moving, bounds_that_cut, over_axes
 from .primitive import place_of
 from .stages import Stage, Stages, common_prefix, without_stage
 
@@ -99,6 +100,16 @@ def _ranges_below(program: Program, loop: Loop) -> Ranges:
     return ranges_inside(program, loop.name).also(loop.name, 0, loop.extent - 1)
 
 
+def _bounds_of_all(consumers: Sequence[Stage], names: Collection[str]) -> list[Bound]:
+    """Returns the bounds over some names that are in the predicates of all of some blocks."""
+    return [
+        bound
+        for bound in consumers[0].block.predicate
+        if bound.left.symbols() | bound.right.symbols() <= frozenset(names)
+        and all(bound in other.block.predicate for other in consumers[1:])
+    ]
+
+
 def _extents_below(stage: Stage, outer: int) -> dict[str, Expression]:
     return {part.name: part.extent for part in stage.around[outer:] if isinstance(part, Loop)}
 
@@ -123,14 +134,13 @@ class ComputeAt(_Move):
     two iterations are computed twice.
 
     Legal if the loop is in the scope of the block (`scope-of-block`), behind it (`order`) and not
-    around it (`under-already`); the block is complete or a reduction (`complete-or-reduction`)
-    and runs for all of its points (`predicate`); if the order of its reduce axes is another than
-    that of their loops, it combines in any order (`combiner`) and its init comes first (`first`);
-    it writes one buffer (`one-buffer`) of the
-    program's own (`output`), whose readers are all below the loop (`consumers-below`); what it
-    reads is not written behind it (`inputs-stable`); its own loops are serial (`serial`) it is
-    reduced in each iteration of the loops that it shares (`reduced`), and there is no guard around
-    it (`guard`).
+    around it (`under-already`); the block is complete or a reduction (`complete-or-reduction`);
+    what leaves out points of it is over its axes, or loops that are one (`predicate`); if the order
+    of its reduce axes is another than that of their loops, it combines in any order (`combiner`)
+    and its init comes first (`first`); it writes one buffer (`one-buffer`) of the program's own
+    (`output`), whose readers are all below the loop (`consumers-below`); what it reads is not
+    written behind it (`inputs-stable`); its own loops are serial (`serial`) it is reduced in each
+    iteration of the loops that it shares (`reduced`), and there is no guard around it (`guard`).
     """
 
     name: ClassVar[str] = "compute_at"
@@ -138,8 +148,9 @@ class ComputeAt(_Move):
     def apply(self, program: Program) -> Program:
         """Returns the program with the block moved."""
         stages, stage, loop = self._stages(program)
-        self.check_recomputable(stages, stage)
+        self.check_kind(stages, stage)
         self.check_axis_order(program, stage.block)
+        cuts = self._cuts(program, stage)
         region = self._written(program, stages, stage)
         consumers = self._consumers(program, stages, stage, loop)
         self.check_inputs(stages, stage, stages.under(loop)[-1])
@@ -150,12 +161,26 @@ class ComputeAt(_Move):
         for number, axis in enumerate(stage.block.axes):
             if axis.kind is not AxisKind.SPATIAL:
                 domain[number] = Range(constant(0), axis.extent)
-        nest = nest_over(stage.block, self.result_names(program), domain, ranges)
+        given = _bounds_of_all(consumers, ranges)
+        nest = nest_over(
+            stage.block, self.result_names(program), domain, ranges, given=given, cuts=cuts
+        )
         first = consumers[0]
         depth = _depth_below(first, loop)
         before = (*first.around, first.block)[depth]
         body = _replaced_child(loop.body, before, (nest, before))
         return without_stage(program, stage).replace(self.loop, replace(loop, body=body))
+
+    def _cuts(self, program: Program, stage: Stage) -> list[Bound]:
+        """Returns the bounds that leave out points, over the axes, or refuses."""
+        cuts: list[Bound] = []
+        loops = {loop.name for loop in stage.loops}
+        for bound in bounds_that_cut(stage, program.ranges):
+            cut = over_axes(bound, stage.block)
+            if not loops.isdisjoint(cut.left.symbols() | cut.right.symbols()):
+                raise self.leaves_out(stage, bound)
+            cuts.append(cut)
+        return cuts
 
     def _written(self, program: Program, stages: Stages, stage: Stage) -> Region:
         """Returns what a point writes, or refuses."""

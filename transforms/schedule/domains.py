@@ -18,6 +18,8 @@ from ...dialects.sym import (
     symbol,
 )
 from ...dialects.sym.expression import Symbol
+from .implied import implies
+from .legality import substituted_bounds
 
 
 def linear_parts(
@@ -133,11 +135,14 @@ def nest_over(
     domain: Sequence[Range],
     ranges: Ranges,
     ends: Mapping[int, Expression] | None = None,
+    given: Sequence[Bound] = (),
+    cuts: Sequence[Bound] = (),
 ) -> Statement:
     """
     Returns a block in loops over a part of its axes, guarded where this may leave them.
 
-    An axis that takes one value has no loop; its name is left out.
+    An axis that takes one value has no loop; its name is left out. Where bounds that are `given`
+    keep the block inside, they are the guard. `cuts` are bounds over the axes under which it runs.
     """
     axes = list(block.axes)
     predicate: list[Bound] = []
@@ -151,9 +156,13 @@ def nest_over(
         if not prove_le(0, part.start, ranges):
             predicate.append(Bound(constant(-1), binding))
         if not prove_le(part.start + part.extent, axis.extent, ranges):
-            predicate.append(Bound(binding, axis.extent))
+            last = Bound(part.start + part.extent - 1, axis.extent)
+            inside = (bound for bound in given if implies(bound, last, ranges))
+            predicate.append(next(inside, Bound(binding, axis.extent)))
         if ends and number in ends:
             predicate.append(Bound(binding, ends[number]))
+    bindings = {axis.name: axis.binding for axis in axes}
+    predicate = list(dict.fromkeys((*predicate, *substituted_bounds(cuts, bindings))))
     nest: Statement = replace(block, axes=tuple(axes), predicate=tuple(predicate))
     for name, extent in reversed(loops):
         nest = Loop(name, extent, (nest,))

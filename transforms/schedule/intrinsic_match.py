@@ -6,7 +6,7 @@ indices are iterators plus what is fixed for the tile. Sums and products match i
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from ...dialects.nest.intrinsics import Intrinsic, Requirement
@@ -24,8 +24,18 @@ from ...dialects.nest.program import (
     Store,
 )
 from ...dialects.nest.rewriting import substitute
-from ...dialects.nest.scalars import Apply, Constant, Index, Load, Scalar, Variable, walk_scalar
+from ...dialects.nest.scalars import (
+    Apply,
+    Constant,
+    Index,
+    Load,
+    Scalar,
+    ScalarMap,
+    Variable,
+    walk_scalar,
+)
 from ...dialects.sym import Expression, Ranges, constant, prove_divisible, prove_eq, simplify
+from ..conditions import conjunction
 from .blockize import separate
 from .strides import divisible_strides
 
@@ -123,12 +133,31 @@ def _tile(store: object, iterators: dict[str, Expression]) -> Tile:
     if fixed:
         (changed,) = substitute((store,), fixed)
         return _tile(changed, moving)
-    value, condition = store.value, None
-    if isinstance(value, Apply) and value.op == "arith.select":
+    return Tile(moving, target, store.value)
+
+
+def _with_condition(tile: Tile) -> Tile:
+    """Returns a tile whose value is 0 but where a condition holds for all of it, or as it is."""
+    value, conditions = tile.value, list[Scalar]()
+    while isinstance(value, Apply) and value.op == "arith.select":
         given, yes, no = value.operands
-        if _is_zero(no) and not _names(given) & moving.keys():
-            value, condition = yes, given
-    return Tile(moving, target, value, condition)
+        if not _is_zero(no) or _names(given) & tile.iterators.keys():
+            break
+        conditions.append(given)
+        value = yes
+    if not conditions:
+        return tile
+    return replace(tile, value=value, condition=conjunction(conditions))
+
+
+def _simplified(tile: Tile, ranges: Ranges) -> Tile:
+    """Returns a tile without the quotients that are known within it: those of packed layouts."""
+    for name, extent in tile.iterators.items():
+        ranges = ranges if name in ranges else ranges.also(name, 0, extent - 1)
+    rebuild = ScalarMap(lambda index: simplify(index, ranges) if index.depth else index)
+    target = rebuild(tile.target)
+    assert isinstance(target, Load)
+    return Tile(tile.iterators, target, rebuild(tile.value))
 
 
 def _is_zero(value: Scalar) -> bool:
@@ -158,7 +187,7 @@ def match(block: Block, intrinsic: Intrinsic, program: Program, ranges: Ranges) 
 
     `ranges` are those inside the block. Raises Difference, the one furthest into the comparison.
     """
-    got = tile_of(block, ranges)
+    got = _with_condition(_simplified(tile_of(block, ranges), ranges))
     wanted = description_tile(intrinsic)
     furthest: Difference | None = None
     found: list[Difference] = []

@@ -5,7 +5,8 @@ from collections.abc import Collection, Mapping
 
 from ...dialects.nest.program import AxisKind, Block, Bound, Loop, Program
 from ...dialects.nest.regions import bounds_over
-from ...dialects.sym import Expression, Ranges, prove_le, symbol
+from ...dialects.sym import Expression, Ranges, constant, prove_le, symbol
+from .implied import implies
 from .legality import check_any_order
 from .primitive import Primitive, ScheduleError
 from .stages import Stage, Stages
@@ -16,26 +17,32 @@ class Moving(Primitive, ABC):
 
     def check_recomputable(self, stages: Stages, stage: Stage) -> None:
         """Refuses a block that is neither complete nor a reduction, or leaves out points."""
+        self.check_kind(stages, stage)
+        self.check_all_points(stage, stages.program.ranges)
+
+    def check_kind(self, stages: Stages, stage: Stage) -> None:
+        """Refuses a block that is neither complete nor a reduction."""
         if reason := stages.not_recomputable(stage):
             raise self.refused(
                 "complete-or-reduction",
                 f"expected a complete block or a reduction, got '{stage.name}': {reason}",
                 f"@{stage.name}",
             )
-        self.check_all_points(stage, stages.program.ranges)
 
     def check_all_points(self, stage: Stage, ranges: Ranges) -> None:
         """Refuses a block whose predicate leaves out points of its axes."""
-        extents = {axis.name: axis.extent for axis in stage.block.axes}
-        for bound in stage.block.predicate:
-            if not _is_implied(bound, stage.block, extents, ranges):
-                raise self.refused(
-                    "predicate",
-                    f"expected a block that runs for all of its points, got one that runs where "
-                    f"{bound.left} < {bound.right}",
-                    f"@{stage.name}",
-                    "take the step before the points are left out",
-                )
+        for bound in bounds_that_cut(stage, ranges):
+            raise self.leaves_out(stage, bound)
+
+    def leaves_out(self, stage: Stage, bound: Bound) -> ScheduleError:
+        """Returns the refusal of a block that does not run for all of its points."""
+        return self.refused(
+            "predicate",
+            f"expected a block that runs for all of its points, got one that runs where "
+            f"{bound.left} < {bound.right}",
+            f"@{stage.name}",
+            "take the step before the points are left out",
+        )
 
     def check_axis_order(self, program: Program, block: Block) -> None:
         """Refuses a reduction if it matters that its points now run in the order of its axes."""
@@ -86,18 +93,44 @@ class Moving(Primitive, ABC):
                 )
 
 
-def _is_implied(
-    bound: Bound, block: Block, extents: Mapping[str, Expression], ranges: Ranges
-) -> bool:
-    """Whether a bound holds at every point of the axes, so that it cuts off nothing but a tail."""
-    for axis in block.axes:
-        # What loops pass beyond an end of the axis is not one of its points.
-        distance = bound.right - bound.left
-        if distance in (axis.extent - axis.binding, axis.binding + 1):
-            return True
+def bounds_that_cut(stage: Stage, ranges: Ranges) -> list[Bound]:
+    """
+    Returns the bounds of a block's predicate that may leave out points of its axes.
+
+    `ranges` are those of the symbols. What loops pass beyond an end of an axis is none of its
+    points.
+    """
+    for loop in stage.loops:
+        if loop.extent.symbols() <= frozenset(ranges):
+            ranges = ranges.also(loop.name, 0, loop.extent - 1)
+    extents = {axis.name: axis.extent for axis in stage.block.axes}
+    return [
+        bound
+        for bound in stage.block.predicate
+        if not _is_tail(bound, stage.block, ranges)
+        and not _holds(over_axes(bound, stage.block), extents, ranges)
+    ]
+
+
+def over_axes(bound: Bound, block: Block) -> Bound:
+    """Returns a bound with axes in the place of the loops that they are bound to."""
     named = {axis.binding.symbol_name: axis.name for axis in block.axes}
     known = {name: symbol(axis) for name, axis in named.items() if name is not None}
-    value = (bound.right - bound.left - 1).substitute(known)
+    return Bound(bound.left.substitute(known), bound.right.substitute(known))
+
+
+def _is_tail(bound: Bound, block: Block, ranges: Ranges) -> bool:
+    """Whether a bound holds wherever the loops are within the ends of one axis."""
+    return any(
+        implies(end, bound, ranges)
+        for axis in block.axes
+        for end in (Bound(axis.binding, axis.extent), Bound(constant(-1), axis.binding))
+    )
+
+
+def _holds(bound: Bound, extents: Mapping[str, Expression], ranges: Ranges) -> bool:
+    """Whether a bound over axes holds at every point of them."""
+    value = bound.right - bound.left - 1
     if value.symbols() - frozenset(extents) - frozenset(ranges):
         return False
     bounds = bounds_over(value, extents)

@@ -23,8 +23,7 @@ from xdsl.dialects.builtin import FileLineColLoc, IntAttr, StringAttr
 
 from ...dialects.diagnostic import DiagnosticError
 from ...dialects.sym import Expression, constant
-from ...dialects.sym.expression import RESERVED
-from ...dialects.sym.parsing import MAX_DIGITS, read_expression
+from ...dialects.sym.parsing import TextSource, read_expression
 from .primitive import Primitive
 from .registry import PRIMITIVES
 
@@ -116,25 +115,21 @@ def parse_steps(text: str, filename: str = "<schedule>") -> tuple[Step, ...]:
     return tuple(steps)
 
 
-class _LineReader:
+class _LineReader(TextSource):
     """Reads one line; it is a source of tokens for expressions too."""
 
+    _pattern = _TOKEN
+
     def __init__(self, line: str, filename: str, number: int) -> None:
-        self._line = line
         self._filename = filename
         self._number = number
-        self._end = 0
-        self._token: str = ""
-        self.place = 0
-        self._advance()
+        super().__init__(line)
 
     def _advance(self) -> None:
-        match = _TOKEN.match(self._line, self._end)
-        self._token = str((match and match[1]) or "")
-        self._end = match.end() if match else len(self._line)
+        super()._advance()
         if self._token == "#":
-            self._token, self._end = "", len(self._line)
-        self.place = self._end - len(self._token)
+            self._token, self._end = "", len(self._text)
+            self.place = self._end
 
     @property
     def at_end(self) -> bool:
@@ -153,32 +148,6 @@ class _LineReader:
         """Raises the diagnostic that the next token is not what was expected."""
         found = f"'{self._token}'" if self._token else "the end of the line"
         self.fail(f"expected {expected}, got {found}", self.place)
-
-    def accept_integer(self) -> int | None:
-        """Takes an integer without a sign."""
-        token = self._token
-        if not (token.isascii() and token.isdigit()):
-            return None
-        if len(token) > MAX_DIGITS:
-            self.fail(f"expected an integer of at most {MAX_DIGITS} digits", self.place)
-        self._advance()
-        return int(token)
-
-    def accept_word(self, words: frozenset[str] | None = None) -> str | None:
-        """Takes an identifier, of these words if any are given, else not a reserved one."""
-        token = self._token
-        is_word = token.isascii() and token.isidentifier()
-        if not is_word or (token in RESERVED if words is None else token not in words):
-            return None
-        self._advance()
-        return token
-
-    def accept(self, punctuation: str) -> bool:
-        """Takes one token of punctuation."""
-        if self._token != punctuation:
-            return False
-        self._advance()
-        return True
 
     def primitive(self) -> Primitive:
         """Returns the primitive that the line says."""
@@ -260,7 +229,7 @@ class _LineReader:
     def _float(self) -> float | None:
         sign, rest = "", self._token
         if rest == "-":
-            match = _TOKEN.match(self._line, self._end)
+            match = _TOKEN.match(self._text, self._end)
             sign, rest = "-", str((match and match[1]) or "")
         if not re.fullmatch(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?|inf|nan", rest):
             return None

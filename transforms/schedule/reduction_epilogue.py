@@ -26,10 +26,10 @@ class FuseReductionEpilogue(Dissolving):
 
     With `place` "init" the epilogue becomes the initial value. That is the same only if it
     combines the result with a value by the reduction's own op (`combiner`): a sum with a sum, a
-    maximum with a maximum. Floating-point sums are rounded in another order. With "after", the
-    block runs behind the reduction, in the innermost loop that is around all of its reduce loops
-    (`reverse_compute_at`): any elementwise block is. Without `place`, "init" is taken where it is
-    the same.
+    maximum with a maximum; or copies it, also in part, as behind `PadEinsum`. Floating-point sums
+    are rounded in another order. With "after", the block runs behind the reduction, in the
+    innermost loop that is around all of its reduce loops (`reverse_compute_at`): any elementwise
+    block is. Without `place`, "init" is taken where it is the same.
 
     Legal if the reduction makes what the block reads (`one-producer`), is a reduction block
     (`reduction`) of one store (`one-store`); and as `ReverseComputeInline` for the rest; for
@@ -87,10 +87,12 @@ class FuseReductionEpilogue(Dissolving):
     def _initial(self, stages: Stages, producer: Stage, store: Store) -> Scalar | None:
         """Returns what the epilogue combines with the result by the reduction's op, or None."""
         combiner, value = combiner_of(producer.block), store.value
-        if combiner is None or not isinstance(value, Apply) or value.op != combiner.op:
-            return None
         made = single_store(producer.block.body)
-        if made is None:
+        if combiner is None or made is None:
+            return None
+        if isinstance(value, Load) and value.buffer == made.buffer:
+            return combiner.identity(value.dtype)
+        if not isinstance(value, Apply) or value.op != combiner.op:
             return None
         for result, other in (value.operands, value.operands[::-1]):
             is_result = isinstance(result, Load) and result.buffer == made.buffer

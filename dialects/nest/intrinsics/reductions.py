@@ -11,7 +11,7 @@ from .registry import register_maker
 
 WARP_SIZE = 32
 CTA_SIZES = (64, 128, 192, 256, 384, 512, 768, 1024)
-DTYPES = ("f32", "i32")
+DTYPES = ("f32", "f64", "i32")
 # What has few bits is only compared: its sums would be rounded at each step.
 COMPARED = ("f16", "bf16")
 COMBINERS = {

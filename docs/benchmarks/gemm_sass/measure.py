@@ -5,8 +5,10 @@ Prints what ptxas makes of the matrix product on tensor cores: registers, spills
 
 The schedule is `gemm_mma`: 128x128x32 for a CTA of 8 warps, 3 stages, f16 and bf16, extents known
 and as symbols. Wanted are 0 bytes of spills and at most 1.6 other instructions for each of the
-tensor cores' in the main loop. Needs ptxas and nvdisasm; the latter is in the CUDA toolkit and in
-Triton's wheel. Then the CPU time from the scheduled nest to PTX, stage by stage.
+tensor cores' in the main loop. Then the same of products whose operands are made on the way to
+shared memory, weights of few bits and images that are gathered, with small and large tiles. Needs
+ptxas and nvdisasm; the latter is in the CUDA toolkit and in Triton's wheel. Then the CPU time from
+the scheduled nest to PTX, stage by stage.
 """
 
 import argparse
@@ -25,7 +27,12 @@ from tilewright.lowering.nest_to_thread import thread_module
 from tilewright.lowering.ptx import print_ptx
 from tilewright.nest.builder import Builder
 from tilewright.nest.gpu import compile_for_gpu
+from tilewright.nest.schedules.conv2d_mma import conv2d_mma
+from tilewright.nest.schedules.dequantized_gemm import dequantized_gemm
 from tilewright.nest.schedules.gemm_mma import gemm_mma
+from tilewright.nest.schedules.tensor_tile import TensorTile
+from tilewright.nest.workloads import conv2d
+from tilewright.nest.workloads import dequantized_gemm as quantized
 from tilewright.runtime.contract import Resources
 from tilewright.runtime.ptxas import find_ptxas
 from tilewright.transforms.compact_buffers import compact_buffers
@@ -80,17 +87,40 @@ def print_kernels(size: int, nvdisasm: str) -> bool:
     for dtype in ("f16", "bf16"):
         for extent in (size, None):
             program = scheduled(gemm(dtype, extent), gemm_mma(dtype))
-            resources, loop = assembled(program, nvdisasm)
             kind = "symbols" if extent is None else str(extent)
-            print(
-                f"{dtype:>5} {kind:>8}: {resources.registers} registers, "
-                f"{resources.spilled_bytes} bytes spilled; main loop {loop.products} products, "
-                f"{loop.others_per_product:.2f} others for each"
-            )
-            print("      ", ", ".join(f"{n} {c}" for n, c in loop.counts.most_common()))
+            resources, loop = _printed(f"{dtype:>5} {kind:>8}", program, nvdisasm)
             within = loop.others_per_product <= MOST_OTHERS
             good = good and within and resources.spilled_bytes == 0
     return good
+
+
+def print_made_operands(size: int, nvdisasm: str) -> bool:
+    """Prints each kernel whose operands are made; returns whether none spills."""
+    good = True
+    for tile in (TensorTile(), TensorTile(warps=(2, 4), products=(4, 4))):
+        shape = f"{tile.rows}x{tile.columns}"
+        kernels = {
+            f"weights of {bits} bits, {shape}": dequantized_gemm(
+                quantized("n", size, size, bits=bits, ranges="n in [1, 65536]").program, tile
+            )
+            for bits in (4, 8)
+        }
+        image = conv2d("n", 14, 14, 256, 256, 3, 1, 1, dtype="f16", ranges="n in [1, 1024]")
+        kernels[f"convolution, {shape}"] = conv2d_mma(image.program, tile)
+        for name, schedule in kernels.items():
+            resources, _ = _printed(name, schedule.program, nvdisasm)
+            good = good and resources.spilled_bytes == 0
+    return good
+
+
+def _printed(name: str, program: Program, nvdisasm: str) -> tuple[Resources, InstructionMix]:
+    resources, loop = assembled(program, nvdisasm)
+    print(
+        f"{name}: {resources.registers} registers, {resources.spilled_bytes} bytes spilled; main "
+        f"loop {loop.products} products, {loop.others_per_product:.2f} others for each"
+    )
+    print("      ", ", ".join(f"{n} {c}" for n, c in loop.counts.most_common()))
+    return resources, loop
 
 
 def print_latency(size: int, runs: int) -> None:
@@ -146,6 +176,7 @@ def main() -> None:
     if nvdisasm is None:
         sys.exit("expected nvdisasm on PATH, in Triton's wheel, or by --nvdisasm; found none")
     good = print_kernels(arguments.size, nvdisasm)
+    good = print_made_operands(arguments.size, nvdisasm) and good
     print_latency(arguments.size, arguments.runs)
     sys.exit(0 if good else 1)
 

@@ -6,7 +6,7 @@ from ....dialects import nvvm
 from ....dialects.nest.intrinsics import Intrinsic
 from ....dialects.sym import Expression
 from ..thread import LANE_DIV_16, LANE_MOD_8, LANE_MOD_16, LANE_SECOND_8, Thread
-from .operands import OperandView, field_of
+from .operands import OperandView
 
 _ROW_BYTES = 16
 
@@ -27,7 +27,7 @@ def load_matrices(thread: Thread, intrinsic: Intrinsic, operands: tuple[OperandV
     where = source.address(row * along + chunk * step)
     layout = nvvm.MMALayout.COL if transposed else nvvm.MMALayout.ROW
     loaded = thread.emit.value(nvvm.LdMatrixOp(where, count, layout))
-    values = [field_of(thread.emit, loaded, matrix, i32) for matrix in range(count)]
+    values = [thread.emit.field(loaded, matrix, i32) for matrix in range(count)]
     target.write_tiles(values)
 
 

@@ -15,13 +15,15 @@ from ....dialects import nvvm
 from ....dialects.diagnostic import DiagnosticError
 from ....dialects.nest.intrinsics import Intrinsic
 from ..thread import LANE_DIV_4, LANE_MOD_4, Thread, zeros
-from .operands import OperandView, field_of, with_member
+from .operands import OperandView
 
 _TYPES = {
     "f16": nvvm.MMAType.F16,
     "bf16": nvvm.MMAType.BF16,
     "tf32": nvvm.MMAType.TF32,
     "i8": nvvm.MMAType.S8,
+    "e4m3": nvvm.MMAType.E4M3,
+    "e5m2": nvvm.MMAType.E5M2,
 }
 _NARROW: dict[str, Attribute] = {"f16": Float16Type(), "bf16": BFloat16Type()}
 _F16_PAIR = VectorType(Float16Type(), (2,))
@@ -47,7 +49,7 @@ def multiply(thread: Thread, intrinsic: Intrinsic, operands: tuple[OperandView, 
     product = emit.value(nvvm.MmaSyncOp(left, right, before, shape, _TYPES[word], wraps))
     after: list[SSAValue] = []
     for position, value in enumerate(before):
-        part = field_of(emit, product, position, value.type)
+        part = emit.field(product, position, value.type)
         after.append(emit.value(llvm.BitcastOp(part, i32)) if in_pairs else part)
     c.write_tiles(after)
 
@@ -83,5 +85,5 @@ def store(thread: Thread, _: Intrinsic, operands: tuple[OperandView, ...]) -> No
 def _joined(thread: Thread, values: list[SSAValue]) -> SSAValue:
     whole = zeros(thread.emit, VectorType(values[0].type, (2,)))
     for position, value in enumerate(values):
-        whole = with_member(thread.emit, whole, position, value)
+        whole = thread.emit.insert(value, whole, position)
     return whole

@@ -2,17 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
-from xdsl.dialects import llvm, vector
-from xdsl.dialects.builtin import DenseArrayBase, i64
-from xdsl.ir import Attribute, SSAValue
+from xdsl.ir import SSAValue
 
 from ....dialects.diagnostic import DiagnosticError
 from ....dialects.nest.intrinsics import Intrinsic, Requirement, kept_axes
 from ....dialects.nest.program import Buffer, Operand, Region
 from ....dialects.sym import Expression
-from ...emitter import Emitter
 from ..fragments import FragmentLayout
 from ..thread import Thread, zeros
 
@@ -78,10 +74,10 @@ class OperandView:
 
     def read_tile(self) -> list[SSAValue]:
         """Returns the registers of the fragment's tile."""
-        layout, thread = self.fragment, self.thread
-        place = thread.position_at(self.buffer, layout.place(self.region))
-        tile = thread.emit.value(vector.ExtractOp(self.registers, [place], layout.tile_vector))
-        return [member(thread.emit, tile, e, layout.element) for e in range(layout.registers)]
+        layout, emit = self.fragment, self.thread.emit
+        place = self.thread.position_at(self.buffer, layout.place(self.region))
+        tile = emit.extract(self.registers, layout.tile_vector, place)
+        return [emit.extract(tile, layout.element, e) for e in range(layout.registers)]
 
     def write_tiles(self, values: Sequence[SSAValue]) -> None:
         """Replaces the registers of the fragment's tile, and of those that follow it."""
@@ -92,45 +88,8 @@ class OperandView:
             tile = zeros(emit, layout.tile_vector)
             start = number * layout.registers
             for position in range(layout.registers):
-                tile = with_member(emit, tile, position, values[start + position])
-            self.set_registers(emit.value(vector.InsertOp(tile, self.registers, [place])))
-
-
-@lru_cache(maxsize=64)
-def _position(number: int) -> Attribute:
-    return DenseArrayBase.from_list(i64, [number])
-
-
-def member(emit: Emitter, source: SSAValue, number: int, kind: Attribute) -> SSAValue:
-    """Returns an element of a vector."""
-    # `create` takes a fraction of the constructor's time, and tiles have many elements.
-    return emit.value(
-        vector.ExtractOp.create(
-            operands=[source],
-            result_types=[kind],
-            properties={"static_position": _position(number)},
-        )
-    )
-
-
-def with_member(emit: Emitter, into: SSAValue, number: int, value: SSAValue) -> SSAValue:
-    """Returns a vector with one element replaced."""
-    return emit.value(
-        vector.InsertOp.create(
-            operands=[value, into],
-            result_types=[into.type],
-            properties={"static_position": _position(number)},
-        )
-    )
-
-
-def field_of(emit: Emitter, struct: SSAValue, number: int, kind: Attribute) -> SSAValue:
-    """Returns a field of a struct."""
-    return emit.value(
-        llvm.ExtractValueOp.create(
-            operands=[struct], result_types=[kind], properties={"position": _position(number)}
-        )
-    )
+                tile = emit.insert(values[start + position], tile, position)
+            self.set_registers(emit.insert(tile, self.registers, place))
 
 
 IntrinsicRule = Callable[[Thread, Intrinsic, tuple[OperandView, ...]], None]

@@ -15,6 +15,7 @@ INTRINSIC_RULES: dict[str, IntrinsicRule] = {
     "cp.async.commit": copies.commit,
     "cp.async.wait": copies.wait,
     "cta.barrier": copies.barrier,
+    "cta.reduce": reductions.reduce_cta,
     "ldmatrix": ldmatrix.load_matrices,
     "mma": matrix.multiply,
     "mma.fill": matrix.fill,
@@ -28,11 +29,15 @@ def lower_call(thread: Thread, call: Call) -> None:
     """Appends what a thread does for a call; raises DiagnosticError where there is no rule."""
     intrinsic = intrinsic_named(call.intrinsic)
     rule = INTRINSIC_RULES.get(intrinsic.rule)
-    if rule is None or not intrinsic.is_on(thread.target):
+    if not intrinsic.is_on(thread.target):
+        raise DiagnosticError(
+            f"expected an intrinsic of {thread.target}, got '{call.intrinsic}', which needs "
+            f"{intrinsic.target}"
+        )
+    if rule is None:
         known = ", ".join(INTRINSIC_RULES)
         raise DiagnosticError(
-            f"expected an intrinsic of {thread.target} with a rule among {known}, got "
-            f"'{call.intrinsic}'"
+            f"expected an intrinsic with a rule among {known}, got '{call.intrinsic}'"
         )
     rule(thread, intrinsic, _views(thread, call, intrinsic))
 

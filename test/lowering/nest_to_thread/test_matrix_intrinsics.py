@@ -1,5 +1,6 @@
 """Every form of ldmatrix and mma.sync with a rule multiplies as NumPy does, on the simulator."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from tilewright.dialects.diagnostic import DiagnosticError
+from tilewright.nest.arithmetic import encode
 from tilewright.nest.gpu import compile_for_gpu
 from tilewright.runtime.simulator_device import SimulatorDevice
 
@@ -86,5 +88,19 @@ def test_operands_copied_by_loads_and_stores() -> None:
 
 def test_a_form_of_a_later_architecture_is_refused() -> None:
     program = product(("e4m3", "f8E4M3FN", 1, "f32"), ("row", "col"), "f32")
-    with pytest.raises(DiagnosticError, match="f8E4M3FN"):
+    with pytest.raises(DiagnosticError, match="of sm_80, got '.*e4m3.*', which needs sm_89"):
         compile_for_gpu(program, "sm_80")
+
+
+@pytest.mark.parametrize("target", ["sm_89", "sm_90a"])
+@pytest.mark.parametrize("word", ["e4m3", "e5m2"])
+def test_products_of_8_bit_floats(word: str, target: str) -> None:
+    dtype = {"e4m3": "f8E4M3FN", "e5m2": "f8E5M2"}[word]
+    # Both formats hold 1 to 5 but 5 as e5m2 does.
+    left, right = (np.sign(part) * np.minimum(np.abs(part), 4) for part in factors(1))
+    program = product((word, dtype, 1, "f32"), ("row", "col"), "f32")
+    run = compile_for_gpu(program, target, device=SimulatorDevice(checks="all"))
+    out = np.zeros((16, 16), np.float32)
+    run(encode(left, dtype), encode(right, dtype), out)
+    np.testing.assert_array_equal(out, left @ right.T)
+    assert re.search(rf"mma\.sync\.aligned\.m16n8k32\.row\.col\.f32\.{word}", run.artifact.ptx)

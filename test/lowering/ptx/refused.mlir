@@ -62,3 +62,16 @@ builtin.module attributes {gpu.container_module} {
     }) {sym_name = "k"} : () -> ()
   }) : () -> ()
 }
+
+// -----
+
+builtin.module attributes {gpu.container_module} {
+  "gpu.module"() <{sym_name = "kernels"}> ({
+    "gpu.func"() <{function_type = (f32, !llvm.ptr<1>) -> (), kernel}> ({
+    ^bb0(%x: f32, %p: !llvm.ptr<1>):
+      // expected-error @+1 {{'nvvm.convert.f32x2.to.f8x2' op needs sm_89, got sm_80}}
+      %pair = nvvm.convert.f32x2.to.f8x2 %x, %x {rnd = #nvvm.fp_rnd_mode<rn>, sat = #nvvm.sat_mode<satfinite>, relu = false} : vector<2xi8> (f8E4M3FN)
+      "gpu.return"() : () -> ()
+    }) {sym_name = "k"} : () -> ()
+  }) : () -> ()
+}

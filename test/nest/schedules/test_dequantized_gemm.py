@@ -3,10 +3,11 @@
 import pytest
 
 from tilewright.dialects.nest.intrinsics import DESCRIPTIONS
-from tilewright.dialects.nest.program import Call, Program, walk
+from tilewright.dialects.nest.program import Call, Loop, Program, walk
 from tilewright.nest.check import check_schedule
 from tilewright.nest.gpu import compile_for_gpu, lower_to_threads
 from tilewright.nest.schedules.dequantized_gemm import dequantized_gemm
+from tilewright.nest.schedules.tensor_tile import TensorTile
 from tilewright.nest.values import NestError
 from tilewright.nest.workloads import Workload, gemm
 from tilewright.nest.workloads import dequantized_gemm as workload
@@ -47,13 +48,39 @@ def test_a_known_number_of_whole_tiles_on_the_simulator() -> None:
 def test_the_weights_are_dequantised_once_for_a_tile_and_stay_in_shared_memory() -> None:
     program = lower_to_threads(scheduled(made(64, 64)))
     shapes = {b.name: list(map(str, b.shape)) for b in program.allocations if b.scope == "shared"}
-    assert shapes["B"] == ["32", "64"]
+    # The values of two tiles: those that are made, and those that are multiplied.
+    assert shapes["B"] == ["2", "32", "64"]
     calls = [part.intrinsic for part in walk(program.body) if isinstance(part, Call)]
     assert "mma.m16n8k16.f16.f32.row.row" in calls
     text = compile_for_gpu(scheduled(made(64, 64)), "sm_80").artifact.ptx
     # Eight neighbours are one load of bytes and one store of f16.
-    assert "ld.global.v2.b32" in text
+    assert "ld.shared.v2.b32" in text
     assert not any("st.shared.b16" in line for line in text.splitlines())
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_weights_and_rows_are_copied_in_the_background(bits: int) -> None:
+    program = lower_to_threads(scheduled(made(64, 256, bits)))
+    shapes = {b.name: list(map(str, b.shape)) for b in program.allocations if b.scope == "shared"}
+    # Rows of A are three iterations ahead of their product, weights one less.
+    assert shapes["A_m"] == ["4", "64", "32"]
+    assert shapes["W_s"] == ["3", str(bits * 4), "64"]
+    main = program.loop("k_0")
+    assert isinstance(main, Loop)
+    names = [part.intrinsic for part in walk(main.body) if isinstance(part, Call)]
+    assert {f"cp.async.{bits * 2}.i8", "cp.async.16.f16", "cp.async.commit"} <= set(names)
+    assert names.count("cta.barrier") == 1
+
+
+def test_tiles_of_eight_warps() -> None:
+    of = made(128, 96)
+    wide = dequantized_gemm(of.program, TensorTile(warps=(2, 4), products=(4, 4)), stages=3)
+    simulated(of, wide.program, [{"n": 70}], tolerance=ROUNDED["f16"])
+
+
+def test_fewer_iterations_than_stages() -> None:
+    of = workload(64, 64, 32)
+    simulated(of, scheduled(of), tolerance=ROUNDED["f16"])
 
 
 def test_columns_that_are_no_whole_tiles_are_refused() -> None:

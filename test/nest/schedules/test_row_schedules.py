@@ -69,6 +69,13 @@ def test_each_reduction_is_one_exchange_of_a_warp() -> None:
     assert calls == ["warp.reduce.max.f32", "warp.reduce.sum.f32"]
 
 
+def test_a_reduction_of_several_warps_is_one_of_the_cta() -> None:
+    program = softmax(made(softmax_workload, 2050).program).program
+    calls = [part.intrinsic for part in walk(program.body) if isinstance(part, Call)]
+    assert calls == ["cta.reduce.max.f32.128", "cta.reduce.sum.f32.128"]
+    assert compile_for_gpu(program, "sm_80").artifact.ptx.count("bar.sync") == 2
+
+
 def test_an_unknown_number_of_columns_is_refused() -> None:
     of = softmax_workload(64, "c", ranges="c in [1, 4096]")
     with pytest.raises(NestError, match="expected the same constant number of columns"):

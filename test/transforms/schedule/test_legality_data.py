@@ -21,9 +21,12 @@ from tilewright.transforms.schedule.copies_at import ReadAt, WriteAt
 from tilewright.transforms.schedule.inlining import ComputeInline, ReverseComputeInline
 from tilewright.transforms.schedule.kinds import Parallel
 from tilewright.transforms.schedule.layout import TransformBlockLayout, TransformLayout
+from tilewright.transforms.schedule.pad_einsum import PadEinsum
 from tilewright.transforms.schedule.primitive import Primitive, ScheduleError
 from tilewright.transforms.schedule.reduction_epilogue import FuseReductionEpilogue
 from tilewright.transforms.schedule.reindexing import Reindex, ReindexCacheRead, ReindexCacheWrite
+from tilewright.transforms.schedule.reorder import Reorder
+from tilewright.transforms.schedule.rfactor import RFactor
 from tilewright.transforms.schedule.split import Split
 from tilewright.transforms.schedule.storage import SetDtype, SetScope, StorageAlign
 from tilewright.transforms.schedule.swizzle import SetSwizzle
@@ -44,6 +47,9 @@ def index_map(text: str) -> IndexMap:
 
 HALVES = index_map("(i, k) -> (i, k mod 2, k floordiv 2)")
 TILE = (Split("i", (None, 4)),)
+# Sums over slices of k, the last of which may be shorter, and rows of their results in tiles.
+SLICES = (Split("k", (None, 3)), Reorder(("k_0", "i", "j", "k_1")))
+ROWS = (Split("i_1", (None, 4), ("i_2", "i_3")),)
 ACCEPTED: list[tuple[Source, tuple[Primitive, ...]]] = [
     # cache_read
     (programs.matmul, (CacheRead("C", "A", SHARED),)),
@@ -90,6 +96,10 @@ ACCEPTED: list[tuple[Source, tuple[Primitive, ...]]] = [
     (programs.gather, (ComputeAt("T", "i"),)),
     (programs.scan, (ComputeAt("T", "t"),)),
     (programs.epilogue_after, (ComputeAt("T", "i_1"),)),
+    (programs.triangle, (ComputeAt("T", "o"),)),
+    (programs.triangle, (Split("o", (None, 3)), ComputeAt("T", "o_0"))),
+    (programs.matmul, (*SLICES, RFactor("k_0"), ComputeAt("C_rf", "j_1"))),
+    (programs.matmul, (*SLICES, RFactor("k_0"), *ROWS, ComputeAt("C_rf", "i_3"))),
     # reverse_compute_at
     (programs.chain, (ReverseComputeAt("U", "j"), ReverseComputeAt("Y", "j"))),
     (programs.chain, (*TILE, ReverseComputeAt("U", "i_0"), ReverseComputeAt("Y", "i_0"))),
@@ -117,6 +127,7 @@ ACCEPTED: list[tuple[Source, tuple[Primitive, ...]]] = [
     (epilogue("bias"), (FuseReductionEpilogue("T", "D"),)),
     (epilogue("bias-first"), (*TILE, FuseReductionEpilogue("T", "D", "init"))),
     (epilogue("bias"), (FuseReductionEpilogue("T", "D", "after"),)),
+    (programs.matmul, (CacheWrite("C", "C", LOCAL), FuseReductionEpilogue("C", "C_local"))),
     (epilogue("clip"), (FuseReductionEpilogue("T", "D"),)),
     (epilogue("scale"), (FuseReductionEpilogue("T", "D"),)),
     (epilogue("twice"), (FuseReductionEpilogue("T", "D"),)),
@@ -244,7 +255,7 @@ REFUSED: list[tuple[str, Source, tuple[Primitive, ...], Primitive]] = [
     ("order", programs.loop_carried, (), ComputeAt("U", "i")),
     ("complete-or-reduction", programs.scan, (), ComputeAt("S", "i_1")),
     ("complete-or-reduction", programs.two_writers, (), ComputeAt("T", "i_2")),
-    ("predicate", programs.triangle, (), ComputeAt("T", "o")),
+    ("predicate", programs.triangle, (Split("i", (None, 4)),), ComputeAt("T", "o")),
     ("inputs-stable", programs.overwritten, (), ComputeAt("T", "i_2")),
     ("serial", programs.parallel_producer, (), ComputeAt("T", "i")),
     ("names", programs.chain, (), ComputeAt("T", "i_1", ("i", "j"))),
@@ -449,6 +460,31 @@ def test_a_sum_begins_at_the_bias_that_follows_it() -> None:
     program = FuseReductionEpilogue("T", "D").apply(programs.epilogue("bias"))
     assert "T" not in program.buffers
     assert [block.name for block in blocks_of(program.body)] == ["T"]
+
+
+def test_a_copy_of_a_padded_sum_is_written_by_the_sum() -> None:
+    program = PadEinsum("C", (4, 4, 1)).apply(programs.matmul())
+    *_, copy = blocks_of(program.body)
+    fused = FuseReductionEpilogue("C", copy.name, "init").apply(program)
+    assert "C_m" not in fused.buffers
+    block = fused.block("C")
+    assert block is not None
+    assert [region.buffer for region in block.writes] == ["C"]
+    assert [str(bound.right) for bound in block.predicate] == ["n", "6"]
+
+
+def test_a_tile_runs_where_its_consumer_does() -> None:
+    steps = (
+        PadEinsum("C", (4, 4, 1), ("a", "b", "c")),
+        CacheRead("C", "A_m", SHARED, "T"),
+        Split("a", (None, 4), ("tile", "row"), exact=True),
+        Split("tile", (None, 2), ("outer", "inner")),
+        ComputeAt("T", "inner"),
+    )
+    block = applied(programs.matmul(), steps).block("T")
+    assert block is not None
+    (bound,) = block.predicate
+    assert {"outer", "inner"} == (bound.left - bound.right).symbols() - {"n"}
 
 
 def test_a_clip_stays_behind_the_sum() -> None:

@@ -215,6 +215,20 @@ def test_a_vector_under_a_condition_is_filled_with_zero() -> None:
     check_same(before, after, arrays_of(before))
 
 
+def test_conditions_in_one_another_are_one_if_the_whole_vector_agrees_on_them() -> None:
+    b = Builder("copy")
+    x, y = b.buffer("X", [8, 64], "f16"), b.buffer("Y", [8, 64], "f16", output=True)
+    with b.loop("i", 8) as i, b.loop("jo", 8) as jo, b.loop("j", 8) as j:
+        with b.block("Y", spatial={"vi": (8, i), "vj": (64, jo * 8 + j)}) as (vi, vj):
+            # The eighths of a row, of which each is a vector.
+            part = select(cast(vj // 8, "index") >= 3, x[vi, vj], 0.0)
+            y[vi, vj] = select(cast(vi, "index") < 5, part, 0.0)
+    before = scoped(b.build(), SHARED_Y)
+    after = Tensorize("j", "cp.async.16.f16").apply(before)
+    assert [call.intrinsic for call in calls(after)] == ["cp.async.16.f16", "zero.16.f16"]
+    check_same(before, after, arrays_of(before))
+
+
 def outer(rows: int = 6, columns: int = 16) -> Program:
     b = Builder("outer")
     x, y = b.buffer("A", [12, 9], "f32"), b.buffer("B", [9, 32], "f32")
