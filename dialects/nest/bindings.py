@@ -12,7 +12,17 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeAlias
 
-from ..sym import Expression, Ranges, ceildiv, constant, floordiv, prove_eq, prove_le, prove_lt
+from ..sym import (
+    Expression,
+    Ranges,
+    ceildiv,
+    constant,
+    floordiv,
+    prove_divisible,
+    prove_eq,
+    prove_le,
+    prove_lt,
+)
 from ..sym.expression import Symbol, expression_of
 from .digits import Digit, Digits, NotAffineError
 from .groups import Groups, Guard
@@ -110,6 +120,12 @@ Bindings: TypeAlias = BindingMap | BindingFailure
 _Extents: TypeAlias = tuple[tuple[str, Expression], ...]
 
 
+@dataclass(frozen=True)
+class _Asked:
+    is_whole: bool
+    is_inside: bool
+
+
 class _FailureError(Exception):
     def __init__(self, condition: str, axis: str, reason: str) -> None:
         super().__init__(reason)
@@ -117,17 +133,23 @@ class _FailureError(Exception):
 
 
 def map_bindings(
-    block: Block, loops: Sequence[Loop], ranges: Ranges, *, is_whole: bool = True
+    block: Block,
+    loops: Sequence[Loop],
+    ranges: Ranges,
+    *,
+    is_whole: bool = True,
+    is_inside: bool = True,
 ) -> Bindings:
     """
     Returns how loops visit the points of a block, or why that is not known.
 
     `loops` are those between the block and the block around it, outermost first; `ranges` are
     those of the symbols and of the axes around. Where points are left out that is a failure,
-    unless `is_whole` is False.
+    unless `is_whole` is False. That values stay in the axes is not asked if `is_inside` is False.
     """
     extents = tuple((loop.name, loop.extent) for loop in loops)
-    return _map_bindings(block.axes, block.predicate, extents, ranges, is_whole)
+    asked = _Asked(is_whole, is_inside)
+    return _map_bindings(block.axes, block.predicate, extents, ranges, asked)
 
 
 @lru_cache(maxsize=4096)
@@ -136,13 +158,13 @@ def _map_bindings(
     predicate: tuple[Bound, ...],
     extents: _Extents,
     ranges: Ranges,
-    is_whole: bool,
+    asked: _Asked,
 ) -> Bindings:
     # As a rule the digits of the loops themselves will do, and say more to who asks.
-    plain = _mapped(axes, predicate, extents, ranges, is_whole, absorb=False)
+    plain = _mapped(axes, predicate, extents, ranges, asked, absorb=False)
     if not predicate or (isinstance(plain, BindingMap) and plain.is_plain):
         return plain
-    grouped = _mapped(axes, predicate, extents, ranges, is_whole, absorb=True)
+    grouped = _mapped(axes, predicate, extents, ranges, asked, absorb=True)
     return plain if isinstance(grouped, BindingFailure) else grouped
 
 
@@ -151,14 +173,14 @@ def _mapped(
     predicate: tuple[Bound, ...],
     extents: _Extents,
     ranges: Ranges,
-    is_whole: bool,
+    asked: _Asked,
     *,
     absorb: bool,
 ) -> Bindings:
     guards = [Guard(bound, bound) for bound in predicate]
     try:
         loops = Groups(dict(extents), [axis.binding for axis in axes], guards, ranges, absorb)
-        return _Mapper(axes, extents, loops, ranges, absorb, is_whole).map()
+        return _Mapper(axes, extents, loops, ranges, absorb, asked).map()
     except _FailureError as error:
         return error.failure
 
@@ -171,9 +193,9 @@ class _Mapper:
         loops: Groups,
         ranges: Ranges,
         absorb: bool,
-        is_whole: bool,
+        asked: _Asked,
     ) -> None:
-        self.is_whole = is_whole
+        self.asked = asked
         self.axes = axes
         self.extents = extents
         self.loops = loops
@@ -323,7 +345,7 @@ class _Mapper:
         self, axis: Axis, binding: Expression, offset: Expression, reach: Expression
     ) -> None:
         end = offset + reach
-        if self.is_whole and not (
+        if self.asked.is_whole and not (
             prove_le(offset, 0, self.ranges) and prove_le(axis.extent, end, self.ranges)
         ):
             raise _FailureError(
@@ -331,6 +353,8 @@ class _Mapper:
                 axis.name,
                 f"its values {offset} to {end - 1} are not all of 0 to {axis.extent - 1}",
             )
+        if not self.asked.is_inside:
+            return
         below = prove_le(0, offset, self.ranges) or any(
             prove_le(0, limit + 1, self.ranges) for limit in self._lower_limits(binding)
         )
@@ -419,7 +443,7 @@ class _Mapper:
         if distance is not None and prove_lt(distance, binding - axis.extent + 1, self.ranges):
             return True
         # The axis divided by a scale, rounded down, is what its places from there on say.
-        if not self._is_fixed(bound.right) or axis_map.offset.terms:
+        if not self._is_fixed(bound.right):
             return False
         return any(
             prove_le(ceildiv(axis.extent, scale), bound.right, self.ranges)
@@ -430,9 +454,12 @@ class _Mapper:
     def _quotients(self, axis_map: AxisMap) -> Iterator[tuple[Expression, Expression]]:
         """Yields scales of an axis, and the axis divided by them."""
         names = {digit: name for name, digit in self.digits.items()}
+        offset = axis_map.offset
         for start, lowest in enumerate(axis_map.places[: axis_map.overlap]):
+            if offset.terms and not prove_divisible(offset, lowest.scale, self.ranges):
+                continue
             parts = [
                 floordiv(place.scale, lowest.scale) * expression_of(Symbol(names[place.digit]))
                 for place in axis_map.places[start:]
             ]
-            yield lowest.scale, sum(parts, ZERO)
+            yield lowest.scale, sum(parts, floordiv(offset, lowest.scale))

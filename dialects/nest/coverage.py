@@ -334,6 +334,8 @@ class _Coverage:
         if producer.is_guarded:
             return False
         written = next(region for region in producer.block.writes if region.buffer == name)
+        pairs = zip(written.ranges, self.buffers[name].shape, strict=True)
+        extents = {part.start.symbol_name: whole for part, whole in pairs}
         spans: dict[str, Span] | None = None
         for read in site.block.reads:
             if read.buffer != name:
@@ -347,8 +349,10 @@ class _Coverage:
                 bounds = bounds_over(point.substitute(lows), counts)
                 if spans is None or bounds is None:
                     return False
-                need = (Span(bounds[0], bounds[1] + 1),)
-                if not is_inside(need, (spans[axis],), site.ranges_at[len(fixed)]):
+                need = Span(bounds[0], bounds[1] + 1)
+                if axis in extents:
+                    need = clipped(site, need, extents[axis], fixed)
+                if not is_inside((need,), (spans[axis],), site.ranges_at[len(fixed)]):
                     return False
         return True
 

@@ -48,7 +48,8 @@ class Site:
     def map_below(self, fixed: frozenset[str]) -> Bindings:
         """How the loops visit points while the first of them, those in `fixed`, stand still."""
         loops = [loop for loop in self.loops if loop.name not in fixed]
-        return map_bindings(self.block, loops, self.ranges_at[len(fixed)], is_whole=False)
+        ranges = self.ranges_at[len(fixed)]
+        return map_bindings(self.block, loops, ranges, is_whole=False, is_inside=False)
 
     @cached_property
     def ranges_at(self) -> tuple[Ranges, ...]:

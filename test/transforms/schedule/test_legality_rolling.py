@@ -230,7 +230,7 @@ REFUSED: list[tuple[str, Source, tuple[Primitive, ...], Primitive]] = [
     ),
     ("covers", programs.padded, (AT,), ROLL),
     (
-        "covers",
+        "predicate",
         programs.conv,
         (Split("o", (None, 4)), ComputeAt("T", "o_1")),
         RollingBuffer("T", "T", "o_0"),
