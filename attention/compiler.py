@@ -11,7 +11,9 @@ from xdsl.ir import Operation
 from xdsl.utils.hints import isa
 
 from ..dialects.diagnostic import DiagnosticError
+from ..dialects.tile import ROWS_PER_WARP
 from ..dialects.verification import verify_module
+from ..lowering.attn_to_tile.request import ITEM_FIELDS
 from ..lowering.garbage import paused_collection
 from ..lowering.pipelines.attention import LEVELS, attention_to_thread
 from ..lowering.ptx import print_ptx
@@ -81,7 +83,8 @@ def lower_attention(
     with paused_collection():
         verify_module(module)
         context = Context()
-        passes = attention_to_thread(spec.target, spec.warps, spec.kv_tile, spec.stages)
+        numbers = (spec.warps, spec.tile_rows, spec.kv_tile, spec.stages)
+        passes = attention_to_thread(spec.target, *numbers)
         for level, step in zip(LEVELS, passes, strict=True):
             step.apply(context, module)
             clock.lap(level, module)
@@ -117,7 +120,7 @@ def kernel_contract(spec: AttentionSpec, function: gpu.FuncOp) -> KernelContract
         dynamic_shared_bytes=shared_bytes.value.data,
         symbols=_symbols(spec),
         compile_key=spec.kernel_numbers,
-        attention=_section(spec, threads),
+        attention=_section(spec),
     )
 
 
@@ -127,7 +130,10 @@ def _symbols(spec: AttentionSpec) -> Mapping[str, SymbolRange]:
         "pages": SymbolRange(0, LARGEST_ROWS // (spec.page_size * spec.num_kv_heads)),
         "batch": SymbolRange(0),
         "nnz": SymbolRange(0),
-        "tiles": SymbolRange(0),
+        "cta_bounds": SymbolRange(1),
+        "items": SymbolRange(0, LARGEST_ROWS // ITEM_FIELDS),
+        "merges": SymbolRange(0, LARGEST_ROWS // 2),
+        "slots": SymbolRange(0, LARGEST_ROWS // tile_rows(spec)),
     }
 
 
@@ -138,7 +144,12 @@ def _texts(op: Operation, name: str) -> list[str]:
     return [text.data for text in attribute]
 
 
-def _section(spec: AttentionSpec, threads: int) -> AttentionContract:
+def tile_rows(spec: AttentionSpec) -> int:
+    """Returns the packed rows of a query tile, and of a slot of partial results."""
+    return spec.tile_rows or ROWS_PER_WARP * spec.warps
+
+
+def _section(spec: AttentionSpec) -> AttentionContract:
     return AttentionContract(
         num_qo_heads=spec.num_qo_heads,
         num_kv_heads=spec.num_kv_heads,
@@ -146,7 +157,7 @@ def _section(spec: AttentionSpec, threads: int) -> AttentionContract:
         page_size=spec.page_size,
         layout=spec.layout,
         dtype=spec.dtype,
-        tile_rows=threads // 2,
+        tile_rows=tile_rows(spec),
         softmax_scale=spec.softmax_scale,
     )
 
@@ -159,9 +170,10 @@ def _params(spec: AttentionSpec) -> tuple[Param, ...]:
         "HND": (kv_heads, page_size, head_dim),
     }
     pages = ("pages", *page[spec.layout])
+    rows = str(tile_rows(spec))
 
-    def table(name: str, extent: str) -> PointerParam:
-        return PointerParam(name, "i32", (extent,), alignment=4)
+    def table(name: str, *extents: str) -> PointerParam:
+        return PointerParam(name, "i32", extents, alignment=4)
 
     return (
         PointerParam("q", spec.dtype, ("n", heads, head_dim)),
@@ -171,8 +183,13 @@ def _params(spec: AttentionSpec) -> tuple[Param, ...]:
         table("kv_indptr", "batch + 1"),
         table("kv_indices", "nnz"),
         table("kv_last_page_len", "batch"),
-        table("tile_request", "tiles"),
-        table("tile_row", "tiles"),
+        table("cta_indptr", "cta_bounds"),
+        table("items", "items", str(ITEM_FIELDS)),
+        table("item_merge", "items"),
+        table("merges", "merges", "2"),
+        PointerParam("counters", "i32", ("merges",), "read_write", alignment=4),
+        PointerParam("partial_out", "f32", ("slots", rows, head_dim), "read_write", alignment=8),
+        PointerParam("partial_lse", "f32", ("slots", rows), "read_write", alignment=4),
         PointerParam("out", spec.dtype, ("n", heads, head_dim), "write"),
         PointerParam("lse", "f32", ("n", heads), "write", alignment=4),
         ScalarParam("softmax_scale", "f32"),

@@ -38,7 +38,8 @@ class AttentionSpec:
     The numbers of an attention kernel; raises `ArgumentError` for what no kernel can do.
 
     `softmax_scale` is the scale a plan uses where none is given; it is passed at run time and
-    does not specialise the kernel. `kv_tile` 0 chooses by head_dim.
+    does not specialise the kernel. `tile_rows` counts the packed rows of a query tile, 0 gives each
+    warp its own 16; `kv_tile` 0 chooses by head_dim.
     """
 
     num_qo_heads: int
@@ -50,6 +51,7 @@ class AttentionSpec:
     target: str
     softmax_scale: float
     warps: int = 4
+    tile_rows: int = 0
     kv_tile: int = 0
     stages: int = 2
 
@@ -94,5 +96,6 @@ class AttentionSpec:
             "page_size": self.page_size,
             "stages": self.stages,
             "target": self.target,
+            "tile_rows": self.tile_rows,
             "warps": self.warps,
         }

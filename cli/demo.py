@@ -160,7 +160,7 @@ def _run(op: AttentionOp, inputs: Inputs, device: Device, report: Report) -> Res
         start = time.perf_counter()
         results = plan.run(inputs.q, inputs.k_pages, inputs.v_pages, device=device)
         seconds = time.perf_counter() - start
-    ctas = plan.tiles * op.section.num_kv_heads
+    ctas = plan.ctas
     report.line()
     report.line(f"  {amount(ctas, 'CTA')} on {device.name} in {seconds:.2f} s, loading included")
     report.record({"device": device.name, "ctas": ctas, "run_s": seconds})

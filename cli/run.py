@@ -104,7 +104,7 @@ def execute(arguments: argparse.Namespace, report: Report) -> int:
             device=device,
         )
         seconds = time.perf_counter() - start
-    ctas = plan.tiles * op.section.num_kv_heads
+    ctas = plan.ctas
     report.line(f"'{op.contract.name}' ran on {device.name} in {seconds:.2f} s")
     _write(op, dict(zip(RESULTS, results, strict=True)), outputs, report)
     report.record(

@@ -351,6 +351,15 @@ class Emitter:
             self.append(scf.YieldOp())
         self.append(scf.IfOp(condition, [], Region(block)))
 
+    def branch(self, condition: SSAValue, yes: Callable[[], None], no: Callable[[], None]) -> None:
+        """Appends a branch to one of two bodies."""
+        blocks = Block(), Block()
+        for block, body in zip(blocks, (yes, no), strict=True):
+            with self.into(block):
+                body()
+                self.append(scf.YieldOp())
+        self.append(scf.IfOp(condition, [], Region(blocks[0]), Region(blocks[1])))
+
     def inline(self, region: Region, arguments: Sequence[SSAValue]) -> list[SSAValue]:
         """Appends copies of a region's ops and returns what its terminator yields."""
         values: dict[SSAValue, SSAValue] = {}

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ..dialects.nest.scalars import FLOAT_BITS, INTEGER_BITS
 from ..runtime import bfloat16
-from .values import NestError
+from .errors import NestError
 
 Array: TypeAlias = npt.NDArray[Any]
 Operation: TypeAlias = Callable[..., Array]

@@ -8,7 +8,8 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from ..dialects.nest.program import Buffer, LoopKind, Program, ScalarParameter, walk
+from ..dialects.nest.intrinsics import intrinsic_named
+from ..dialects.nest.program import Buffer, Call, LoopKind, Program, ScalarParameter, walk
 from ..dialects.nest.program import Loop as NestLoop
 from ..dialects.nest.strides import span_of
 from ..dialects.sym import Expression
@@ -24,6 +25,7 @@ from ..runtime.contract import (
     SymbolRange,
 )
 from ..runtime.errors import ArgumentError
+from ..runtime.host_code import host_machine
 from ..runtime.host_device import HostDevice, HostKernel
 from .arguments import check_arrays, check_layouts, solve_symbols
 from .arithmetic import Array, decode, encode
@@ -64,7 +66,8 @@ class CompiledForHost:
         Runs the program on NumPy arrays, in place, and numbers, in the order of the parameters.
 
         bf16 and 8-bit floats are passed as their bits. `symbols` has the symbols that no shape
-        determines. Raises ArgumentError for what does not match, before anything runs.
+        determines. Raises ArgumentError for what does not match, before anything runs, and for an
+        index out of bounds that is read from an array, after it ran.
         """
         program = self.program
         if len(arguments) != len(program.parameters):
@@ -103,23 +106,29 @@ def compile(  # noqa: A001 - the name of the public function
     """
     Compiles a program for `host`, the CPU of this process, or for a GPU such as `sm_80`.
 
-    Options for `host`: `num_threads` that run parallel loops (all CPUs where it is not given), and
-    `fast_math`, with which sums of floats may be computed in another order. Raises DiagnosticError
-    for what the target does not have, UpstreamError without the extra `mlir`.
+    Options for `host`: `num_threads` that run parallel loops (all CPUs where it is not given),
+    `fast_math`, with which sums of floats may be computed in another order, and `trusts_indices`,
+    with which indices that are read from arrays are not checked. Raises DiagnosticError for what
+    the target does not have, UpstreamError without the extra `mlir`.
     """
     return _compiler_of(target)(program, **options)
 
 
 def compile_for_host(
-    program: Program, *, num_threads: int | None = None, fast_math: bool = False
+    program: Program,
+    *,
+    num_threads: int | None = None,
+    fast_math: bool = False,
+    trusts_indices: bool = False,
 ) -> CompiledForHost:
     """Returns a program as machine code of this CPU; see `compile`."""
     # The bindings are slow to import, and only this target needs them.
     from ..lowering.nest_to_host import Options, host_module, llvm_ir_of
 
+    needed = _features(program) & host_machine().feature_names
     with paused_collection():
-        ir = llvm_ir_of(host_module(program, Options(fast_math)))
-    return CompiledForHost(program, HostArtifact(ir, _contract(program)), num_threads)
+        ir = llvm_ir_of(host_module(program, Options(fast_math, trusts_indices, needed)))
+    return CompiledForHost(program, HostArtifact(ir, _contract(program, needed)), num_threads)
 
 
 def _compiler_of(target: str) -> Callable[..., Compiled]:
@@ -135,7 +144,13 @@ def _compiler_of(target: str) -> Callable[..., Compiled]:
     return partial(compile_for_gpu, target=target)
 
 
-def _contract(program: Program) -> KernelContract:
+def _features(program: Program) -> frozenset[str]:
+    """Returns the features of a CPU that have the intrinsics of a program."""
+    calls = (part.intrinsic for part in walk(program.body) if isinstance(part, Call))
+    return frozenset(intrinsic_named(name).target for name in calls)
+
+
+def _contract(program: Program, features: frozenset[str]) -> KernelContract:
     params: list[Param] = [_param(program, parameter) for parameter in program.parameters]
     params += [ScalarParam(name, "i64", name) for name in program.ranges]
     kinds = {part.kind for part in walk(program.body) if isinstance(part, NestLoop)}
@@ -147,7 +162,7 @@ def _contract(program: Program) -> KernelContract:
         ("1", "1", "1"),
         (1, 1, 1),
         symbols={name: _range(program, name) for name in program.ranges},
-        compile_key={"passes": passes},
+        compile_key={"passes": passes, "features": " ".join(sorted(features))},
     )
 
 

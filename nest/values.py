@@ -2,11 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import isinf
 from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
 
 from ..dialects.nest.program import Bound
 from ..dialects.nest.scalars import (
     DTYPE_BITS,
+    FLOAT_BITS,
     Apply,
     Constant,
     Index,
@@ -16,7 +20,8 @@ from ..dialects.nest.scalars import (
     is_float,
 )
 from ..dialects.sym import Expression, ExpressionError, constant, floordiv, mod
-from ..runtime.errors import TilewrightError
+from .arithmetic import decode, encode
+from .errors import NestError
 
 Number: TypeAlias = bool | int | float
 Operand: TypeAlias = "Value | Expression | Number"
@@ -52,10 +57,6 @@ _ON_EXPRESSIONS: Mapping[str, Callable[[Expression, Expression], Expression]] = 
     "//": floordiv,
     "%": mod,
 }
-
-
-class NestError(TilewrightError):
-    """A nest cannot be built as it is written; the message says what was expected."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,11 +160,17 @@ def value_of(operand: Operand, dtype: str | None = None) -> Value:
 
 
 def number_of(number: object, dtype: str) -> int | float:
-    """Returns a Python number as one of a dtype; refuses one that the dtype cannot hold."""
-    if isinstance(number, int) and is_float(dtype):
-        return float(number)
-    if isinstance(number, float) and is_float(dtype):
-        return number
+    """
+    Returns a Python number as one of a dtype; refuses one that is too large for it.
+
+    It is rounded to floats of 8 and 16 bits. f32 is rounded to where it is computed, so that a
+    program that is executed in f64 has the number as it is written.
+    """
+    if isinstance(number, int | float) and is_float(dtype):
+        with np.errstate(over="ignore"):
+            rounded = float(decode(encode(np.asarray(number, np.float64), dtype), dtype))
+        if isinf(rounded) == isinf(number):
+            return rounded if FLOAT_BITS[dtype] < 32 else float(number)
     if isinstance(number, int):
         bits = DTYPE_BITS[dtype]
         if -(1 << (bits - 1)) <= int(number) < 1 << bits:

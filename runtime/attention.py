@@ -31,9 +31,15 @@ _TABLES = (
     "kv_indptr",
     "kv_indices",
     "kv_last_page_len",
-    "tile_request",
-    "tile_row",
+    "cta_indptr",
+    "items",
+    "item_merge",
+    "merges",
+    "counters",
 )
+# The tables of more than one dimension, and the scratch memory of partial results.
+_DIMENSIONS = {"items": 2, "merges": 2}
+_PARTIALS = ("partial_out", "partial_lse")
 _OUTPUTS = ("out", "lse")
 _SCALE = "softmax_scale"
 
@@ -96,14 +102,15 @@ def _check_params(contract: KernelContract, section: AttentionContract) -> None:
     required = {*_INPUTS, "out"}
     for name in sorted(required - pointers):
         raise ContractError("params", f"an attention kernel needs the pointer '{name}'")
-    known = {*_INPUTS, *_OUTPUTS, *_TABLES, *section.params}
+    known = {*_INPUTS, *_OUTPUTS, *_TABLES, *_PARTIALS, *section.params}
     for index, param in enumerate(contract.params):
         passed = param.name in known or param.name == _SCALE
         if isinstance(param, PointerParam):
             passed = param.name in known
-            if param.name in _TABLES and (param.dtype, len(param.shape)) != ("i32", 1):
-                path = f"params[{index}]"
-                raise ContractError(path, f"'{param.name}' must be i32 with one dimension")
+            dimensions = _DIMENSIONS.get(param.name, 1)
+            if param.name in _TABLES and (param.dtype, len(param.shape)) != ("i32", dimensions):
+                path, expected = f"params[{index}]", f"i32 with {dimensions} dimensions"
+                raise ContractError(path, f"'{param.name}' must be {expected}")
         elif param.symbol is not None:
             passed = True
         if not passed:
@@ -146,18 +153,19 @@ class Plan:
         self.arrays = arrays
         wanted = set(op.signature.pointers)
         self._tables = {name: a for name, a in arrays.tables.items() if name in wanted}
-        self._symbols = op.signature.bind(self._tables)
+        self._symbols = {**op.signature.bind(self._tables), "slots": arrays.slots}
         for name, table in self._tables.items():
             expected = op.signature.shape(name, self._symbols)
             if table.shape != expected:
                 raise ArgumentError(name, f"shape {show_shape(expected)}", show_shape(table.shape))
         self._workspaces: WeakKeyDictionary[Device, Workspace] = WeakKeyDictionary()
+        self._partials: WeakKeyDictionary[Device, dict[str, Buffer]] = WeakKeyDictionary()
         self._lock = Lock()
 
     @property
-    def tiles(self) -> int:
-        """The number of work items for one KV head."""
-        return self.arrays.tiles
+    def ctas(self) -> int:
+        """The number of CTAs that share the work."""
+        return self.arrays.ctas
 
     def upload(self, device: Device, stream: object = None) -> Workspace:
         """
@@ -170,6 +178,11 @@ class Plan:
             if workspace is None:
                 workspace = device.workspace(self._tables, stream)
                 self._workspaces[device] = workspace
+                self._partials[device] = {
+                    name: device.empty(self.op.signature.shape(name, self._symbols), "f32", name)
+                    for name in _PARTIALS
+                    if name in self.op.signature.pointers
+                }
         return workspace
 
     def run(
@@ -210,7 +223,7 @@ class Plan:
         if softmax_scale is None:
             softmax_scale = self.op.section.softmax_scale
         scalars[_SCALE] = _checked_scale(softmax_scale)
-        if self.tiles:
+        if self.arrays.items:
             self._launch(chosen, stream, views, results, scalars, symbols)
         arrays = {name: result.array for name, result in results.items()}
         return arrays["out"], arrays.get("lse")
@@ -298,6 +311,7 @@ class Plan:
         workspace = self.upload(device, stream)
         workspace.ready(stream)
         buffers |= workspace.buffers
+        buffers |= self._partials[device]
         kernel.launch(grid, signature.arguments(buffers, scalars, symbols), stream)
         for name, (_, view) in results.items():
             if view.host is not None:

@@ -1,8 +1,8 @@
 """
 Planning attention over a ragged batch with a paged KV cache.
 
-A work item is one query tile of one request: `tile_rows` packed rows, where packed row r is query
-row r // group of head r % group. The page table is CSR: request b owns the pages
+A work item is one query tile of one request for one KV head: `tile_rows` packed rows, where packed
+row r is query row r // group of head r % group. The page table is CSR: request b owns the pages
 `kv_indices[kv_indptr[b]:kv_indptr[b + 1]]`, the last of which holds `kv_last_page_len[b]` rows
 (Ye et al., FlashInfer, MLSys 2025, section 3.1).
 """
@@ -27,18 +27,27 @@ class PlanArrays:
     The plan of one batch, int32 each.
 
     `tables` holds by parameter name qo_indptr[B+1], kv_indptr[B+1], kv_indices[nnz],
-    kv_last_page_len[B], tile_request[tiles], tile_row[tiles]. `rows` is the number of query rows,
-    `largest_page` the largest page that is named, -1 for none.
+    kv_last_page_len[B]; cta_indptr[num_ctas+1], the items of each CTA; items[n, 6]: request, first
+    packed row, KV head, first and past-the-end KV row, slot of the partial result or -1;
+    item_merge[n], the merge of an item or -1; merges[m, 2]: first slot and number of slots;
+    counters[m], zeros. `rows` is the number of query rows, `largest_page` the largest page that is
+    named, -1 for none, `slots` the number of partial results.
     """
 
     tables: dict[str, Int32Array]
     rows: int
     largest_page: int
+    slots: int = 0
 
     @property
-    def tiles(self) -> int:
-        """The number of work items for one KV head."""
-        return len(self.tables["tile_request"])
+    def items(self) -> int:
+        """The number of work items."""
+        return len(self.tables["items"])
+
+    @property
+    def ctas(self) -> int:
+        """The number of CTAs."""
+        return len(self.tables["cta_indptr"]) - 1
 
 
 def plan_arrays(
@@ -52,8 +61,9 @@ def plan_arrays(
     Returns the plan of a batch of B requests; raises ArgumentError.
 
     Takes one-dimensional int32 arrays in host memory: qo_indptr[B+1], kv_indptr[B+1],
-    kv_indices[nnz], kv_last_page_len[B]. Tiles of the longest KV come first, and within a request
-    the last tile, which sees most under a causal mask: the longest work starts earliest.
+    kv_indices[nnz], kv_last_page_len[B]. Each work item has a CTA of its own. Tiles of the longest
+    KV come first, and within a request the last tile, which sees most under a causal mask: the
+    longest work starts earliest.
     """
     qo = _table(qo_indptr, "qo_indptr")
     kv = _table(kv_indptr, "kv_indptr")
@@ -66,14 +76,17 @@ def plan_arrays(
     _check_last_page(last, pages, section.page_size)
     largest = _largest_page(indices)
     kv_len = _kv_lengths(section, pages, last)
-    tile_request, tile_row = _tiles(section, np.diff(qo).astype(np.int64), kv_len)
+    items = _items(section, np.diff(qo).astype(np.int64), kv_len)
     tables = {
         "qo_indptr": qo,
         "kv_indptr": kv,
         "kv_indices": indices,
         "kv_last_page_len": last,
-        "tile_request": tile_request,
-        "tile_row": tile_row,
+        "cta_indptr": np.arange(len(items) + 1, dtype=np.int32),
+        "items": items,
+        "item_merge": np.full(len(items), -1, np.int32),
+        "merges": np.zeros((0, 2), np.int32),
+        "counters": np.zeros(0, np.int32),
     }
     return PlanArrays(tables, int(qo[-1]), largest)
 
@@ -101,9 +114,9 @@ def _entry(values: Int32Array, index: int) -> str:
     return f"{int(values[index])} at [{index}]"
 
 
-def _tiles(
+def _items(
     section: AttentionContract, q_len: npt.NDArray[np.int64], kv_len: npt.NDArray[np.int64]
-) -> tuple[Int32Array, Int32Array]:
+) -> Int32Array:
     packed = q_len * section.group
     if packed.size and int(packed.max()) > _LARGEST:
         raise ArgumentError("qo_indptr", f"at most {_LARGEST} packed rows a request", "more")
@@ -112,10 +125,16 @@ def _tiles(
     counts = counts[order]
     ends = np.cumsum(counts)
     total = int(ends[-1]) if ends.size else 0
-    tile_request = np.repeat(order.astype(np.int32), counts)
+    request = np.repeat(order, counts)
     # Counts down from the last tile of each request.
     left = np.repeat(ends - 1, counts) - np.arange(total)
-    return tile_request, (left * section.tile_rows).astype(np.int32)
+    items = np.zeros((total, section.num_kv_heads, 6), np.int32)
+    items[..., 0] = request[:, None]
+    items[..., 1] = (left * section.tile_rows)[:, None]
+    items[..., 2] = np.arange(section.num_kv_heads)
+    items[..., 4] = kv_len[request][:, None]
+    items[..., 5] = -1
+    return items.reshape(-1, 6)
 
 
 def _table(array: object, name: str) -> Int32Array:

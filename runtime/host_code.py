@@ -50,6 +50,7 @@ def _llvm() -> Any:
         raise DeviceUnavailable("host: it needs llvmlite: pip install tilewright[mlir]") from err
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
+    binding.initialize_native_asmparser()
     return binding
 
 
@@ -120,6 +121,10 @@ class LoadedCode:
             self._engine: Any = llvm.create_mcjit_compiler(empty, machine)
             self._engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(code))
             self._engine.finalize_object()
-            address: int = self._engine.get_function_address(name)
         # ctypes gives the interpreter's lock back during a call.
-        self.entry = _ENTRY(address)
+        self.entry = _ENTRY(self.address(name))
+
+    def address(self, name: str) -> int:
+        """Returns the address of a function."""
+        with _LOCK:
+            return self._engine.get_function_address(name)

@@ -19,6 +19,7 @@ from .contract import KernelContract, PointerParam
 from .device import Argument, Grid
 from .errors import ArgumentError, DeviceError, TargetError
 from .host_code import LoadedCode, host_machine, object_code
+from .host_status import check_status
 from .host_threads import available_threads, threads
 
 
@@ -37,6 +38,12 @@ class HostKernel:
 
     def __init__(self, artifact: HostArtifact, num_threads: int) -> None:
         contract = artifact.contract
+        features = str(contract.compile_key.get("features", "")).split()
+        if missing := set(features) - host_machine().feature_names:
+            raise TargetError(
+                f"host: expected a CPU with {min(missing)} for '{contract.name}', got "
+                f"{host_machine().cpu}"
+            )
         is_short = contract.compile_key.get("passes") == "short"
         code = object_code(artifact.ir, host_machine(), is_short)
         self._code = LoadedCode(code, contract.name)
@@ -47,8 +54,8 @@ class HostKernel:
         """
         Runs the kernel before it returns; the grid is 1.
 
-        Raises ArgumentError where a buffer that is written shares memory with another one, and
-        DeviceError where memory for the kernel's own buffers is missing.
+        Raises ArgumentError where a buffer that is written shares memory with another one, and as
+        `run`.
         """
         _check_apart(self._contract, args)
         slots = np.zeros(max(1, len(args)), np.int64)
@@ -60,12 +67,16 @@ class HostKernel:
         self.run(slots)
 
     def run(self, slots: npt.NDArray[np.int64]) -> None:
-        """Runs the kernel on slots of 8 bytes, addresses and numbers in the contract's order."""
+        """
+        Runs the kernel on slots of 8 bytes, addresses and numbers in the contract's order.
+
+        Raises DeviceError where memory for its own buffers is missing, and ArgumentError where an
+        index that it reads from an array is out of bounds; outputs hold anything then.
+        """
         status = ctypes.c_int32(0)
         runner = self._threads.runner or None
         self._code.entry(slots.ctypes.data, runner, ctypes.addressof(status))
-        if status.value:
-            raise DeviceError(f"host: {self._contract.name}: no memory for its buffers")
+        check_status(status.value, self._contract)
 
 
 def _write_scalar(slot: npt.NDArray[np.int64], dtype: str, value: int | float) -> None:
@@ -158,8 +169,8 @@ class HostDevice:
         """
         Returns the kernel as machine code, made once.
 
-        Raises TargetError for PTX, AssemblerError for LLVM IR that is malformed, and
-        DeviceUnavailable without llvmlite.
+        Raises TargetError for PTX and for a feature that the CPU lacks, AssemblerError for LLVM IR
+        that is malformed, and DeviceUnavailable without llvmlite.
         """
         self.check_target(artifact.contract.target)
         assert isinstance(artifact, HostArtifact)

@@ -87,6 +87,8 @@ class _Compaction:
             for path in program.places.values()
         )
         self._buffers = program.buffers
+        # What uses touch, by the loops that move them; uses stay as long as this.
+        self._known: dict[tuple[int | str, ...], Region] = {}
 
     def placement(self, buffer: Buffer, uses: Sequence[Use]) -> Placement:
         """Returns where a buffer lives and what of it is kept."""
@@ -142,7 +144,13 @@ class _Compaction:
                     for part in region.ranges
                 ),
             )
-        return relax_over(region, moving, self.ranges, buffer)
+            return relax_over(region, moving, self.ranges, buffer)
+        loops = _that_move(region, moving)
+        key = (id(use), *(loop.name for loop in loops))
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = relax_over(region, loops, self.ranges, buffer)
+        return found
 
     def _check_threads(
         self, buffer: Buffer, box: Region, uses: Sequence[Use], around: Sequence[Loop]
@@ -187,6 +195,17 @@ class _Compaction:
                 "constant part"
             )
         return constant(greatest)
+
+
+def _that_move(region: Region, loops: Sequence[Loop]) -> list[Loop]:
+    """Returns the loops that a region depends on, through the extents of others as well."""
+    names = {n for part in region.ranges for n in part.start.symbols() | part.extent.symbols()}
+    kept: list[Loop] = []
+    for loop in reversed(loops):
+        if loop.name in names:
+            kept.insert(0, loop)
+            names |= loop.extent.symbols()
+    return kept
 
 
 def _common(uses: Sequence[Use]) -> tuple[Loop, ...]:

@@ -12,6 +12,7 @@ from .compute import (
     RowReduceOp,
     map_region,
 )
+from .device import AccumulateRowsOp, ArriveOp, LoadRowsOp
 from .kernel import WARP_SIZE, BlockIndexOp, KernelOp, LoadOp, ReturnOp
 from .memory import (
     AllocOp,
@@ -21,11 +22,13 @@ from .memory import (
     LdmatrixOp,
     StoreFragmentOp,
     StoreRowsOp,
+    ViewOp,
     WaitOp,
     YieldOp,
     rows_region,
 )
 from .pipeline import pending_groups
+from .teams import SliceOp, TeamIndexOp, TeamReduceOp
 from .types import (
     RING_ALIGNMENT,
     ROWS_PER_WARP,
@@ -45,7 +48,9 @@ __all__ = [
     "RING_ALIGNMENT",
     "ROWS_PER_WARP",
     "WARP_SIZE",
+    "AccumulateRowsOp",
     "AllocOp",
+    "ArriveOp",
     "BarrierOp",
     "BlockIndexOp",
     "ConvertLayoutOp",
@@ -59,6 +64,7 @@ __all__ = [
     "KernelOp",
     "LdmatrixOp",
     "LoadOp",
+    "LoadRowsOp",
     "MapOp",
     "MmaOp",
     "QuadReduceOp",
@@ -68,9 +74,13 @@ __all__ = [
     "RowReduceOp",
     "SharedLayout",
     "SharedType",
+    "SliceOp",
     "StoreFragmentOp",
     "StoreRowsOp",
+    "TeamIndexOp",
+    "TeamReduceOp",
     "Tile",
+    "ViewOp",
     "WaitOp",
     "YieldOp",
     "map_region",
@@ -81,7 +91,9 @@ __all__ = [
 Tile = Dialect(
     "tile",
     [
+        AccumulateRowsOp,
         AllocOp,
+        ArriveOp,
         BarrierOp,
         BlockIndexOp,
         ConvertLayoutOp,
@@ -92,13 +104,18 @@ Tile = Dialect(
         KernelOp,
         LdmatrixOp,
         LoadOp,
+        LoadRowsOp,
         MapOp,
         MmaOp,
         QuadReduceOp,
         ReturnOp,
         RowReduceOp,
+        SliceOp,
         StoreFragmentOp,
         StoreRowsOp,
+        TeamIndexOp,
+        TeamReduceOp,
+        ViewOp,
         WaitOp,
         YieldOp,
     ],

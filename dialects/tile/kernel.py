@@ -67,7 +67,8 @@ class KernelOp(IRDLOperation):
     A kernel, written as what one CTA of `warps` warps does.
 
     The grid is given by three expressions over the symbols of the launch. Parameters are global
-    pointers and scalars. Fragments of the kernel have `16 * warps` rows.
+    pointers and scalars. Fragments of the kernel have `16 * warps` rows, or a part that divides
+    them, which each team of warps then holds on its own.
 
     ```mlir
     tile.kernel @copy(%x: !llvm.ptr<1>, %n: i32) warps 4 grid [tiles, 8, 1] {
@@ -116,7 +117,7 @@ class KernelOp(IRDLOperation):
 
     @property
     def rows(self) -> int:
-        """The number of rows of the kernel's fragments."""
+        """The largest number of rows of the kernel's fragments."""
         return self.warps.value.data * ROWS_PER_WARP
 
     @classmethod
@@ -172,10 +173,10 @@ class KernelOp(IRDLOperation):
                     self._verify_rows_of(result.type)
 
     def _verify_rows_of(self, fragment: FragmentType) -> None:
-        if fragment.layout.data != "mma_b" and fragment.extents[0] != self.rows:
+        if fragment.layout.data != "mma_b" and self.rows % fragment.extents[0]:
             raise VerifyException(
                 f"of {self.warps.value.data} warps expects fragments of {self.rows} rows, "
-                f"got {fragment}"
+                f"or a part that divides them, got {fragment}"
             )
 
 

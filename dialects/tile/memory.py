@@ -23,6 +23,7 @@ from xdsl.traits import (
     MemoryReadEffect,
     MemoryWriteEffect,
     NoMemoryEffect,
+    Pure,
 )
 from xdsl.utils.exceptions import VerifyException
 
@@ -82,6 +83,39 @@ class AllocOp(IRDLOperation):
 
     def __init__(self, ring: RingType):
         super().__init__(result_types=[ring])
+
+
+@irdl_op_definition
+class ViewOp(IRDLOperation):
+    """
+    The bytes of a ring, counted in stages of another number of rows.
+
+    ```mlir
+    %small = tile.view %ring : !tile.ring<1 x [64, 128], bf16, swizzle128>
+      -> !tile.ring<4 x [16, 128], bf16, swizzle128>
+    ```
+    """
+
+    name = "tile.view"
+
+    ring = operand_def(RingType)
+    view = result_def(RingType)
+
+    traits = traits_def(Pure())
+    assembly_format = "$ring attr-dict `:` type($ring) `->` type($view)"
+
+    def __init__(self, ring: SSAValue, view: RingType):
+        super().__init__(operands=[ring], result_types=[view])
+
+    def verify_(self) -> None:
+        ring, view = self.ring.type, self.view.type
+        if not isinstance(ring, RingType):
+            return
+        same = (ring.columns, ring.element_type, ring.layout)
+        if (view.columns, view.element_type, view.layout) != same or view.rows_of_all > (
+            ring.rows_of_all
+        ):
+            raise VerifyException(f"expects a ring within the bytes of {ring}, got {view}")
 
 
 @irdl_op_definition
@@ -286,6 +320,8 @@ class StoreFragmentOp(IRDLOperation):
     """
     Stores an accumulator, rounded to the ring's element type, into stage 0 of a ring.
 
+    Teams, which hold the same, share the work.
+
     ```mlir
     tile.store_fragment %o into %ring : !tile.frag<[64, 128], f32, mma_c> into !tile.ring<..>
     ```
@@ -320,9 +356,10 @@ class StoreFragmentOp(IRDLOperation):
 @irdl_op_definition
 class StoreRowsOp(IRDLOperation):
     """
-    Stores the valid rows of stage 0 of a ring, or of a row fragment, to global memory.
+    Stores the valid rows of stage 0 of a ring, or of a fragment of 32 bits, to global memory.
 
     The region gives for each row of the tile its offset, in elements, and whether it is valid.
+    Teams, which hold the same fragment, share the work.
 
     ```mlir
     tile.store_rows %ring into %out rows {
@@ -349,12 +386,12 @@ class StoreRowsOp(IRDLOperation):
     def verify_(self) -> None:
         tile = self.tile.type
         if isinstance(tile, FragmentType):
-            if tile.layout.data is not FragmentLayout.ROW:
-                raise VerifyException(f"expects a fragment of layout row, got {tile.layout.data}")
-            if tile.element_type not in (f32, i32):
+            if tile.layout.data not in (FragmentLayout.ROW, FragmentLayout.MMA_C):
                 raise VerifyException(
-                    f"expects a row fragment of f32 or i32, got {tile.element_type}"
+                    f"expects a fragment of layout row or mma_c, got {tile.layout.data}"
                 )
+            if tile.element_type not in (f32, i32):
+                raise VerifyException(f"expects a fragment of f32 or i32, got {tile.element_type}")
         verify_rows_region(self.rows)
 
 

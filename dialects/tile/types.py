@@ -2,7 +2,9 @@
 What a CTA holds: rings of stages in shared memory, stages, and fragments in registers.
 
 A fragment is a tile that the threads of a CTA hold together. Warp `w` of `W` owns the 16 rows
-`16*w .. 16*w + 15`; within a warp, lane `l` has group `g = l // 4` and place `t = l % 4`.
+`16*w .. 16*w + 15`; within a warp, lane `l` has group `g = l // 4` and place `t = l % 4`. A
+fragment of `16*W/n` rows is held by each of `n` teams of `W/n` neighbouring warps, each with
+elements of its own.
 
 | layout        | tile    | what one thread holds, in order                              |
 |---------------|---------|--------------------------------------------------------------|
@@ -256,6 +258,11 @@ class RingType(_SharedTile):
         super().verify()
         if self.stages.data < 1:
             raise VerifyException(f"expected at least 1 stage, got {self.stages.data}")
+
+    @property
+    def rows_of_all(self) -> int:
+        """The number of rows of all stages."""
+        return self.stages.data * self.rows
 
     def inflight(self) -> InflightType:
         """Returns the type of a stage of this ring while its data are under way."""

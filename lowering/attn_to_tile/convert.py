@@ -26,7 +26,10 @@ class ConvertAttnToTilePass(ModulePass):
     name = "convert-attn-to-tile"
 
     target: str = field(default="sm_80", metadata={"doc": "the architecture: sm_80, sm_90, ..."})
-    warps: int = field(default=4, metadata={"doc": "warps of a CTA, 16 packed rows each"})
+    warps: int = field(default=4, metadata={"doc": "warps of a CTA"})
+    rows: int = field(
+        default=0, metadata={"doc": "packed rows of a query tile; 0 gives each warp its own 16"}
+    )
     kv_tile: int = field(default=0, metadata={"doc": "keys of a tile; 0 chooses by head_dim"})
     stages: int = field(default=2, metadata={"doc": "tiles of keys and values in shared memory"})
 
@@ -47,7 +50,8 @@ class ConvertAttnToTilePass(ModulePass):
         variant = SymbolTable.lookup_symbol(attend, attend.variant)
         if not isinstance(variant, VariantOp):
             raise error_at(attend, f"expects a variant, got {attend.variant}")
-        geometry = geometry_of(attend, self.target, self.warps, self.kv_tile, self.stages)
+        numbers = (self.warps, self.rows, self.kv_tile, self.stages)
+        geometry = geometry_of(attend, self.target, *numbers)
         kernel = build_kernel(function.sym_name.data, variant, geometry, attend.location)
         Rewriter.replace_op(function, kernel, [])
 

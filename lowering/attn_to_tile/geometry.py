@@ -1,13 +1,19 @@
 """The numbers that an attention kernel is specialised on, and the tiles chosen for them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xdsl.dialects.builtin import BFloat16Type
 from xdsl.ir import Attribute
 
 from ...dialects.attn import AttendOp, PagedType, PageLayout, RaggedType
 from ...dialects.diagnostic import error_at
-from ...dialects.tile import RING_ALIGNMENT, RingType, SharedLayout
+from ...dialects.tile import (
+    RING_ALIGNMENT,
+    ROWS_PER_WARP,
+    RingType,
+    SharedLayout,
+    SharedType,
+)
 
 # Targets whose instruction set the kernels of this lowering use: mma.sync, ldmatrix, cp.async.
 # With each the bytes of shared memory that a CTA can have (CUDA programming guide, table of
@@ -28,10 +34,10 @@ LARGEST_HEAD_DIM_IN_REGISTERS = 128
 @dataclass(frozen=True)
 class Geometry:
     """
-    The compile-time numbers of an attention kernel.
+    The compile-time numbers of an attention kernel, for query tiles of `rows` packed rows.
 
-    `kv_tile` keys are worked on at a time, in a ring of `stages` tiles; a CTA of `warps` warps has
-    16 packed query rows a warp.
+    `kv_tile` keys are worked on at a time, in a ring of `stages` tiles. The warps of a CTA have 16
+    rows each; where that is more than `rows`, teams of warps share the keys of a tile.
     """
 
     qo_heads: int
@@ -41,6 +47,7 @@ class Geometry:
     layout: PageLayout
     element_type: Attribute
     warps: int
+    rows: int
     kv_tile: int
     stages: int
 
@@ -50,9 +57,28 @@ class Geometry:
         return self.qo_heads // self.kv_heads
 
     @property
-    def rows(self) -> int:
-        """The number of packed query rows of a CTA."""
-        return 16 * self.warps
+    def teams(self) -> int:
+        """The number of teams of warps that share the keys of a tile."""
+        return ROWS_PER_WARP * self.warps // self.rows
+
+    @property
+    def team_keys(self) -> int:
+        """The number of keys of a tile that one team works on."""
+        return self.kv_tile // self.teams
+
+    @property
+    def short(self) -> "Geometry":
+        """
+        The numbers for requests of few packed rows: the smallest tile that these warps can share.
+
+        Every team needs keys for one step of a product, so a small tile of keys has few teams.
+        """
+        smaller = (
+            replace(self, rows=ROWS_PER_WARP * warps)
+            for warps in range(1, self.rows // ROWS_PER_WARP)
+            if self.warps % warps == 0
+        )
+        return next((g for g in smaller if g.kv_tile % (16 * g.teams) == 0), self)
 
     @property
     def query_in_registers(self) -> bool:
@@ -80,6 +106,11 @@ class Geometry:
         return self._ring(self.stages, self.kv_tile)
 
     @property
+    def team_stage(self) -> SharedType:
+        """The part of a tile of keys or values that one team works on."""
+        return self._ring(1, self.team_keys).landed()
+
+    @property
     def shared_bytes(self) -> int:
         """The bytes of shared memory of a CTA: the rings, each where one may begin."""
         end = 0
@@ -89,9 +120,13 @@ class Geometry:
         return end
 
 
-def geometry_of(op: AttendOp, target: str, warps: int, kv_tile: int, stages: int) -> Geometry:
+def geometry_of(
+    op: AttendOp, target: str, warps: int, rows: int, kv_tile: int, stages: int
+) -> Geometry:
     """
     Returns the numbers of an attention op's kernel; `kv_tile` 0 chooses by head_dim.
+
+    `rows` are the packed rows of its query tiles; 0 gives each warp 16 of its own.
 
     Raises `DiagnosticError` for what the target or these kernels cannot do.
     """
@@ -111,6 +146,7 @@ def geometry_of(op: AttendOp, target: str, warps: int, kv_tile: int, stages: int
         layout=keys.layout.data,
         element_type=query.element_type,
         warps=warps,
+        rows=rows or ROWS_PER_WARP * warps,
         kv_tile=kv_tile or (64 if head_dim <= LARGEST_HEAD_DIM_IN_REGISTERS else 32),
         stages=stages,
     )
@@ -135,9 +171,26 @@ def _check_target(op: AttendOp, geometry: Geometry, target: str) -> None:
             "expects a key tile of a positive multiple of 16, at least 2 stages and 1 to 16 warps, "
             f"got {geometry.kv_tile}, {geometry.stages} and {geometry.warps}",
         )
+    _check_rows(op, geometry)
     if geometry.shared_bytes > limit:
         raise error_at(
             op,
             f"needs {geometry.shared_bytes} bytes of shared memory, {target} has {limit}: "
             "choose fewer stages or a smaller key tile",
+        )
+
+
+def _check_rows(op: AttendOp, geometry: Geometry) -> None:
+    warps, rows = geometry.warps, geometry.rows
+    if rows < ROWS_PER_WARP or rows % ROWS_PER_WARP or (ROWS_PER_WARP * warps) % rows:
+        raise error_at(
+            op,
+            f"expects a multiple of 16 packed rows that divides the {ROWS_PER_WARP * warps} of "
+            f"{warps} warps, got {rows}",
+        )
+    if geometry.kv_tile % (16 * geometry.teams):
+        raise error_at(
+            op,
+            f"expects a key tile of a multiple of {16 * geometry.teams} keys for the "
+            f"{geometry.teams} teams that share it, got {geometry.kv_tile}",
         )

@@ -1,4 +1,4 @@
-"""Which tiles of keys a CTA visits, and which of them need no mask."""
+"""Which tiles of keys a work item visits, and which of them need no mask."""
 
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ class KvRange:
     """
     Tile indices, i32: [begin, full_begin) masked, [full_begin, full_end) whole, rest masked.
 
+    Tiles are counted from the first key of the work item, so that a result depends on nothing else.
     `full_begin` and `full_end` are None where no tile is known to be whole; `full_begin` is
     `begin` itself where no mask cuts keys off at the front.
     """
@@ -23,6 +24,17 @@ class KvRange:
     end: SSAValue
     full_begin: SSAValue | None
     full_end: SSAValue | None
+
+    def loops(self, cut_at_front: bool) -> list[tuple[SSAValue, SSAValue, bool]]:
+        """Returns the loops over the tiles: first tile, end, whether the tiles are masked."""
+        if self.full_begin is None or self.full_end is None:
+            return [(self.begin, self.end, True)]
+        front = [(self.begin, self.full_begin, True)] if cut_at_front else []
+        return [
+            *front,
+            (self.full_begin, self.full_end, False),
+            (self.full_end, self.end, True),
+        ]
 
 
 def emit_kv_range(emit: Emitter, request: Request, geometry: Geometry, bounds: KvBounds) -> KvRange:
@@ -34,25 +46,28 @@ def emit_kv_range(emit: Emitter, request: Request, geometry: Geometry, bounds: K
     last = emit.add(request.position, emit.divu(last_row, geometry.group))
 
     # The first and the past-the-end key that any query sees, and that every query sees.
-    some_begin, every_begin = emit.integer(0), emit.integer(0)
+    some_begin = every_begin = request.kv_begin
     for bound in bounds.lower:
         low, high = _extremes(emit, bound, first, last)
         some_begin, every_begin = emit.max(some_begin, low), emit.max(every_begin, high)
-    some_end = every_end = request.kv_len
+    some_end = every_end = request.kv_end
     for bound in bounds.upper:
         low, high = _extremes(emit, bound, first, last)
         some_end = emit.min(some_end, emit.add(high, 1))
         every_end = emit.min(every_end, emit.add(low, 1))
 
-    some_end = emit.max(some_end, 0)
-    begin = emit.divu(some_begin, tile)
-    end = emit.max(emit.divu(emit.add(some_end, tile - 1), tile), begin)
+    def tiles_before(key: SSAValue, round_up: bool = False) -> SSAValue:
+        keys = emit.max(emit.sub(key, request.kv_begin), 0)
+        return emit.divu(emit.add(keys, tile - 1) if round_up else keys, tile)
+
+    begin = tiles_before(some_begin)
+    end = emit.max(tiles_before(some_end, round_up=True), begin)
     if not bounds.exact:
         return KvRange(begin, end, None, None)
     full_begin = begin
     if bounds.lower:
-        full_begin = emit.min(emit.divu(emit.add(every_begin, tile - 1), tile), end)
-    full_end = emit.min(emit.divu(emit.max(every_end, 0), tile), end)
+        full_begin = emit.min(tiles_before(every_begin, round_up=True), end)
+    full_end = emit.min(tiles_before(every_end), end)
     return KvRange(begin, end, full_begin, emit.max(full_end, full_begin))
 
 

@@ -1,12 +1,16 @@
 """
-The request that a CTA works for: its rows, its pages, and where they lie in memory.
+The work item that a CTA works on: its request, rows, keys, and where they lie in memory.
+
+A CTA takes its items from a queue that the plan made: `items[n, 6]` holds request, first packed
+row, key head, first key, end of the keys, and the slot of a partial result, -1 for none. The items
+of CTA c are `cta_indptr[c] .. cta_indptr[c + 1] - 1` (Ye et al., FlashInfer, section 3.3).
 
 Rows of an array are counted in 32 bits, one for each head; the contract bounds the arrays so that
 the count fits. Only the offset of a row's elements takes 64 bits.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from xdsl.dialects.builtin import i32
 from xdsl.ir import Region, SSAValue
@@ -15,6 +19,10 @@ from ...dialects.attn import PageLayout
 from ...dialects.tile import BlockIndexOp, LoadOp, YieldOp, rows_region
 from ..emitter import Emitter, name_fields
 from .geometry import Geometry
+
+# The numbers of a work item.
+ITEM_FIELDS = 6
+FIRST_ROW = 1
 
 
 @dataclass(frozen=True)
@@ -28,8 +36,13 @@ class Params:
     kv_indptr: SSAValue
     kv_indices: SSAValue
     kv_last_page_len: SSAValue
-    tile_request: SSAValue
-    tile_row: SSAValue
+    cta_indptr: SSAValue
+    items: SSAValue
+    item_merge: SSAValue
+    merges: SSAValue
+    counters: SSAValue
+    partial_out: SSAValue
+    partial_lse: SSAValue
     out: SSAValue
     lse: SSAValue
     softmax_scale: SSAValue
@@ -38,10 +51,12 @@ class Params:
 @dataclass(frozen=True)
 class Request:
     """
-    What a CTA knows of its work, all i32 and the same for all threads.
+    What a CTA knows of a work item, all i32 and the same for all threads.
 
     A packed row `r` of a request is its query row `r // group` for the head `r % group` of the
-    CTA's key head. `position` is the place of the request's first query row in its sequence.
+    item's key head. `position` is the place of the request's first query row in its sequence.
+    The item has the keys from `kv_begin` to before `kv_end`; `slot` is -1 where that is all that
+    its rows see.
     """
 
     index: SSAValue
@@ -50,20 +65,36 @@ class Request:
     packed_rows: SSAValue
     query_begin: SSAValue
     page_begin: SSAValue
-    kv_len: SSAValue
     position: SSAValue
+    kv_begin: SSAValue
+    kv_end: SSAValue
+    slot: SSAValue
 
 
-def emit_request(emit: Emitter, params: Params, geometry: Geometry) -> Request:
-    """Appends the loads that tell a CTA its work."""
-    tile = emit.value(BlockIndexOp(0))
-    kv_head = emit.value(BlockIndexOp(1))
+def emit_queue(emit: Emitter, params: Params, body: Callable[[SSAValue], None]) -> None:
+    """Appends the loop over the work items of this CTA."""
+    cta = emit.value(BlockIndexOp(0))
+    first = emit.value(LoadOp(params.cta_indptr, cta, i32))
+    end = emit.value(LoadOp(params.cta_indptr, emit.add(cta, 1), i32))
+
+    def each(item: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        item.name_hint = "item"
+        body(item)
+        return ()
+
+    emit.loop((first, end), (), each)
+
+
+def emit_request(emit: Emitter, params: Params, geometry: Geometry, item: SSAValue) -> Request:
+    """Appends the loads that tell what a work item is."""
 
     def load(pointer: SSAValue, index: SSAValue) -> SSAValue:
         return emit.value(LoadOp(pointer, index, i32))
 
-    request = load(params.tile_request, tile)
-    first_row = load(params.tile_row, tile)
+    first_field = emit.mul(item, ITEM_FIELDS)
+    request, first_row, kv_head, kv_begin, planned_end, slot = (
+        load(params.items, emit.add(first_field, number)) for number in range(ITEM_FIELDS)
+    )
     request.name_hint = "request"
     after = emit.add(request, 1)
     query_begin = load(params.qo_indptr, request)
@@ -81,11 +112,23 @@ def emit_request(emit: Emitter, params: Params, geometry: Geometry) -> Request:
         packed_rows=emit.mul(query_len, geometry.group),
         query_begin=query_begin,
         page_begin=page_begin,
-        kv_len=kv_len,
         position=emit.sub(kv_len, query_len),
+        kv_begin=kv_begin,
+        kv_end=emit.min(planned_end, kv_len),
+        slot=slot,
     )
     name_fields(found)
     return found
+
+
+def reload_rows(emit: Emitter, params: Params, request: Request, item: SSAValue) -> Request:
+    """
+    Appends the load of the item's first row anew, for the places where its results go.
+
+    They would be known from the copy of the queries; kept, they took registers from the keys.
+    """
+    field = emit.add(emit.mul(item, ITEM_FIELDS), FIRST_ROW)
+    return replace(request, first_row=emit.value(LoadOp(params.items, field, i32)))
 
 
 def _rows(emit: Emitter, body: Callable[[SSAValue], tuple[SSAValue, SSAValue]]) -> Region:
@@ -111,6 +154,24 @@ def query_rows(emit: Emitter, request: Request, geometry: Geometry, elements: in
     return _rows(emit, place)
 
 
+def partial_rows(
+    emit: Emitter,
+    request: Request,
+    slot: SSAValue,
+    slot_rows: int,
+    elements: int,
+) -> Region:
+    """Returns the rows region of a slot of partial results, of `slot_rows` rows of `elements`."""
+
+    def place(row: SSAValue) -> tuple[SSAValue, SSAValue]:
+        packed = emit.add(request.first_row, row)
+        valid = emit.compare("slt", packed, request.packed_rows)
+        array_row = emit.add(emit.mul(slot, slot_rows), row)
+        return emit.mul(emit.to_i64(array_row), elements), valid
+
+    return _rows(emit, place)
+
+
 def kv_rows(
     emit: Emitter, params: Params, request: Request, geometry: Geometry, first_key: SSAValue
 ) -> Region:
@@ -120,8 +181,8 @@ def kv_rows(
 
     def place(row: SSAValue) -> tuple[SSAValue, SSAValue]:
         key = emit.add(first_key, row)
-        valid = emit.compare("slt", key, request.kv_len)
-        key = emit.min(key, emit.sub(request.kv_len, 1))
+        valid = emit.compare("slt", key, request.kv_end)
+        key = emit.min(key, emit.sub(request.kv_end, 1))
         entry = emit.add(request.page_begin, emit.divu(key, page_size))
         page = emit.value(LoadOp(params.kv_indices, entry, i32))
         token = emit.remu(key, page_size)

@@ -89,7 +89,7 @@ def change_scores(
             (score,) = emit.inline(variant.score, (scaled, *place))
             score = emit.binary("mulf", score, emit.float32(LOG2_E))
         if masked:
-            seen = emit.compare("slt", key, scores.request.kv_len)
+            seen = emit.compare("slt", key, scores.request.kv_end)
             if variant.mask is not None:
                 (wanted,) = emit.inline(variant.mask, place)
                 seen = emit.binary("and", seen, wanted)

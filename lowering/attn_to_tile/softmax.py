@@ -6,7 +6,7 @@ Source: Milakov and Gimelshein, "Online normalizer calculation for softmax", sec
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xdsl.dialects import arith
 from xdsl.dialects.builtin import f32
@@ -20,12 +20,13 @@ from ...dialects.tile import (
     QuadReduceOp,
     ReduceKind,
     RowReduceOp,
+    TeamReduceOp,
     YieldOp,
     map_region,
 )
 from ..emitter import Emitter
 from .geometry import Geometry
-from .scores import LN_2
+from .scores import LN_2, LOG2_E
 
 MINUS_INFINITY = float("-inf")
 
@@ -35,7 +36,8 @@ class RowState:
     """
     The state of the rows of a tile: `out` [rows, head_dim], `maximum` and `total` [rows].
 
-    `maximum` is in the units of the scores, `total` is the part of the lane.
+    `maximum` is in the units of the scores, `total` is the part of the lane until all keys are
+    seen.
     """
 
     out: SSAValue
@@ -65,15 +67,20 @@ def row_type(geometry: Geometry, layout: FragmentLayout = FragmentLayout.ROW) ->
     return FragmentType((geometry.rows,), f32, layout)
 
 
-def emit_initial_state(emit: Emitter, geometry: Geometry) -> RowState:
+def out_type(geometry: Geometry) -> FragmentType:
+    """Returns the type of the output of a query tile, before it is rounded."""
+    return FragmentType((geometry.rows, geometry.head_dim), f32, FragmentLayout.MMA_C)
+
+
+def emit_initial_state(
+    emit: Emitter, geometry: Geometry, total: FragmentLayout = FragmentLayout.ROW_PARTIAL
+) -> RowState:
     """Appends the state of rows that have seen no key."""
-    out = FragmentType((geometry.rows, geometry.head_dim), f32, FragmentLayout.MMA_C)
-    partial = row_type(geometry, FragmentLayout.ROW_PARTIAL)
     zero = emit.float32(0.0)
     return RowState(
-        out=emit.value(FillOp(zero, out)),
+        out=emit.value(FillOp(zero, out_type(geometry))),
         maximum=emit.value(FillOp(emit.float32(MINUS_INFINITY), row_type(geometry))),
-        total=emit.value(FillOp(zero, partial)),
+        total=emit.value(FillOp(zero, row_type(geometry, total))),
     )
 
 
@@ -89,7 +96,9 @@ def emit_probabilities(
 
     `unit` turns scores into log2 units. Scores of -inf weigh nothing, be they all so far.
     """
-    maximum, shift, rescale = _renew_maximum(emit, geometry, scores, state.maximum, unit)
+    partial = emit.value(RowReduceOp(ReduceKind.MAX, scores))
+    highest = emit.value(QuadReduceOp(ReduceKind.MAX, partial))
+    maximum, shift, rescale = _renew_maximum(emit, geometry, highest, state.maximum, unit)
     scores_type = scores.type
     if not isinstance(scores_type, FragmentType):
         raise TypeError(f"scores are no fragment: {scores_type}")
@@ -110,14 +119,12 @@ def emit_probabilities(
 def _renew_maximum(
     emit: Emitter,
     geometry: Geometry,
-    scores: SSAValue,
+    highest: SSAValue,
     maximum: SSAValue,
     unit: SSAValue | None,
 ) -> Sequence[SSAValue]:
     """Returns the new maximum, its negative in log2 units, and the factor for what is there."""
     row = row_type(geometry)
-    partial = emit.value(RowReduceOp(ReduceKind.MAX, scores))
-    highest = emit.value(QuadReduceOp(ReduceKind.MAX, partial))
 
     def renew(old: SSAValue, new: SSAValue) -> Sequence[SSAValue]:
         renewed = emit.binary("maxf", old, new)
@@ -147,12 +154,68 @@ def _in_log2(emit: Emitter, score: SSAValue, unit: SSAValue | None, shift: SSAVa
     return emit.binary("addf", score, shift) if unit is None else emit.fma(score, unit, shift)
 
 
+def emit_totals(emit: Emitter, state: RowState) -> RowState:
+    """Appends the sum over the lanes of a row: `total` is whole from here on."""
+    return replace(state, total=emit.value(QuadReduceOp(ReduceKind.SUM, state.total)))
+
+
+def combine_teams(
+    emit: Emitter, geometry: Geometry, state: RowState, unit: SSAValue | None, ring: SSAValue
+) -> RowState:
+    """
+    Appends the merge of the states of all teams, with whole totals, through a ring's bytes.
+
+    Each team has seen other keys of the same rows: its state is rescaled to the greatest maximum,
+    then all are added up in the order of the teams.
+    """
+    if geometry.teams == 1:
+        return state
+    greatest = emit.value(TeamReduceOp(ReduceKind.MAX, state.maximum, ring))
+    maximum, _, rescale = _renew_maximum(emit, geometry, greatest, state.maximum, unit)
+    out = _scale_rows(emit, state.out, rescale)
+    total = _scale_rows(emit, state.total, rescale)
+    return RowState(
+        out=emit.value(TeamReduceOp(ReduceKind.SUM, out, ring)),
+        maximum=maximum,
+        total=emit.value(TeamReduceOp(ReduceKind.SUM, total, ring)),
+    )
+
+
+def emit_added_partial(
+    emit: Emitter,
+    geometry: Geometry,
+    state: RowState,
+    lse: SSAValue,
+    add: Callable[[SSAValue, SSAValue], SSAValue],
+) -> RowState:
+    """
+    Appends the merge of a partial result into a state in log2 units with whole totals.
+
+    `lse` [rows] is the natural logarithm of the partial result's sum of exponentials, and
+    `add(out, weight)` appends the addition of its output, times a weight a row.
+    """
+    row = row_type(geometry)
+
+    def in_log2(lse: SSAValue) -> Sequence[SSAValue]:
+        return (emit.binary("mulf", lse, emit.float32(LOG2_E)),)
+
+    def weigh(
+        lse: SSAValue, shift: SSAValue, total: SSAValue, rescale: SSAValue
+    ) -> Sequence[SSAValue]:
+        weight = emit.exp2(emit.binary("addf", lse, shift))
+        return weight, emit.fma(total, rescale, weight)
+
+    (lse,) = emit_map(emit, (lse,), (row,), in_log2)
+    maximum, shift, rescale = _renew_maximum(emit, geometry, lse, state.maximum, None)
+    weight, total = emit_map(emit, (lse, shift, state.total, rescale), (row, row), weigh)
+    return RowState(add(_scale_rows(emit, state.out, rescale), weight), maximum, total)
+
+
 def emit_result(
     emit: Emitter, geometry: Geometry, state: RowState, unit: SSAValue | None
 ) -> tuple[SSAValue, SSAValue]:
     """Appends the division by the total, and the natural logarithm of the sum; returns both."""
     row = row_type(geometry)
-    total = emit.value(QuadReduceOp(ReduceKind.SUM, state.total))
 
     def finish(total: SSAValue, maximum: SSAValue) -> Sequence[SSAValue]:
         zero, one = emit.float32(0.0), emit.float32(1.0)
@@ -163,5 +226,5 @@ def emit_result(
         lse = emit.binary("mulf", log2_sum, emit.float32(LN_2))
         return factor, emit.select(nothing_seen, emit.float32(MINUS_INFINITY), lse)
 
-    factor, lse = emit_map(emit, (total, state.maximum), (row, row), finish)
+    factor, lse = emit_map(emit, (state.total, state.maximum), (row, row), finish)
     return _scale_rows(emit, state.out, factor), lse

@@ -49,11 +49,11 @@ class Memory:
         dtype = place.buffer.dtype
         moves = lanes is not None and moves_with(place, lanes)
         if lanes is None or not moves:
-            stored = self._load(place, 0)
+            stored = self.read(place, 0)
         elif is_contiguous(place, lanes):
-            stored = self._load(_at(place, lanes, 0), lanes.count)
+            stored = self.read(_at(place, lanes, 0), lanes.count)
         else:
-            each = (self._load(self._lane(place, lanes, lane), 0) for lane in range(lanes.count))
+            each = (self.read(self._lane(place, lanes, lane), 0) for lane in range(lanes.count))
             stored = self._writer.gather(list(each))
         return self._elements.decode(stored, dtype)
 
@@ -61,13 +61,13 @@ class Memory:
         """Writes a number, or one for each lane."""
         stored = self._elements.encode(value, place.buffer.dtype)
         if lanes is None:
-            self._store(place, stored)
+            self.write(place, stored)
         elif is_contiguous(place, lanes):
-            self._store(_at(place, lanes, 0), self._writer.broadcast(stored, lanes.count))
+            self.write(_at(place, lanes, 0), self._writer.broadcast(stored, lanes.count))
         else:
             for lane in range(lanes.count):
                 number = self._writer.extract(stored, lane)
-                self._store(self._lane(place, lanes, lane), number)
+                self.write(self._lane(place, lanes, lane), number)
 
     def _lane(self, place: Place, lanes: Lanes, lane: int) -> Place:
         scalars = tuple(
@@ -75,14 +75,16 @@ class Memory:
         )
         return replace(_at(place, lanes, lane), scalars=scalars)
 
-    def _load(self, place: Place, lanes: int) -> Value:
+    def read(self, place: Place, lanes: int) -> Value:
+        """Returns neighbouring elements from a place on as memory holds them; one for no lanes."""
         element = STORED[place.buffer.dtype]
         alignment = place.buffer.element_bytes
         text = f"llvm.load {{0}} {{{{alignment = {alignment} : i64}}}}"
         text += f" : {POINTER} -> {type_of(element, lanes)}"
         return self._writer.effect(text, element, lanes, self._address(place))
 
-    def _store(self, place: Place, value: Value) -> None:
+    def write(self, place: Place, value: Value) -> None:
+        """Writes neighbouring elements from a place on as memory holds them."""
         alignment = place.buffer.element_bytes
         text = f"llvm.store {{0}}, {{1}} {{{{alignment = {alignment} : i64}}}}"
         self._writer.do(f"{text} : {value.type}, {POINTER}", value, self._address(place))

@@ -3,7 +3,8 @@ Writes a module of upstream dialects for one program: its entry, its body, its p
 
 The entry takes an array of 8-byte slots (the addresses of buffers and the numbers in the order of
 the parameters, then the symbols), the address of a function that runs parallel loops, or null, and
-that of an i32 that becomes 1 where there was no memory:
+that of an i32 that says what went wrong: 1 where there was no memory, 2 + 64 * b + a where an index
+that is read from an array is out of bounds of axis a of buffer b, the parameters first:
 
     entry(slots, parallel, status)          parallel(body, context, extent)
 
@@ -14,7 +15,6 @@ any thread, and returns when all are done.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ...dialects.nest.program import Buffer, Loop, Program
 from ...dialects.sym import Ranges
@@ -22,24 +22,13 @@ from ...transforms.compact_buffers import compact_buffers
 from ...transforms.lower_blocks import lower_blocks
 from ...transforms.shorten_loops import shorten_loops
 from .elements import HELD
+from .options import Options
 from .scalars import declaration
 from .statements import Argument, FunctionBody, Role
 from .writer import POINTER, Value, Writer
 
 _MEMORY = f"""llvm.func @aligned_alloc(i64, i64) -> ({POINTER} {{llvm.noalias}})
 llvm.func @free({POINTER})"""
-
-
-@dataclass(frozen=True)
-class Options:
-    """`fast_math` lets sums of floats be computed in another order, as vectors need it."""
-
-    fast_math: bool = False
-
-    @property
-    def flags(self) -> str:
-        """The flags of floating-point arithmetic."""
-        return "contract, reassoc, nsz" if self.fast_math else "contract"
 
 
 def host_module(program: Program, options: Options | None = None) -> str:
@@ -68,7 +57,7 @@ class _Module:
         ]
         arguments += [Argument(Role.INDEX, name, "i64") for name in program.ranges]
         tail = [Argument(Role.RUNNER, "", POINTER), Argument(Role.STATUS, "", POINTER)]
-        body = FunctionBody(program, self._ranges, self._options.flags, self)
+        body = FunctionBody(program, self._ranges, self._options, self)
         header = _header(f"{program.name}.body", [(a, body.bind(a)) for a in (*arguments, *tail)])
         body.write(None, program.body)
         self._close(body, header)
@@ -90,7 +79,7 @@ class _Module:
         self, name: str, function: FunctionBody, loop: Loop, arguments: Sequence[Argument]
     ) -> None:
         """Writes the function that runs a part of a parallel loop."""
-        body = FunctionBody(self._program, self._ranges, self._options.flags, None)
+        body = FunctionBody(self._program, self._ranges, self._options, None)
         header = _header(
             f"{name}.body",
             [(argument, body.bind(argument)) for argument in arguments],

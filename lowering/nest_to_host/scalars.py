@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ...dialects.diagnostic import DiagnosticError
 from ...dialects.nest.program import Buffer
@@ -47,6 +47,8 @@ class Scalars:
         self.names: dict[str, Expression] = {}
         self._images: dict[tuple[object, ...], Expression] = {}
         self.library: set[tuple[str, int]] = set()
+        # Tells that an index of an axis is out of bounds; None where indices are trusted.
+        self.report: Callable[[Buffer, int], None] | None = None
 
     def value(self, scalar: Scalar, lanes: Lanes | None) -> Value:
         """Returns the value of a scalar, one for each lane where it differs between them."""
@@ -79,16 +81,29 @@ class Scalars:
         buffer = self._buffers[name]
         plain: list[Expression] = []
         scalars: list[tuple[Value, Expression]] = []
-        for index, stride in zip(indices, strides_of(buffer), strict=True):
+        for axis, (index, stride) in enumerate(zip(indices, strides_of(buffer), strict=True)):
             if isinstance(index, Index):
                 index = index.expression
             if isinstance(index, Expression):
                 plain.append(index)
             else:
                 plain.append(constant(0))
-                scalars.append((self._value(index, lanes, known), stride))
+                value = self._value(index, lanes, known)
+                scalars.append((self._inside(buffer, axis, value), stride))
         offset = self.expression(offset_of(buffer, tuple(plain)))
         return Place(buffer, offset, tuple(scalars))
+
+    def _inside(self, buffer: Buffer, axis: int, index: Value) -> Value:
+        """Returns an index from data, 0 where it is out of bounds, which is reported."""
+        if self.report is None:
+            return index
+        writer = self._writer
+        # Without its sign a negative index is large.
+        end = self._indices.value(buffer.shape[axis])
+        outside = writer.compare("arith.cmpi", "uge", index, end)
+        with writer.condition(writer.any(outside)):
+            self.report(buffer, axis)
+        return writer.select(outside, writer.integer(0, index.element), index)
 
     def _value(self, scalar: Scalar, lanes: Lanes | None, known: dict[int, Value]) -> Value:
         value = known.get(id(scalar))

@@ -26,11 +26,15 @@ from ...dialects.sym import Expression, Ranges, constant, symbol
 from .calls import called
 from .elements import Elements
 from .indices import Indices
+from .instructions import Instructions
 from .memory import Lanes, Memory, offset_of
+from .options import Options
 from .scalars import Scalars
 from .tails import Tail, is_vector_body, tails_of, without
 from .writer import POINTER, Value, Writer
 
+NO_MEMORY = 1
+OUTSIDE, AXES = 2, 64  # the status of an axis of a buffer that an index is out of bounds of
 MAX_LANES = 64  # longer vectors are written as loops over shorter ones
 SYMBOLIC_LANES = 16
 MAX_UNROLLED = 256
@@ -73,15 +77,23 @@ class FunctionBody:
     """
 
     def __init__(
-        self, program: Program, ranges: Ranges, flags: str, parallel: ParallelLoops | None
+        self,
+        program: Program,
+        ranges: Ranges,
+        options: Options,
+        parallel: ParallelLoops | None,
     ) -> None:
         self.program = program
         self.ranges = ranges
         self.writer = Writer()
         self.indices = Indices(self.writer, ranges)
         self.memory = Memory(self.writer, self.indices, Elements(self.writer))
-        self.scalars = Scalars(self.writer, self.indices, self.memory, program.buffers, flags)
-        # Where a lack of memory is told, and who runs parallel loops.
+        buffers, flags = program.buffers, options.flags
+        self.scalars = Scalars(self.writer, self.indices, self.memory, buffers, flags)
+        if not options.trusts_indices:
+            self.scalars.report = self._report
+        self._instructions = Instructions(self.writer, self.memory, self.scalars, options.features)
+        # Where is told what went wrong, and who runs parallel loops.
         self.status: Value | None = None
         self.runner: Value | None = None
         self._parallel = parallel
@@ -136,10 +148,17 @@ class FunctionBody:
         with self.writer.condition(self.memory.allocate_on_heap(buffers[0])):
             self._on_heap(buffers[1:], write)
             self.memory.free(buffers[0])
-        assert self.status is not None
         with self.writer.otherwise():
-            text = f"llvm.store {{0}}, {{1}} : i32, {POINTER}"
-            self.writer.do(text, self.writer.integer(1, "i32"), self.status)
+            self._tell(NO_MEMORY)
+
+    def _report(self, buffer: Buffer, axis: int) -> None:
+        position = list(self.program.buffers).index(buffer.name)
+        self._tell(OUTSIDE + AXES * position + axis)
+
+    def _tell(self, status: int) -> None:
+        assert self.status is not None
+        text = f"llvm.store {{0}}, {{1}} : i32, {POINTER}"
+        self.writer.do(text, self.writer.integer(status, "i32"), self.status)
 
     def body(self, body: Body, lanes: Lanes | None) -> None:
         """Writes statements."""
@@ -157,7 +176,8 @@ class FunctionBody:
                 number = self.scalars.value(value, lanes)
                 self.memory.store(self.scalars.place(buffer, indices, lanes), number, lanes)
             case Call():
-                self.body(called(statement, self.program), lanes)
+                if lanes is not None or not self._instructions.write(statement):
+                    self.body(called(statement, self.program), lanes)
             case Block(name):
                 raise DiagnosticError(f"expected a nest without blocks, got the block '{name}'")
 
@@ -248,7 +268,7 @@ class FunctionBody:
     def _tails(self, loop: Loop, statement: Statement) -> list[Tail]:
         """Returns the conditions that are decided once this loop's index is known."""
         tails = tails_of((statement,), {})
-        return [tail for tail in tails if loop.name in tail.excess.symbols()]
+        return [t for t in tails if loop.name in t.excess.symbols() and not t.is_cheap]
 
     def _all_hold(self, tails: Sequence[Tail]) -> Value:
         writer, zero = self.writer, self.writer.integer(0)

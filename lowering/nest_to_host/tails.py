@@ -18,12 +18,14 @@ class Tail:
     """
     A condition of a guard, and the expression that is negative where it holds in all of a tile.
 
-    `has_lanes` says that lanes of a vector differ in it.
+    `has_lanes` says that lanes of a vector differ in it, `is_cheap` that it is asked for once for a
+    vector or more, which costs little.
     """
 
     condition: Scalar
     excess: Expression
     has_lanes: bool
+    is_cheap: bool
 
 
 def tails_of(body: Body, loops: Mapping[str, Loop | None]) -> Iterator[Tail]:
@@ -40,14 +42,14 @@ def tails_of(body: Body, loops: Mapping[str, Loop | None]) -> Iterator[Tail]:
                 yield from tails_of(inner, {**loops, name: statement if is_flat else None})
             case Guard(condition, inner):
                 for part in conjuncts(condition):
-                    if tail := _tail(part, loops):
+                    if tail := _tail(part, loops, inner):
                         yield tail
                 yield from tails_of(inner, loops)
             case _:
                 pass
 
 
-def _tail(condition: Scalar, loops: Mapping[str, Loop | None]) -> Tail | None:
+def _tail(condition: Scalar, loops: Mapping[str, Loop | None], body: Body) -> Tail | None:
     match condition:
         case Apply("arith.cmpi", (Index(left), Index(right)), _, "slt"):
             excess = left - right
@@ -64,7 +66,12 @@ def _tail(condition: Scalar, loops: Mapping[str, Loop | None]) -> Tail | None:
     bounds = bounds_over(excess, inside) if inside else None
     if bounds is None or not bounds[1].symbols().isdisjoint(loops):
         return None
-    return Tail(condition, bounds[1], has_lanes)
+    is_cheap = not has_lanes and None not in loops.values() and _has_vectors(body)
+    return Tail(condition, bounds[1], has_lanes, is_cheap)
+
+
+def _has_vectors(body: Body) -> bool:
+    return any(isinstance(p, Loop) and p.kind is LoopKind.VECTORIZED for p in walk(body))
 
 
 def without(body: Body, conditions: frozenset[Scalar]) -> Body:

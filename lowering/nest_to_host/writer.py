@@ -188,6 +188,12 @@ class Writer:
         at_depth = next(lane for lane in lanes if lane.depth == depth)
         return self.pure(text, element, len(lanes), at_depth)
 
+    def any(self, flags: Value) -> Value:
+        """Returns whether a flag is set, or one of those of a vector."""
+        if not flags.lanes:
+            return flags
+        return self.pure(f"vector.reduction <or>, {{0}} : {flags.type} into i1", "i1", 0, flags)
+
     def iota(self, lanes: int) -> Value:
         """Returns 0, 1, 2, .. as a vector of i64."""
         numbers = ", ".join(map(str, range(lanes)))

@@ -10,14 +10,16 @@ LEVELS = ("attn", "tile", "thread")
 
 
 def attention_to_thread(
-    target: str, warps: int = 4, kv_tile: int = 0, stages: int = 2
+    target: str, warps: int = 4, rows: int = 0, kv_tile: int = 0, stages: int = 2
 ) -> tuple[ModulePass, ...]:
     """Returns the passes from attention to one thread, one for each of `LEVELS`."""
     return (
         # attn: what is computed, on which keys
         ExpandMathPass(),
         # tile: what one CTA does
-        ConvertAttnToTilePass(target=target, warps=warps, kv_tile=kv_tile, stages=stages),
+        ConvertAttnToTilePass(
+            target=target, warps=warps, rows=rows, kv_tile=kv_tile, stages=stages
+        ),
         # thread: what one thread does; from here PTX is printed
         ConvertTileToThreadPass(),
     )

@@ -32,7 +32,7 @@ from .rules import Rule
 from .thread import Thread, check_on_scalars, copy_with
 
 FULL_WARP = -1
-_REDUCTIONS = {ReduceKind.MAX: "maxf", ReduceKind.SUM: "addf"}
+REDUCTIONS = {ReduceKind.MAX: "maxf", ReduceKind.SUM: "addf"}
 
 
 def lower_fill(thread: Thread, op: tile.FillOp) -> None:
@@ -175,10 +175,11 @@ def _coordinates(
 ) -> Sequence[SSAValue]:
     """Returns the row and, of an accumulator, the column of an element of this thread."""
     emit, lanes = thread.emit, thread.lanes
+    team = lanes.team(op.outputs[0].type.extents[0])
     row, *column = op.body.block.args[len(op.inputs) :]
     coordinates = [emit.integer(0)] * (1 + len(column))
     if row.uses:
-        coordinates[0] = emit.add(lanes.row, emit.mul(emit.to_i32(row_half), 8))
+        coordinates[0] = emit.add(team.row, emit.mul(emit.to_i32(row_half), 8))
     if column and column[0].uses:
         block, element = (emit.to_i32(axis) for axis in position)
         in_block = emit.add(emit.mul(block, 8), emit.remu(element, 2))
@@ -198,7 +199,7 @@ def _known(thread: Thread, values: Mapping[SSAValue, SSAValue], value: SSAValue)
 def lower_row_reduce(thread: Thread, op: tile.RowReduceOp) -> None:
     """Folds the vector's first axis, then the two columns of each row."""
     emit, source = thread.emit, thread[op.fragment]
-    combine = _REDUCTIONS[op.kind.data]
+    combine = REDUCTIONS[op.kind.data]
 
     def step(n: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
         return (emit.binary(combine, carried[0], extract(emit, source, n)),)
@@ -213,7 +214,7 @@ def lower_row_reduce(thread: Thread, op: tile.RowReduceOp) -> None:
 def lower_quad_reduce(thread: Thread, op: tile.QuadReduceOp) -> None:
     """Two butterfly shuffles within the 4 lanes that share a row."""
     emit, rows = thread.emit, thread[op.partial]
-    combine = _REDUCTIONS[op.kind.data]
+    combine = REDUCTIONS[op.kind.data]
     for row in range(2):
         value = extract(emit, rows, row)
         for distance in (1, 2):

@@ -8,11 +8,18 @@ from xdsl.ir import Block, Operation, Region, SSAValue
 from ...dialects import tile
 from ...dialects.diagnostic import error_at
 from .compute import COMPUTE_RULES
+from .device import DEVICE_RULES
 from .memory import MEMORY_RULES
 from .rules import Rule
+from .teams import TEAM_RULES
 from .thread import Thread, copy_with
 
-RULES: Mapping[type[Operation], Rule] = {**MEMORY_RULES, **COMPUTE_RULES}
+RULES: Mapping[type[Operation], Rule] = {
+    **MEMORY_RULES,
+    **COMPUTE_RULES,
+    **TEAM_RULES,
+    **DEVICE_RULES,
+}
 
 # The dialects whose ops on scalars mean the same for a CTA and for its threads.
 _SCALAR_DIALECTS = ("arith", "math", "llvm", "gpu")

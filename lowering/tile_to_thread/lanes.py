@@ -8,11 +8,26 @@ from xdsl.ir import Attribute, SSAValue
 
 from ...dialects.tile import ROWS_PER_WARP, WARP_SIZE, SharedLayout
 from ...dialects.tile.types import InflightType, RingType, SharedType
-from ..emitter import Emitter
+from ..emitter import Emitter, name_fields
 
 SharedTile = RingType | SharedType | InflightType
 GLOBAL_SPACE, SHARED_SPACE = 1, 3
 CHUNK_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Team:
+    """
+    Where a thread stands in fragments of a number of rows, i32.
+
+    `count` teams of the CTA hold such fragments; `team` is the index of the thread's team, `row`
+    the first of the thread's rows.
+    """
+
+    count: int
+    team: SSAValue
+    warp_row: SSAValue
+    row: SSAValue
 
 
 @dataclass
@@ -25,42 +40,59 @@ class Lanes:
 
     emit: Emitter
     threads: int
-    _offsets: dict[tuple[str, int, SharedLayout], SSAValue] = field(
-        default_factory=dict[tuple[str, int, SharedLayout], SSAValue]
+    _offsets: dict[tuple[str, int, int, SharedLayout], SSAValue] = field(
+        default_factory=dict[tuple[str, int, int, SharedLayout], SSAValue]
     )
+    _teams: dict[int, Team] = field(default_factory=dict[int, Team])
 
     def __post_init__(self) -> None:
         emit = self.emit
         dimension = gpu.DimensionAttr(gpu.DimensionEnum.X)
         self.thread = emit.to_i32(emit.value(gpu.ThreadIdOp(dimension)))
         self.lane = emit.remu(self.thread, WARP_SIZE)
-        self.warp_row = emit.mul(emit.divu(self.thread, WARP_SIZE), ROWS_PER_WARP)
+        self.warp = emit.divu(self.thread, WARP_SIZE)
         self.group = emit.divu(self.lane, 4)
         self.place = emit.remu(self.lane, 4)
-        self.row = emit.add(self.warp_row, self.group)
         self.column = emit.mul(self.place, 2)
-        for name in ("thread", "lane", "warp_row", "group", "place", "row", "column"):
+        for name in ("thread", "lane", "warp", "group", "place", "column"):
             getattr(self, name).name_hint = name
 
-    def offset(self, pattern: str, tile: SharedTile) -> SSAValue:
+    def team(self, rows: int) -> Team:
+        """Returns the place of a thread in fragments of `rows` rows."""
+        if rows not in self._teams:
+            with self.emit.into(self.emit.entry):
+                self._teams[rows] = self._team(rows)
+        return self._teams[rows]
+
+    def _team(self, rows: int) -> Team:
+        emit, warps = self.emit, rows // ROWS_PER_WARP
+        count = self.threads // WARP_SIZE // warps
+        in_team = self.warp if count == 1 else emit.remu(self.warp, warps)
+        index = emit.integer(0) if count == 1 else emit.divu(self.warp, warps)
+        warp_row = emit.mul(in_team, ROWS_PER_WARP)
+        team = Team(count, index, warp_row, emit.add(warp_row, self.group))
+        name_fields(team)
+        return team
+
+    def offset(self, pattern: str, tile: SharedTile, rows: int = 0) -> SSAValue:
         """
         Returns the byte offset of a thread in a tile for one of the access patterns.
 
         `operand_a` and `operand_b`, `operand_b_transposed`: the row of an 8x8 matrix whose
         address the lane gives to ldmatrix. `accumulator`: the first two elements of mma_c.
-        Source: PTX ISA, ldmatrix.
+        `rows` counts those of the fragment, where it has any. Source: PTX ISA, ldmatrix.
         """
-        key = (pattern, tile.row_bytes, tile.layout.data)
+        key = (pattern, rows, tile.row_bytes, tile.layout.data)
         if key not in self._offsets:
             with self.emit.into(self.emit.entry):
-                self._offsets[key] = self._offset(pattern, tile)
+                self._offsets[key] = self._offset(pattern, tile, rows)
         return self._offsets[key]
 
-    def _offset(self, pattern: str, tile: SharedTile) -> SSAValue:
+    def _offset(self, pattern: str, tile: SharedTile, rows: int) -> SSAValue:
         emit = self.emit
         match pattern:
             case "operand_a":
-                row = emit.add(self.warp_row, emit.remu(self.lane, 16))
+                row = emit.add(self.team(rows).warp_row, emit.remu(self.lane, 16))
                 return chunk_offset(emit, tile, row, emit.divu(self.lane, 16))
             case "operand_b_transposed":
                 row = emit.remu(self.lane, 16)
@@ -71,7 +103,7 @@ class Lanes:
                 chunk = emit.remu(emit.divu(self.lane, 8), 2)
                 return chunk_offset(emit, tile, row, chunk)
             case "accumulator":
-                chunk = chunk_offset(emit, tile, self.row, emit.integer(0))
+                chunk = chunk_offset(emit, tile, self.team(rows).row, emit.integer(0))
                 return emit.add(chunk, emit.mul(self.place, 4))
             case _:
                 raise ValueError(f"unknown access pattern {pattern}")

@@ -12,12 +12,13 @@ from ...dialects.diagnostic import error_at
 from ...dialects.tile import FragmentLayout, FragmentType, RingType, SharedLayout, SharedType
 from ..emitter import Emitter
 from .compute import pack
-from .fragments import extract, insert, shape_of, vector_of, zeros
-from .lanes import CHUNK_BYTES, address, chunk_offset, load_element, step_columns
+from .fragments import extract, insert, shape_of, shuffle, vector_of, zeros
+from .lanes import CHUNK_BYTES, Team, address, chunk_offset, load_element, step_columns
 from .rules import Rule
 from .thread import Thread
 
 ELEMENT_BYTES = 2
+WORD_BYTES = 4
 ROW_PATTERNS = {True: "operand_b_transposed", False: "operand_b"}
 
 
@@ -38,6 +39,11 @@ def lower_alloc(thread: Thread, op: tile.AllocOp) -> None:
     """A ring is a place in the kernel's shared memory."""
     ring = op.ring.type
     thread.set(op.ring, thread.allocate(ring.stages.data * ring.stage_bytes))
+
+
+def lower_view(thread: Thread, op: tile.ViewOp) -> None:
+    """The same place."""
+    thread.values[op.view] = thread[op.ring]
 
 
 @dataclass(frozen=True)
@@ -227,7 +233,7 @@ def lower_ldmatrix(thread: Thread, op: tile.LdmatrixOp) -> None:
     emit, transpose = thread.emit, op.transpose is not None
     is_a = kind.layout.data is FragmentLayout.MMA_A
     pattern = "operand_a" if is_a else ROW_PATTERNS[transpose]
-    lane_offset = thread.lanes.offset(pattern, stage)
+    lane_offset = thread.lanes.offset(pattern, stage, kind.extents[0] if is_a else 0)
     row, column = emit.to_i32(thread[op.row]), emit.to_i32(thread[op.column])
     # Each step of the loop moves 16 elements along the columns of the stage, or along its rows.
     along_columns = is_a or transpose
@@ -266,27 +272,44 @@ def lower_store_fragment(thread: Thread, op: tile.StoreFragmentOp) -> None:
     if not isinstance(ring, RingType):
         raise TypeError(f"expected a ring, got {ring}")
     pairs = pack(thread, thread[op.fragment], ring.element_type)
-    lane_offset, base = thread.lanes.offset("accumulator", ring), thread[op.ring]
+    lane_offset, base = thread.lanes.offset("accumulator", ring, ring.rows), thread[op.ring]
 
-    def step(n: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+    def store(n: SSAValue) -> None:
         column_bytes = emit.mul(emit.to_i32(n), 8 * ELEMENT_BYTES)
         variable, constant = step_columns(emit, ring, lane_offset, column_bytes)
         start = address(emit, address(emit, base, variable), constant)
         for half in range(2):
             place = address(emit, start, 8 * half * ring.row_bytes)
             emit.append(llvm.StoreOp(extract(emit, pairs, n, half), place))
+
+    _each_block_of_team(thread, thread.lanes.team(ring.rows), shape_of(pairs)[0], store)
+
+
+def _each_block_of_team(
+    thread: Thread, team: Team, blocks: int, body: Callable[[SSAValue], None]
+) -> None:
+    """Appends the body for each block of columns; several teams that hold them take turns."""
+    emit = thread.emit
+
+    def step(n: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        if team.count == 1:
+            body(n)
+        else:
+            turn = emit.to_i32(emit.binary("remu", n, team.count))
+            emit.when(emit.compare("eq", turn, team.team), lambda: body(n))
         return ()
 
-    emit.unrolled(shape_of(pairs)[0], (), step)
+    emit.unrolled(blocks, (), step)
 
 
 def lower_store_rows(thread: Thread, op: tile.StoreRowsOp) -> None:
-    """The rows of a ring in chunks of 16 bytes; one value a row by the first lane of a quad."""
+    """A ring's rows in chunks of 16 bytes, a fragment's from where they are held."""
     kind = op.tile.type
     if isinstance(kind, RingType):
         _store_ring(thread, op, kind)
     elif isinstance(kind, FragmentType):
-        _store_row_fragment(thread, op)
+        store = _store_row_fragment if kind.is_row else _store_accumulator
+        store(thread, op, thread.lanes.team(kind.extents[0]))
 
 
 def _store_ring(thread: Thread, op: tile.StoreRowsOp, ring: RingType) -> None:
@@ -307,19 +330,48 @@ def _store_ring(thread: Thread, op: tile.StoreRowsOp, ring: RingType) -> None:
     _each_row(thread, share, ring, thread[op.pointer], thread[op.tile], store)
 
 
-def _store_row_fragment(thread: Thread, op: tile.StoreRowsOp) -> None:
+def _store_row_fragment(thread: Thread, op: tile.StoreRowsOp, team: Team) -> None:
+    """One value a row, by the first lane of a quad of the first team."""
     emit, rows, target = thread.emit, thread[op.tile], thread[op.pointer]
-    first_lane = emit.compare("eq", thread.lanes.place, 0)
+    stores = emit.compare("eq", thread.lanes.place, 0)
+    if team.count > 1:
+        stores = emit.binary("and", stores, emit.compare("eq", team.team, 0))
     for half in range(2):
-        row = emit.add(thread.lanes.row, 8 * half)
-        offset, valid = thread.inline(op.rows, (row,))
+        offset, valid = thread.inline(op.rows, (emit.add(team.row, 8 * half),))
         value = extract(emit, rows, half)
 
         def store(value: SSAValue = value, offset: SSAValue = offset) -> None:
-            place = address(emit, target, emit.mul(offset, 4))
+            place = address(emit, target, emit.mul(offset, WORD_BYTES))
             emit.append(llvm.StoreOp(value, place))
 
-        emit.when(emit.binary("and", first_lane, valid), store)
+        emit.when(emit.binary("and", stores, valid), store)
+
+
+def _store_accumulator(thread: Thread, op: tile.StoreRowsOp, team: Team) -> None:
+    """Two neighbours of a row at a time."""
+    emit, fragment = thread.emit, thread[op.tile]
+    for half in range(2):
+        start, valid = accumulator_row(thread, op.pointer, op.rows, team, half)
+
+        def store(n: SSAValue, start: SSAValue = start, half: int = half) -> None:
+            block = extract(emit, fragment, n)
+            pair = shuffle(emit, block, (2 * half, 2 * half + 1))
+            place = address(emit, start, emit.mul(emit.to_i32(n), 8 * WORD_BYTES))
+            emit.append(llvm.StoreOp(pair, place, 2 * WORD_BYTES))
+
+        blocks = shape_of(fragment)[0]
+        emit.when(valid, lambda store=store, n=blocks: _each_block_of_team(thread, team, n, store))
+
+
+def accumulator_row(
+    thread: Thread, pointer: SSAValue, rows: Region, team: Team, half: int
+) -> tuple[SSAValue, SSAValue]:
+    """Returns where a thread's part of one of its two rows begins, and the row's validity."""
+    emit = thread.emit
+    offset, valid = thread.inline(rows, (emit.add(team.row, 8 * half),))
+    in_row = emit.to_i64(emit.mul(thread.lanes.column, WORD_BYTES))
+    start = emit.add(emit.mul(offset, WORD_BYTES), in_row)
+    return address(emit, thread[pointer], start), valid
 
 
 MEMORY_RULES: Mapping[type[Operation], Rule] = {
@@ -332,5 +384,6 @@ MEMORY_RULES: Mapping[type[Operation], Rule] = {
     tile.LoadOp: lower_load,
     tile.StoreFragmentOp: lower_store_fragment,
     tile.StoreRowsOp: lower_store_rows,
+    tile.ViewOp: lower_view,
     tile.WaitOp: lower_wait,
 }

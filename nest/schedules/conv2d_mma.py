@@ -7,7 +7,7 @@ from ...transforms.auto_tensorize import propose
 from ...transforms.schedule.matricize import AxisGroup
 from ..schedule import BlockHandle, Schedule
 from ..values import NestError
-from .tensor_tile import DEPTH, TensorTile, bind_tiles
+from .tensor_tile import DEPTH, TensorTile
 
 TILE = TensorTile()
 
@@ -38,16 +38,7 @@ def conv2d_mma(program: Program, tile: TensorTile = TILE, stages: int = 3) -> Sc
         s.set_scope(buffer, Scope.SHARED)
     (store,) = s.consumers("Y")
     _by_pixels(s, store)
-    s.cache_write("Y", result, Scope.FRAGMENT, cache="c")
-    s.cache_read("Y", left, Scope.FRAGMENT, cache="a")
-    s.cache_read("Y", right, Scope.FRAGMENT, cache="b")
-    cta, terms, step = tile.divide(s, "Y")
-    s.reverse_compute_at("c", cta, names=["c_row", "c_column"])
-    s.reverse_compute_at(store, cta, names=["row", "column"])
-    s.decompose_reduction("Y", terms, names=["Y_zero"])
-    bind_tiles(s)
-    s.compute_at("a", step, names=["a_row", "a_column"])
-    s.compute_at("b", step, names=["b_row", "b_column"])
+    terms = tile.divide(s, "Y", (left, right, result), store)
     for buffer in (right, left):
         tile.by_all_threads(s, *s.compute_at(buffer, terms), copy=f"cp.async.16.{dtype}")
     tile.on_tensor_cores(s, left, right, dtype)

@@ -5,7 +5,7 @@ from ...dialects.sym import prove_divisible
 from ...transforms.schedule.matricize import AxisGroup
 from ..schedule import Schedule
 from ..values import NestError
-from .tensor_tile import DEPTH, TensorTile, bind_tiles
+from .tensor_tile import DEPTH, TensorTile
 
 # Of 64 x 64 and 4 warps: few rows are what weights of few bits are for.
 TILE = TensorTile()
@@ -41,16 +41,7 @@ def dequantized_gemm(program: Program, tile: TensorTile = TILE, stages: int = 4)
     for buffer in ("A_m", "B", "C_m"):
         s.set_scope(buffer, Scope.SHARED)
     (store,) = s.consumers("C")
-    s.cache_write("C", "C_m", Scope.FRAGMENT, cache="c")
-    s.cache_read("C", "A_m", Scope.FRAGMENT, cache="a")
-    s.cache_read("C", "B", Scope.FRAGMENT, cache="b")
-    cta, terms, step = tile.divide(s, "C")
-    s.reverse_compute_at("c", cta, names=["c_row", "c_column"])
-    s.reverse_compute_at(store, cta, names=["row", "column"])
-    s.decompose_reduction("C", terms, names=["C_zero"])
-    bind_tiles(s)
-    s.compute_at("a", step, names=["a_row", "a_column"])
-    s.compute_at("b", step, names=["b_row", "b_column"])
+    terms = tile.divide(s, "C", ("A_m", "B", "C_m"), store)
     column, row = s.compute_at("B", terms)
     s.reorder(row, column)
     s.cache_read("B", "W", Scope.SHARED, cache="W_s")

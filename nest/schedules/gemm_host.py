@@ -110,7 +110,7 @@ def _tiled(s: Schedule, tiles: Tiles, copy: BlockHandle) -> tuple[LoopHandle, Lo
     row, column, term = s.loops("C")
     extents = [loop.extent for loop in s.program.loops_around("C")]
     panels, ii = s.split(row, [None, tiles.rows], exact=True)
-    i0, i1 = s.split(panels, [None, tiles.row_tiles])
+    i0, i1 = s.split(panels, [None, _even(extents[0] // tiles.rows, tiles.row_tiles)])
     panels, ji = s.split(column, [None, tiles.columns], exact=True)
     j0, j1 = s.split(panels, [None, _even(extents[1] // tiles.columns, tiles.column_tiles)])
     k0, k1 = s.split(term, [None, _even(extents[2], tiles.depth)])

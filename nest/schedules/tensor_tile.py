@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
+from ...dialects.nest.program import Scope
 from ...transforms.schedule.primitive import ScheduleError
 from ...transforms.schedule.swizzle import SetSwizzle
 from ..schedule import LoopHandle, Schedule
-from ..schedule.state import LoopLike
+from ..schedule.state import BlockLike, LoopLike
 
 ARCH = "sm_80"
 WARP_SIZE = 32
@@ -61,15 +62,35 @@ class TensorTile:
         if counted is not None and counted.extent.constant_value is not None:
             s.unroll(step)
 
-    def divide(self, s: Schedule, block: str) -> tuple[LoopHandle, LoopHandle, LoopHandle]:
-        """Returns the loops in which a CTA has its tile, terms of its sums, a warp 16 terms."""
+    def divide(
+        self, s: Schedule, block: str, matrices: tuple[str, str, str], store: BlockLike
+    ) -> LoopHandle:
+        """
+        Gives warps their products of a block, in fragments, and the CTA its part of the result.
+
+        `matrices` are left, right and result in shared memory, of which `store` makes the outputs.
+        Returns the loop over the terms that are in shared memory at once.
+        """
+        left, right, result = matrices
+        s.cache_write(block, result, Scope.FRAGMENT, cache="c")
+        s.cache_read(block, left, Scope.FRAGMENT, cache="a")
+        s.cache_read(block, right, Scope.FRAGMENT, cache="b")
         i, j, k = s.loops(block)
         (wz, wy), (ti, tj) = self.warps, self.products
         s.split(i, [None, wz, ti, 16], exact=True, names=["by", "wz", "ti", "ii"])
-        bx, *_ = s.split(j, [None, wy, tj, 8], exact=True, names=["bx", "wy", "tj", "ji"])
+        cta, *_ = s.split(j, [None, wy, tj, 8], exact=True, names=["bx", "wy", "tj", "ji"])
         terms, step, _ = s.split(k, [None, DEPTH // 16, 16], exact=True, names=["k_0", "k_1", "ki"])
         s.reorder("by", "bx", terms, "wz", "wy", step, "ti", "tj", "ii", "ji", "ki")
-        return bx, terms, step
+        s.reverse_compute_at("c", cta, names=["c_row", "c_column"])
+        s.reverse_compute_at(store, cta, names=["row", "column"])
+        s.decompose_reduction(block, terms, names=[f"{block}_zero"])
+        s.bind("by", "block.y")
+        s.bind("bx", "block.x")
+        for loop, axis in (("wz", "z"), ("wy", "y"), ("wz_1", "z"), ("wy_1", "y")):
+            s.bind(loop, f"thread.{axis}")
+        s.compute_at("a", step, names=["a_row", "a_column"])
+        s.compute_at("b", step, names=["b_row", "b_column"])
+        return terms
 
     def on_tensor_cores(self, s: Schedule, left: str, right: str, dtype: str) -> None:
         """Hands tiles to ldmatrix and mma.sync, and the sums to shared memory."""
@@ -99,11 +120,3 @@ def _is_copied(s: Schedule, loop: LoopHandle, copy: str) -> bool:
     except ScheduleError:
         return False
     return True
-
-
-def bind_tiles(s: Schedule) -> None:
-    """Binds the loops of a tile to the grid and to warps, once the sums are set to 0 apart."""
-    s.bind("by", "block.y")
-    s.bind("bx", "block.x")
-    for loop, axis in (("wz", "z"), ("wy", "y"), ("wz_1", "z"), ("wy_1", "y")):
-        s.bind(loop, f"thread.{axis}")

@@ -80,7 +80,7 @@ class CudaWorkspace:
         host = np.ctypeslib.as_array((ctypes.c_int32 * (size // 4)).from_address(pinned))
         for name, array in arrays.items():
             start = offsets[name] // 4
-            host[start : start + array.size] = array
+            host[start : start + array.size] = array.reshape(-1)
         context.call("cuMemcpyHtoDAsync", self._allocation.address, pinned, size, stream)
         context.call("cuEventRecord", self._event, stream)
 

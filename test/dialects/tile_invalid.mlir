@@ -129,9 +129,9 @@ tile.kernel @without_a_return() warps 4 grid [1, 1, 1] {
 // -----
 
 // The rows of a fragment belong to the warps, 16 each.
-// expected-error @+1 {{'tile.kernel' op of 4 warps expects fragments of 64 rows, got !tile.frag<[32, 64], f32, mma_c>}}
-tile.kernel @rows_of_two_warps(%f: f32) warps 4 grid [1, 1, 1] {
-  %c = tile.fill %f : f32 -> !tile.frag<[32, 64], f32, mma_c>
+// expected-error @+1 {{'tile.kernel' op of 4 warps expects fragments of 64 rows, or a part that divides them, got !tile.frag<[48, 64], f32, mma_c>}}
+tile.kernel @rows_of_three_warps(%f: f32) warps 4 grid [1, 1, 1] {
+  %c = tile.fill %f : f32 -> !tile.frag<[48, 64], f32, mma_c>
   tile.return
 }
 
@@ -370,7 +370,7 @@ tile.kernel @store_of_another_shape(
 tile.kernel @store_of_partial_rows(
   %rows: !tile.frag<[64], f32, row_partial>, %out: !llvm.ptr<1>, %o: i64, %true: i1
 ) warps 4 grid [1, 1, 1] {
-  // expected-error @+1 {{'tile.store_rows' op expects a fragment of layout row, got row_partial}}
+  // expected-error @+1 {{'tile.store_rows' op expects a fragment of layout row or mma_c, got row_partial}}
   tile.store_rows %rows into %out rows {
   ^bb0(%row: i32):
     tile.yield %o, %true : i64, i1
@@ -383,7 +383,7 @@ tile.kernel @store_of_partial_rows(
 tile.kernel @store_of_rows_of_16_bits(
   %rows: !tile.frag<[64], f16, row>, %out: !llvm.ptr<1>, %o: i64, %true: i1
 ) warps 4 grid [1, 1, 1] {
-  // expected-error @+1 {{'tile.store_rows' op expects a row fragment of f32 or i32, got f16}}
+  // expected-error @+1 {{'tile.store_rows' op expects a fragment of f32 or i32, got f16}}
   tile.store_rows %rows into %out rows {
   ^bb0(%row: i32):
     tile.yield %o, %true : i64, i1

@@ -8,7 +8,7 @@ from tilewright.dialects.nest.program import AxisKind, Block, Bound, Loop, Progr
 from tilewright.dialects.nest.scalars import Apply, Constant, Index, Load
 from tilewright.dialects.sym import constant, symbol
 from tilewright.nest.builder import Builder, maximize
-from tilewright.nest.values import NestError, cast, exp, inside, select
+from tilewright.nest.values import NestError, cast, exp, inside, number_of, select
 
 
 def matmul(dtype: str = "f32", accumulator: str = "f32") -> Program:
@@ -267,3 +267,22 @@ def test_an_axis_with_the_name_of_a_symbol_is_not_the_symbol() -> None:
 def test_ranges_that_do_not_parse_are_refused() -> None:
     with pytest.raises(NestError, match="expected"):
         Builder("bad", "n in [1")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rounded"),
+    [("f16", 0.0999755859375), ("bf16", 0.10009765625), ("f8E4M3FN", 0.1015625), ("f32", 0.1)],
+)
+def test_numbers_are_rounded_to_narrow_floats(dtype: str, rounded: float) -> None:
+    assert number_of(0.1, dtype) == rounded
+    assert number_of(-3, dtype) == -3.0
+
+
+@pytest.mark.parametrize(("number", "dtype"), [(1e6, "f16"), (1e39, "f32"), (300, "i8")])
+def test_numbers_that_are_too_large_are_refused(number: float, dtype: str) -> None:
+    with pytest.raises(NestError, match=f"expected a number that {dtype} holds"):
+        number_of(number, dtype)
+
+
+def test_infinity_is_a_number_of_a_float() -> None:
+    assert number_of(float("-inf"), "f16") == float("-inf")

@@ -11,13 +11,14 @@ from tilewright.dialects.nest.program import (
     AccessMode,
     Call,
     Loop,
+    LoopKind,
     Operand,
     Program,
     Range,
     Region,
 )
 from tilewright.dialects.sym import Expression, constant, symbol
-from tilewright.lowering.nest_to_host import host_module
+from tilewright.lowering.nest_to_host import Options, host_module
 from tilewright.nest import compiler
 from tilewright.nest.builder import Builder
 from tilewright.nest.compiler import CompiledForHost, compile
@@ -120,6 +121,58 @@ def test_sums_in_another_order_only_where_that_is_asked_for() -> None:
     compile(b.build(), fast_math=True)(numbers, got)
     assert got[0] != in_order
     np.testing.assert_allclose(got[0], numbers.astype(np.float64).sum(), rtol=1e-3)
+
+
+def gather(kind: LoopKind, scatters: bool = False) -> Program:
+    """Returns Y[i] = T[I[i], 1], or T[I[i], 1] = X[i]."""
+    b = Builder("gather", "n in [1, 100], m in [1, 100]")
+    table = b.buffer("T", ["m", 3], "f32", output=scatters)
+    index = b.buffer("I", ["n"], "i32")
+    y = b.buffer("Y", ["n"], "f32", output=not scatters)
+    with b.loop("i", "n", kind) as i:
+        point = {"v": ("n", i)}
+        spatial, ordered = ({}, point) if scatters else (point, {})
+        with b.block("B", spatial=spatial, ordered=ordered) as (v,):
+            if scatters:
+                table[cast(index[v], "index"), 1] = y[v]
+            else:
+                y[v] = table[cast(index[v], "index"), 1]
+    return b.build()
+
+
+@pytest.mark.parametrize("kind", [LoopKind.SERIAL, LoopKind.VECTORIZED, LoopKind.PARALLEL])
+@pytest.mark.parametrize("bad", [-1, 8, 2**31 - 1, -(2**31)])
+def test_a_gather_out_of_bounds_is_an_error(kind: LoopKind, bad: int) -> None:
+    run = compile(gather(kind), num_threads=2)
+    table = np.random.default_rng(5).standard_normal((8, 3)).astype(np.float32)
+    places = np.random.default_rng(6).integers(0, 8, 50).astype(np.int32)
+    got = np.zeros(50, np.float32)
+    run(table, places, got)
+    np.testing.assert_array_equal(got, table[places, 1])
+    for place in (0, 31, 49):
+        wrong = places.copy()
+        wrong[place] = bad
+        with pytest.raises(ArgumentError, match="'T': expected indices within axis 0, got one out"):
+            run(table, wrong, got)
+
+
+def test_a_scatter_out_of_bounds_writes_inside_the_buffer() -> None:
+    run = compile(gather(LoopKind.SERIAL, scatters=True))
+    memory = np.zeros((12, 3), np.float32)
+    places = np.array([1, 9, -2], np.int32)
+    with pytest.raises(ArgumentError, match="'T': expected indices within axis 0"):
+        run(memory[2:10], places, np.ones(3, np.float32))
+    assert not memory[:2].any()
+    assert not memory[10:].any()
+
+
+def test_indices_that_are_trusted_are_not_checked() -> None:
+    program = gather(LoopKind.VECTORIZED)
+    assert "uge" in host_module(program)
+    assert "uge" not in host_module(program, Options(trusts_indices=True))
+    table, got = np.arange(24, dtype=np.float32).reshape(8, 3), np.zeros(3, np.float32)
+    compile(program, trusts_indices=True)(table, np.array([7, 0, 3], np.int32), got)
+    np.testing.assert_array_equal(got, table[[7, 0, 3], 1])
 
 
 def _region(buffer: str, *ranges: tuple[Expression | int, int]) -> Region:

@@ -125,8 +125,8 @@ def test_8_bit_floats_are_chosen_compared_and_constant() -> None:
     )
     compiled(program)(*codes, y)
     # Codes of positive numbers are in the order of the numbers.
-    least = np.maximum(codes[0], nearest(1.75, "f8E4M3FN"))
-    expected: Array = np.where(codes[0] < codes[1], codes[1], least)
+    least = [max(int(code), nearest(1.75, "f8E4M3FN")) for code in codes[0]]
+    expected = [int(b) if a < b else low for a, b, low in zip(*codes, least, strict=True)]
     np.testing.assert_array_equal(y, expected)
 
 

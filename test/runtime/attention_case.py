@@ -19,7 +19,7 @@ from tilewright.runtime.contract import (
 )
 from tilewright.runtime.device import Grid
 
-SYMBOLS = ("n", "pages", "batch", "nnz", "tiles")
+SYMBOLS = ("n", "pages", "batch", "nnz", "cta_bounds", "items", "merges", "slots")
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,13 @@ def contract_of(
         PointerParam("kv_indptr", "i32", ("batch + 1",), alignment=4),
         PointerParam("kv_indices", "i32", ("nnz",), alignment=4),
         PointerParam("kv_last_page_len", "i32", ("batch",), alignment=4),
-        PointerParam("tile_request", "i32", ("tiles",), alignment=4),
-        PointerParam("tile_row", "i32", ("tiles",), alignment=4),
+        PointerParam("cta_indptr", "i32", ("cta_bounds",), alignment=4),
+        PointerParam("items", "i32", ("items", "6"), alignment=4),
+        PointerParam("item_merge", "i32", ("items",), alignment=4),
+        PointerParam("merges", "i32", ("merges", "2"), alignment=4),
+        PointerParam("counters", "i32", ("merges",), "read_write", alignment=4),
+        PointerParam("partial_out", "f32", ("slots", str(g.tile_rows), dim), "read_write"),
+        PointerParam("partial_lse", "f32", ("slots", str(g.tile_rows)), "read_write"),
         PointerParam("out", dtype, ("n", heads, dim), "write"),
         PointerParam("lse", "f32", ("n", heads), "write"),
         ScalarParam("softmax_scale", "f32"),
@@ -74,7 +79,7 @@ def contract_of(
         name="attend",
         target=target,
         params=params,
-        grid=("tiles", str(g.num_kv_heads), "1"),
+        grid=("cta_bounds - 1", "1", "1"),
         block=(128, 1, 1),
         symbols={name: SymbolRange(0) for name in SYMBOLS},
         attention=section,
@@ -108,17 +113,23 @@ def attend_tiles(contract: KernelContract, grid: Grid, values: dict[str, Any]) -
     section = contract.attention
     if section is None:
         raise TypeError("an attention contract is needed")
-    for t in range(grid[0]):
-        for kv_head in range(grid[1]):
-            _attend_tile(section, values, t, kv_head)
+    for cta in range(grid[0]):
+        first, end = values["cta_indptr"][cta : cta + 2]
+        for item in values["items"][first:end]:
+            _attend_item(section, values, item)
 
 
-def _attend_tile(section: AttentionContract, values: dict[str, Any], t: int, kv_head: int) -> None:
-    request, group = int(values["tile_request"][t]), section.group
+def _attend_item(
+    section: AttentionContract, values: dict[str, Any], item: npt.NDArray[np.int32]
+) -> None:
+    request, start, kv_head, kv_begin, kv_end, slot = item.tolist()
+    if slot >= 0:
+        raise NotImplementedError("the plans of these tests split no keys")
+    group = section.group
     first, last = values["qo_indptr"][request : request + 2]
-    start = int(values["tile_row"][t])
     keys, cells = (
-        _rows(section, values, name, request, kv_head) for name in ("k_pages", "v_pages")
+        _rows(section, values, name, request, kv_head)[kv_begin:kv_end]
+        for name in ("k_pages", "v_pages")
     )
     for packed in range(start, min(start + section.tile_rows, int(last - first) * group)):
         row, head = int(first) + packed // group, kv_head * group + packed % group

@@ -44,20 +44,22 @@ def geometries(draw: st.DrawFn) -> Geometry:
 
 @given(geometries(), LENGTHS)
 @settings(max_examples=60, deadline=None)
-def test_each_packed_row_is_in_exactly_one_tile(
+def test_each_packed_row_is_in_exactly_one_item_for_each_head(
     geometry: Geometry, lengths: list[tuple[int, int]]
 ) -> None:
     batch = batch_of(geometry, [q for q, _ in lengths], [kv for _, kv in lengths])
     op = op_of(geometry)
     tables = op.plan(*batch.tables).arrays.tables
-    requests: list[int] = tables["tile_request"].tolist()
-    starts: list[int] = tables["tile_row"].tolist()
-    seen: list[tuple[int, int]] = []
-    for request, start in zip(requests, starts, strict=True):
+    seen: list[tuple[int, int, int]] = []
+    for request, start, head, _, _, _ in tables["items"].tolist():
         packed = lengths[request][0] * op.section.group
-        seen += [(request, r) for r in range(start, min(start + geometry.tile_rows, packed))]
+        rows = range(start, min(start + geometry.tile_rows, packed))
+        seen += [(request, r, head) for r in rows]
     expected = [
-        (b, r) for b, (q_len, _) in enumerate(lengths) for r in range(q_len * op.section.group)
+        (b, r, head)
+        for b, (q_len, _) in enumerate(lengths)
+        for r in range(q_len * op.section.group)
+        for head in range(geometry.num_kv_heads)
     ]
     assert sorted(seen) == expected
 
@@ -79,10 +81,11 @@ def test_run_agrees_with_float64(
 
 @given(LENGTHS)
 @settings(max_examples=30, deadline=None)
-def test_tiles_are_ordered_by_falling_kv_length(lengths: list[tuple[int, int]]) -> None:
+def test_items_are_ordered_by_falling_kv_length(lengths: list[tuple[int, int]]) -> None:
     geometry = Geometry()
     batch = batch_of(geometry, [q for q, _ in lengths], [kv for _, kv in lengths])
-    requests: list[int] = op_of(geometry).plan(*batch.tables).arrays.tables["tile_request"].tolist()
+    items = op_of(geometry).plan(*batch.tables).arrays.tables["items"]
+    requests: list[int] = items[:, 0].tolist()
     kv_len = [lengths[b][1] for b in requests]
     assert kv_len == sorted(kv_len, reverse=True)
 

@@ -292,12 +292,12 @@ def test_a_symbol_outside_its_range_is_refused() -> None:
     assert device.launches == []
 
 
-@pytest.mark.parametrize(("dtype", "shape"), [("f32", ("tiles",)), ("i32", ("tiles", "2"))])
+@pytest.mark.parametrize(("dtype", "shape"), [("f32", ("items",)), ("i32", ("items", "2"))])
 def test_a_table_of_another_form_is_refused(dtype: str, shape: tuple[str, ...]) -> None:
     contract = contract_of(GEOMETRY)
     params = list(contract.params)
-    params[8] = PointerParam("tile_row", dtype, shape)
-    with pytest.raises(ContractError, match=r"params\[8\]: 'tile_row' must be i32 with one"):
+    params[9] = PointerParam("item_merge", dtype, shape)
+    with pytest.raises(ContractError, match=r"params\[9\]: 'item_merge' must be i32 with 1"):
         AttentionOp(artifact_of(replace(contract, params=tuple(params))))
 
 
@@ -358,7 +358,7 @@ def test_a_kernel_without_a_needed_pointer_is_refused(name: str) -> None:
 @pytest.mark.parametrize("param", [PointerParam("bias", "f32", ("4",)), ScalarParam("cap", "f32")])
 def test_a_parameter_that_nobody_passes_is_refused(param: PointerParam | ScalarParam) -> None:
     contract = contract_of(GEOMETRY)
-    with pytest.raises(ContractError, match=rf"params\[12\].name: nothing provides '{param.name}'"):
+    with pytest.raises(ContractError, match=rf"params\[17\].name: nothing provides '{param.name}'"):
         AttentionOp(artifact_of(replace(contract, params=(*contract.params, param))))
 
 

@@ -16,7 +16,7 @@ from tilewright.runtime.contract import (
 )
 from tilewright.runtime.contract_json import from_json, to_json
 from tilewright.runtime.errors import ContractError
-from tilewright.test.runtime.attention_case import Geometry, contract_of
+from tilewright.test.runtime.attention_case import SYMBOLS, Geometry, contract_of
 
 CONTRACT = replace(
     contract_of(Geometry(), (ScalarParam("cap", "f32"),)),
@@ -24,7 +24,7 @@ CONTRACT = replace(
     dynamic_shared_bytes=49152,
     resources=Resources(168, 0),
     compile_key={"dtype": "bf16", "group": 2, "causal": True, "scale": 0.25, "note": None},
-    symbols={name: SymbolRange(0, 8192) for name in ("n", "pages", "batch", "nnz", "tiles")},
+    symbols={name: SymbolRange(0, 8192) for name in SYMBOLS},
 )
 
 
@@ -75,9 +75,9 @@ def _set(document: Any, path: list[str | int], value: object) -> None:
             "got the end",
         ),
         (
-            ["params", 12, "dtype"],
-            "f64",
-            "params[12].dtype: expected one of i32, i64, f32, got 'f16'",
+            ["params", 17, "dtype"],
+            "f16",
+            "params[17].dtype: expected one of i32, i64, f32, f64, got 'f16'",
         ),
         (["grid"], ["1", "1"], "grid: expected 3 items, got 2"),
         (["grid", 0], "blocks", "grid[0]: symbol 'blocks' has no range in 'symbols'"),

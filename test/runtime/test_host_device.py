@@ -22,7 +22,6 @@ from tilewright.runtime.errors import (
     TargetError,
 )
 from tilewright.runtime.host_device import HostDevice
-from tilewright.runtime.host_threads import parts_of
 from tilewright.runtime.launch import run_kernel
 
 pytest.importorskip("torch_mlir", reason="the MLIR bindings are not installed (extra mlir)")
@@ -111,16 +110,6 @@ def test_a_malformed_text_is_refused_when_it_is_loaded() -> None:
 def test_no_threads_are_refused() -> None:
     with pytest.raises(DeviceError, match="expected at least 1 thread, got 0"):
         HostDevice(0)
-
-
-@pytest.mark.parametrize(("extent", "number"), [(1, 2), (7, 3), (22, 2), (1000, 4)])
-def test_parts_of_a_loop_are_all_of_it_and_become_smaller(extent: int, number: int) -> None:
-    parts = list(parts_of(extent, number))
-    assert [index for start, end in parts for index in range(start, end)] == list(range(extent))
-    sizes = [end - start for start, end in parts]
-    assert sizes == sorted(sizes, reverse=True)
-    assert sizes[0] <= max(1, extent // (2 * number))
-    assert sizes[-1] == 1
 
 
 def test_the_host_is_a_device_by_name() -> None:

@@ -7,8 +7,8 @@ from xdsl.ir import SSAValue
 
 from ....dialects.diagnostic import DiagnosticError
 from ....dialects.nest.intrinsics import Intrinsic, Requirement, kept_axes
-from ....dialects.nest.program import Buffer, Operand, Region
-from ....dialects.sym import Expression
+from ....dialects.nest.program import Buffer, Operand, Region, Scope
+from ....dialects.sym import Expression, prove_divisible
 from ..fragments import FragmentLayout
 from ..thread import Thread, zeros
 
@@ -103,4 +103,19 @@ def view_of(thread: Thread, operand: Operand, requirement: Requirement) -> Opera
             f"expected neighbours on the last axis of '{view.buffer.name}' to be neighbours in "
             f"memory, got a stride of {view.strides[-1]}"
         )
+    if requirement.alignment and view.buffer.scope is Scope.GLOBAL:
+        _check_alignment(view)
     return view
+
+
+def _check_alignment(view: OperandView) -> None:
+    """Refuses a region whose rows are not proved to begin at multiples of what is required."""
+    alignment, ranges = view.requirement.alignment, view.thread.ranges
+    count = max(1, alignment // view.buffer.element_bytes)
+    moving = [axis for axis in kept_axes(view.region) if axis < len(view.strides) - 1]
+    for value in (view.offset, *(view.strides[axis] for axis in moving)):
+        if not prove_divisible(value, count, ranges):
+            raise DiagnosticError(
+                f"expected addresses in '{view.buffer.name}' at multiples of {alignment} bytes, "
+                f"got steps of {value} elements"
+            )

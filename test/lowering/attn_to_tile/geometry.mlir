@@ -11,6 +11,7 @@ func.func @head_dim_128(
   %q: !attn.ragged<[n, 2, 128], bf16>, %k: !attn.paged<[pages, 16, 2, 128], bf16, NHD>,
   %v: !attn.paged<[pages, 16, 2, 128], bf16, NHD>, %batch: !attn.batch<[b, nnz]>, %scale: f32
 ) -> (!attn.ragged<[n, 2, 128], bf16>, !attn.ragged<[n, 2], f32>) {
+  // CHECK: scf.for %item
   // The queries are loaded into registers once, before the loops.
   // CHECK: %[[QUERY:.*]] = tile.ldmatrix {{.*}} -> !tile.frag<[64, 128], bf16, mma_a>
   // CHECK: scf.for {{.*}} : i32 {
@@ -71,8 +72,8 @@ func.func @head_dim_80(
 
 // The query heads of a key head are packed into rows: packed row r is query row r / 4 of head r % 4.
 // CHECK-LABEL: tile.kernel @group_of_4
-// CHECK-SAME: warps 4 grid [tiles, 2, 1]
-// CHECK: %kv_head = tile.block_index 1
+// CHECK-SAME: warps 4 grid [cta_bounds - 1, 1, 1]
+// CHECK: %kv_head = tile.load %items[
 // CHECK: %packed_rows = arith.muli %{{.*}}, %c4_i32
 // CHECK: tile.map() {
 // CHECK-NEXT: ^{{.*}}(%[[ROW:.*]]: i32):

@@ -5,6 +5,7 @@
 
 // Without a mask only the tile that the sequence ends in is masked.
 // CHECK-LABEL: tile.kernel @full
+// CHECK: scf.for %item
 // CHECK: scf.for {{.*}} : i32 {
 // CHECK: tile.mma
 // CHECK-NOT: arith.select
@@ -12,7 +13,7 @@
 // CHECK: scf.for {{.*}} : i32 {
 // CHECK: ^{{.*}}(%[[SCORE:.*]]: f32, %{{.*}}: i32, %{{.*}}: i32, %{{.*}}: i32, %[[COLUMN:.*]]: i32):
 // CHECK-NEXT: %[[KEY:.*]] = arith.addi %{{.*}}, %[[COLUMN]] : i32
-// CHECK-NEXT: %[[SEEN:.*]] = arith.cmpi slt, %[[KEY]], %kv_len : i32
+// CHECK-NEXT: %[[SEEN:.*]] = arith.cmpi slt, %[[KEY]], %kv_end : i32
 // CHECK-NEXT: arith.select %[[SEEN]], %[[SCORE]], %{{.*}} : f32
 // CHECK-NOT: scf.for {{.*}} : i32 {
 // CHECK: tile.drain
@@ -33,13 +34,14 @@ func.func @full(
 
 // A causal mask has one masked loop, behind the tiles that every query sees.
 // CHECK-LABEL: tile.kernel @causal
+// CHECK: scf.for %item
 // CHECK: scf.for {{.*}} : i32 {
 // CHECK: tile.mma
 // CHECK-NOT: arith.select
 // CHECK: tile.row_reduce max
 // CHECK: scf.for {{.*}} : i32 {
 // CHECK: tile.mma
-// CHECK: %[[EXISTS:.*]] = arith.cmpi slt, %[[KEY:.*]], %kv_len : i32
+// CHECK: %[[EXISTS:.*]] = arith.cmpi slt, %[[KEY:.*]], %kv_end : i32
 // CHECK-NEXT: %[[WANTED:.*]] = arith.cmpi sge, %{{.*}}, %[[KEY]] : i32
 // CHECK-NEXT: %[[SEEN:.*]] = arith.andi %[[EXISTS]], %[[WANTED]] : i1
 // CHECK-NEXT: arith.select %[[SEEN]]
@@ -66,6 +68,7 @@ func.func @causal(
 
 // A window cuts keys off at both ends: the loop in the middle is the only one without a mask.
 // CHECK-LABEL: tile.kernel @window
+// CHECK: scf.for %item
 // CHECK: scf.for {{.*}} : i32 {
 // CHECK: arith.cmpi sge
 // CHECK: scf.for {{.*}} : i32 {
@@ -101,6 +104,7 @@ func.func @window(
 
 // Of a mask that is not understood every tile is masked.
 // CHECK-LABEL: tile.kernel @opaque
+// CHECK: scf.for %item
 // CHECK: scf.for {{.*}} : i32 {
 // CHECK: arith.xori
 // CHECK: arith.select
@@ -130,10 +134,11 @@ func.func @opaque(
 // A conjunction keeps the bounds of the part that is understood: keys of the future are not
 // visited, which takes the position of the last query to know.
 // CHECK-LABEL: tile.kernel @causal_and_opaque
+// CHECK: scf.for %item
 // CHECK: %[[FIRST:.*]] = arith.addi %position, %{{.*}} : i32
 // CHECK: %[[LAST:.*]] = arith.addi %position, %{{.*}} : i32
 // CHECK-NEXT: %[[BEHIND:.*]] = arith.addi %[[LAST]], %{{.*}} : i32
-// CHECK-NEXT: arith.minsi %kv_len, %[[BEHIND]] : i32
+// CHECK-NEXT: arith.minsi %kv_end, %[[BEHIND]] : i32
 // CHECK: scf.for {{.*}} : i32 {
 // CHECK: arith.xori
 // CHECK-NOT: scf.for {{.*}} : i32 {
@@ -163,6 +168,7 @@ func.func @causal_and_opaque(
 
 // A score alone changes all tiles; the tile that the sequence ends in is masked after it.
 // CHECK-LABEL: tile.kernel @score
+// CHECK: scf.for %item
 // CHECK: scf.for {{.*}} : i32 {
 // CHECK: ^{{.*}}(%[[PRODUCT:.*]]: f32, %{{.*}}: i32, %{{.*}}: i32, %{{.*}}: i32, %{{.*}}: i32):
 // CHECK: %[[SCALED:.*]] = arith.mulf %[[PRODUCT]], %softmax_scale : f32
@@ -195,7 +201,9 @@ func.func @score(
 
 // All functions that attend become kernels, and no variant is left.
 // CHECK-LABEL: tile.kernel @one
+// CHECK: scf.for %item
 // CHECK-LABEL: tile.kernel @two
+// CHECK: scf.for %item
 // CHECK-NOT: attn.
 attn.variant @all
 

@@ -3,7 +3,7 @@
 
 // Warps have 16 rows each; a ring of 3 stages has the tiles of 2 steps under way before the loop.
 // CHECK-LABEL: tile.kernel @attend
-// CHECK-SAME: warps 2 grid [tiles, 2, 1]
+// CHECK-SAME: warps 2 grid [cta_bounds - 1, 1, 1]
 // CHECK: tile.alloc : !tile.ring<1 x [32, 64], bf16, swizzle128>
 // CHECK: tile.alloc : !tile.ring<3 x [32, 64], bf16, swizzle128>
 // CHECK: tile.copy_async %q

@@ -43,3 +43,13 @@ nest.func @products_of_8_bits(out %y: !nest.buffer<[1], f32>) {
     nest.call @mma.m16n8k32.e4m3.f32.row.col(update %c[0 extent 16, 0 extent 8], read %a[0 extent 16, 0 extent 32], read %f[0 extent 8, 0 extent 32])
   }
 }
+
+// -----
+
+// expected-error @+1 {{expected addresses in 'x' at multiples of 16 bytes, got steps of k*ld elements}}
+nest.func @rows_that_are_not_aligned(%x: !nest.buffer<[8, 64], f16, strides [ld, 1]>, out %y: !nest.buffer<[8, 64], f16>) symbols (ld in [64, 4096], ld mod 4 == 0) {
+  %s = nest.alloc @s in @b : !nest.buffer<[64], f16, shared>
+  nest.for block.x %b in 1, thread.x %t in 1, %k in 8 {
+    nest.call @cp.async.16.f16(write %s[0 extent 8], read %x[%k extent 1, 0 extent 8])
+  }
+}

@@ -173,8 +173,8 @@ tile.kernel @map_with_a_choice(%f: f32) warps 1 grid [1, 1, 1] {
 
 // Element e of block n is row g + 8 * (e / 2), column 8 * n + 2 * t + e % 2.
 // CHECK: "gpu.module"() <{sym_name = "map_of_coordinates"}>
-// CHECK: %row = arith.addi %warp_row, %group : i32
 // CHECK: %column = arith.muli %place, %c2_i32 : i32
+// CHECK: %row = arith.addi %warp_row, %group : i32
 // CHECK: scf.for %[[N:.*]] = %c0 to
 // CHECK: scf.for %[[E:.*]] = %c0 to
 // CHECK: %[[HALF:.*]] = arith.divui %[[E]], %c2 : index

@@ -60,6 +60,16 @@ def test_known_extents_with_and_without_remainders(shape: tuple[int, int, int]) 
     check(compile(gemm_host(gemm(*shape).program).program, num_threads=2), *shape)
 
 
+@pytest.mark.parametrize("rows", [1, 6, 50, 1000])
+def test_no_tile_is_computed_that_has_no_row(rows: int) -> None:
+    program = gemm_host(gemm(rows, 64, 300).program, AVX2).program
+    loops = program.loops_around("tile_o")
+    blocks, tiles = (loops[place].extent.constant_value or 0 for place in (0, -2))
+    count = -(-rows // 6)
+    assert blocks * tiles - count < tiles
+    assert tiles <= min(count, 16)
+
+
 def test_tiles_of_wider_vectors_compute_the_same() -> None:
     check(compile(gemm_host(gemm(61, 70, 300).program, AVX512).program), 61, 70, 300)
 

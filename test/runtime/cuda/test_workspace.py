@@ -85,7 +85,9 @@ def _attend(launch: Launch) -> None:
     values = dict(launch.values)
     shapes = {name: len(param.shape) for name, (param, _) in Signature(CONTRACT).pointers.items()}
     batch = int(_words(values["qo_indptr"], 3)[-1])
-    known = {"n": batch, "pages": 64, "batch": 2, "nnz": 64, "tiles": launch.grid[0]}
+    ctas = launch.grid[0]
+    known = {"n": batch, "pages": 64, "batch": 2, "nnz": 64, "merges": 0, "slots": 0}
+    known |= {"cta_bounds": ctas + 1, "items": ctas}
     for name, (param, extents) in Signature(CONTRACT).pointers.items():
         shape = tuple(extent.evaluate(known) for extent in extents)
         kind = {"bf16": np.uint16, "f32": np.float32, "i32": np.int32}[param.dtype]
@@ -138,5 +140,5 @@ def test_a_plan_keeps_its_addresses() -> None:
     for _ in range(2):
         plan.run(*batch.arrays, device=device)
     first, second = (launch.values for launch in bindings.launches)
-    names = ("qo_indptr", "kv_indptr", "kv_indices", "kv_last_page_len", "tile_request", "tile_row")
+    names = ("qo_indptr", "kv_indptr", "kv_indices", "kv_last_page_len", "cta_indptr", "items")
     assert [first[name] for name in names] == [second[name] for name in names]
