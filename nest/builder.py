@@ -392,7 +392,9 @@ class Builder:
         steps = None if strides is None else tuple(map(self._extent, strides))
         if steps is not None and len(steps) != len(extents):
             raise NestError(f"expected {len(extents)} strides of '{name}', got {len(steps)}")
-        return Array(self, Buffer(self._new_parameter(name), extents, dtype, scope, steps))
+        # No axes are row-major: there is nothing to write of their strides.
+        buffer = Buffer(self._new_parameter(name), extents, dtype, scope, steps or None)
+        return Array(self, buffer)
 
     def _check_dtype(self, dtype: str) -> None:
         if dtype not in DTYPE_BITS:

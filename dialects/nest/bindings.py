@@ -12,7 +12,17 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeAlias
 
-from ..sym import Expression, Ranges, ceildiv, constant, floordiv, prove_eq, prove_le, prove_lt
+from ..sym import (
+    Expression,
+    Ranges,
+    ceildiv,
+    constant,
+    floordiv,
+    prove_divisible,
+    prove_eq,
+    prove_le,
+    prove_lt,
+)
 from ..sym.expression import Symbol, expression_of
 from .digits import Digit, Digits, NotAffineError
 from .groups import Groups, Guard
@@ -43,6 +53,14 @@ class AxisMap:
     places: tuple[Place, ...]
     offset: Expression
     overlap: int | None = None
+
+    @property
+    def reach(self) -> Expression:
+        """How many values the axis takes from the offset on, without gaps."""
+        reach = ONE
+        for place in self.places:
+            reach = reach + place.scale * (place.digit.extent - 1)
+        return reach
 
 
 @dataclass(frozen=True)
@@ -102,32 +120,51 @@ Bindings: TypeAlias = BindingMap | BindingFailure
 _Extents: TypeAlias = tuple[tuple[str, Expression], ...]
 
 
+@dataclass(frozen=True)
+class _Asked:
+    is_whole: bool
+    is_inside: bool
+
+
 class _FailureError(Exception):
     def __init__(self, condition: str, axis: str, reason: str) -> None:
         super().__init__(reason)
         self.failure = BindingFailure(condition, axis, reason)
 
 
-def map_bindings(block: Block, loops: Sequence[Loop], ranges: Ranges) -> Bindings:
+def map_bindings(
+    block: Block,
+    loops: Sequence[Loop],
+    ranges: Ranges,
+    *,
+    is_whole: bool = True,
+    is_inside: bool = True,
+) -> Bindings:
     """
     Returns how loops visit the points of a block, or why that is not known.
 
     `loops` are those between the block and the block around it, outermost first; `ranges` are
-    those of the symbols and of the axes around.
+    those of the symbols and of the axes around. Where points are left out that is a failure,
+    unless `is_whole` is False. That values stay in the axes is not asked if `is_inside` is False.
     """
     extents = tuple((loop.name, loop.extent) for loop in loops)
-    return _map_bindings(block.axes, block.predicate, extents, ranges)
+    asked = _Asked(is_whole, is_inside)
+    return _map_bindings(block.axes, block.predicate, extents, ranges, asked)
 
 
 @lru_cache(maxsize=4096)
 def _map_bindings(
-    axes: tuple[Axis, ...], predicate: tuple[Bound, ...], extents: _Extents, ranges: Ranges
+    axes: tuple[Axis, ...],
+    predicate: tuple[Bound, ...],
+    extents: _Extents,
+    ranges: Ranges,
+    asked: _Asked,
 ) -> Bindings:
     # As a rule the digits of the loops themselves will do, and say more to who asks.
-    plain = _mapped(axes, predicate, extents, ranges, absorb=False)
+    plain = _mapped(axes, predicate, extents, ranges, asked, absorb=False)
     if not predicate or (isinstance(plain, BindingMap) and plain.is_plain):
         return plain
-    grouped = _mapped(axes, predicate, extents, ranges, absorb=True)
+    grouped = _mapped(axes, predicate, extents, ranges, asked, absorb=True)
     return plain if isinstance(grouped, BindingFailure) else grouped
 
 
@@ -136,13 +173,14 @@ def _mapped(
     predicate: tuple[Bound, ...],
     extents: _Extents,
     ranges: Ranges,
+    asked: _Asked,
     *,
     absorb: bool,
 ) -> Bindings:
     guards = [Guard(bound, bound) for bound in predicate]
     try:
         loops = Groups(dict(extents), [axis.binding for axis in axes], guards, ranges, absorb)
-        return _Mapper(axes, extents, loops, ranges, absorb).map()
+        return _Mapper(axes, extents, loops, ranges, absorb, asked).map()
     except _FailureError as error:
         return error.failure
 
@@ -155,7 +193,9 @@ class _Mapper:
         loops: Groups,
         ranges: Ranges,
         absorb: bool,
+        asked: _Asked,
     ) -> None:
+        self.asked = asked
         self.axes = axes
         self.extents = extents
         self.loops = loops
@@ -164,6 +204,10 @@ class _Mapper:
         self.lost: list[Bound] = []
         self.digits: dict[str, Digit] = {}
         self.groups = self._take_apart()
+        names = frozenset(name for name, _ in extents)
+        for name, digit in self.digits.items():
+            if constants := digit.source.symbols() - names:
+                self.digits[name] = replace(digit, constants=constants)
 
     def _take_apart(self) -> Groups:
         """Returns bindings and guards over digits; guards that are not over digits are lost."""
@@ -301,12 +345,16 @@ class _Mapper:
         self, axis: Axis, binding: Expression, offset: Expression, reach: Expression
     ) -> None:
         end = offset + reach
-        if not (prove_le(offset, 0, self.ranges) and prove_le(axis.extent, end, self.ranges)):
+        if self.asked.is_whole and not (
+            prove_le(offset, 0, self.ranges) and prove_le(axis.extent, end, self.ranges)
+        ):
             raise _FailureError(
                 "covers",
                 axis.name,
                 f"its values {offset} to {end - 1} are not all of 0 to {axis.extent - 1}",
             )
+        if not self.asked.is_inside:
+            return
         below = prove_le(0, offset, self.ranges) or any(
             prove_le(0, limit + 1, self.ranges) for limit in self._lower_limits(binding)
         )
@@ -324,6 +372,8 @@ class _Mapper:
     def _upper_limits(self, binding: Expression) -> Iterator[Expression]:
         """Yields the limits of guards that say `binding < limit`."""
         for guard in self.groups.guards:
+            if (distance := self._distance(guard.current, binding)) is not None:
+                yield binding - distance
             multiple = self._multiple(guard.current, binding)
             if multiple is not None and multiple[0] > 0:
                 yield ceildiv(-multiple[1], multiple[0])
@@ -331,9 +381,16 @@ class _Mapper:
     def _lower_limits(self, binding: Expression) -> Iterator[Expression]:
         """Yields the limits of guards that say `limit < binding`."""
         for guard in self.groups.guards:
+            if (distance := self._distance(guard.current, binding)) is not None:
+                yield binding + distance
             multiple = self._multiple(guard.current, binding)
             if multiple is not None and multiple[0] < 0:
                 yield floordiv(multiple[1], -multiple[0])
+
+    def _distance(self, bound: Bound, binding: Expression) -> Expression | None:
+        """Returns `left - right` of a bound if neither it nor the binding moves."""
+        distance = bound.left - bound.right
+        return distance if self._is_fixed(distance) and self._is_fixed(binding) else None
 
     def _multiple(self, bound: Bound, binding: Expression) -> tuple[int, Expression] | None:
         """Returns the factor and the rest if a bound says `factor * binding + rest < 0`."""
@@ -341,6 +398,9 @@ class _Mapper:
         moving = binding.symbols() & self.groups.extents.keys()
         if not moving:
             return None
+        for factor in (1, -1):
+            if self._is_fixed(rest := difference - factor * binding):
+                return factor, rest
         atom = Symbol(min(moving))
         whole, part = (v.split(atom)[0].constant_value for v in (difference, binding))
         if not whole or not part or whole % part:
@@ -363,9 +423,11 @@ class _Mapper:
 
     def _always(self, bound: Bound) -> bool:
         """Whether a bound holds in all iterations."""
-        ranges = self.ranges
+        ranges, named = self.ranges, (bound.left - bound.right).symbols()
+        for name, extent in reversed(self.extents):
+            named = named | extent.symbols() if name in named else named
         for name, extent in self.extents:
-            if name not in ranges and name in (bound.left - bound.right).symbols():
+            if name not in ranges and name in named:
                 ranges = ranges.also(name, 0, extent - 1)
         return bool(prove_lt(bound.left, bound.right, ranges))
 
@@ -377,8 +439,11 @@ class _Mapper:
             greatest = factor * (axis.extent - 1) if factor > 0 else ZERO
             if prove_lt(greatest + rest, 0, self.ranges):
                 return True
+        distance = self._distance(bound, binding)
+        if distance is not None and prove_lt(distance, binding - axis.extent + 1, self.ranges):
+            return True
         # The axis divided by a scale, rounded down, is what its places from there on say.
-        if not self._is_fixed(bound.right) or axis_map.offset.terms:
+        if not self._is_fixed(bound.right):
             return False
         return any(
             prove_le(ceildiv(axis.extent, scale), bound.right, self.ranges)
@@ -389,9 +454,12 @@ class _Mapper:
     def _quotients(self, axis_map: AxisMap) -> Iterator[tuple[Expression, Expression]]:
         """Yields scales of an axis, and the axis divided by them."""
         names = {digit: name for name, digit in self.digits.items()}
+        offset = axis_map.offset
         for start, lowest in enumerate(axis_map.places[: axis_map.overlap]):
+            if offset.terms and not prove_divisible(offset, lowest.scale, self.ranges):
+                continue
             parts = [
                 floordiv(place.scale, lowest.scale) * expression_of(Symbol(names[place.digit]))
                 for place in axis_map.places[start:]
             ]
-            yield lowest.scale, sum(parts, ZERO)
+            yield lowest.scale, sum(parts, floordiv(offset, lowest.scale))

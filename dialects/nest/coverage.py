@@ -6,29 +6,27 @@ others run. What a producer writes is taken only where it is a box with no gaps,
 reads may be taken larger, so that an answer is never wrong. (TVM calls this region cover.)
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import combinations, takewhile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
 
 from ..sym import (
     Expression,
     Ranges,
     constant,
-    maximum,
-    minimum,
     prove_le,
     prove_lt,
     symbol,
 )
-from ..sym.expression import Extremum, Symbol, expression_of
-from .bindings import BindingMap, Bindings, map_bindings
+from ..sym.expression import Quotient, Symbol
+from .bindings import BindingMap
+from .boxes import Box, Span, is_inside, is_whole, merged_boxes, residues
 from .defects import ProgramError
 from .program import (
-    Axis,
     AxisKind,
     Block,
     Body,
+    Bound,
     Call,
     Guard,
     Loop,
@@ -36,103 +34,28 @@ from .program import (
     Range,
     Region,
     Statement,
-    Store,
 )
-from .regions import accesses_of, bounds_over, contains, residue_of, touched
+from .regions import accesses_of, bounds_over, contains, region_of, residue_of, touched
+from .scalars import Subscript
+from .sites import (
+    Site,
+    bounds_held,
+    clipped,
+    common_loops,
+    points_read,
+    ranges_held,
+    read_box,
+    sites_of,
+)
 
 ONE = constant(1)
 ZERO = constant(0)
-
-
-@dataclass(frozen=True)
-class Span:
-    """The indices `low .. end - 1`."""
-
-    low: Expression
-    end: Expression
-
-
-Box = tuple[Span, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Site:
-    """
-    A block of a scope, the loops of the scope around it, and whether a condition is around.
-
-    `ranges` hold in the scope; `outer` are the axes of the block around it that run.
-    """
-
-    block: Block
-    loops: tuple[Loop, ...]
-    is_guarded: bool
-    ranges: Ranges
-    outer: tuple[Loop, ...] = ()
-
-    @cached_property
-    def map(self) -> Bindings:
-        """How the loops visit the block's points."""
-        return map_bindings(self.block, (*self.outer, *self.loops), self.ranges)
-
-    @cached_property
-    def ranges_at(self) -> tuple[Ranges, ...]:
-        """The ranges inside the first 0, 1, 2 and so on of the loops."""
-        found = [self.ranges]
-        for loop in self.loops:
-            found.append(found[-1].also(loop.name, 0, loop.extent - 1))
-        return tuple(found)
-
-    @cached_property
-    def inner_ranges(self) -> Ranges:
-        """The ranges of what the block's body may name, inner loops aside."""
-        ranges = self.ranges
-        for axis in self.block.axes:
-            ranges = ranges.also(axis.name, 0, axis.extent - 1)
-        return ranges
-
-    @cached_property
-    def inner(self) -> "tuple[Site, ...]":
-        """The blocks of the block's own scope, those of init first."""
-        around = tuple(Loop(axis.name, axis.extent, ()) for axis in self.block.axes)
-        reduced = {axis.name for axis in self.block.axes_of(AxisKind.REDUCE)}
-        # In init the reduce axes stand still.
-        still = tuple(loop for loop in around if loop.name not in reduced)
-        return (
-            *_sites(self.block.init, (), False, self.inner_ranges, still),
-            *_sites(self.block.body, (), False, self.inner_ranges, around),
-        )
-
-
-def sites_of(program: Program) -> tuple[Site, ...]:
-    """Returns the blocks of the program's scope, in the order of the text."""
-    return tuple(_sites(program.body, (), False, program.ranges, ()))
-
-
-def _sites(
-    body: Body,
-    loops: tuple[Loop, ...],
-    is_guarded: bool,
-    ranges: Ranges,
-    outer: tuple[Loop, ...],
-) -> Iterator[Site]:
-    for statement in body:
-        match statement:
-            case Block():
-                yield Site(statement, loops, is_guarded, ranges, outer)
-            case Loop(_, _, inner):
-                yield from _sites(inner, (*loops, statement), is_guarded, ranges, outer)
-            case Guard(_, inner):
-                yield from _sites(inner, loops, True, ranges, outer)
-            case _:
-                pass
 
 
 def check_regions(program: Program, site: Site) -> None:
     """Raises ProgramError unless the regions of a block cover what init and body touch."""
     block = site.block
     body = (*block.init, *block.body)
-    if _are_elements(block, body):
-        return
     _check_direct(program, site, body)
     for inner in site.inner:
         for kind, found, declared in (
@@ -144,7 +67,7 @@ def check_regions(program: Program, site: Site) -> None:
                 box = read_box(inner, frozenset(), region, shape)
                 known = [outer for outer in declared if outer.buffer == region.buffer]
                 boxes = [_box_of(outer) for outer in known]
-                if not any(_inside(box, outer, site.inner_ranges) for outer in boxes):
+                if not any(is_inside(box, outer, site.inner_ranges) for outer in boxes):
                     ranges = tuple(Range(span.low, span.end - span.low) for span in box)
                     raise _not_covered(site, kind, Region(region.buffer, ranges), known)
 
@@ -152,16 +75,25 @@ def check_regions(program: Program, site: Site) -> None:
 def _check_direct(program: Program, site: Site, body: Body) -> None:
     """Checks what is touched beside the blocks inside."""
     block = site.block
-    found = touched(_without_blocks(body), site.inner_ranges, program.buffers)
-    for kind, declared, regions in zip(
-        ("reads", "writes"), (block.reads, block.writes), found, strict=True
-    ):
-        for region in regions:
-            known = [outer for outer in declared if outer.buffer == region.buffer]
-            if region not in known and not any(
-                contains(outer, region, site.inner_ranges) for outer in known
-            ):
-                raise _not_covered(site, kind, region, known)
+    elements = _elements_of(block)
+    declared = {False: block.reads, True: block.writes}
+    for access in accesses_of(body):
+        if (access.buffer, access.indices) in elements[access.is_write]:
+            continue
+        buffer = program.buffers[access.buffer]
+        region = region_of(buffer, access.indices, access.extents, site.inner_ranges)
+        _check_declared(site, region, declared[access.is_write], access.is_write)
+    if calls := _calls_alone(body):
+        found = touched(calls, site.inner_ranges, program.buffers)
+        for is_write, regions in zip((False, True), found, strict=True):
+            for region in regions:
+                _check_declared(site, region, declared[is_write], is_write)
+
+
+def _check_declared(site: Site, region: Region, declared: Sequence[Region], is_write: bool) -> None:
+    known = [outer for outer in declared if outer.buffer == region.buffer]
+    if not any(outer == region or contains(outer, region, site.inner_ranges) for outer in known):
+        raise _not_covered(site, "writes" if is_write else "reads", region, known)
 
 
 def _not_covered(site: Site, kind: str, region: Region, known: Sequence[Region]) -> ProgramError:
@@ -177,25 +109,25 @@ def _box_of(region: Region) -> Box:
     return tuple(Span(part.start, part.start + part.extent) for part in region.ranges)
 
 
-def _without_blocks(body: Body) -> Body:
+def _calls_alone(body: Body) -> Body:
+    """Returns the calls of statements outside of blocks, with the loops around them."""
     kept: list[Statement] = []
     for statement in body:
         match statement:
-            case Block():
-                pass
             case Loop() | Guard():
-                inner = _without_blocks(statement.body)
-                kept.append(replace(statement, body=inner))
-            case _:
+                if inner := _calls_alone(statement.body):
+                    is_loop = isinstance(statement, Loop)
+                    kept += [replace(statement, body=inner)] if is_loop else inner
+            case Call():
                 kept.append(statement)
+            case _:
+                pass
     return tuple(kept)
 
 
-def _are_elements(block: Block, body: Body) -> bool:
-    """Whether all that statements touch are single elements that the regions name as they are."""
-    if not all(isinstance(statement, Store) for statement in body):
-        return False
-    elements = {
+def _elements_of(block: Block) -> dict[bool, set[tuple[str, tuple[Subscript, ...]]]]:
+    """Returns the single elements that the regions of a block name, of writes and of reads."""
+    return {
         is_write: {
             (region.buffer, tuple(part.start for part in region.ranges))
             for region in regions
@@ -203,9 +135,6 @@ def _are_elements(block: Block, body: Body) -> bool:
         }
         for is_write, regions in ((False, block.reads), (True, block.writes))
     }
-    return all(
-        (access.buffer, access.indices) in elements[access.is_write] for access in accesses_of(body)
-    )
 
 
 def region_text(region: Region) -> str:
@@ -239,12 +168,26 @@ def check_producers(program: Program, sites: Sequence[Site]) -> None:
                 )
 
 
+def is_covered(
+    program: Program, site: Site, before: Sequence[Site], buffer: str, loop: str
+) -> bool:
+    """
+    Whether blocks before a block provably write all that it reads of a program's own buffer.
+
+    All are inside of `loop`, and only what is written in the same iteration of it counts.
+    """
+    return _Coverage(program).is_covered(site, before, buffer, loop)
+
+
 def reader_not_covered(program: Program, buffer: str) -> str | None:
     """Returns a block that is not proved to read what was written of an own buffer, or None."""
-    checker = _Coverage(program)
-    sites = sites_of(program)
+    checker, sites = _Coverage(program), sites_of(program)
     for place, site in enumerate(sites):
-        if buffer in checker.exposed(site) and not checker.is_covered(site, sites[:place], buffer):
+        if (
+            any(region.buffer == buffer for region in site.block.reads)
+            and buffer in checker.exposed(site)
+            and not checker.is_covered(site, sites[:place], buffer)
+        ):
             return site.block.name
     return None
 
@@ -284,20 +227,27 @@ class _Coverage:
             for read in reads
         )
 
-    def is_covered(self, site: Site, before: Sequence[Site], name: str) -> bool:
-        """Whether blocks before a block provably write all that it reads of a buffer."""
+    def is_covered(self, site: Site, before: Sequence[Site], name: str, loop: str = "") -> bool:
+        """
+        Whether blocks before a block provably write all that it reads of a buffer.
+
+        Where a loop is given, what other iterations of it write does not count.
+        """
         pieces: dict[tuple[str, ...], list[Box]] = {}
         producers = [other for other in before if _writes(other.block, name)]
-        if _writes(site.block, name) and site.block.axes_of(AxisKind.ORDERED):
+        if not loop and _writes(site.block, name) and site.block.axes_of(AxisKind.ORDERED):
             # An element that was written at a point before is read at this one.
             producers.append(site)
         for producer in producers:
-            common = () if producer is site else _common(site, producer)
-            fixed = tuple(loop.name for loop in common)
-            pieces.setdefault(fixed, []).extend(self._written(producer, fixed, name))
+            common = () if producer is site else common_loops(site, producer)
+            fixed = tuple(other.name for other in common)
+            boxes = self._written(producer, fixed, name, bounds_held(site, fixed))
+            pieces.setdefault(fixed, []).extend(boxes)
         if any(self._holds(site, fixed, boxes, name) for fixed, boxes in pieces.items()):
             return True
-        self._add_first(site, producers, name, pieces)
+        if any(self._is_alike(site, other, name) for other in before if other in producers):
+            return True
+        self._add_first(site, producers, name, pieces, loop)
         return any(self._holds(site, fixed, boxes, name) for fixed, boxes in pieces.items())
 
     def _add_first(
@@ -306,53 +256,146 @@ class _Coverage:
         producers: Sequence[Site],
         name: str,
         pieces: dict[tuple[str, ...], list[Box]],
+        loop: str,
     ) -> None:
-        """Adds what producers write in the first iterations of loops that are around a reader."""
+        """Adds what producers write in the first iterations of loops around a reader, in `loop`."""
         for producer in producers:
-            common = () if producer is site else _common(site, producer)
+            common = () if producer is site else common_loops(site, producer)
             names = tuple(loop.name for loop in common)
-            for start, end in combinations(range(len(common) + 1), 2):
-                if not any(loop.kind.is_concurrent for loop in common[start:end]):
+            outermost = names.index(loop) + 1 if loop else 0
+            for start, end in combinations(range(outermost, len(common) + 1), 2):
+                if not any(other.kind.is_concurrent for other in common[start:end]):
                     # It comes before, whatever the loops around and inside of these are at.
-                    found = self._written(producer, names, name, names[start:end])
+                    first = names[start:end]
+                    held = bounds_held(site, names, first)
+                    found = self._written(producer, names, name, held, first)
                     pieces.setdefault(names, []).extend(found)
 
     def _holds(self, site: Site, fixed: Sequence[str], boxes: Sequence[Box], name: str) -> bool:
         ranges = site.ranges_at[len(fixed)]
+        shape = self.buffers[name].shape
+        if any(
+            all(is_whole(*axis, ranges) for axis in zip(box, shape, strict=True)) for box in boxes
+        ):
+            return True
         needed = [
-            read_box(site, frozenset(fixed), region, self.buffers[name].shape)
+            read_box(site, frozenset(fixed), region, shape)
             for region in site.block.reads
             if region.buffer == name
         ]
-        if all(any(_inside(need, box, ranges) for box in boxes) for need in needed):
+        if all(any(is_inside(need, box, ranges) for box in boxes) for need in needed):
             return True
-        joined = _merged(boxes, ranges)
-        return all(any(_inside(need, box, ranges) for box in joined) for need in needed)
+        ranges = ranges_held(site, fixed)
+        joined = merged_boxes(boxes, ranges)
+        return all(any(is_inside(need, box, ranges) for box in joined) for need in needed)
 
     # What a producer writes: at most that, and no gaps.
 
     def _written(
-        self, site: Site, fixed: Sequence[str], name: str, first: Sequence[str] = ()
+        self,
+        site: Site,
+        fixed: Sequence[str],
+        name: str,
+        held: frozenset[Bound],
+        first: Sequence[str] = (),
     ) -> Iterator[Box]:
         """Yields boxes that are written while loops stand still, those of `first` at 0."""
-        spans = self._axis_spans(site, frozenset(fixed), dict.fromkeys(first, 0))
-        if spans is None or site.is_guarded:
+        if site.is_guarded:
             return
         for region in site.block.writes:
-            if region.buffer == name and (box := self._box(region, spans, site.ranges)) is not None:
+            if region.buffer != name:
+                continue
+            beyond = held | self._beyond(site, region)
+            spans = self._axis_spans(site, frozenset(fixed), beyond, first)
+            if spans is not None and (box := self._box(region, spans, site.ranges)) is not None:
                 yield box
 
+    def _beyond(self, site: Site, region: Region) -> frozenset[Bound]:
+        """Returns bounds of a block that leave out only points beyond the end of a buffer."""
+        names, shape = site.block.bindings, self.buffers[region.buffer].shape
+        units = {loop.name: 0 for loop in site.loops if loop.extent == ONE}
+        return frozenset(
+            bound
+            for bound in site.block.predicate
+            for part, whole in zip(region.ranges, shape, strict=True)
+            if part.extent == ONE
+            and part.start.substitute(names).substitute(units) == bound.left.substitute(units)
+            and prove_le(whole, bound.right, site.ranges)
+        )
+
+    def _is_alike(self, site: Site, producer: Site, name: str) -> bool:
+        """
+        Whether a producer writes all points at which a block reads, by indices of the same form.
+
+        So `T[vi floordiv 3, vi mod 3]` covers `T[(vj + 1) floordiv 3, (vj + 1) mod 3]` where the
+        axis vi runs over all values of vj + 1.
+        """
+        fixed = frozenset(loop.name for loop in common_loops(site, producer))
+        if producer.is_guarded:
+            return False
+        written = next(region for region in producer.block.writes if region.buffer == name)
+        pairs = zip(written.ranges, self.buffers[name].shape, strict=True)
+        extents = {part.start.symbol_name: whole for part, whole in pairs}
+        spans: dict[str, Span] | None = None
+        for read in site.block.reads:
+            if read.buffer != name:
+                continue
+            points = _points_of(written, read, producer.block)
+            if points is None:
+                return False
+            spans = spans or self._axis_spans(producer, fixed, bounds_held(site, fixed))
+            lows, counts = points_read(site, fixed)
+            for axis, point in points.items():
+                bounds = bounds_over(point.substitute(lows), counts)
+                if spans is None or bounds is None:
+                    return False
+                need = Span(bounds[0], bounds[1] + 1)
+                if axis in extents:
+                    need = clipped(site, need, extents[axis], fixed)
+                if not is_inside((need,), (spans[axis],), site.ranges_at[len(fixed)]):
+                    return False
+        return True
+
     def _axis_spans(
-        self, site: Site, fixed: frozenset[str], first: Mapping[str, int]
+        self,
+        site: Site,
+        fixed: frozenset[str],
+        beyond: frozenset[Bound],
+        first: Sequence[str] = (),
     ) -> dict[str, Span] | None:
-        found = site.map
-        if not isinstance(found, BindingMap) or not _reaches_all(site, found, first):
+        """
+        Returns the values that axes take together while the loops run that are not fixed.
+
+        Fixed loops in `first` stand at 0. Points that bounds in `beyond` leave out count as if
+        they ran.
+        """
+        at_zero = dict.fromkeys(first, 0)
+        spans = self._mapped_spans(site, fixed, beyond, at_zero)
+        if spans is None and (fixed or site.outer):
+            spans = self._spans_below(site, fixed, beyond, at_zero)
+        if spans is None or not first:
+            return spans
+        return {
+            name: Span(span.low.substitute(at_zero), span.end.substitute(at_zero))
+            for name, span in spans.items()
+        }
+
+    def _mapped_spans(
+        self,
+        site: Site,
+        fixed: frozenset[str],
+        beyond: frozenset[Bound],
+        at_zero: Mapping[str, int],
+    ) -> dict[str, Span] | None:
+        is_all = isinstance(site.map, BindingMap)
+        found = site.map if is_all else site.partial_map
+        if not isinstance(found, BindingMap) or not _reaches_all(site, found, beyond, at_zero):
             return None
         still = fixed.union(loop.name for loop in site.outer)
         running = {loop.name: 0 for loop in site.loops if loop.name not in fixed}
         spans: dict[str, Span] = {}
         for axis in site.block.axes:
-            reach, holds = ONE, False
+            reach, holds = ONE, not is_all
             for place in found.axis(axis.name).places:
                 if place.digit.loops <= still:
                     holds = True
@@ -365,10 +408,25 @@ class _Coverage:
             span = Span(ZERO, axis.extent)
             if holds:
                 low = axis.binding.substitute(running)
-                span = _clipped(site, Span(low, low + reach), axis.extent, fixed)
-            if first:
-                span = Span(span.low.substitute(first), span.end.substitute(first))
+                span = clipped(site, Span(low, low + reach), axis.extent, fixed)
             spans[axis.name] = span
+        return spans
+
+    def _spans_below(
+        self,
+        site: Site,
+        fixed: frozenset[str],
+        beyond: frozenset[Bound],
+        at_zero: Mapping[str, int],
+    ) -> dict[str, Span] | None:
+        """Returns the same where digits of fixed and running loops are in one place."""
+        found = site.map_below(fixed)
+        if not isinstance(found, BindingMap) or not _reaches_all(site, found, beyond, at_zero):
+            return None
+        spans: dict[str, Span] = {}
+        for axis, part in zip(site.block.axes, found.axes, strict=True):
+            span = Span(part.offset, part.offset + part.reach)
+            spans[axis.name] = clipped(site, span, axis.extent, fixed)
         return spans
 
     def _box(self, region: Region, spans: Mapping[str, Span], ranges: Ranges) -> Box | None:
@@ -379,7 +437,7 @@ class _Coverage:
             start = part.start if circle is None else circle[0]
             span = self._span(Range(start, part.extent), spans, used, ranges)
             if span is not None and circle is not None:
-                span = _around(span, circle[1], ranges)
+                span = residues(span, circle[1], ranges)
             if span is None:
                 return None
             box.append(span)
@@ -409,73 +467,41 @@ class _Coverage:
         return Span(low, low + reach)
 
 
-def read_box(site: Site, fixed: frozenset[str], region: Region, shape: Sequence[Expression]) -> Box:
-    """
-    Returns a box that holds all that a region of a block touches while its loops run.
-
-    Loops in `fixed`, the first around the block, stand still.
-    """
-    lows: dict[str, Expression] = {}
-    counts: dict[str, Expression] = {}
-    running = {loop.name: loop.extent for loop in site.loops if loop.name not in fixed}
-    still = fixed.union(loop.name for loop in site.outer)
-    for axis in site.block.axes:
-        span = Span(ZERO, axis.extent)
-        if not axis.binding.symbols().isdisjoint(still):
-            span = _run(site, axis, running, still) or span
-            span = _clipped(site, span, axis.extent, fixed)
-        lows[axis.name] = span.low + symbol(axis.name)
-        counts[axis.name] = span.end - span.low
-    box: list[Span] = []
-    for part, whole in zip(region.ranges, shape, strict=True):
-        circle = residue_of(part.start) if part.extent == ONE else None
-        start = part.start if circle is None else circle[0]
-        first = bounds_over(start.substitute(lows), counts)
-        end = bounds_over((start + part.extent).substitute(lows), counts)
-        if first is None or end is None:
-            box.append(Span(ZERO, whole))
-        elif circle is None:
-            box.append(_clipped(site, Span(first[0], end[1]), whole, fixed))
-        else:
-            # What is not negative is not below its remainder.
-            is_short = prove_le(0, first[0], site.ranges_at[len(fixed)])
-            box.append(Span(ZERO, minimum(end[1], circle[1]) if is_short else circle[1]))
-    return tuple(box)
+def _points_of(written: Region, read: Region, block: Block) -> dict[str, Expression] | None:
+    """Returns the points of a block's axes at which it writes what is read, if forms agree."""
+    axes = {axis.name for axis in block.axes}
+    points: dict[str, Expression] = {}
+    pairs = list(zip(written.ranges, read.ranges, strict=True))
+    for one, two in pairs:
+        _match(one.start, two.start, axes, points)
+    is_same = all(
+        one.extent == two.extent == ONE
+        and one.start.symbols() & axes <= points.keys()
+        and one.start.substitute(points) == two.start
+        for one, two in pairs
+    )
+    return points if is_same else None
 
 
-def _run(
-    site: Site, axis: Axis, running: Mapping[str, Expression], still: frozenset[str]
-) -> Span | None:
-    """Returns a span that holds the values of an axis while loops run."""
-    places = site.map.axis(axis.name).places if isinstance(site.map, BindingMap) else None
-    if places is not None and all(
-        place.digit.loops <= still or place.digit.loops.isdisjoint(still) for place in places
-    ):
-        # The digits know the guards.
-        low = axis.binding.substitute(dict.fromkeys(running, 0))
-        reach = ONE
-        for place in places:
-            if place.digit.loops.isdisjoint(still):
-                reach = reach + place.scale * (place.digit.extent - 1)
-        return Span(low, low + reach)
-    bounds = bounds_over(axis.binding, running)
-    return None if bounds is None else Span(bounds[0], bounds[1] + 1)
+def _match(
+    one: Expression, two: Expression, axes: Collection[str], points: dict[str, Expression]
+) -> None:
+    """Finds what to replace axes by in an expression, so that it may become another one."""
+    if (name := one.symbol_name) is not None and name in axes:
+        points.setdefault(name, two)
+    for atom in one.variables():
+        for other in two.variables():
+            if isinstance(atom, Quotient) and isinstance(other, Quotient):
+                if atom.divisor == other.divisor:
+                    _match(atom.numerator, other.numerator, axes, points)
 
 
-def _clipped(site: Site, span: Span, extent: Expression, fixed: frozenset[str]) -> Span:
-    # What is fixed are the loops around both, the first of the site's.
-    ranges = site.ranges_at[len(fixed)]
-    low, end = span.low, span.end
-    if low.constant_value != 0 and not prove_le(0, low, ranges):
-        low = maximum(low, 0)
-    if end != extent and not prove_le(end, extent, ranges):
-        end = minimum(end, extent)
-    return Span(low, end)
-
-
-def _reaches_all(site: Site, found: BindingMap, at_zero: Mapping[str, int]) -> bool:
+def _reaches_all(
+    site: Site, found: BindingMap, beyond: frozenset[Bound], at_zero: Mapping[str, int]
+) -> bool:
     """Whether each point of the other axes is visited where the reduce axes are at 0."""
-    if not found.restricting:
+    restricting = [bound for bound in found.restricting if bound not in beyond]
+    if not restricting:
         return True
     reduced = {axis.name for axis in site.block.axes_of(AxisKind.REDUCE)}
     loops: dict[bool, set[str]] = {True: set(), False: set()}
@@ -488,20 +514,8 @@ def _reaches_all(site: Site, found: BindingMap, at_zero: Mapping[str, int]) -> b
     ranges = site.ranges_at[len(site.loops)]
     return all(
         prove_lt(bound.left.substitute(first), bound.right.substitute(first), ranges)
-        for bound in found.restricting
+        for bound in restricting
     )
-
-
-def _around(span: Span, size: Expression, ranges: Ranges) -> Span | None:
-    """Returns the remainders by a size that consecutive numbers have, if they have no gaps."""
-    if prove_le(size, span.end - span.low, ranges):
-        return Span(ZERO, size)
-    return Span(ZERO, minimum(span.end, size)) if span.low == ZERO else None
-
-
-def _common(one: Site, two: Site) -> tuple[Loop, ...]:
-    pairs = zip(one.loops, two.loops, strict=False)
-    return tuple(a for a, _ in takewhile(lambda pair: pair[0] is pair[1], pairs))
 
 
 def _direct_reads(body: Body) -> Iterator[str]:
@@ -520,60 +534,3 @@ def _calls(body: Body) -> Iterator[Call]:
             yield statement
         elif isinstance(statement, Loop | Guard):
             yield from _calls(statement.body)
-
-
-def _inside(inner: Box, outer: Box, ranges: Ranges) -> bool:
-    return all(
-        _at_most(have.low, need.low, ranges) and _at_most(need.end, have.end, ranges)
-        for need, have in zip(inner, outer, strict=True)
-    )
-
-
-def _at_most(one: Expression, two: Expression, ranges: Ranges) -> bool:
-    if one == two or prove_le(one, two, ranges):
-        return True
-    # A proof that takes the arguments of a minimum one by one finds more.
-    return any(
-        all(_at_most(lesser, greater, ranges) for lesser in lessers for greater in greaters)
-        for lessers, greaters in ((_options(one, "max"), [two]), ([one], _options(two, "min")))
-        if len(lessers) + len(greaters) > 2
-    )
-
-
-def _options(value: Expression, kind: str) -> list[Expression]:
-    """Returns the values of which `value` is the least or the greatest."""
-    for monomial, factor in value.terms.items():
-        match monomial:
-            case (Extremum() as atom,) if factor > 0 and atom.kind == kind:
-                rest = value - factor * expression_of(atom)
-                return [rest + factor * argument for argument in atom.arguments]
-            case _:
-                pass
-    return [value]
-
-
-def _merged(boxes: Sequence[Box], ranges: Ranges) -> list[Box]:
-    """Returns the boxes, and those that two of them make where they touch."""
-    merged = list(boxes)
-    for one in merged:
-        for two in list(merged):
-            for joined in (_joined(one, two, ranges), _joined(two, one, ranges)):
-                if joined is not None and joined not in merged:
-                    merged.append(joined)
-        if len(merged) > 64:
-            break
-    return merged
-
-
-def _joined(one: Box, two: Box, ranges: Ranges) -> Box | None:
-    """Returns the box of two that differ along one axis, where the first reaches the second."""
-    apart = [axis for axis, (a, b) in enumerate(zip(one, two, strict=True)) if a != b]
-    if len(apart) != 1:
-        return None
-    axis = apart[0]
-    a, b = one[axis], two[axis]
-    if not all(
-        _at_most(*pair, ranges) for pair in ((a.low, b.low), (b.low, a.end), (a.end, b.end))
-    ):
-        return None
-    return (*one[:axis], Span(a.low, b.end), *one[axis + 1 :])

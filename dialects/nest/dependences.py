@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..sym import Expression, Ranges
+from .coverage import is_covered
 from .linear import Meeting, Order, Row, eliminated, linear
 from .program import AxisKind, Block, Body, Call, Guard, Loop, Program, Range, Region, Store
 from .regions import ONE, ZERO, accesses_of, bind_axes, bounds_over, ranges_inside
+from .sites import Site, sites_of
 
 
 @dataclass(frozen=True)
@@ -274,11 +276,28 @@ class _Privacy:
         return all(touch.is_write or self._is_written_before(touch) for touch in self._touches)
 
     def _is_written_before(self, read: Touch) -> bool:
-        return self._is_begun(read) or any(
-            self._covers(write, read)
-            for write in self._touches
-            if write.is_write and write.place < read.place
+        return (
+            self._is_begun(read)
+            or any(
+                self._covers(write, read)
+                for write in self._touches
+                if write.is_write and write.place < read.place
+            )
+            or self._is_covered(read)
         )
+
+    def _is_covered(self, read: Touch) -> bool:
+        """Whether the digits of the loops prove it, where those of a copy are fused and split."""
+        if read.block is None:
+            return False
+        place = next(at for at, site in enumerate(self._sites) if site.block is read.block)
+        # All blocks on the buffer are in the loop, so what they share with the reader holds it.
+        site, before = self._sites[place], self._sites[:place]
+        return is_covered(self._program, site, before, self._buffer, self._loop)
+
+    @cached_property
+    def _sites(self) -> tuple[Site, ...]:
+        return sites_of(self._program)
 
     def _is_begun(self, read: Touch) -> bool:
         """Whether a read is that of an update whose init runs in the same iteration."""

@@ -34,17 +34,22 @@ class NotAffineError(Exception):
 
 @dataclass(frozen=True)
 class Digit:
-    """`(source floordiv divisor) mod extent`, the highest of a source without the `mod`."""
+    """
+    `(source floordiv divisor) mod extent`, the highest of a source without the `mod`.
+
+    `constants` are the names in the source that are no loops.
+    """
 
     source: Expression
     divisor: Expression
     extent: Expression
     is_highest: bool = True
+    constants: frozenset[str] = frozenset()
 
     @property
     def loops(self) -> frozenset[str]:
         """The names of the loops that the digit depends on."""
-        return self.source.symbols()
+        return self.source.symbols() - self.constants
 
     @property
     def value(self) -> Expression:

@@ -21,6 +21,8 @@ def check_inside(program: Program) -> None:
         for axis, (index, extent) in enumerate(zip(access.indices, shape, strict=True)):
             if not isinstance(index, Expression) or index.depth:
                 continue
+            if access.extents.get(index.symbol_name or "") == extent:
+                continue
             if (bounds := bounds_over(index, access.extents)) is None:
                 continue
             low, high = bounds

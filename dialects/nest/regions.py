@@ -244,6 +244,12 @@ def _union_range(one: Range, two: Range, ranges: Ranges, whole: Expression) -> R
     return Range(low, extent)
 
 
+def simplified(region: Region, ranges: Ranges) -> Region:
+    """Returns a region with its bounds simplified."""
+    parts = (Range(simplify(p.start, ranges), simplify(p.extent, ranges)) for p in region.ranges)
+    return Region(region.buffer, tuple(parts))
+
+
 def contains(outer: Region, inner: Region, ranges: Ranges) -> bool:
     """Whether every element of `inner` is proved to be one of `outer`."""
     return all(

@@ -1,5 +1,6 @@
 """Simplifies expressions by what is known of the ranges of their symbols."""
 
+from functools import lru_cache
 from math import gcd
 
 from .bounds import interval, scaling
@@ -29,7 +30,11 @@ def simplify(value: Expression | int, ranges: Ranges) -> Expression:
     cancels what a range makes small or positive in quotients, and folds what has one value.
     What has no value (a divisor that is never positive) is returned as it is.
     """
-    value = as_expression(value)
+    return _simplified(as_expression(value), ranges)
+
+
+@lru_cache(maxsize=8192)
+def _simplified(value: Expression, ranges: Ranges) -> Expression:
     if _is_plain(value, ranges):
         return value
     try:

@@ -1,4 +1,8 @@
-"""Proposers of the steps that move computation and data, for `random_schedules`."""
+"""
+Proposers of the steps that move computation and data, for `random_schedules`.
+
+`PROPOSERS` of this module holds these and those of the steps on loops and reductions.
+"""
 
 from random import Random
 
@@ -19,7 +23,9 @@ from tilewright.transforms.schedule.reindexing import Reindex, ReindexCacheRead,
 from tilewright.transforms.schedule.rolling_buffer import RollingBuffer
 from tilewright.transforms.schedule.storage import SetDtype
 
-from .random_schedules import loops_of, proposes
+from .random_schedules import PROPOSERS, loops_of, proposes
+
+__all__ = ["PROPOSERS"]
 
 SCOPES = (Scope.SHARED, Scope.GLOBAL, Scope.LOCAL)
 

@@ -51,9 +51,17 @@ class RandomSchedule:
 
 
 def random_schedule(
-    program: Program, source: Random, count: int, primitives: Sequence[str] = ()
+    program: Program,
+    source: Random,
+    count: int,
+    primitives: Sequence[str] = (),
+    check: Callable[[Program], None] = lambda _: None,
 ) -> RandomSchedule:
-    """Returns a schedule of up to `count` steps of the named primitives, or of all."""
+    """
+    Returns a schedule of up to `count` steps of the named primitives, or of all.
+
+    `check` is called with the program after each step that is accepted.
+    """
     schedule = RandomSchedule(program)
     names = list(primitives) or list(PROPOSERS)
     for _ in range(2 * count):
@@ -67,6 +75,7 @@ def random_schedule(
             schedule.refused[error.primitive, error.condition] += 1
             continue
         schedule.steps.append(named)
+        check(schedule.program)
         if len(schedule.steps) == count:
             break
     return schedule

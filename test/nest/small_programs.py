@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 from tilewright.dialects.nest.program import Program, Scope
+from tilewright.dialects.sym import maximum, minimum
 from tilewright.nest.builder import Builder, maximize, minimize
-from tilewright.nest.values import inside
+from tilewright.nest.values import inside, select, value_of
 
 
 def gemm(rows: int | str = "n", dtype: str = "i32") -> Program:
@@ -144,6 +145,19 @@ def clipped() -> Program:
     return b.build()
 
 
+def window() -> Program:
+    """Sums of three neighbours, zero beyond the ends."""
+    b = Builder("window", "n in [3, 64]")
+    x, y = b.buffer("X", ["n"], "i32"), b.buffer("Y", ["n"], "i32", output=True)
+    padded = b.temporary("P", ["n + 2"], "i32")
+    i, j, r = b.axes(i="n + 2", j="n", r=3)
+    place, last = value_of(i), b.symbol("n") - 1
+    near = x[minimum(maximum(i - 1, 0), last)]
+    padded[i] = select((place >= 1) & (place < b.symbol("n") + 1), near, 0)
+    y[j] += padded[j + r]
+    return b.build()
+
+
 def float_gemm() -> Program:
     return gemm(5, "f32")
 
@@ -159,5 +173,6 @@ PROGRAMS: tuple[Callable[[], Program], ...] = (
     halo,
     triangle,
     clipped,
+    window,
     float_gemm,
 )

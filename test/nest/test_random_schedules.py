@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 
 from tilewright.dialects.nest.program import Buffer, Program
+from tilewright.dialects.nest.verifier import verify_program
 from tilewright.nest.arguments import random_array
 from tilewright.nest.interpreter import interpret
 from tilewright.nest.schedule import apply
 from tilewright.nest.workloads import FAMILIES, symbolic_workload
 from tilewright.test.nest.random_schedules import (
-    PROPOSERS,
+    RandomSchedule,
     random_schedule,
     reversed_concurrent,
 )
+from tilewright.test.nest.random_storage_steps import PROPOSERS
 from tilewright.test.nest.small_programs import PROGRAMS as SMALL_PROGRAMS
 from tilewright.test.nest.test_workloads import STATIC
 from tilewright.test.transforms.schedule.loop_programs import (
@@ -26,13 +28,15 @@ from tilewright.test.transforms.schedule.loop_programs import (
     rescaled,
     stencil,
 )
+from tilewright.transforms.schedule.registry import PRIMITIVES
 
 # In these an order that is changed, or an init that comes late, changes the result.
 PROGRAMS = (*SMALL_PROGRAMS, stencil, not_an_update, rescaled, backwards, mirrored)
-# 16 programs and 46 workloads: 3,070 sequences.
-SEQUENCES = 120
-WORKLOAD_SEQUENCES = 25
-OWN = list(PROPOSERS)  # of the steps on loops and reductions
+# 17 programs and 46 workloads: 3,010 sequences.
+SEQUENCES = 150
+WORKLOAD_SEQUENCES = 10
+# Blocks that visit points in no order of digits: the verifier does not accept them as they are.
+UNVERIFIED = ("triangle", "backwards")
 
 
 class Expected:
@@ -58,6 +62,12 @@ class Expected:
         results = interpret(program, arrays, symbols=self.symbols, is_exact=True)
         return {name: results[name] for name in program.outputs}
 
+    def draw(self, number: int) -> RandomSchedule:
+        """Returns a schedule of up to 12 steps; the verifier accepts the program after each."""
+        is_verified = self.program.name not in UNVERIFIED
+        check = verify_program if is_verified else no_check
+        return random_schedule(self.program, Random(number), 1 + number % 12, (), check)
+
     def check(self, program: Program) -> None:
         """Asserts that a program computes the same: floats within rounding, others exactly."""
         for name, got in self.run(program).items():
@@ -66,6 +76,10 @@ class Expected:
                 np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-9)
             else:
                 np.testing.assert_array_equal(got, expected)
+
+
+def no_check(program: Program) -> None:
+    """Accepts a program."""
 
 
 def _value(program: Program, name: str, source: Random) -> int:
@@ -85,7 +99,7 @@ def expected(build: Callable[[], Program], seed: int) -> Expected:
 def test_results_stay_the_same(build: Callable[[], Program], part: int) -> None:
     for number in range(part, SEQUENCES, 3):
         case = expected(build, number % 2)
-        schedule = random_schedule(case.program, Random(number), 1 + number % 12, OWN)
+        schedule = case.draw(number)
         # Iterations that may run at the same time run backwards: their order must not matter.
         case.check(reversed_concurrent(schedule.program))
 
@@ -99,24 +113,28 @@ def test_results_of_workloads_stay_the_same(family: str, form: str) -> None:
         workload = symbolic_workload(family)
     case = Expected(workload.program, 4)
     for number in range(WORKLOAD_SEQUENCES):
-        schedule = random_schedule(case.program, Random(number), 1 + number % 12, OWN)
-        case.check(reversed_concurrent(schedule.program))
+        case.check(reversed_concurrent(case.draw(number).program))
 
 
 @pytest.mark.parametrize("build", PROGRAMS, ids=lambda build: build.__name__)
 def test_steps_replay_by_themselves(build: Callable[[], Program]) -> None:
     program = build()
     for seed in range(5):
-        schedule = random_schedule(program, Random(seed), 8, OWN)
+        schedule = random_schedule(program, Random(seed), 8)
         assert apply(program, schedule.steps) == schedule.program
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", PROPOSERS)
 def test_each_primitive_is_accepted_somewhere(name: str) -> None:
-    accepted = 0
-    for seed in range(60):
+    accepted = False
+    for seed in range(300):
         program = PROGRAMS[seed % len(PROGRAMS)]()
-        schedule = random_schedule(program, Random(seed), 6, OWN)
+        schedule = random_schedule(program, Random(seed), 1 + seed % 6)
         found = random_schedule(schedule.program, Random(seed), 2, [name])
-        accepted += len(found.steps)
+        if accepted := bool(found.steps):
+            break
     assert accepted
+
+
+def test_each_primitive_is_drawn() -> None:
+    assert PRIMITIVES.keys() - PROPOSERS.keys() == {"blockize", "tensorize"}

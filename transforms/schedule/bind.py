@@ -6,7 +6,7 @@ from typing import ClassVar
 from ...dialects.nest.dependences import Dependences
 from ...dialects.nest.program import Loop, LoopKind, Program, Statement, walk
 from ...dialects.sym import interval, prove_eq
-from .legality import check_independent, check_serial
+from .legality import check_independent, check_kernels, check_serial
 from .primitive import Primitive, place_of
 
 MAX_THREADS = 1024  # of a CTA; CUDA C++ Programming Guide, "Compute Capabilities"
@@ -41,6 +41,9 @@ class Bind(Primitive):
       block.y and .z, 1024 for thread.x and .y, 64 for thread.z,
     - `threads`: the threads of a CTA are at most 1,024 for all values of the symbols,
     - `alone`: a loop bound to an axis of the grid is all that is in the loops around it,
+    - `kernel`: in a kernel, which begins at the outermost bound loop, no loop is parallel, and
+      loops around one that is bound to the grid are too; no loop around a kernel is parallel or
+      vectorised,
     - `ordered`, `reduction`: it feeds no ordered and no reduce axis of a block,
     - `dependence`: no two iterations touch the same element, one of them to write it. For an axis
       of the grid, loops around count as iterations too. Local buffers of a thread, and all but
@@ -62,7 +65,9 @@ class Bind(Primitive):
         outermost = self._check_alone(program, loop) if kind.is_block else self.loop
         pairs = Dependences(program, outermost).carried_by(self.loop)
         check_independent(self, program, loop, kind, pairs)
-        return program.replace(self.loop, replace(loop, kind=kind))
+        bound = program.replace(self.loop, replace(loop, kind=kind))
+        check_kernels(self, bound, self.loop)
+        return bound
 
     def _kind(self) -> LoopKind:
         for kind in _GREATEST:

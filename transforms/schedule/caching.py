@@ -1,11 +1,15 @@
 """Puts copies of buffers between the blocks that make data and those that use it."""
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import ClassVar
 
+from ...dialects.nest.bindings import BindingMap, map_bindings
 from ...dialects.nest.program import (
     Axis,
     Block,
+    Bound,
     Buffer,
     Guard,
     Loop,
@@ -18,36 +22,47 @@ from ...dialects.nest.program import (
     Store,
     blocks_of,
 )
-from ...dialects.nest.regions import ONE
+from ...dialects.nest.regions import ONE, bind_axes, relax, union
 from ...dialects.nest.rewriting import rename_buffer
 from ...dialects.nest.scalars import Load
-from ...dialects.sym import prove_eq, symbol
-from .domains import exact_box
+from ...dialects.sym import Ranges, prove_eq, symbol
+from ...dialects.sym.proof import NO_RANGES
+from .domains import axis_ranges, exact_box, narrowed, nest_over
+from .legality import check_written
 from .moving import Moving
 from .primitive import place_of
 from .stages import Stage, Stages, common_prefix, refreshed
 
 
-def copy_nest(source: Buffer, target: Buffer, names: tuple[str, ...]) -> Statement:
+def copy_nest(
+    source: Buffer,
+    target: Buffer,
+    names: tuple[str, ...],
+    box: Region | None = None,
+    ranges: Ranges = NO_RANGES,
+) -> Statement:
     """
-    Returns loops around a block that copies all elements of a buffer to one of the same shape.
+    Returns loops around a block that copies a buffer to one of the same shape, or a box of it.
 
     `names` are those of the block, then of a loop and an axis for each axis of the buffer.
     """
     rank = len(source.shape)
     block, loops, axes = names[0], names[1 : rank + 1], names[rank + 1 :]
     point = tuple(map(symbol, axes))
-    ranges = tuple(Range(index, ONE) for index in point)
-    nest: Statement = Block(
+    here = tuple(Range(index, ONE) for index in point)
+    copy = Block(
         block,
         tuple(
             Axis(axis, extent, symbol(loop))
             for axis, extent, loop in zip(axes, source.shape, loops, strict=True)
         ),
-        (Region(source.name, ranges),),
-        (Region(target.name, ranges),),
+        (Region(source.name, here),),
+        (Region(target.name, here),),
         (Store(target.name, point, Load(source.name, point, source.dtype)),),
     )
+    if box is not None:
+        return nest_over(copy, loops, box.ranges, ranges)
+    nest: Statement = copy
     for loop, extent in reversed(list(zip(loops, source.shape, strict=True))):
         nest = Loop(loop, extent, (nest,))
     return nest
@@ -124,11 +139,13 @@ class CacheRead(_Cache):
 
     The copy holds the whole buffer; `ComputeAt` narrows it to what a loop needs. It stands before
     the first of `consumers` (the block alone where none are named), in the scope of the block, or,
-    where a writer of the buffer shares loops with them, inside these loops.
+    where a writer of the buffer shares loops with them, inside these loops. There, and in another
+    block, it holds what the consumers read.
 
     Legal if the consumers are in the scope of the block and read the buffer (`reads`) without
     writing it (`reads-own-writes`), all blocks that write it stand before the copy or after the
-    last consumer (`written-between`), and there is no guard around the place (`guard`) and no loop
+    last consumer (`written-between`), what is copied of a buffer of the program's own was provably
+    written before (`written-before`), and there is no guard around the place (`guard`) and no loop
     whose iterations run at the same time (`races`).
     """
 
@@ -145,13 +162,17 @@ class CacheRead(_Cache):
         depth = self._depth(stages, consumers)
         before = self._statement_at(consumers[0], depth)
         self._check_stable(stages, consumers, depth)
-        nest = copy_nest(source, cache, self.result_names(program))
+        box, ranges = None, inside(program, stages, consumers[0], depth)
+        if depth or stages.scope is not None:
+            box = _needed(consumers, depth, source, ranges, program.ranges)
+        nest = copy_nest(source, cache, self.result_names(program), box, ranges)
         for consumer in consumers:
             (renamed,) = rename_buffer((consumer.block,), self.buffer, cache.name)
             program = program.replace(consumer.name, renamed)
         statement = program.places[before][-1]
         program = program.replace(before, nest, statement)
         program = replace(program, allocations=(*program.allocations, cache))
+        check_written(self, program, (self.buffer,), f"@{self.block}")
         return program if stages.scope is None else refreshed(program, stages.scope.name)
 
     def _consumers(self, program: Program, stages: Stages) -> list[Stage]:
@@ -227,12 +248,15 @@ class CacheWrite(_Cache):
                                   for ax0: for ax1: @C_local: C[..] = C_local[..]
 
     The copy holds the whole buffer; `ReverseComputeAt` narrows it. It stands behind the outermost
-    loop of the block, or, where a reader of the buffer shares loops with it, inside these.
+    loop of the block, or, where a reader of the buffer shares loops with it, inside these. There,
+    in another block, and where the block runs for a part of its points only, what is copied is
+    what the block writes in the loops around the copy.
 
     Legal if the block is the only one that writes the buffer (`writes`, `sole-writer`), all of it
     provably (`covers`), runs for all of its points (`predicate`), reads of it only what it wrote
-    itself, as a reduction does (`reads-own-writes`), and there is no guard around the place
-    (`guard`) and no loop whose iterations run at the same time (`races`).
+    itself, as a reduction does (`reads-own-writes`), what is copied was provably written before
+    (`written-before`), and there is no guard around the place (`guard`) and no loop whose
+    iterations run at the same time (`races`).
     """
 
     name: ClassVar[str] = "cache_write"
@@ -248,12 +272,50 @@ class CacheWrite(_Cache):
         self.check_all_points(stage, program.ranges)
         depth = max((len(stage.common(other)) for other in others), default=0)
         behind = self._statement_at(stage, depth)
-        nest = copy_nest(cache, target, self.result_names(program))
+        ranges = inside(program, stages, stage, depth)
+        box = self._written(program, stages, stage, depth, ranges)
+        nest = copy_nest(cache, target, self.result_names(program), box, ranges)
         (renamed,) = rename_buffer((block,), self.buffer, cache.name)
         program = program.replace(self.block, renamed)
         program = program.replace(behind, program.places[behind][-1], nest)
         program = replace(program, allocations=(*program.allocations, cache))
+        if box is not None:
+            check_written(self, program, (cache.name, self.buffer), f"@{self.block}")
         return program if stages.scope is None else refreshed(program, stages.scope.name)
+
+    def _written(
+        self, program: Program, stages: Stages, stage: Stage, depth: int, ranges: Ranges
+    ) -> Region | None:
+        """Returns the box that the block writes below some loops, None for the whole buffer."""
+        if not depth and stages.scope is None and self._runs_whole(program, stage):
+            return None
+        region = written_region(stage.block, self.buffer)
+        assert region is not None
+        below = {part.name: part.extent for part in stage.around[depth:] if isinstance(part, Loop)}
+        box = exact_box(bind_axes(region, stage.block), below, ranges)
+        guarded = {name for bound in stage.block.predicate for name in _axes_of(stage.block, bound)}
+        alone = [part.start.symbol_name for part in region.ranges]
+        if box is None or not all(
+            part.extent.symbols() <= frozenset(program.ranges)
+            and (name in guarded or guarded.isdisjoint(whole.start.symbols()))
+            for part, whole, name in zip(box.ranges, region.ranges, alone, strict=True)
+        ):
+            raise self.refused(
+                "covers",
+                f"expected a block that writes a box of '{self.buffer}' without gaps, provably, in "
+                "the loops around the copy",
+                place_of(program.places[self.block]),
+                "cache it before its loops are rearranged",
+            )
+        return box
+
+    def _runs_whole(self, program: Program, stage: Stage) -> bool:
+        """Whether all points of the block run."""
+        own = {buffer.name for buffer in program.allocations}
+        # A block that writes what the caller passes runs for all of its points: it is verified.
+        return not stage.writes <= own or isinstance(
+            map_bindings(stage.block, stage.loops, program.ranges), BindingMap
+        )
 
     def _check(self, program: Program, block: Block, target: Buffer) -> None:
         place = place_of(program.places[self.block])
@@ -306,9 +368,11 @@ class CacheInplace(_Cache):
                                   for ax0_1: @A_shared_1: A[..] = A_shared[..]
 
     Both copies hold the whole buffer. They stand around the outermost loop of the block, or,
-    where another block that touches the buffer shares loops with it, inside these.
+    where another block that touches the buffer shares loops with it, inside these. A buffer of the
+    program's own that no block has written before is copied back only.
 
-    Legal if the block reads or writes the buffer (`accesses`), and there is no guard around the
+    Legal if the block reads or writes the buffer (`accesses`), what is copied of buffers of the
+    program's own was provably written before (`written-before`), and there is no guard around the
     place (`guard`) and no loop whose iterations run at the same time (`races`).
     """
 
@@ -349,9 +413,62 @@ class CacheInplace(_Cache):
         )
         (renamed,) = rename_buffer((block,), self.buffer, cache.name)
         program = program.replace(self.block, renamed)
-        program = program.replace(around, copy, program.places[around][-1], back)
+        is_first = stages.scope is None and not depth and not self._is_begun(program, stage, others)
+        before = () if is_first else (copy,)
+        program = program.replace(around, *before, program.places[around][-1], back)
         program = replace(program, allocations=(*program.allocations, cache))
+        check_written(self, program, (self.buffer, cache.name), f"@{self.block}")
         return program if stages.scope is None else refreshed(program, stages.scope.name)
+
+    def _is_begun(self, program: Program, stage: Stage, others: list[Stage]) -> bool:
+        """Whether the buffer may hold what the caller, or a block before, has written."""
+        is_own = any(own.name == self.buffer for own in program.allocations)
+        return not is_own or any(
+            other.position < stage.position and self.buffer in other.writes for other in others
+        )
+
+
+def _needed(
+    consumers: list[Stage],
+    depth: int,
+    buffer: Buffer,
+    ranges: Ranges,
+    fixed: Collection[str],
+) -> Region:
+    """Returns a box that holds what blocks read of a buffer while loops below `depth` run."""
+    regions: list[Region] = []
+    for consumer in consumers:
+        below = {p.name: p.extent for p in consumer.around[depth:] if isinstance(p, Loop)}
+        regions.extend(
+            relax(bind_axes(region, consumer.block), below, ranges, buffer)
+            for region in consumer.block.reads
+            if region.buffer == buffer.name
+        )
+    box = reduce(lambda one, two: union(one, two, ranges, buffer), regions)
+    parts = (
+        narrowed(part.start, part.start + part.extent - 1, whole, ranges, fixed)
+        for part, whole in zip(box.ranges, buffer.shape, strict=True)
+    )
+    return Region(buffer.name, tuple(parts))
+
+
+def inside(program: Program, stages: Stages, stage: Stage, depth: int) -> Ranges:
+    """Returns the ranges that hold below the first loops of the scope around a block."""
+    around: Path = () if stages.scope is None else program.places[stages.scope.name]
+    ranges = program.ranges
+    for part in around:
+        if isinstance(part, Block):
+            ranges = axis_ranges(part.axes, ranges)
+    for part in stage.around[:depth]:
+        if isinstance(part, Loop):
+            ranges = ranges.also(part.name, 0, part.extent - 1)
+    return ranges
+
+
+def _axes_of(block: Block, bound: Bound) -> Iterator[str]:
+    """Yields the axes whose loops a bound names."""
+    named = bound.left.symbols() | bound.right.symbols()
+    return (axis.name for axis in block.axes if not axis.binding.symbols().isdisjoint(named))
 
 
 def written_region(block: Block, buffer: str) -> Region | None:

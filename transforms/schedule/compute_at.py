@@ -18,7 +18,7 @@ from ...dialects.nest.program import (
     Region,
     Statement,
 )
-from ...dialects.nest.regions import contains, ranges_inside, relax, union
+from ...dialects.nest.regions import bind_axes, contains, ranges_inside, relax, union
 from ...dialects.sym import (
     Expression,
     Ranges,
@@ -32,9 +32,7 @@ from ...dialects.sym import (
     simplify,
     symbol,
 )
-from .domains import exact_box, linear_parts, needed_domain
-from .implied import implies
-from .legality import substituted_bounds
+from .domains import exact_box, linear_parts, needed_domain, nest_over
 from .moving import Moving, bounds_that_cut, over_axes
 from .primitive import place_of
 from .stages import Stage, Stages, common_prefix, without_stage
@@ -97,62 +95,9 @@ class _Move(Moving):
         defaults = tuple(f"ax{number}" for number in range(len(block.axes)))
         return self.new_names(program, self.names, defaults)
 
-    def _nest(
-        self,
-        program: Program,
-        block: Block,
-        domain: list[Range],
-        ranges: Ranges,
-        ends: Mapping[int, Expression] | None = None,
-        given: Sequence[Bound] = (),
-        cuts: Sequence[Bound] = (),
-    ) -> Statement:
-        """
-        Returns the block in loops over a domain, guarded where this may leave the axes.
-
-        Where bounds that are `given` keep it inside, they are the guard. `cuts` are bounds over
-        the axes under which it runs.
-        """
-        names = self.result_names(program)
-        axes = list(block.axes)
-        predicate: list[Bound] = []
-        loops: list[tuple[str, Expression]] = []
-        for number, (axis, part) in enumerate(zip(block.axes, domain, strict=True)):
-            binding = part.start
-            if part.extent != 1:
-                binding = binding + symbol(names[number])
-                loops.append((names[number], part.extent))
-            axes[number] = replace(axis, binding=binding)
-            if not prove_le(0, part.start, ranges):
-                predicate.append(Bound(constant(-1), binding))
-            if not prove_le(part.start + part.extent, axis.extent, ranges):
-                last = Bound(part.start + part.extent - 1, axis.extent)
-                inside = (bound for bound in given if implies(bound, last, ranges))
-                predicate.append(next(inside, Bound(binding, axis.extent)))
-            if ends and number in ends:
-                predicate.append(Bound(binding, ends[number]))
-        bindings = {axis.name: axis.binding for axis in axes}
-        predicate = list(dict.fromkeys((*predicate, *substituted_bounds(cuts, bindings))))
-        nest: Statement = replace(block, axes=tuple(axes), predicate=tuple(predicate))
-        for name, extent in reversed(loops):
-            nest = Loop(name, extent, (nest,))
-        return nest
-
 
 def _ranges_below(program: Program, loop: Loop) -> Ranges:
     return ranges_inside(program, loop.name).also(loop.name, 0, loop.extent - 1)
-
-
-def _bound_region(region: Region, block: Block) -> Region:
-    """Returns a region of a block over the loops around it."""
-    names = block.bindings
-    return Region(
-        region.buffer,
-        tuple(
-            Range(part.start.substitute(names), part.extent.substitute(names))
-            for part in region.ranges
-        ),
-    )
 
 
 def _bounds_of_all(consumers: Sequence[Stage], names: Collection[str]) -> list[Bound]:
@@ -190,12 +135,12 @@ class ComputeAt(_Move):
 
     Legal if the loop is in the scope of the block (`scope-of-block`), behind it (`order`) and not
     around it (`under-already`); the block is complete or a reduction (`complete-or-reduction`);
-    what leaves out points of it is over its axes, or loops that are one (`predicate`); it writes
-    one buffer (`one-buffer`) of the program's own (`output`), whose readers are all below the loop
-    (`consumers-below`); what it
-    reads is not written behind it (`inputs-stable`); its own loops are serial (`serial`) it is
-    reduced in each iteration of the loops that it shares (`reduced`), and there is no guard around
-    it (`guard`).
+    what leaves out points of it is over its axes, or loops that are one (`predicate`); if the order
+    of its reduce axes is another than that of their loops, it combines in any order (`combiner`)
+    and its init comes first (`first`); it writes one buffer (`one-buffer`) of the program's own
+    (`output`), whose readers are all below the loop (`consumers-below`); what it reads is not
+    written behind it (`inputs-stable`); its own loops are serial (`serial`) it is reduced in each
+    iteration of the loops that it shares (`reduced`), and there is no guard around it (`guard`).
     """
 
     name: ClassVar[str] = "compute_at"
@@ -204,6 +149,7 @@ class ComputeAt(_Move):
         """Returns the program with the block moved."""
         stages, stage, loop = self._stages(program)
         self.check_kind(stages, stage)
+        self.check_axis_order(program, stage.block)
         cuts = self._cuts(program, stage)
         region = self._written(program, stages, stage)
         consumers = self._consumers(program, stages, stage, loop)
@@ -216,7 +162,9 @@ class ComputeAt(_Move):
             if axis.kind is not AxisKind.SPATIAL:
                 domain[number] = Range(constant(0), axis.extent)
         given = _bounds_of_all(consumers, ranges)
-        nest = self._nest(program, stage.block, domain, ranges, given=given, cuts=cuts)
+        nest = nest_over(
+            stage.block, self.result_names(program), domain, ranges, given=given, cuts=cuts
+        )
         first = consumers[0]
         depth = _depth_below(first, loop)
         before = (*first.around, first.block)[depth]
@@ -293,7 +241,7 @@ class ComputeAt(_Move):
         for consumer in consumers:
             below = _extents_below(consumer, _depth_below(consumer, loop))
             regions.extend(
-                relax(_bound_region(region, consumer.block), below, ranges, buffer)
+                relax(bind_axes(region, consumer.block), below, ranges, buffer)
                 for region in consumer.block.reads
                 if region.buffer == buffer.name
             )
@@ -324,7 +272,9 @@ class ReverseComputeAt(_Move):
 
     Legal if the loop is in the scope of the block (`scope-of-block`), before it (`order`) and not
     around it (`under-already`); the block is complete or a reduction (`complete-or-reduction`)
-    and runs for all of its points (`predicate`), as do the producers; a producer is below the loop
+    and runs for all of its points (`predicate`), as do the producers; if the order of its reduce
+    axes is another than that of their loops, it combines in any order (`combiner`) and its init
+    comes first (`first`); a producer is below the loop
     (`producers-below`), and none comes between the loop and the block (`inputs-stable`); the
     producers' reduce loops are below the loop (`reduced`); in an iteration they write boxes without
     gaps (`exact-region`); each point reads what one iteration made (`one-iteration`); what the
@@ -339,6 +289,7 @@ class ReverseComputeAt(_Move):
         """Returns the program with the block moved."""
         stages, stage, loop = self._stages(program)
         self.check_recomputable(stages, stage)
+        self.check_axis_order(program, stage.block)
         below = stages.under(loop)
         self._check_order(stages, stage, below)
         producers = self._producers(program, stages, stage, loop)
@@ -356,7 +307,7 @@ class ReverseComputeAt(_Move):
             for number, axis in enumerate(stage.block.axes)
             if (window := windows.get(axis.name)) and window.end is not None
         }
-        nest = self._nest(program, stage.block, domain, ranges, ends)
+        nest = nest_over(stage.block, self.result_names(program), domain, ranges, ends)
         last = max((p for p in producers if p.is_under(loop)), key=lambda p: p.position)
         depth = _depth_below(last, loop)
         behind = (*last.around, last.block)[depth]
@@ -446,7 +397,7 @@ class ReverseComputeAt(_Move):
             for written in producer.block.writes:
                 if written.buffer not in stage.reads or written.buffer in stage.writes:
                     continue
-                box = exact_box(_bound_region(written, producer.block), below, ranges)
+                box = exact_box(bind_axes(written, producer.block), below, ranges)
                 if box is None:
                     raise self.refused(
                         "exact-region",

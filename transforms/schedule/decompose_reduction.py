@@ -5,11 +5,14 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ...dialects.nest.copying import fresh_names
+from ...dialects.nest.defects import ProgramError
 from ...dialects.nest.dependences import Dependences, feeds, feeds_only_reduce
 from ...dialects.nest.program import AxisKind, Block, Body, Loop, Program
 from ...dialects.nest.regions import touched
 from ...dialects.nest.rewriting import Substitution, substitute
+from ...dialects.nest.sites import site_of
 from ...dialects.nest.structure import writes_of
+from ...dialects.nest.visits import check_visits
 from ...dialects.sym import constant, symbol
 from .legality import check_first_at_zero, substituted_bounds
 from .primitive import Primitive, place_of
@@ -39,7 +42,9 @@ class DecomposeReduction(Primitive):
     - `once`: elements that the block writes are reduced once inside the loop: the loops at it and
       inside that don't feed reduce axes are fixed by the element,
     - `untouched`: other blocks inside the loop don't write what the block writes or what its init
-      reads, and read it only behind the block, in the same iteration.
+      reads, and read it only behind the block, in the same iteration,
+    - `visits`: each element of what it writes is reduced, and in an iteration of loops that reduce
+      it again the init comes first.
     """
 
     name: ClassVar[str] = "decompose_reduction"
@@ -57,7 +62,21 @@ class DecomposeReduction(Primitive):
         (name,) = self.result_names(program)
         init = self._init_nest(program, block, loops, name)
         updates = program.replace(self.block, replace(block, init=()))
-        return updates.replace(self.loop, *init, updates.places[self.loop][-1])
+        updates = updates.replace(self.loop, *init, updates.places[self.loop][-1])
+        self._check_visits(updates)
+        return updates
+
+    def _check_visits(self, program: Program) -> None:
+        """Refuses what is no more a reduction of all elements, once, when its init is elsewhere."""
+        try:
+            check_visits(program, *site_of(program, self.block))
+        except ProgramError as error:
+            raise self.refused(
+                "visits",
+                f"expected a reduction that is right without its init: {error}",
+                place_of(program.places[self.block]),
+                "decompose the reduction before it is moved by compute_at",
+            ) from None
 
     def result_names(self, program: Program) -> tuple[str, ...]:
         """Returns the name of the block that holds the init."""

@@ -1,8 +1,9 @@
 """Which points of a block a region of its buffers needs or allows, and which boxes are exact."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
-from ...dialects.nest.program import Axis, Block, Range, Region
+from ...dialects.nest.program import Axis, Block, Bound, Loop, Range, Region, Statement
 from ...dialects.nest.regions import ZERO, bounds_over
 from ...dialects.sym import (
     Expression,
@@ -17,6 +18,8 @@ from ...dialects.sym import (
     symbol,
 )
 from ...dialects.sym.expression import Symbol
+from .implied import implies
+from .legality import substituted_bounds
 
 
 def linear_parts(
@@ -124,6 +127,46 @@ def narrowed(
     if prove_le(extent, count, ranges):
         return Range(ZERO, extent)
     return Range(low, count)
+
+
+def nest_over(
+    block: Block,
+    names: Sequence[str],
+    domain: Sequence[Range],
+    ranges: Ranges,
+    ends: Mapping[int, Expression] | None = None,
+    given: Sequence[Bound] = (),
+    cuts: Sequence[Bound] = (),
+) -> Statement:
+    """
+    Returns a block in loops over a part of its axes, guarded where this may leave them.
+
+    An axis that takes one value has no loop; its name is left out. Where bounds that are `given`
+    keep the block inside, they are the guard. `cuts` are bounds over the axes under which it runs.
+    """
+    axes = list(block.axes)
+    predicate: list[Bound] = []
+    loops: list[tuple[str, Expression]] = []
+    for number, (axis, part) in enumerate(zip(block.axes, domain, strict=True)):
+        binding = part.start
+        if part.extent != 1:
+            binding = binding + symbol(names[number])
+            loops.append((names[number], part.extent))
+        axes[number] = replace(axis, binding=binding)
+        if not prove_le(0, part.start, ranges):
+            predicate.append(Bound(constant(-1), binding))
+        if not prove_le(part.start + part.extent, axis.extent, ranges):
+            last = Bound(part.start + part.extent - 1, axis.extent)
+            inside = (bound for bound in given if implies(bound, last, ranges))
+            predicate.append(next(inside, Bound(binding, axis.extent)))
+        if ends and number in ends:
+            predicate.append(Bound(binding, ends[number]))
+    bindings = {axis.name: axis.binding for axis in axes}
+    predicate = list(dict.fromkeys((*predicate, *substituted_bounds(cuts, bindings))))
+    nest: Statement = replace(block, axes=tuple(axes), predicate=tuple(predicate))
+    for name, extent in reversed(loops):
+        nest = Loop(name, extent, (nest,))
+    return nest
 
 
 def axis_ranges(axes: tuple[Axis, ...], ranges: Ranges) -> Ranges:

@@ -12,6 +12,7 @@ from ...dialects.nest.scalars import Load, Scalar, Subscript, Variable
 from ...dialects.sym import Expression, constant, prove_le
 from .accesses import loads_in
 from .domains import axis_ranges
+from .legality import check_written
 from .moving import Moving
 from .stages import Stage, Stages, calls_on, refreshed, without_stage
 
@@ -71,7 +72,7 @@ class ComputeInline(Moving):
     program's own (`output`); a block of its scope loads from the buffer (`consumers`), by indices
     that do not depend on data (`gather`), and none outside (`scope-of-block`) and no intrinsic
     (`intrinsic`); what the block reads is not written until the last consumer ran
-    (`inputs-stable`).
+    (`inputs-stable`), and is provably written before, after the step too (`written-before`).
     """
 
     name: ClassVar[str] = "compute_inline"
@@ -103,6 +104,7 @@ class ComputeInline(Moving):
             inlined = Rewriter(of_leaf=inline).statement(consumer.block)
             program = self._with_regions(program.replace(consumer.name, inlined), consumer.name)
         program = without_buffer(without_stage(program, stage), store.buffer)
+        check_written(self, program, stage.reads, f"@{self.block}")
         return program if stages.scope is None else refreshed(program, stages.scope.name)
 
     def _with_regions(self, program: Program, name: str) -> Program:

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from ...dialects.nest.dependences import Dependences
 from ...dialects.nest.program import Loop, LoopKind, Program, walk
-from .legality import check_independent, check_serial
+from .legality import check_independent, check_kernels, check_serial
 from .primitive import Primitive, place_of
 
 
@@ -20,6 +20,7 @@ class Parallel(Primitive):
 
     - `serial`: the loop is serial,
     - `ordered`, `reduction`: it feeds no ordered and no reduce axis of a block,
+    - `kernel`: it is in no kernel of a GPU, and around none,
     - `dependence`: no two iterations touch the same element, one of them to write it; buffers
       that are shared, local or fragments are each iteration's own if it writes what it reads.
     """
@@ -34,7 +35,9 @@ class Parallel(Primitive):
         check_serial(self, program, loop)
         pairs = Dependences(program, self.loop).carried_by(self.loop)
         check_independent(self, program, loop, LoopKind.PARALLEL, pairs)
-        return program.replace(self.loop, replace(loop, kind=LoopKind.PARALLEL))
+        parallel = program.replace(self.loop, replace(loop, kind=LoopKind.PARALLEL))
+        check_kernels(self, parallel, self.loop)
+        return parallel
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Vectorize(Primitive):
     - `serial`: the loop is serial,
     - `constant`: its extent is a number,
     - `innermost`: no loop is inside it, nor in a block there, but one of a single iteration,
+    - `kernel`: no bound loop is inside it,
     - `ordered`, `reduction`, `dependence`: as for `parallel`; no buffer is an iteration's own.
     """
 
@@ -72,7 +76,9 @@ class Vectorize(Primitive):
                 )
         pairs = Dependences(program, self.loop).carried_by(self.loop)
         check_independent(self, program, loop, LoopKind.VECTORIZED, pairs)
-        return program.replace(self.loop, replace(loop, kind=LoopKind.VECTORIZED))
+        vectorized = program.replace(self.loop, replace(loop, kind=LoopKind.VECTORIZED))
+        check_kernels(self, vectorized, self.loop)
+        return vectorized
 
 
 @dataclass(frozen=True)

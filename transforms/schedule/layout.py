@@ -23,17 +23,15 @@ from ...dialects.nest.program import (
 from ...dialects.nest.regions import ONE
 from ...dialects.nest.rewriting import Rewriter, substitute
 from ...dialects.nest.scalars import Constant, Load, Scalar, Subscript, Variable, is_float
-from ...dialects.nest.structure import combiner_of
-from ...dialects.sym import Expression, symbol
+from ...dialects.sym import Expression, constant, symbol
 from .inlining import retouched
-from .legality import check_first_at_zero
+from .legality import check_any_order, check_written
 from .moving import Moving
-from .primitive import Primitive
 from .stages import Stage, Stages, calls_on
 
 
 @dataclass(frozen=True)
-class TransformLayout(Primitive):
+class TransformLayout(Moving):
     """
     Rearranges a buffer by an index map; every access goes through the map.
 
@@ -46,7 +44,8 @@ class TransformLayout(Primitive):
     Legal if the buffer is the program's own (`output`) and the block touches it (`accesses`); the
     map has as many inputs as the buffer has axes and takes different indices to different ones
     (`index-map`); indices do not depend on data (`gather`) and no intrinsic works on the buffer
-    (`intrinsic`); the buffer has no strides, swizzle or padding yet (`layout`).
+    (`intrinsic`); the buffer has no strides, swizzle or padding yet (`layout`), and what is read of
+    it is provably written before, after the step too (`written-before`).
     """
 
     name: ClassVar[str] = "transform_layout"
@@ -73,6 +72,7 @@ class TransformLayout(Primitive):
         program = replace(program, allocations=allocations, body=rewriter.body(program.body))
         for name in reversed(touching):
             program = program.replace(name, retouched(program, self.block_of(program, name)))
+        check_written(self, program, (self.buffer,), f"@{self.block}")
         if filled is None:
             return program
         first = Stages(program, self.block).writers(self.buffer)[0].outermost
@@ -195,7 +195,9 @@ class TransformBlockLayout(Moving):
     points (`predicate`), in any order of its reduce axes (`combiner`), which are 0 in their first
     iterations (`first`); the map has as many inputs as the block has axes, takes different points
     to different ones (`index-map`) and makes each output of axes of one kind (`kinds`); no other
-    block is in the loops that its axes run over (`own-loops`), which are serial (`serial`).
+    block is in the loops that its axes run over (`own-loops`), which are serial (`serial`); what is
+    read of the program's own buffers is provably written before, after the step too
+    (`written-before`).
     """
 
     name: ClassVar[str] = "transform_block_layout"
@@ -211,7 +213,7 @@ class TransformBlockLayout(Moving):
         stage = stages.stage_of(self, self.block)
         self.check_recomputable(stages, stage)
         if block.init:
-            self._check_order(program, block)
+            check_any_order(self, program, block)
         outer = self._own_loops(stages, stage)
         extents = [axis.extent for axis in block.axes]
         index_map = self._over_axes(block)
@@ -229,8 +231,15 @@ class TransformBlockLayout(Moving):
         rank = len(shape)
         loops, axes = names[:rank], names[rank:]
         values = dict(zip(kinds, inverse(*map(symbol, axes)), strict=True))
-        places = inverse(*map(symbol, loops))
-        bounds = [Bound(v, a.extent) for a, v in zip(block.axes, places, strict=True)]
+        # What is always 0 is left out, as it is in regions.
+        running = [
+            constant(0) if extent == ONE else symbol(loop)
+            for loop, extent in zip(loops, shape, strict=True)
+        ]
+        bounds = [
+            Bound(value, axis.extent)
+            for axis, value in zip(block.axes, inverse(*running), strict=True)
+        ]
         nest: Statement = replace(
             block,
             axes=tuple(
@@ -244,18 +253,10 @@ class TransformBlockLayout(Moving):
         for loop, extent in reversed(list(zip(loops, shape, strict=True))):
             nest = Loop(loop, extent, (nest,))
         program = program.replace(outer, nest)
-        return program.replace(self.block, retouched(program, self.block_of(program, self.block)))
-
-    def _check_order(self, program: Program, block: Block) -> None:
-        """Refuses a reduction whose result depends on the order of its points."""
-        if combiner_of(block) is None:
-            raise self.refused(
-                "combiner",
-                f"expected a reduction by one combiner, got '{block.name}', of which the order "
-                "of points may matter",
-                f"@{block.name}",
-            )
-        check_first_at_zero(self, program, block)
+        moved = retouched(program, self.block_of(program, self.block))
+        program = program.replace(self.block, moved)
+        check_written(self, program, stage.reads | stage.writes, f"@{self.block}")
+        return program
 
     def _check_kinds(
         self, index_map: IndexMap, sources: Sequence[set[str]], kinds: Mapping[str, AxisKind]

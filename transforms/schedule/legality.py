@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from ...dialects.nest.coverage import reader_not_covered
+from ...dialects.nest.defects import ProgramError
 from ...dialects.nest.dependences import (
     Dependence,
     feeds,
@@ -20,7 +22,8 @@ from ...dialects.nest.program import (
     Scope,
 )
 from ...dialects.nest.rewriting import Substitution
-from ...dialects.nest.structure import blocks_in
+from ...dialects.nest.structure import blocks_in, combiner_of
+from ...dialects.nest.threads import check_threads
 from .primitive import Primitive, place_of
 
 # The scopes of which each iteration of a loop of a kind has memory of its own.
@@ -90,6 +93,34 @@ def check_independent(
         )
 
 
+def check_written(
+    primitive: Primitive, program: Program, buffers: Iterable[str], place: str
+) -> None:
+    """Refuses a program, after a step, that reads what is not proved to be written before."""
+    own = {buffer.name for buffer in program.allocations}
+    for buffer in sorted(own.intersection(buffers)):
+        if (reader := reader_not_covered(program, buffer)) is not None:
+            raise primitive.refused(
+                "written-before",
+                f"expected what '{reader}' reads of '{buffer}' to be written before, provably",
+                place,
+                "take the step before blocks that write it are moved, or their loops changed",
+            )
+
+
+def check_kernels(primitive: Primitive, program: Program, loop: str) -> None:
+    """Refuses a loop of a kind with which the bound loops of the program make no kernels."""
+    try:
+        check_threads(program)
+    except ProgramError as error:
+        raise primitive.refused(
+            "kernel",
+            f"expected bound loops that make kernels, but {error}",
+            place_of(program.places[loop]),
+            "give other loops kinds, or none",
+        ) from None
+
+
 def merged_annotations(primitive: Primitive, loops: list[Loop]) -> Annotations:
     """Returns the annotations of several loops together; refuses two values of one key."""
     merged: Annotations = loops[0].annotations
@@ -118,6 +149,18 @@ def check_first_at_zero(primitive: Primitive, program: Program, block: Block) ->
             place_of(program.places[block.name]),
             "bind reduce axes to loops that are split and fused at most",
         )
+
+
+def check_any_order(primitive: Primitive, program: Program, block: Block) -> None:
+    """Refuses a reduction whose result depends on the order of its points."""
+    if combiner_of(block) is None:
+        raise primitive.refused(
+            "combiner",
+            f"expected a reduction by one combiner, got '{block.name}', of which the order "
+            "of points may matter",
+            f"@{block.name}",
+        )
+    check_first_at_zero(primitive, program, block)
 
 
 def substituted_bounds(bounds: Iterable[Bound], images: Substitution) -> tuple[Bound, ...]:

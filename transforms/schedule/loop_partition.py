@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ...dialects.nest.copying import renamed
-from ...dialects.nest.dependences import feeds
+from ...dialects.nest.dependences import feeds, touches
 from ...dialects.nest.linear import Order, linear
 from ...dialects.nest.program import (
     Axis,
@@ -17,10 +17,10 @@ from ...dialects.nest.program import (
     Program,
     Statement,
 )
-from ...dialects.nest.regions import ONE, ZERO, bounds_over, ranges_inside
+from ...dialects.nest.regions import ONE, ZERO, bounds_over, ranges_inside, simplified
 from ...dialects.nest.rewriting import Rewriter, substitute_loops
 from ...dialects.sym import Expression, constant, prove_eq, prove_lt, symbol
-from .legality import check_serial
+from .legality import check_serial, check_written
 from .primitive import Primitive, place_of
 from .split import Factor
 
@@ -46,7 +46,9 @@ class LoopPartition(Primitive):
     - `positive`: each length is positive provably,
     - `sum`: they add up to the extent provably,
     - `whole`: an axis that the loop feeds is bound to `f * loop + rest`, where the rest runs over
-      0 .. f - 1, and the loop feeds no other axis of the block.
+      0 .. f - 1, and the loop feeds no other axis of the block,
+    - `written-before`: what is read of the program's own buffers that it writes is still written
+      before, provably.
     """
 
     name: ClassVar[str] = "loop_partition"
@@ -72,7 +74,10 @@ class LoopPartition(Primitive):
             body = substitute_loops(body, {self.loop: symbol(name)})
             segments.append(replace(loop, name=name, extent=length, body=body))
             start = start + length
-        return program.replace(self.loop, *segments)
+        written = {touch.buffer for touch in touches(program, (loop,)) if touch.is_write}
+        program = program.replace(self.loop, *segments)
+        check_written(self, program, written, self.loop)
+        return program
 
     def result_names(self, program: Program) -> tuple[str, ...]:
         """Returns the names of the loops that the step makes, in their order."""
@@ -142,12 +147,14 @@ class LoopPartition(Primitive):
             return shifted
         axes: list[Axis] = []
         moved: dict[str, Expression] = {}
+        ranges = ranges_inside(program, self.loop)
         for axis in block.axes:
             if self.loop in axis.binding.symbols():
                 factor = self._factor(program, block, axis)
                 end = axis.extent - factor * start if is_last else factor * length
                 moved[axis.name] = symbol(axis.name) + factor * start
                 axis = replace(axis, extent=end)
+            ranges = ranges.also(axis.name, 0, axis.extent - 1)
             axes.append(axis)
         if len(moved) > 1:
             raise self._not_whole(program, block, f"{len(moved)} axes")
@@ -156,8 +163,8 @@ class LoopPartition(Primitive):
         return replace(
             shifted,
             axes=tuple(axes),
-            reads=tuple(map(inside.region, block.reads)),
-            writes=tuple(map(inside.region, block.writes)),
+            reads=tuple(simplified(inside.region(region), ranges) for region in block.reads),
+            writes=tuple(simplified(inside.region(region), ranges) for region in block.writes),
             body=inside.body(block.body),
             init=() if is_begun else inside.body(block.init),
         )

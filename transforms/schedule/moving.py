@@ -3,10 +3,11 @@
 from abc import ABC
 from collections.abc import Collection, Mapping
 
-from ...dialects.nest.program import AxisKind, Block, Bound, Loop
+from ...dialects.nest.program import AxisKind, Block, Bound, Loop, Program
 from ...dialects.nest.regions import bounds_over
 from ...dialects.sym import Expression, Ranges, constant, prove_le, symbol
 from .implied import implies
+from .legality import check_any_order
 from .primitive import Primitive, ScheduleError
 from .stages import Stage, Stages
 
@@ -42,6 +43,16 @@ class Moving(Primitive, ABC):
             f"@{stage.name}",
             "take the step before the points are left out",
         )
+
+    def check_axis_order(self, program: Program, block: Block) -> None:
+        """Refuses a reduction if it matters that its points now run in the order of its axes."""
+        reduced = [axis for axis in block.axes_of(AxisKind.REDUCE) if axis.extent != 1]
+        loops = program.loops_around(block.name)
+        plain = {(loop.name, loop.extent): place for place, loop in enumerate(loops)}
+        places = [plain.get((axis.binding.symbol_name or "", axis.extent)) for axis in reduced]
+        known = [place for place in places if place is not None]
+        if len(known) < len(places) or known != sorted(known):
+            check_any_order(self, program, block)
 
     def check_inputs(self, stages: Stages, stage: Stage, until: Stage) -> None:
         """Refuses if what the block reads changes while it waits for its new place."""

@@ -10,6 +10,7 @@ from ...dialects.nest.structure import Combiner, combiner_of
 from ...dialects.sym import Expression, constant
 from .compute_at import ReverseComputeAt
 from .inlining import Dissolving, retouched, single_store, without_buffer
+from .legality import check_written
 from .primitive import ScheduleError
 from .stages import Stage, Stages, refreshed, without_stage
 
@@ -32,7 +33,8 @@ class FuseReductionEpilogue(Dissolving):
 
     Legal if the reduction makes what the block reads (`one-producer`), is a reduction block
     (`reduction`) of one store (`one-store`); and as `ReverseComputeInline` for the rest; for
-    "after" as `ReverseComputeAt`, and if a loop is around all reduce loops (`loop-around`).
+    "after" as `ReverseComputeAt`, and if a loop is around all reduce loops (`loop-around`). What is
+    read of what the block writes is provably written before (`written-before`).
     """
 
     name: ClassVar[str] = "fuse_reduction_epilogue"
@@ -69,7 +71,9 @@ class FuseReductionEpilogue(Dissolving):
             )
         value = self._initial(stages, producer, store)
         if value is not None and self.place != "after":
-            return self._into_init(program, stages, stage, producer, store, value)
+            fused = self._into_init(program, stages, stage, producer, store, value)
+            check_written(self, fused, stage.writes, f"@{self.block}")
+            return fused
         if self.place == "init":
             raise self.refused(
                 "combiner",

@@ -24,7 +24,7 @@ from ...dialects.nest.rewriting import Substitution, substitute
 from ...dialects.nest.scalars import Load, Subscript
 from ...dialects.nest.structure import Update, child_blocks, not_reduction, update_of
 from ...dialects.sym import Expression, constant, symbol
-from .legality import check_first_at_zero, substituted_bounds
+from .legality import check_first_at_zero, check_written, substituted_bounds
 from .primitive import Primitive, place_of
 
 
@@ -61,7 +61,8 @@ class RFactor(Primitive):
     - `once`: each element is reduced once inside the outermost loop that feeds a reduce axis,
     - `extent`: the loop's extent is over symbols,
     - `bounds`: with `is_whole`, no bound of the predicate is over loops of both kinds,
-    - `factor-axis`: the place is one of the new buffer's axes.
+    - `factor-axis`: the place is one of the new buffer's axes,
+    - `written-before`: the partial results that are combined were written before, provably.
     """
 
     name: ClassVar[str] = "rfactor"
@@ -93,7 +94,9 @@ class RFactor(Primitive):
             changed = changed.replace(loops[0].name, *before, changed.places[loops[0].name][-1])
         second = self._second(changed, block, update, partial, axis, loops)
         outer = loops[0].name
-        return changed.replace(outer, changed.places[outer][-1], *second)
+        changed = changed.replace(outer, changed.places[outer][-1], *second)
+        check_written(self, changed, (partial.name,), self.loop)
+        return changed
 
     def result_names(self, program: Program) -> tuple[str, ...]:
         """

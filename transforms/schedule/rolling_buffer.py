@@ -1,11 +1,10 @@
 """Keeps of a buffer that is made in overlapping windows the newest one only, in a circle."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ...dialects.nest.bindings import BindingMap
-from ...dialects.nest.coverage import Site, reader_not_covered, sites_of
+from ...dialects.nest.coverage import reader_not_covered
 from ...dialects.nest.program import (
     Axis,
     AxisKind,
@@ -26,6 +25,7 @@ from ...dialects.nest.program import (
 from ...dialects.nest.regions import bind_axes, bounds_over
 from ...dialects.nest.rewriting import Rewriter
 from ...dialects.nest.scalars import Load, Scalar, Subscript, Variable
+from ...dialects.nest.sites import Site, site_of
 from ...dialects.sym import (
     Expression,
     Ranges,
@@ -180,7 +180,7 @@ class RollingBuffer(Moving, Storage):
     def _window(
         self, program: Program, stage: Stage, readers: list[Stage], common: tuple[Loop, ...]
     ) -> _Window:
-        site = next(site for site in _all_sites(program) if site.block is stage.block)
+        site, _ = site_of(program, self.block)
         reason = "no serial loop is around all blocks that touch it"
         for depth, loop in reversed(list(enumerate(common))):
             is_serial = loop.kind in (LoopKind.SERIAL, LoopKind.UNROLLED)
@@ -363,14 +363,6 @@ class _Circle:
 def _loops_around_all(stage: Stage, readers: list[Stage]) -> tuple[Loop, ...]:
     depth = min(len(stage.common(reader)) for reader in readers)
     return tuple(part for part in stage.around[:depth] if isinstance(part, Loop))
-
-
-def _all_sites(program: Program) -> Iterator[Site]:
-    pending = list(sites_of(program))
-    while pending:
-        site = pending.pop()
-        yield site
-        pending.extend(site.inner)
 
 
 def _window_of(

@@ -71,7 +71,7 @@ ACCEPTED: list[tuple[Source, tuple[Primitive, ...]]] = [
     # cache_inplace
     (programs.inplace, (CacheInplace("Y", "Y", SHARED),)),
     (programs.half_written, (CacheInplace("Y", "Y", SHARED),)),
-    (programs.scan, (CacheInplace("S", "S", LOCAL),)),
+    (programs.chain, (CacheInplace("T", "T", LOCAL),)),
     (programs.overwritten, (CacheInplace("X", "X", LOCAL),)),
     # compute_at
     (programs.matmul, (CacheRead("C", "A", SHARED), ComputeAt("A_shared", "k"))),
@@ -221,6 +221,7 @@ def seed_of(text: str) -> int:
 
 
 MAP = index_map("(i, j) -> (j, i)")
+TILE_T = (Split("i", (None, 4)), ReverseComputeAt("U", "i_0"))
 REFUSED: list[tuple[str, Source, tuple[Primitive, ...], Primitive]] = [
     # cache_read
     ("exists", programs.matmul, (), CacheRead("Z", "A", SHARED)),
@@ -242,6 +243,8 @@ REFUSED: list[tuple[str, Source, tuple[Primitive, ...], Primitive]] = [
     ("predicate", programs.triangle, (), CacheWrite("T", "T", LOCAL)),
     # cache_inplace
     ("accesses", programs.chain, (), CacheInplace("Y", "X", LOCAL)),
+    ("written-before", programs.scan, (), CacheInplace("S", "S", LOCAL)),
+    ("written-before", programs.chain, TILE_T, CacheInplace("T", "T", LOCAL)),
     # compute_at
     ("is-loop", programs.chain, (), ComputeAt("T", "U")),
     ("exists", programs.chain, (), ComputeAt("T", "zz")),
