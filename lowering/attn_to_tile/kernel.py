@@ -20,7 +20,7 @@ from ..emitter import Emitter, name_fields
 from .geometry import Geometry
 from .kv_range import emit_kv_range
 from .query_tile import QueryTile
-from .request import Params, Request, emit_queue, emit_request, reload_rows
+from .request import Params, Request, emit_query_rows, emit_queue, emit_request
 from .result import Result
 from .scores import emit_scores
 
@@ -70,8 +70,8 @@ def build_kernel(
         for record in (tiles, scores, tile):
             name_fields(record)
         state = tile.visit_keys(cut_at_front=bool(bounds.lower))
-        request = reload_rows(emit, params, request, item)
-        result = Result(emit, geometry, params, request, item, slot_rows, ring, keys)
+        rows = emit_query_rows(emit, params, geometry, item)
+        result = Result(emit, geometry, params, rows, item, slot_rows, ring, keys)
         result.store(state, scores.unit)
 
     slot_rows = geometry.rows

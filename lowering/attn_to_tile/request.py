@@ -10,7 +10,7 @@ the count fits. Only the offset of a row's elements takes 64 bits.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from xdsl.dialects.builtin import i32
 from xdsl.ir import Region, SSAValue
@@ -22,7 +22,7 @@ from .geometry import Geometry
 
 # The numbers of a work item.
 ITEM_FIELDS = 6
-FIRST_ROW = 1
+SLOT = 5
 
 
 @dataclass(frozen=True)
@@ -49,26 +49,34 @@ class Params:
 
 
 @dataclass(frozen=True)
-class Request:
+class QueryRows:
     """
-    What a CTA knows of a work item, all i32 and the same for all threads.
+    The rows of a work item, i32 and the same for all threads.
 
     A packed row `r` of a request is its query row `r // group` for the head `r % group` of the
-    item's key head. `position` is the place of the request's first query row in its sequence.
-    The item has the keys from `kv_begin` to before `kv_end`; `slot` is -1 where that is all that
-    its rows see.
+    item's key head. `index` is the request, `query_begin` its first row among those of all.
     """
 
     index: SSAValue
-    kv_head: SSAValue
     first_row: SSAValue
-    packed_rows: SSAValue
+    kv_head: SSAValue
     query_begin: SSAValue
+    packed_rows: SSAValue
+
+
+@dataclass(frozen=True)
+class Request(QueryRows):
+    """
+    What a CTA knows of a work item, i32 and the same for all threads.
+
+    `position` is the place of the request's first query row in its sequence. The item has the keys
+    from `kv_begin` to before `kv_end`.
+    """
+
     page_begin: SSAValue
     position: SSAValue
     kv_begin: SSAValue
     kv_end: SSAValue
-    slot: SSAValue
 
 
 def emit_queue(emit: Emitter, params: Params, body: Callable[[SSAValue], None]) -> None:
@@ -85,50 +93,52 @@ def emit_queue(emit: Emitter, params: Params, body: Callable[[SSAValue], None]) 
     emit.loop((first, end), (), each)
 
 
+def load_field(emit: Emitter, params: Params, item: SSAValue, number: int) -> SSAValue:
+    """Appends the load of a number of a work item."""
+    place = emit.add(emit.mul(item, ITEM_FIELDS), number)
+    return emit.value(LoadOp(params.items, place, i32))
+
+
+def emit_query_rows(emit: Emitter, params: Params, geometry: Geometry, item: SSAValue) -> QueryRows:
+    """
+    Appends the loads that tell the rows of a work item.
+
+    They are loaded for the queries, and again for the results: kept, they took registers from the
+    keys.
+    """
+    index, first_row, kv_head = (load_field(emit, params, item, number) for number in range(3))
+    index.name_hint = "request"
+    query_begin, query_end = (
+        emit.value(LoadOp(params.qo_indptr, emit.add(index, step), i32)) for step in range(2)
+    )
+    packed_rows = emit.mul(emit.sub(query_end, query_begin), geometry.group)
+    rows = QueryRows(index, first_row, kv_head, query_begin, packed_rows)
+    name_fields(rows)
+    return rows
+
+
 def emit_request(emit: Emitter, params: Params, geometry: Geometry, item: SSAValue) -> Request:
     """Appends the loads that tell what a work item is."""
-
-    def load(pointer: SSAValue, index: SSAValue) -> SSAValue:
-        return emit.value(LoadOp(pointer, index, i32))
-
-    first_field = emit.mul(item, ITEM_FIELDS)
-    request, first_row, kv_head, kv_begin, planned_end, slot = (
-        load(params.items, emit.add(first_field, number)) for number in range(ITEM_FIELDS)
+    rows = emit_query_rows(emit, params, geometry, item)
+    kv_begin, planned_end = (load_field(emit, params, item, number) for number in (3, 4))
+    page_begin, page_end = (
+        emit.value(LoadOp(params.kv_indptr, emit.add(rows.index, step), i32)) for step in range(2)
     )
-    request.name_hint = "request"
-    after = emit.add(request, 1)
-    query_begin = load(params.qo_indptr, request)
-    query_len = emit.sub(load(params.qo_indptr, after), query_begin)
-    page_begin = load(params.kv_indptr, request)
-    pages = emit.sub(load(params.kv_indptr, after), page_begin)
-    last_page_len = load(params.kv_last_page_len, request)
+    pages = emit.sub(page_end, page_begin)
+    last_page_len = emit.value(LoadOp(params.kv_last_page_len, rows.index, i32))
     full_pages = emit.mul(emit.sub(pages, 1), geometry.page_size)
     has_pages = emit.compare("sgt", pages, 0)
     kv_len = emit.select(has_pages, emit.add(full_pages, last_page_len), emit.integer(0))
+    query_len = emit.divu(rows.packed_rows, geometry.group)
     found = Request(
-        index=request,
-        kv_head=kv_head,
-        first_row=first_row,
-        packed_rows=emit.mul(query_len, geometry.group),
-        query_begin=query_begin,
+        **vars(rows),
         page_begin=page_begin,
         position=emit.sub(kv_len, query_len),
         kv_begin=kv_begin,
         kv_end=emit.min(planned_end, kv_len),
-        slot=slot,
     )
     name_fields(found)
     return found
-
-
-def reload_rows(emit: Emitter, params: Params, request: Request, item: SSAValue) -> Request:
-    """
-    Appends the load of the item's first row anew, for the places where its results go.
-
-    They would be known from the copy of the queries; kept, they took registers from the keys.
-    """
-    field = emit.add(emit.mul(item, ITEM_FIELDS), FIRST_ROW)
-    return replace(request, first_row=emit.value(LoadOp(params.items, field, i32)))
 
 
 def _rows(emit: Emitter, body: Callable[[SSAValue], tuple[SSAValue, SSAValue]]) -> Region:
@@ -138,7 +148,7 @@ def _rows(emit: Emitter, body: Callable[[SSAValue], tuple[SSAValue, SSAValue]]) 
     return region
 
 
-def query_rows(emit: Emitter, request: Request, geometry: Geometry, elements: int) -> Region:
+def query_rows(emit: Emitter, request: QueryRows, geometry: Geometry, elements: int) -> Region:
     """Returns the rows region of the query tile in an array of `elements` a row and head."""
 
     def place(row: SSAValue) -> tuple[SSAValue, SSAValue]:
@@ -156,7 +166,7 @@ def query_rows(emit: Emitter, request: Request, geometry: Geometry, elements: in
 
 def partial_rows(
     emit: Emitter,
-    request: Request,
+    request: QueryRows,
     slot: SSAValue,
     slot_rows: int,
     elements: int,

@@ -27,7 +27,7 @@ from ...dialects.tile import (
 )
 from ..emitter import Emitter
 from .geometry import Geometry
-from .request import Params, Request, partial_rows, query_rows
+from .request import SLOT, Params, QueryRows, load_field, partial_rows, query_rows
 from .softmax import (
     RowState,
     combine_teams,
@@ -50,7 +50,7 @@ class Result:
     emit: Emitter
     geometry: Geometry
     params: Params
-    request: Request
+    rows: QueryRows
     item: SSAValue
     slot_rows: int
     ring: SSAValue
@@ -61,22 +61,23 @@ class Result:
         emit = self.emit
         state = combine_teams(emit, self.geometry, state, unit, self.scratch)
         out, lse = emit_result(emit, self.geometry, state, unit)
+        slot = load_field(emit, self.params, self.item, SLOT)
         emit.branch(
-            emit.compare("slt", self.request.slot, 0),
+            emit.compare("slt", slot, 0),
             lambda: self._store_output(out, lse),
-            lambda: self._store_partial(out, lse),
+            lambda: self._store_partial(out, lse, slot),
         )
 
     def _store_output(self, out: SSAValue, lse: SSAValue) -> None:
         emit, geometry, params = self.emit, self.geometry, self.params
         emit.append(StoreFragmentOp(out, self.ring))
         emit.append(BarrierOp())
-        out_rows = query_rows(emit, self.request, geometry, geometry.head_dim)
+        out_rows = query_rows(emit, self.rows, geometry, geometry.head_dim)
         emit.append(StoreRowsOp(self.ring, params.out, out_rows))
-        emit.append(StoreRowsOp(lse, params.lse, query_rows(emit, self.request, geometry, 1)))
+        emit.append(StoreRowsOp(lse, params.lse, query_rows(emit, self.rows, geometry, 1)))
 
-    def _store_partial(self, out: SSAValue, lse: SSAValue) -> None:
-        emit, params, slot = self.emit, self.params, self.request.slot
+    def _store_partial(self, out: SSAValue, lse: SSAValue, slot: SSAValue) -> None:
+        emit, params = self.emit, self.params
         emit.append(StoreRowsOp(out, params.partial_out, self._rows(slot, self.geometry.head_dim)))
         emit.append(StoreRowsOp(lse, params.partial_lse, self._rows(slot, 1)))
         merge = emit.value(LoadOp(params.item_merge, self.item, i32))
@@ -110,4 +111,4 @@ class Result:
         self._store_output(*emit_result(emit, geometry, state, None))
 
     def _rows(self, slot: SSAValue, elements: int) -> Region:
-        return partial_rows(self.emit, self.request, slot, self.slot_rows, elements)
+        return partial_rows(self.emit, self.rows, slot, self.slot_rows, elements)

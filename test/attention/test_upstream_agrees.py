@@ -15,8 +15,9 @@ from tilewright.attention.spec import AttentionSpec
 from tilewright.attention.variants import as_variant
 from tilewright.lowering.pipelines.attention import attention_to_thread
 from tilewright.lowering.upstream import print_ptx_upstream, verify_upstream
-from tilewright.runtime.attention import AttentionOp
+from tilewright.runtime.attention import AttentionOp, Plan
 
+from .queues import chunks_of, plan_work
 from .reference import Geometry, exact, random_batch
 from .test_on_simulator import alternating, generator, tilted
 
@@ -49,7 +50,7 @@ def thread_module(geometry: Geometry, variant: object) -> ModuleOp:
         softmax_scale=geometry.head_dim**-0.5,
     )
     module = attention_module(spec, as_variant(variant).traced)
-    for step in attention_to_thread(spec.target, spec.warps, spec.kv_tile, spec.stages):
+    for step in attention_to_thread(spec.target):
         step.apply(Context(), module)
     module.verify()
     return module
@@ -74,9 +75,11 @@ def test_both_ways_agree(configuration: tuple[int, int, int, str, str, object]) 
     module = thread_module(geometry, variant)
     verify_upstream(module)
     upstream = AttentionOp(replace(op.artifact, ptx=print_ptx_upstream(module, "sm_80")))
-    batch = random_batch(geometry, [(7, 7), (20, 90), (1, 33), (2, 0)], generator(head_dim))
-    out, lse = op.plan(*batch.tables).run(*batch.arrays)
-    upstream_out, upstream_lse = upstream.plan(*batch.tables).run(*batch.arrays)
+    rng = generator(head_dim)
+    batch = random_batch(geometry, [(7, 7), (20, 90), (1, 33), (2, 0)], rng)
+    plan = plan_work(op, batch, chunks_of(40), 6, rng)
+    out, lse = Plan(op, plan).run(*batch.arrays)
+    upstream_out, upstream_lse = Plan(upstream, plan).run(*batch.arrays)
     assert ulps_apart(out, upstream_out) <= 1
     np.testing.assert_allclose(lse, upstream_lse, rtol=1e-5, atol=1e-5)
     assert np.isfinite(exact(out)).all()
