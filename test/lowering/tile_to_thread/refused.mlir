@@ -74,3 +74,15 @@ tile.kernel @one_warp_and_a_swizzle(%x: !llvm.ptr<1>, %o: i64, %b: i1) warps 1 g
   tile.drain %a : !tile.inflight<[16, 64], f16, swizzle128>
   tile.return
 }
+
+// -----
+
+tile.kernel @reduction_through_a_small_ring(%f: f32) warps 4 grid [1, 1, 1] {
+  %ring = tile.alloc : !tile.ring<1 x [8, 64], bf16, swizzle128>
+  %c = tile.fill %f : f32 -> !tile.frag<[16, 16], f32, mma_c>
+  // expected-error @+1 {{'tile.team_reduce' op expects a ring of at least 2048 bytes, got !tile.ring<1 x [8, 64], bf16, swizzle128>}}
+  %sum = tile.team_reduce sum %c through %ring
+    : !tile.frag<[16, 16], f32, mma_c>, !tile.ring<1 x [8, 64], bf16, swizzle128>
+    -> !tile.frag<[16, 16], f32, mma_c>
+  tile.return
+}
