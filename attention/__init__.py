@@ -30,7 +30,8 @@ from .functions import (
     tanh,
     where,
 )
-from .spec import AttentionSpec, PagedKV
+from .spec import TARGETS, AttentionSpec, PagedKV
+from .tiles import Tiles, choose_tiles
 from .variants import Variant, alibi, as_variant, causal, full, sliding_window, soft_cap
 
 __all__ = [
@@ -73,7 +74,8 @@ def compile(
     dtype: str = "bf16",
     target: str = "sm_80",
     softmax_scale: float | None = None,
-    stages: int = 2,
+    query_len: int | None = None,
+    stages: int | None = None,
 ) -> AttentionOp:
     """
     Returns the attention operation of a variant, compiled or from the cache.
@@ -81,12 +83,17 @@ def compile(
     `variant` is a `Variant`, or a Python function with FlexAttention's signature: a score_mod
     of five parameters or a mask_mod of four. None sees every key. `softmax_scale` is by default
     `head_dim ** -0.5`. `dtype` is "bf16" or "f16". Lengths, page tables and the size of the batch
-    are run-time values: one compilation serves them all.
+    are run-time values: one compilation serves them all. `query_len` says how many query rows the
+    requests usually have at most, 1 where all decode: the tiles are chosen for it, and other
+    lengths are served by more of them. `stages` tiles of keys are kept in shared memory, by default
+    as many as the tiles are chosen for.
 
     Raises `VariantError` for a function that cannot be traced, `ArgumentError` for numbers that no
     kernel can have, `DiagnosticError` for what the target cannot do.
     """
     pages = _paged(kv)
+    numbers = (head_dim, num_qo_heads, num_kv_heads)
+    tiles = _tiles(*numbers, query_len, target)
     spec = AttentionSpec(
         num_qo_heads=num_qo_heads,
         num_kv_heads=num_kv_heads,
@@ -96,9 +103,24 @@ def compile(
         dtype=dtype,
         target=target,
         softmax_scale=_scale(softmax_scale, head_dim),
-        stages=stages,
+        warps=tiles.warps,
+        tile_rows=tiles.rows,
+        kv_tile=tiles.kv_tile,
+        stages=tiles.stages if stages is None else stages,
     )
     return AttentionOp(cached_attention(spec, as_variant(variant).traced))
+
+
+def _tiles(
+    head_dim: int, num_qo_heads: int, num_kv_heads: int, query_len: int | None, target: str
+) -> Tiles:
+    if query_len is not None and (not is_integer(query_len) or query_len < 1):
+        raise ArgumentError("query_len", "an integer from 1, or None", repr(query_len))
+    numbers = (head_dim, num_qo_heads, num_kv_heads)
+    if target not in TARGETS or not all(is_integer(number) and number > 0 for number in numbers):
+        # What is no number, and an unknown target, is refused with the other numbers.
+        return choose_tiles(1, 1, None, TARGETS[0])
+    return choose_tiles(head_dim, num_qo_heads // num_kv_heads, query_len, target)
 
 
 def _paged(kv: object) -> PagedKV:

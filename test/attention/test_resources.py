@@ -11,7 +11,7 @@ PTXAS = find_ptxas()
 
 
 @pytest.mark.skipif(PTXAS is None, reason="ptxas is not installed: extra cuda")
-@pytest.mark.parametrize("head_dim", [64, 128])
+@pytest.mark.parametrize("head_dim", [64, 96, 128, 256])
 @pytest.mark.parametrize(
     "variant", [None, causal(), alibi(32), soft_cap(30.0)], ids=["full", "causal", "alibi", "cap"]
 )

@@ -196,8 +196,9 @@ def test_the_planner_of_these_tests_gives_every_key_to_one_item() -> None:
     batch = random_batch(SMALL, LENGTHS, rng)
     op = SMALL.compile(causal())
     tables = plan_work(op, batch, chunks_of(33), 4, rng).tables
-    seen = {}
-    for request, row, head, begin, end, _ in tables["items"].tolist():
+    items: list[list[int]] = tables["items"].tolist()
+    seen: dict[tuple[int, int, int], list[int]] = {}
+    for request, row, head, begin, end, _ in items:
         seen.setdefault((request, row, head), []).extend(range(begin, end))
     for (request, _, _), keys in seen.items():
         assert sorted(keys) == list(range(kv_length(batch, request, SMALL.page_size)))

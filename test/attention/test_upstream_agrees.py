@@ -16,10 +16,9 @@ from tilewright.attention.variants import as_variant
 from tilewright.lowering.pipelines.attention import attention_to_thread
 from tilewright.lowering.upstream import print_ptx_upstream, verify_upstream
 from tilewright.runtime.attention import AttentionOp, Plan
-
-from .queues import chunks_of, plan_work
-from .reference import Geometry, exact, random_batch
-from .test_on_simulator import alternating, generator, tilted
+from tilewright.test.attention.queues import chunks_of, plan_work
+from tilewright.test.attention.reference import Geometry, exact, random_batch
+from tilewright.test.attention.test_on_simulator import alternating, generator, tilted
 
 pytest.importorskip("llvmlite", reason="the upstream way needs the extra mlir")
 

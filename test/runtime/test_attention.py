@@ -51,7 +51,8 @@ def test_each_packed_row_is_in_exactly_one_item_for_each_head(
     op = op_of(geometry)
     tables = op.plan(*batch.tables).arrays.tables
     seen: list[tuple[int, int, int]] = []
-    for request, start, head, _, _, _ in tables["items"].tolist():
+    items: list[list[int]] = tables["items"].tolist()
+    for request, start, head, _, _, _ in items:
         packed = lengths[request][0] * op.section.group
         rows = range(start, min(start + geometry.tile_rows, packed))
         seen += [(request, r, head) for r in rows]

@@ -1,0 +1,49 @@
+"""The tiles that are chosen fit the target; of those for decoding two CTAs share an SM."""
+
+import pytest
+
+from tilewright.attention import causal
+from tilewright.attention.spec import TARGETS
+from tilewright.attention.tiles import SM_SHARED_BYTES, Tiles, choose_tiles
+from tilewright.runtime.errors import ArgumentError
+
+from .reference import Geometry, attend, check, random_batch
+from .test_on_simulator import causal_mask, generator
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("query_len", [None, 1, 4, 100])
+@pytest.mark.parametrize("head_dim", range(16, 257, 16))
+def test_chosen_tiles_fit_the_target(head_dim: int, query_len: int | None, target: str) -> None:
+    tiles = choose_tiles(head_dim, 4, query_len, target)
+    assert tiles.shared_bytes(head_dim) < SM_SHARED_BYTES[target] - 1024
+    teams = 16 * tiles.warps // tiles.rows
+    assert tiles.kv_tile % (16 * teams) == 0
+
+
+@pytest.mark.parametrize(("target", "stages"), [("sm_80", 2), ("sm_90", 3)])
+def test_two_ctas_that_decode_share_an_sm(target: str, stages: int) -> None:
+    tiles = choose_tiles(128, 8, 1, target)
+    assert tiles == Tiles(16, 4, 64, stages)
+    assert 2 * (tiles.shared_bytes(128) + 1024) <= SM_SHARED_BYTES[target]
+
+
+@pytest.mark.parametrize("group", [1, 4, 16, 17])
+def test_a_query_tile_is_short_where_all_heads_of_a_row_fit(group: int) -> None:
+    assert (choose_tiles(128, group, 1, "sm_90").rows == 16) == (group <= 16)
+
+
+@pytest.mark.parametrize("head_dim", [64, 80, 256])
+def test_a_kernel_for_decoding_serves_any_length(head_dim: int) -> None:
+    geometry, rng = Geometry(group=4, head_dim=head_dim), generator("decode", head_dim)
+    batch = random_batch(geometry, [(1, 130), (30, 60), (1, 1), (2, 0)], rng)
+    op = geometry.compile(causal(), query_len=1)
+    assert op.section.tile_rows == 16
+    got = op.plan(*batch.tables).run(*batch.arrays)
+    check(geometry, got, attend(geometry, batch, mask_mod=causal_mask))
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 1.5, True, "1"])
+def test_a_query_len_that_is_no_length_is_refused(wrong: object) -> None:
+    with pytest.raises(ArgumentError, match="query_len"):
+        Geometry().compile(query_len=wrong)
