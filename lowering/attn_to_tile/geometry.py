@@ -67,18 +67,25 @@ class Geometry:
         return self.kv_tile // self.teams
 
     @property
-    def short(self) -> "Geometry":
-        """
-        The numbers for requests of few packed rows: the smallest tile that these warps can share.
+    def teams_have_keys(self) -> bool:
+        """Whether every team has keys for whole steps of a product."""
+        return self.kv_tile % (16 * self.teams) == 0
 
-        Every team needs keys for one step of a product, so a small tile of keys has few teams.
-        """
+    @property
+    def teams_have_room(self) -> bool:
+        """Whether teams can exchange 8 columns of f32 at a time through the ring of keys."""
+        ring = self.kv_ring.stages.data * self.kv_ring.stage_bytes
+        return self.teams == 1 or ring >= ROWS_PER_WARP * self.warps * 8 * 4
+
+    @property
+    def short(self) -> "Geometry":
+        """The numbers for requests of few packed rows: the smallest tile that warps can share."""
         smaller = (
             replace(self, rows=ROWS_PER_WARP * warps)
             for warps in range(1, self.rows // ROWS_PER_WARP)
             if self.warps % warps == 0
         )
-        return next((g for g in smaller if g.kv_tile % (16 * g.teams) == 0), self)
+        return next((g for g in smaller if g.teams_have_keys and g.teams_have_room), self)
 
     @property
     def query_in_registers(self) -> bool:
@@ -188,9 +195,16 @@ def _check_rows(op: AttendOp, geometry: Geometry) -> None:
             f"expects a multiple of 16 packed rows that divides the {ROWS_PER_WARP * warps} of "
             f"{warps} warps, got {rows}",
         )
-    if geometry.kv_tile % (16 * geometry.teams):
+    if not geometry.teams_have_keys:
         raise error_at(
             op,
             f"expects a key tile of a multiple of {16 * geometry.teams} keys for the "
             f"{geometry.teams} teams that share it, got {geometry.kv_tile}",
+        )
+    if not geometry.teams_have_room:
+        raise error_at(
+            op,
+            f"expects keys of at least {ROWS_PER_WARP * warps * 8 * 4} bytes in shared memory for "
+            f"the {geometry.teams} teams that exchange results through them, got "
+            f"{geometry.kv_ring.stages.data * geometry.kv_ring.stage_bytes}: choose more stages",
         )
