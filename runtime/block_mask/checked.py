@@ -11,13 +11,13 @@ from .forms import INT32, Boxes, Form
 from .geometry import Grid
 from .interpretation import Interpreter, Value
 from .normal import Node, NormalProgram, normalise
-from .program import MaskProgram
+from .program import POSITIONS, MaskProgram
 from .tables import Table
 
 
 @dataclass
 class _Checker(Interpreter):
-    """Notes which nodes may leave 32 bits; refuses indices that may leave their tensor."""
+    """Notes which nodes may leave 32 bits; refuses positions that leave the tensor they index."""
 
     wrapping: set[int] = field(default_factory=set[int])
 
@@ -34,7 +34,10 @@ class _Checker(Interpreter):
 
     def _check_indices(self, node: Node, operands: Sequence[Form], boxes: Boxes) -> None:
         name = str(node.value)
-        for extent, index in zip(self.tables[name].array.shape, operands, strict=True):
+        shape = self.tables[name].array.shape
+        for number, extent, index in zip(node.operands, shape, operands, strict=True):
+            if self.program.nodes[number].op not in POSITIONS:
+                continue
             lo, hi = forms.bounds(index, boxes)
             smallest, largest = int(np.min(lo)), int(np.max(hi))
             if smallest < 0 or largest >= extent:
@@ -45,8 +48,8 @@ def checked_interpreter(program: MaskProgram, parameters: Parameters, grid: Grid
     """
     Returns an interpreter of a mask over the positions of a grid.
 
-    Raises ArgumentError where an index of a tensor may be outside of it, as far as the intervals of
-    the whole sequences tell. Arithmetic that may wrap in 32 bits is unknown to the interpreter.
+    Raises ArgumentError where a position that indexes a tensor is outside of it. Arithmetic that
+    may wrap in 32 bits is unknown to the interpreter.
     """
     tables = {name: Table(array) for name, array in parameters.tensors.items()}
     plain = normalise(program, parameters.scalars, take_apart=False)

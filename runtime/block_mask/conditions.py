@@ -21,6 +21,7 @@ Key = tuple[int, int] | int
 Bound = tuple[Integers | None, Integers | None]
 Bounds = Mapping[Key, Bound]
 
+
 @dataclass(frozen=True, eq=False)
 class Side:
     """
@@ -92,7 +93,7 @@ def disjunction(x: Condition, y: Condition, boxes: Boxes) -> Condition:
 def _one_of(x: Side, y: Side) -> Side:
     shared = x.bounds.keys() & y.bounds.keys()
     hulls = {key: _hull(x.bounds[key], y.bounds[key]) for key in shared}
-    kept = {key: bound for key, bound in hulls.items() if bound != (None, None)}
+    kept = {key: bound for key, bound in hulls.items() if any(end is not None for end in bound)}
     exact = (x.exact & (x.possible | y.exact)) | (y.exact & y.possible)
     return Side(x.possible | y.possible, exact, kept)
 
@@ -120,9 +121,7 @@ def _both(one: Condition, other: Condition, boxes: Boxes) -> Side:
 
 def _takes_every_integer(bounds_of: Bounds) -> bool:
     """Whether each term takes all integers between its smallest and its largest."""
-    return all(
-        isinstance(key, tuple) and max(abs(key[0]), abs(key[1])) == 1 for key in bounds_of
-    )
+    return all(isinstance(key, tuple) and max(abs(key[0]), abs(key[1])) == 1 for key in bounds_of)
 
 
 def _fits(possible: BoolArray, merged: Bounds, boxes: Boxes) -> tuple[BoolArray, bool]:
@@ -135,7 +134,10 @@ def _fits(possible: BoolArray, merged: Bounds, boxes: Boxes) -> tuple[BoolArray,
     """
     q_lo, q_hi = _intersection((boxes.q_first, boxes.q_last), merged.get((1, 0), (None, None)))
     kv_lo, kv_hi = _intersection((boxes.kv_first, boxes.kv_last), merged.get((0, 1), (None, None)))
-    assert q_lo is not None and q_hi is not None and kv_lo is not None and kv_hi is not None
+    assert q_lo is not None
+    assert q_hi is not None
+    assert kv_lo is not None
+    assert kv_hi is not None
     if (1, 0) in merged:
         possible = possible & np.asarray(q_lo <= q_hi)
     if (0, 1) in merged:
@@ -202,10 +204,33 @@ def is_zero(difference: Form, boxes: Boxes) -> Condition:
     return Condition(yes_side, Side(no, np.asarray(single)))
 
 
+def is_multiple(x: Form, divisor: int, boxes: Boxes) -> Condition:
+    """Returns where a form is a multiple of a positive number."""
+    lo, hi = bounds(x, boxes)
+    yes = np.asarray(hi // divisor * divisor >= lo)
+    no = np.asarray(lo != hi) | np.asarray(lo % divisor != 0)
+    linear, single = x.linear, x.step == 0
+    if linear is None:
+        return Condition(Side(yes, _FALSE), Side(no, _FALSE))
+    # All values are congruent to the rest, modulo what divides the steps and the divisor.
+    common = gcd(*linear, x.step, divisor)
+    yes = yes & np.asarray(x.lo % common == 0)
+    if common == divisor:
+        no = no & np.asarray(x.lo % divisor != 0)
+    unit = single and max(abs(linear[0]), abs(linear[1])) <= 1
+    return Condition(Side(yes, np.asarray(unit)), Side(no, np.asarray(unit)))
+
+
+def reached(x: Condition) -> Condition:
+    """Returns a condition of which each side is known to occur wherever it is possible."""
+    yes, no = Side(x.yes.possible, _TRUE, x.yes.bounds), Side(x.no.possible, _TRUE, x.no.bounds)
+    return Condition(yes, no)
+
+
 def bounded(x: Condition, key: Key, yes: Bound, no: Bound) -> Condition:
     """Returns a condition that says what holds of a term where it is true and where it is false."""
     yes_side = Side(x.yes.possible, x.yes.exact, {**x.yes.bounds, key: yes})
-    if no == (None, None):
+    if no[0] is None and no[1] is None:
         return Condition(yes_side, x.no)
     return Condition(yes_side, Side(x.no.possible, x.no.exact, {**x.no.bounds, key: no}))
 

@@ -1,6 +1,6 @@
 """Evaluates a mask program element by element, in 32-bit integers, and takes its parameters."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ..array import HOST, view_of
 from ..errors import ArgumentError
 from .forms import INT32
-from .program import MaskProgram
+from .program import POSITIONS, MaskProgram
 from .tables import Int32Array
 
 Array = npt.NDArray[Any]
@@ -44,10 +44,10 @@ def bind(program: MaskProgram, parameters: Mapping[str, object]) -> Parameters:
 
 
 def _scalar(name: str, value: object) -> int:
-    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not is_integer or not INT32[0] <= int(cast("int", value)) <= INT32[1]:
-        raise ArgumentError(name, "an integer of 32 bits", repr(value))
-    return int(cast("int", value))
+    number = cast("Any", value).item() if isinstance(value, np.generic) else value
+    if type(number) is not int or not INT32[0] <= number <= INT32[1]:
+        raise ArgumentError(name, "an integer of 32 bits", repr(number))
+    return number
 
 
 def _tensor(name: str, value: object, rank: int) -> Int32Array:
@@ -98,12 +98,18 @@ _OPERATIONS: dict[str, Callable[..., Array]] = {
 
 
 def evaluate(
-    program: MaskProgram, parameters: Parameters, b: object, h: object, q_idx: object, kv_idx: object
+    program: MaskProgram,
+    parameters: Parameters,
+    b: object,
+    h: object,
+    q_idx: object,
+    kv_idx: object,
 ) -> npt.NDArray[np.bool_]:
     """
     Returns the mask at positions, broadcast to one shape; raises ArgumentError.
 
-    Refuses programs with parts that could not be expressed, and reads outside of a tensor.
+    Refuses programs with parts that could not be expressed, and positions that
+    read outside of a tensor.
     """
     positions = {"b": b, "h": h, "q_idx": q_idx, "kv_idx": kv_idx}
     arguments = {name: np.asarray(value, np.int32) for name, value in positions.items()}
@@ -117,7 +123,11 @@ def evaluate(
             elif op == "opaque":
                 raise ArgumentError("mask program", "a mask of integers", str(value))
             elif op == "load":
-                result = _load(str(value), parameters.tensors[str(value)], operands)
+                are_positions = (
+                    program.instructions[i].op in POSITIONS for i in instruction.operands
+                )
+                indices = list(zip(operands, are_positions, strict=True))
+                result = _load(str(value), parameters.tensors[str(value)], indices)
             elif op in ("constant", "scalar"):
                 number = parameters.scalars[str(value)] if op == "scalar" else value
                 result = np.asarray(number, np.bool_ if isinstance(number, bool) else np.int32)
@@ -128,11 +138,14 @@ def evaluate(
     return np.broadcast_to(results[-1], shape)
 
 
-def _load(name: str, tensor: Int32Array, indices: list[Array]) -> Array:
-    for extent, index in zip(tensor.shape, indices, strict=True):
-        if index.size and (index.min() < 0 or index.max() >= extent):
+def _load(name: str, tensor: Int32Array, indices: Sequence[tuple[Array, bool]]) -> Array:
+    """Reads elements; an index that is no bare position is clamped into the tensor."""
+    places: list[Array] = []
+    for extent, (index, is_position) in zip(tensor.shape, indices, strict=True):
+        if is_position and index.size and (index.min() < 0 or index.max() >= extent):
             raise index_error(name, extent, int(index.min()), int(index.max()))
-    return tensor[tuple(indices)]
+        places.append(np.clip(index, 0, extent - 1))
+    return tensor[tuple(places)]
 
 
 def index_error(name: str, extent: int, lo: int, hi: int) -> ArgumentError:

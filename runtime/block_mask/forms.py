@@ -93,7 +93,9 @@ def _times(factor: Integers, first: Int64Array, last: Int64Array) -> Range:
                 return -last, -first
             case _:
                 return (
-                    (factor * first, factor * last) if factor > 0 else (factor * last, factor * first)
+                    (factor * first, factor * last)
+                    if factor > 0
+                    else (factor * last, factor * first)
                 )
     one, other = factor * first, factor * last
     return np.minimum(one, other), np.maximum(one, other)

@@ -92,9 +92,9 @@ class Squares:
     def __len__(self) -> int:
         return len(self.row)
 
-    def chosen(self, which: "Int64Array | slice | np.ndarray[tuple[int], np.dtype[np.bool_]]") -> (
-        "Squares"
-    ):
+    def chosen(
+        self, which: "Int64Array | slice | np.ndarray[tuple[int], np.dtype[np.bool_]]"
+    ) -> "Squares":
         """Returns some of the squares."""
         return Squares(self.slices[which], self.row[which], self.column[which], self.size)
 

@@ -74,14 +74,19 @@ class Interpreter:
                 if isinstance(node.value, bool):
                     return conditions.constant(node.value)
                 return forms.point(int(node.value or 0))
-            case ("b" | "h" | "q_idx" | "kv_idx"), _:
+            case (("b" | "h" | "q_idx" | "kv_idx"), _):
                 return _position(node.op, boxes)
             case "unknown", _:
                 return forms.UNKNOWN
             case "load", _:
                 ranges = [forms.bounds(index, boxes) for index in operands]
                 return self.tables[str(node.value)].entries(operands, ranges)
-            case ("ge" | "eq"), [x, y]:
+            case op, _ if op.startswith("label."):
+                table = self.tables[str(node.value)].labels(_axis(node))
+                return table.entries(operands, [forms.bounds(index, boxes) for index in operands])
+            case "multiple", [x]:
+                return conditions.is_multiple(x, int(node.value or 1), boxes)
+            case (("ge" | "eq"), [x, y]):
                 return self._comparison(node, x, y, boxes)
             case "abs", [x]:
                 return _absolute(x, boxes)
@@ -99,6 +104,8 @@ class Interpreter:
         if difference.linear not in (None, (0, 0)) or difference.uniform:
             return found
         left, right = node.operands
+        if self._are_free_labels(left, right):
+            return conditions.reached(found)
         if right in self.uniform and y.uniform:
             no = (None, y.lo - 1) if node.op == "ge" else (None, None)
             yes = (y.lo, None) if node.op == "ge" else (y.lo, y.lo)
@@ -108,6 +115,22 @@ class Interpreter:
             yes = (None, x.lo) if node.op == "ge" else (x.lo, x.lo)
             return conditions.bounded(found, right, yes, no)
         return found
+
+    def _are_free_labels(self, left: int, right: int) -> bool:
+        """Whether labels with no gaps are indexed by one position each, the one by the other's."""
+        nodes = self.program.nodes
+        one, other = nodes[left], nodes[right]
+        if not one.op.startswith("label.") or one.op != other.op:
+            return False
+        axis = _axis(one)
+        indices = {nodes[one.operands[axis]].op, nodes[other.operands[axis]].op}
+        if indices != {"q_idx", "kv_idx"}:
+            return False
+        return self.tables[str(one.value)].labels(axis).consecutive(axis)
+
+
+def _axis(node: Node) -> int:
+    return int(node.op.removeprefix("label."))
 
 
 def _position(name: str, boxes: Boxes) -> Form:
@@ -138,12 +161,16 @@ def _arithmetic(op: str, x: Form, y: Form, boxes: Boxes) -> Form:
         case "mul":
             return forms.multiply(x, y, boxes)
         case "floordiv":
-            return forms.floordiv(x, y.number, boxes) if y.number else (
-                forms.divide_by_range(x, y, boxes)
+            return (
+                forms.floordiv(x, y.number, boxes)
+                if y.number
+                else (forms.divide_by_range(x, y, boxes))
             )
         case "mod":
-            return forms.modulo(x, y.number, boxes) if y.number else (
-                forms.modulo_by_range(x, y, boxes)
+            return (
+                forms.modulo(x, y.number, boxes)
+                if y.number
+                else (forms.modulo_by_range(x, y, boxes))
             )
         case "minimum" | "maximum":
             return _EXTREMA[op](x, y, boxes)

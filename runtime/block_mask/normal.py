@@ -108,7 +108,7 @@ class _Builder:
         return value if self.nodes[node].op == "constant" and isinstance(value, int) else None
 
     def instruction(self, instruction: Instruction, parts: list[int], conditions: bool) -> int:
-        """Returns what an instruction becomes; `conditions` tells of which kind its operands are."""
+        """Returns what an instruction becomes; `conditions` tells the kind of its operands."""
         match instruction.op, parts:
             case "scalar", _:
                 return self.constant(self.scalars[str(instruction.value)])
@@ -173,12 +173,52 @@ class _Builder:
             return self.constant(left >= right if op == "ge" else left == right)
         if x == y:
             return self.constant(True)
+        if op == "eq" and self.take_apart:
+            special = self._equal_labels(x, y) or self._congruent(x, y)
+            if special is not None:
+                return special
         if self.take_apart and len(self.nodes) < _LARGEST_TAKEN_APART:
             for part, is_left in ((x, True), (y, False)):
                 taken = self._compare_parts(op, part, y if is_left else x, is_left)
                 if taken is not None:
                     return taken
         return self.node(op, (x, y))
+
+    def _equal_labels(self, x: int, y: int) -> int | None:
+        """
+        Compares two entries of one tensor, such as document numbers, by labels instead.
+
+        Labels are as equal as the entries, and rise along the axis whose index is another.
+        """
+        left, right = self.nodes[x], self.nodes[y]
+        if left.op != "load" or right.op != "load" or left.value != right.value:
+            return None
+        pairs = zip(left.operands, right.operands, strict=True)
+        differ = [axis for axis, (one, other) in enumerate(pairs) if one != other]
+        if len(differ) != 1:
+            return None
+        labels = [self.node(f"label.{differ[0]}", n.operands, n.value) for n in (left, right)]
+        return self.node("eq", (labels[0], labels[1]))
+
+    def _congruent(self, x: int, y: int) -> int | None:
+        """Returns `x % m == y % m`, or with a number in place of one side, as one condition."""
+        for one, other in ((x, y), (y, x)):
+            node = self.nodes[one]
+            if node.op != "mod" or (divisor := self.number_of(node.operands[1])) is None:
+                continue
+            if divisor == 0:
+                return None
+            difference, sides = node.operands[0], self.nodes[other]
+            if sides.op == "mod" and sides.operands[1] == node.operands[1]:
+                difference = self.integer("sub", (difference, sides.operands[0]))
+            elif (rest := self.number_of(other)) is not None:
+                if rest != rest % divisor:
+                    return self.constant(False)
+                difference = self.integer("sub", (difference, other))
+            else:
+                continue
+            return self.node("multiple", (difference,), abs(divisor))
+        return None
 
     def _compare_parts(self, op: str, part: int, other: int, is_left: bool) -> int | None:
         """Compares what a minimum, maximum, absolute value or choice is made of."""
@@ -205,7 +245,11 @@ class _Builder:
     def integer(self, op: str, operands: tuple[int, ...]) -> int:
         """Returns an operation on integers; sums are drawn into extrema and choices."""
         values = [self.number_of(operand) for operand in operands]
-        if op in _ROUNDS_DOWN and None not in values and (op not in ("floordiv", "mod") or values[1]):
+        if (
+            op in _ROUNDS_DOWN
+            and None not in values
+            and (op not in ("floordiv", "mod") or values[1])
+        ):
             x, y = (int(value or 0) for value in values)
             return self.constant(_ROUNDS_DOWN[op](x, y))
         drawn_in = self._drawn_in(op, operands)

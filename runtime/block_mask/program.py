@@ -1,9 +1,9 @@
 """
 A mask as a small straight-line program over positions, scalars and tensors.
 
-The program is what is left of a variant's mask when the compiler is gone: a plan reads it, evaluates
-it on rectangles of positions, and needs neither Python functions nor a dialect. Arithmetic is that
-of 32-bit integers; `floordiv` and `mod` round down, as Python's do.
+The program is what is left of a variant's mask when the compiler is gone: a plan reads it and
+evaluates it on rectangles of positions, with neither Python functions nor a dialect. Arithmetic is
+that of 32-bit integers; `floordiv` and `mod` round down, as Python's do.
 """
 
 from collections.abc import Mapping, Sequence
@@ -62,7 +62,8 @@ class MaskProgram:
 
     Operations without operands are the positions `b`, `h`, `q_idx`, `kv_idx`, a `constant`, a
     `scalar` that is given at run time, and an `opaque` condition, of which nothing is known. A
-    `load` reads an integer tensor that is given at run time, with an operand for each dimension.
+    `load` reads an integer tensor that is given at run time, with an operand for each dimension; an
+    index outside of the tensor reads the nearest element, but a bare position must not be outside.
     The others are `add`, `sub`, `mul`, `floordiv`, `mod`, `minimum`, `maximum` and `abs` of
     integers; `lt`, `le`, `gt`, `ge` of integers; `eq`, `ne`, `and`, `or`, `xor` of two integers or
     two conditions; `not` of a condition; `where` of a condition and two values.
@@ -174,13 +175,12 @@ def _result(number: int, instruction: Instruction, kinds: Sequence[bool]) -> boo
 
 
 def _instruction(row: object) -> Instruction:
-    match row:
-        case [str(op), list(operands), bool() | int() | str() | None as value, place] if (
-            place is None or isinstance(place, str)
-        ):
+    if isinstance(row, list) and len(cast("list[object]", row)) == 4:
+        op, operands, value, place = cast("list[object]", row)
+        if isinstance(op, str) and isinstance(operands, list):
             numbers = cast("list[object]", operands)
-            if all(isinstance(n, int) and not isinstance(n, bool) for n in numbers):
-                return Instruction(op, tuple(cast("list[int]", numbers)), value, place)
-        case _:
-            pass
+            are_numbers = all(type(number) is int for number in numbers)
+            if are_numbers and isinstance(value, int | str | None):
+                if isinstance(place, str | None):
+                    return Instruction(op, tuple(cast("list[int]", numbers)), value, place)
     raise ArgumentError("mask program", "instructions [op, operands, value, place]", repr(row))

@@ -16,7 +16,7 @@ _AT_ONCE = 1 << 16
 
 @dataclass
 class Open:
-    """Tiles that are neither empty nor full as far as is known; `proved` those that surely aren't."""
+    """Tiles not known to be empty or full; those of `proved` are neither."""
 
     tiles: list[Squares]
     proved: list[Squares]

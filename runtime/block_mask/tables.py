@@ -27,21 +27,57 @@ class Table:
     def __init__(self, array: Int32Array) -> None:
         self.array = array
         self._rows: dict[int, Rows] = {}
+        self._labels: dict[int, Table] = {}
+
+    def labels(self, axis: int) -> "Table":
+        """
+        Returns numbers that are as equal as the entries of each row along an axis.
+
+        They count the values in the order in which they appear: those of documents that follow one
+        another rise by one, whatever the documents' own numbers are.
+        """
+        if axis not in self._labels:
+            rows = self._along(axis)
+            labelled = self
+            if not rows.consecutive:
+                labelled = Table(np.moveaxis(_labels(rows).reshape(rows.shape), -1, axis))
+            self._labels[axis] = labelled
+        return self._labels[axis]
+
+    def consecutive(self, axis: int) -> bool:
+        """Whether the entries of each row along an axis rise by one, or stay, from each to next."""
+        return self._along(axis).consecutive
+
+    def _along(self, axis: int) -> "Rows":
+        if axis not in self._rows:
+            self._rows[axis] = Rows(np.moveaxis(self.array, axis, -1))
+        return self._rows[axis]
 
     def entries(self, indices: Sequence[Form], ranges: Sequence[Range]) -> Form:
-        """Returns a form that holds all entries at the indices; `ranges` bounds each of them."""
+        """
+        Returns a form that holds all entries at the indices; `ranges` bounds each of them.
+
+        Indices outside of the tensor are those of the nearest entry.
+        """
         varying = [axis for axis, index in enumerate(indices) if not index.uniform]
+        ranges = [self._clamped(axis, *bounds) for axis, bounds in enumerate(ranges)]
         if not varying:
-            at = tuple(index.lo for index in indices)
+            at = tuple(lo for lo, _ in ranges)
             value: Any = self.array[at]
             return point(int(value) if np.ndim(value) == 0 else value.astype(np.int64))
         if len(varying) > 1:
             return self._entries_of_blocks(ranges)
         axis = varying[0]
-        if axis not in self._rows:
-            self._rows[axis] = Rows(np.moveaxis(self.array, axis, -1))
         others = [lo for number, (lo, _) in enumerate(ranges) if number != axis]
-        return between(*self._rows[axis].extremes(others, *ranges[axis]))
+        return between(*self._along(axis).extremes(others, *ranges[axis]))
+
+    def _clamped(self, axis: int, lo: Integers, hi: Integers) -> Range:
+        largest = self.array.shape[axis] - 1
+        if isinstance(lo, int) and isinstance(hi, int):
+            return min(max(lo, 0), largest), min(max(hi, 0), largest)
+        if np.min(lo, initial=0) >= 0 and np.max(hi, initial=0) <= largest:
+            return lo, hi
+        return np.clip(lo, 0, largest), np.clip(hi, 0, largest)
 
     def _entries_of_blocks(self, ranges: Sequence[Range]) -> Form:
         """Several indices vary: one entry where all have a single value, else those of all."""
@@ -72,6 +108,13 @@ class Rows:
         rows = self.flat.reshape(-1, self.shape[-1])
         return bool((rows[:, 1:] >= rows[:, :-1]).all())
 
+    @cached_property
+    def consecutive(self) -> bool:
+        """Whether each entry is that before it in its row, or one more."""
+        rows = self.flat.reshape(-1, self.shape[-1])
+        # Behind the largest integer the sum wraps, and the entries are not called consecutive.
+        return self.rising and bool((rows[:, 1:] <= rows[:, :-1] + 1).all())
+
     def extremes(self, others: Sequence[Integers], lo: Integers, hi: Integers) -> Range:
         """Returns the smallest and the largest entry with indices from lo to hi in each row."""
         start: Integers = 0
@@ -87,6 +130,20 @@ class Rows:
     @cached_property
     def _windows(self) -> "_Windows":
         return _Windows(self.flat)
+
+
+def _labels(rows: Rows) -> Int32Array:
+    """Numbers the values of each row in the order in which they appear, on from row to row."""
+    length = rows.shape[-1]
+    begins = np.ones(len(rows.flat), np.bool_)
+    begins[1:] = rows.flat[1:] != rows.flat[:-1]
+    begins[::length] = True
+    at = np.flatnonzero(begins)
+    keys = (at // length << 32) + rows.flat[at]
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.empty(len(first), np.int32)
+    order[np.argsort(first)] = np.arange(len(first))
+    return np.repeat(order[inverse], np.diff(at, append=len(rows.flat)))
 
 
 class _Windows:
@@ -133,9 +190,7 @@ def _query(
     while len(levels) <= int(exponents.max()):
         lo, hi = levels[-1]
         half = 1 << (len(levels) - 1)
-        levels.append(
-            (np.minimum(lo[:-half], lo[half:]), np.maximum(hi[:-half], hi[half:]))
-        )
+        levels.append((np.minimum(lo[:-half], lo[half:]), np.maximum(hi[:-half], hi[half:])))
     smallest = np.empty(first.shape, np.int32)
     largest = np.empty(first.shape, np.int32)
     for exponent in np.unique(exponents):
