@@ -97,7 +97,8 @@ def _count(name: str, value: object, least: int) -> int:
 def _block(block: object) -> tuple[int, int]:
     sizes = cast("tuple[object, ...]", block) if isinstance(block, tuple) else ()
     if len(sizes) != 2:
-        raise ArgumentError("block", "the queries and the keys of a tile", repr(sizes or block))
+        got = f"{len(sizes)} numbers" if sizes else type(block).__name__
+        raise ArgumentError("block", "the queries and the keys of a tile", got)
     return _count("block", sizes[0], 1), _count("block", sizes[1], 1)
 
 

@@ -147,7 +147,35 @@ class _Builder:
         return node.operands[0] if node.op == "not" else self.node("not", (x,))
 
     def connect(self, op: str, x: int, y: int) -> int:
-        """Returns the conjunction or disjunction of two conditions."""
+        """Returns the conjunction or disjunction of two conditions; one is a fact for the other."""
+        if self.take_apart and len(self.nodes) < _LARGEST_TAKEN_APART:
+            y = self._assuming(y, self._facts(x, op == "and"))
+            x = self._assuming(x, self._facts(y, op == "and"))
+        return self._join(op, x, y)
+
+    def _facts(self, x: int, holds: bool) -> dict[int, bool]:
+        """Returns the conditions that are known where one holds, or where it does not."""
+        node, facts = self.nodes[x], {x: holds}
+        if node.op == "not":
+            facts |= self._facts(node.operands[0], not holds)
+        elif node.op == ("and" if holds else "or"):
+            for operand in node.operands:
+                facts |= self._facts(operand, holds)
+        return facts
+
+    def _assuming(self, x: int, facts: Mapping[int, bool]) -> int:
+        """Returns what is left of a condition where others are known."""
+        if x in facts:
+            return self.constant(facts[x])
+        node = self.nodes[x]
+        if node.op == "not":
+            return self.negation(self._assuming(node.operands[0], facts))
+        if node.op in ("and", "or"):
+            left, right = (self._assuming(operand, facts) for operand in node.operands)
+            return self._join(node.op, left, right)
+        return x
+
+    def _join(self, op: str, x: int, y: int) -> int:
         neutral = op == "and"
         for one, other in ((x, y), (y, x)):
             if (value := self.number_of(one)) is not None:
@@ -160,6 +188,8 @@ class _Builder:
 
     def choice(self, condition: int, x: int, y: int) -> int:
         """Returns the condition that is x where a condition holds, else y."""
+        if x == y:
+            return x
         yes = self.connect("and", condition, x)
         return self.connect("or", yes, self.connect("and", self.negation(condition), y))
 

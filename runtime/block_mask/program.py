@@ -175,12 +175,13 @@ def _result(number: int, instruction: Instruction, kinds: Sequence[bool]) -> boo
 
 
 def _instruction(row: object) -> Instruction:
-    if isinstance(row, list) and len(cast("list[object]", row)) == 4:
-        op, operands, value, place = cast("list[object]", row)
+    fields = cast("list[object]", row) if isinstance(row, list) else []
+    if len(fields) == 4:
+        op, operands, value, place = fields
         if isinstance(op, str) and isinstance(operands, list):
             numbers = cast("list[object]", operands)
             are_numbers = all(type(number) is int for number in numbers)
             if are_numbers and isinstance(value, int | str | None):
                 if isinstance(place, str | None):
                     return Instruction(op, tuple(cast("list[int]", numbers)), value, place)
-    raise ArgumentError("mask program", "instructions [op, operands, value, place]", repr(row))
+    raise ArgumentError("mask program", "instructions [op, operands, value, place]", repr(fields))

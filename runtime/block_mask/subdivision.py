@@ -10,6 +10,7 @@ from .interpretation import Interpreter
 from .runs import RunCollector
 
 # Rectangles that are begun with, and those that are evaluated at once: arrays that fit in a cache.
+# Below the first number it takes as long to evaluate one rectangle as many.
 _FIRST = 1024
 _AT_ONCE = 1 << 16
 
@@ -34,7 +35,9 @@ def subdivide(grid: Grid, interpreter: Interpreter, runs: RunCollector) -> Open:
             continue
         left = _classified(grid, interpreter, squares, runs, found)
         if len(left):
-            waiting.append(left.quarters(grid))
+            parts = left.quarters(grid)
+            few = len(parts) < _FIRST and parts.size > 1
+            waiting.append(parts.quarters(grid) if few else parts)
     return found
 
 

@@ -106,24 +106,28 @@ class Rows:
     def rising(self) -> bool:
         """Whether no entry is smaller than the one before it in its row."""
         rows = self.flat.reshape(-1, self.shape[-1])
-        return bool((rows[:, 1:] >= rows[:, :-1]).all())
+        return self.consecutive or bool((rows[:, 1:] >= rows[:, :-1]).all())
 
     @cached_property
     def consecutive(self) -> bool:
         """Whether each entry is that before it in its row, or one more."""
         rows = self.flat.reshape(-1, self.shape[-1])
-        # Behind the largest integer the sum wraps, and the entries are not called consecutive.
-        return self.rising and bool((rows[:, 1:] <= rows[:, :-1] + 1).all())
+        steps = (rows[:, 1:] - rows[:, :-1]).view(np.uint32)
+        # Steps of 0 and 1 that wrap in 32 bits end below where they began.
+        small = int(steps.max(initial=0)) <= 1
+        return small and bool((rows[:, -1] >= rows[:, 0]).all())
 
     def extremes(self, others: Sequence[Integers], lo: Integers, hi: Integers) -> Range:
         """Returns the smallest and the largest entry with indices from lo to hi in each row."""
         start: Integers = 0
         for extent, index in zip(self.shape[:-1], others, strict=True):
             start = start * extent + index
-        first = np.asarray(start * self.shape[-1] + lo, np.int64)
-        last = np.asarray(start * self.shape[-1] + hi, np.int64)
+        if others:
+            lo, hi = start * self.shape[-1] + lo, start * self.shape[-1] + hi
+        first, last = np.asarray(lo, np.int64), np.asarray(hi, np.int64)
         if self.rising:
-            return self.flat[first].astype(np.int64), self.flat[last].astype(np.int64)
+            smallest, largest = self.flat.take(first), self.flat.take(last)
+            return smallest.astype(np.int64), largest.astype(np.int64)
         first, last = np.broadcast_arrays(first, last)
         return self._windows.extremes(first, last)
 

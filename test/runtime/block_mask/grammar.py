@@ -198,15 +198,27 @@ class Case:
 
     def dense(self) -> npt.NDArray[np.bool_]:
         """Returns the mask element by element for the one slice of the grid."""
-        grid = self.grid
-        at = {
-            "b": grid.b[0],
-            "h": grid.h[0],
-            "q_idx": (grid.q_first[0] + np.arange(grid.q_len[0]))[:, None],
-            "kv_idx": np.arange(grid.kv_len[0])[None, :],
-        }
-        shape = (int(grid.q_len[0]), int(grid.kv_len[0]))
-        return np.broadcast_to(self.mask.at(at), shape).astype(np.bool_)
+        shape = (int(self.grid.q_len[0]), int(self.grid.kv_len[0]))
+        return np.broadcast_to(self.mask.at(positions(self.grid)), shape).astype(np.bool_)
+
+
+def positions(grid: Grid) -> dict[str, Array]:
+    """Returns the positions of the first slice of a grid, to be broadcast."""
+    q_idx = np.arange(int(grid.q_len[0])) + int(grid.q_first[0])
+    return {
+        "b": np.asarray(grid.b[0]),
+        "h": np.asarray(grid.h[0]),
+        "q_idx": q_idx[:, None],
+        "kv_idx": np.arange(int(grid.kv_len[0]))[None, :],
+    }
+
+
+def one_slice(
+    q_len: int, kv_len: int, q_first: int, block: tuple[int, int], b: int = 0, h: int = 0
+) -> Grid:
+    """Returns the grid of one request and one head."""
+    numbers = [np.asarray([number], np.int64) for number in (b, h, q_len, kv_len, q_first)]
+    return Grid(numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], block)
 
 
 def random_case(rng: np.random.Generator, longest: int = 512) -> Case:
@@ -216,8 +228,8 @@ def random_case(rng: np.random.Generator, longest: int = 512) -> Case:
     grower = Grower(rng, kv_len)
     mask = grower.mask(int(rng.integers(0, 4)))
     block = (int(rng.choice([16, 32, 64, 128])), int(rng.choice([16, 32, 64, 128])))
-    numbers = (rng.integers(BATCH), rng.integers(HEADS), q_len, kv_len, kv_len - q_len)
-    grid = Grid(*(np.asarray([number]) for number in numbers), block)
+    b, h = int(rng.integers(BATCH)), int(rng.integers(HEADS))
+    grid = one_slice(q_len, kv_len, kv_len - q_len, block, b, h)
     return Case(MaskProgram(tuple(grower.instructions)), grid, grower.tensors, mask)
 
 
