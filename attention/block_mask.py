@@ -62,22 +62,24 @@ def _grid(
     q_first: Lengths | None,
 ) -> Grid:
     given = {"q_len": q_len, "kv_len": kv_len, "q_first": 0 if q_first is None else q_first}
-    sizes = {len(v) for v in given.values() if not isinstance(v, int)}
+    arrays = {name: _integers(name, values) for name, values in given.items()}
+    sizes = {array.size for array in arrays.values() if array.ndim == 1}
     if batch is not None:
         sizes.add(_count("batch", batch, 0))
     if len(sizes) > 1:
         raise ArgumentError("q_len", "as many lengths as requests", f"{sorted(sizes)} of them")
     used = {instruction.op for instruction in program.instructions}
-    for name, number, known in (("batch", batch or None, bool(sizes)), ("heads", heads, False)):
-        if name[0] in used and number is None and not known:
+    for name, missing in (("batch", not sizes), ("heads", heads is None)):
+        if name[0] in used and missing:
             raise ArgumentError(name, f"a number of them, as the mask uses {name[0]}", "none")
     requests = sizes.pop() if sizes else 1
     per_request = _count("heads", 1 if heads is None else heads, 1)
-    queries = _lengths("q_len", q_len, requests, 0)
-    keys = _lengths("kv_len", kv_len, requests, 0)
-    first = keys - queries
-    if q_first is not None:
-        first = _lengths("q_first", q_first, requests, -_LARGEST)
+    queries, keys, first = (np.broadcast_to(array, (requests,)) for array in arrays.values())
+    if q_first is None:
+        first = keys - queries
+    for name, lengths in (("q_len", queries), ("kv_len", keys)):
+        if (lengths < 0).any():
+            raise ArgumentError(name, "lengths from 0", str(int(lengths.min())))
     return Grid(
         np.repeat(np.arange(requests), per_request),
         np.tile(np.arange(per_request), requests),
@@ -95,18 +97,20 @@ def _count(name: str, value: object, least: int) -> int:
 
 
 def _block(block: object) -> tuple[int, int]:
+    kind = type(block).__name__
     sizes = cast("tuple[object, ...]", block) if isinstance(block, tuple) else ()
     if len(sizes) != 2:
-        got = f"{len(sizes)} numbers" if sizes else type(block).__name__
+        got = f"{len(sizes)} numbers" if sizes else kind
         raise ArgumentError("block", "the queries and the keys of a tile", got)
     return _count("block", sizes[0], 1), _count("block", sizes[1], 1)
 
 
-def _lengths(name: str, values: Lengths, requests: int, least: int) -> npt.NDArray[np.int64]:
+def _integers(name: str, values: object) -> npt.NDArray[np.int64]:
     array = np.asarray(values)
     if array.ndim > 1 or (array.dtype.kind not in "iu" and array.size):
-        raise ArgumentError(name, "an integer, or one for each request", repr(values))
-    lengths = np.broadcast_to(array.astype(np.int64), (requests,))
-    if lengths.size and not least <= int(lengths.min()) <= int(lengths.max()) <= _LARGEST:
-        raise ArgumentError(name, f"integers from {least} to {_LARGEST}", repr(values))
-    return lengths
+        got = f"{array.ndim} dimensions of dtype {array.dtype}"
+        raise ArgumentError(name, "an integer, or one for each request", got)
+    array = array.astype(np.int64)
+    if array.size and max(abs(int(array.min())), abs(int(array.max()))) > _LARGEST:
+        raise ArgumentError(name, "integers of 32 bits", "larger ones")
+    return array

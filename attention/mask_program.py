@@ -9,7 +9,7 @@ from .expression import ScalarType, Value, in_order
 # Operations that mask programs know under the same name.
 _SAME = {
     *("b", "h", "q_idx", "kv_idx", "scalar", "load", "abs"),
-    *("add", "sub", "mul", "floordiv", "mod", "minimum", "maximum"),
+    *("add", "sub", "mul", "floordiv", "mod", "minimum", "maximum", "shl", "shr"),
     *("lt", "le", "gt", "ge", "eq", "ne", "and", "or", "xor", "where"),
 }
 
@@ -50,13 +50,17 @@ class _Writer:
             if isinstance(value.constant, int):
                 return Instruction("constant", (), value.constant, place)
             if value.op in _SAME:
-                parameter: Any = getattr(value, "parameter", None)
-                name = None if parameter is None else str(parameter.name)
+                name = _parameter(value) if value.op in ("scalar", "load") else None
                 return Instruction(value.op, tuple(known), name, place)
         if value.dtype is ScalarType.I1:
             kinds = ", ".join(operand.dtype for operand in value.operands)
             return Instruction("opaque", (), f"'{value.op}' of {kinds}", place)
         return None
+
+
+def _parameter(value: Value) -> str:
+    parameter: Any = value.parameter
+    return str(parameter.name)
 
 
 def _place(value: Value) -> str:

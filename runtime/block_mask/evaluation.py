@@ -91,6 +91,8 @@ _OPERATIONS: dict[str, Callable[..., Array]] = {
     "ne": np.not_equal,
     "not": np.logical_not,
     "or": np.bitwise_or,
+    "shl": np.left_shift,
+    "shr": np.right_shift,
     "sub": np.subtract,
     "where": _where,
     "xor": np.bitwise_xor,

@@ -174,8 +174,22 @@ def _arithmetic(op: str, x: Form, y: Form, boxes: Boxes) -> Form:
             )
         case "minimum" | "maximum":
             return _EXTREMA[op](x, y, boxes)
+        case "shl" | "shr":
+            return _shifted(op, x, y, boxes)
         case _:
             return _bits(op, x, y, boxes)
+
+
+def _shifted(op: str, x: Form, y: Form, boxes: Boxes) -> Form:
+    """Shifts are monotone in each operand, so that the corners bound them."""
+    (a, b), (c, d) = forms.bounds(x, boxes), forms.bounds(y, boxes)
+    defined = np.asarray(c >= 0) & np.asarray(d <= 31)
+    shift = np.left_shift if op == "shl" else np.right_shift
+    distances = [np.clip(np.asarray(distance, np.int64), 0, 31) for distance in (c, d)]
+    corners = [shift(np.asarray(value, np.int64), s) for value in (a, b) for s in distances]
+    lo = np.minimum(np.minimum(corners[0], corners[1]), np.minimum(corners[2], corners[3]))
+    hi = np.maximum(np.maximum(corners[0], corners[1]), np.maximum(corners[2], corners[3]))
+    return forms.choose(defined, forms.between(lo, hi), forms.UNKNOWN)
 
 
 def _bits(op: str, x: Form, y: Form, boxes: Boxes) -> Form:

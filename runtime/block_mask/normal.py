@@ -132,9 +132,14 @@ class _Builder:
                 return self.negation(self._equal(x, y, conditions))
             case "and" | "or" | "xor" as op, [x, y]:
                 return self.bits(op, x, y)
+            case "shl" | "shr" as op, [x, y] if 0 <= int(self.number_of(y) or 0) <= 30:
+                return self.shift(op, x, y)
             case "where", [condition, x, y] if conditions:
                 return self.choice(condition, x, y)
-            case ("constant" | "opaque" | "load") as op, _:
+            case "opaque", _:
+                # Two of them can differ where they read the same.
+                return self.node("opaque", (), self.source)
+            case ("constant" | "load") as op, _:
                 return self.node(op, tuple(parts), instruction.value)
             case op, _:
                 return self.integer(op, tuple(parts))
@@ -300,6 +305,13 @@ class _Builder:
                 swap = {"minimum": "maximum", "maximum": "minimum"} if turned else {}
                 return self.node(swap.get(node.op, node.op), (*node.operands[:-2], *parts))
         return None
+
+    def shift(self, op: str, x: int, y: int) -> int:
+        """Returns a shift; one by a number is a product or a quotient."""
+        if (distance := self.number_of(y)) is None:
+            return self.node(op, (x, y))
+        power = self.constant(1 << int(distance))
+        return self.integer("mul" if op == "shl" else "floordiv", (x, power))
 
     def bits(self, op: str, x: int, y: int) -> int:
         """Returns a bitwise operation; the lowest bits of an integer are a remainder."""

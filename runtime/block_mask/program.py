@@ -14,7 +14,7 @@ from typing import Any, cast
 from ..errors import ArgumentError
 
 POSITIONS = ("b", "h", "q_idx", "kv_idx")
-ARITHMETIC = ("add", "sub", "mul", "floordiv", "mod")
+ARITHMETIC = ("add", "sub", "mul", "floordiv", "mod", "shl", "shr")
 EXTREMA = ("minimum", "maximum")
 ORDERINGS = ("lt", "le", "gt", "ge")
 CONNECTIVES = ("and", "or", "xor")
@@ -26,6 +26,8 @@ SIGNS = {
     "mul": "*",
     "floordiv": "//",
     "mod": "%",
+    "shl": "<<",
+    "shr": ">>",
     "lt": "<",
     "le": "<=",
     "gt": ">",
@@ -64,9 +66,10 @@ class MaskProgram:
     `scalar` that is given at run time, and an `opaque` condition, of which nothing is known. A
     `load` reads an integer tensor that is given at run time, with an operand for each dimension; an
     index outside of the tensor reads the nearest element, but a bare position must not be outside.
-    The others are `add`, `sub`, `mul`, `floordiv`, `mod`, `minimum`, `maximum` and `abs` of
-    integers; `lt`, `le`, `gt`, `ge` of integers; `eq`, `ne`, `and`, `or`, `xor` of two integers or
-    two conditions; `not` of a condition; `where` of a condition and two values.
+    The others are `add`, `sub`, `mul`, `floordiv`, `mod`, `minimum`, `maximum`, `abs`, and shifts
+    `shl`, `shr` by 0 to 31 of integers; `lt`, `le`, `gt`, `ge` of integers; `eq`,
+    `ne`, `and`, `or`, `xor` of two integers or two conditions; `not` of a condition; `where` of a
+    condition and two values.
 
     Raises ArgumentError for a program that is not well formed.
     """

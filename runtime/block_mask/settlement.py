@@ -63,7 +63,7 @@ def search(interpreter: Interpreter, boxes: Boxes, budget: int) -> Witnesses:
     found = Witnesses(nothing, nothing.copy(), np.zeros(len(boxes), np.bool_))
     for x, y in _PLACES:
         tiles = np.flatnonzero(~(found.has_kept & found.has_masked))
-        if not len(tiles):
+        if not 0 < len(tiles) <= budget:
             break
         budget -= len(tiles)
         _try(interpreter, _chosen(boxes, tiles), tiles, (float(x), float(y)), found)
