@@ -14,6 +14,7 @@ from .evaluation import bind
 from .geometry import Grid, Squares
 from .interpretation import Interpreter, Value
 from .program import MaskProgram
+from .rows import append_rows
 from .runs import RunCollector, TileRuns
 from .settlement import search
 from .subdivision import append_partial, append_squares, subdivide
@@ -178,9 +179,9 @@ def derive(
     interpreter = checked_interpreter(program, bind(program, parameters), grid)
     columns = int(grid.kv_tiles.max(initial=0))
     runs = RunCollector(grid.rows, columns)
-    found = subdivide(grid, interpreter, runs)
+    found = subdivide(grid, interpreter, runs, append_rows(grid, interpreter, runs))
     for squares in found.proved:
-        append_partial(grid, squares, runs)
+        _append_partial(grid, squares, runs)
     undecided = 0
     for squares in found.tiles:
         undecided += _settle(grid, interpreter, squares, runs, budget)
@@ -200,5 +201,9 @@ def _settle(
     is_empty = found.settled & ~found.has_kept
     if is_full.any():
         append_squares(grid, squares.chosen(is_full), runs)
-    append_partial(grid, squares.chosen(~is_full & ~is_empty), runs)
+    _append_partial(grid, squares.chosen(~is_full & ~is_empty), runs)
     return int(np.count_nonzero(~found.settled))
+
+
+def _append_partial(grid: Grid, squares: Squares, runs: RunCollector) -> None:
+    append_partial(grid, runs, squares.slices, squares.row, squares.column, squares.column + 1)

@@ -22,20 +22,23 @@ Bound = tuple[Integers | None, Integers | None]
 Bounds = Mapping[Key, Bound]
 
 
+_TRUE, _FALSE = np.asarray(True), np.asarray(False)
+
+
 @dataclass(frozen=True, eq=False)
 class Side:
     """
     One side of a condition, where it is true or where it is false.
 
     `possible` tells of each rectangle whether the side can occur in it, `bounds` what holds where
-    it does. `exact` tells of each rectangle that the side does occur in it if it is possible. With
-    `same` the side is nothing more than its bounds, wherever it is possible.
+    it does. `exact` tells of each rectangle that the side does occur in it if it is possible, and
+    `same` that it is nothing more than its bounds if it is possible.
     """
 
     possible: BoolArray
     exact: BoolArray
     bounds: Bounds = field(default_factory=dict[Key, Bound])
-    same: bool = False
+    same: BoolArray = field(default_factory=lambda: _FALSE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +64,9 @@ class Condition:
         return self.yes.exact & self.no.exact
 
 
-_TRUE, _FALSE = np.asarray(True), np.asarray(False)
-
-
 def constant(value: bool) -> Condition:
     """Returns a condition that is true everywhere, or nowhere."""
-    always, never = Side(_TRUE, _TRUE, same=True), Side(_FALSE, _TRUE, same=True)
+    always, never = Side(_TRUE, _TRUE, same=_TRUE), Side(_FALSE, _TRUE, same=_TRUE)
     return Condition(always, never) if value else Condition(never, always)
 
 
@@ -109,14 +109,16 @@ def _both(one: Condition, other: Condition, boxes: Boxes) -> Side:
         lo, hi = merged[key]
         if lo is not None and hi is not None:
             possible = possible & np.asarray(lo <= hi)
-    same = x.same and y.same
+    same = x.same & y.same
     if len(merged) > 1:
         possible, reached = _fits(possible, merged, boxes)
     else:
         # Intervals of one line that meet the rectangle's, and each other, meet all in one point.
         reached = _takes_every_integer(merged)
     exact = (x.exact & other.must) | (y.exact & one.must)
-    return Side(possible, exact | (x.exact & y.exact) if same and reached else exact, merged, same)
+    if reached:
+        exact = exact | (x.exact & y.exact & same)
+    return Side(possible, exact, merged, same)
 
 
 def _takes_every_integer(bounds_of: Bounds) -> bool:
@@ -221,10 +223,15 @@ def is_multiple(x: Form, divisor: int, boxes: Boxes) -> Condition:
     return Condition(Side(yes, np.asarray(unit)), Side(no, np.asarray(unit)))
 
 
-def reached(x: Condition) -> Condition:
-    """Returns a condition of which each side is known to occur wherever it is possible."""
-    yes, no = Side(x.yes.possible, _TRUE, x.yes.bounds), Side(x.no.possible, _TRUE, x.no.bounds)
-    return Condition(yes, no)
+def same_document(x: Condition, kv_bound: Bound, one_document: BoolArray) -> Condition:
+    """
+    Returns where a query and a key have one label, when labels have no gaps.
+
+    Each side occurs wherever it is possible. The keys are those between the first of the queries'
+    first label and the last of their last; with one label they are all that is asked for.
+    """
+    yes = Side(x.yes.possible, _TRUE, {(0, 1): kv_bound}, one_document)
+    return Condition(yes, Side(x.no.possible, _TRUE))
 
 
 def bounded(x: Condition, key: Key, yes: Bound, no: Bound) -> Condition:
@@ -239,9 +246,9 @@ def _linear_side(possible: BoolArray, form: Form, bound: Bound, exact: bool) -> 
     """Returns the side on which the linear part of a form is bounded, with its key."""
     linear = form.linear
     if linear is None or linear == (0, 0):
-        return Side(possible, np.asarray(exact), same=exact)
+        return Side(possible, np.asarray(exact), same=np.asarray(exact))
     key, bound = _normalised(linear, bound)
-    return Side(possible, np.asarray(exact), {key: bound}, exact)
+    return Side(possible, np.asarray(exact), {key: bound}, np.asarray(exact))
 
 
 def _normalised(linear: tuple[int, int], bound: Bound) -> tuple[tuple[int, int], Bound]:

@@ -105,7 +105,8 @@ class Interpreter:
             return found
         left, right = node.operands
         if self._are_free_labels(left, right):
-            return conditions.reached(found)
+            of_query, query = (x, left) if self._is_indexed_by("q_idx", left) else (y, right)
+            return self._same_document(found, self.program.nodes[query], of_query)
         if right in self.uniform and y.uniform:
             no = (None, y.lo - 1) if node.op == "ge" else (None, None)
             yes = (y.lo, None) if node.op == "ge" else (y.lo, y.lo)
@@ -122,11 +123,24 @@ class Interpreter:
         one, other = nodes[left], nodes[right]
         if not one.op.startswith("label.") or one.op != other.op:
             return False
+        positions = [
+            (self._is_indexed_by("q_idx", first) and self._is_indexed_by("kv_idx", second))
+            for first, second in ((left, right), (right, left))
+        ]
         axis = _axis(one)
-        indices = {nodes[one.operands[axis]].op, nodes[other.operands[axis]].op}
-        if indices != {"q_idx", "kv_idx"}:
-            return False
-        return self.tables[str(one.value)].labels(axis).consecutive(axis)
+        return any(positions) and self.tables[str(one.value)].labels(axis).consecutive(axis)
+
+    def _is_indexed_by(self, position: str, number: int) -> bool:
+        node = self.program.nodes[number]
+        return self.program.nodes[node.operands[_axis(node)]].op == position
+
+    def _same_document(self, found: Condition, node: Node, of_query: Form) -> Condition:
+        """`of_query` are the labels of the queries, which `node` reads."""
+        axis = _axis(node)
+        labels = self.tables[str(node.value)].labels(axis)
+        first, last = labels.extent(axis, of_query.lo), labels.extent(axis, of_query.hi)
+        one_document = np.asarray(of_query.lo == of_query.hi)
+        return conditions.same_document(found, (first[0], last[1]), one_document)
 
 
 def _axis(node: Node) -> int:

@@ -23,10 +23,16 @@ class Open:
     proved: list[Squares]
 
 
-def subdivide(grid: Grid, interpreter: Interpreter, runs: RunCollector) -> Open:
-    """Appends the full tiles to `runs`; returns those that are not known to be empty or full."""
+def subdivide(
+    grid: Grid, interpreter: Interpreter, runs: RunCollector, squares: Squares | None
+) -> Open:
+    """
+    Appends the full tiles to `runs`; returns those that are not known to be empty or full.
+
+    Begins with some squares, by default with those that cover the grid.
+    """
     found = Open([], [])
-    waiting = [first_squares(grid, _FIRST)]
+    waiting = [first_squares(grid, _FIRST) if squares is None else squares]
     while waiting:
         squares = waiting.pop()
         if len(squares) > _AT_ONCE:
@@ -62,11 +68,7 @@ def _classified(
 
 
 def append_squares(grid: Grid, squares: Squares, runs: RunCollector) -> None:
-    """
-    Appends squares of full tiles, a run for each row.
-
-    Tiles of the last row and column that overhang the sequence are partial, as in FlexAttention.
-    """
+    """Appends squares of full tiles, a run for each row."""
     slices, row, start = squares.slices, squares.row, squares.column
     stop = start + squares.size
     if squares.size > 1:
@@ -75,6 +77,22 @@ def append_squares(grid: Grid, squares: Squares, runs: RunCollector) -> None:
         begin = np.repeat(np.cumsum(rows) - rows, rows)
         row = np.repeat(row, rows) + (np.arange(len(begin)) - begin)
         slices, start, stop = (np.repeat(part, rows) for part in (slices, start, stop))
+    append_full(grid, runs, slices, row, start, stop)
+
+
+def append_full(
+    grid: Grid,
+    runs: RunCollector,
+    slices: Int64Array,
+    row: Int64Array,
+    start: Int64Array,
+    stop: Int64Array,
+) -> None:
+    """
+    Appends runs of full tiles, which are not empty; `row` counts in the slice.
+
+    Tiles of the last row and column that overhang the sequence are partial, as in FlexAttention.
+    """
     number = row + grid.of_slices(grid.first_row[:-1], slices)
     row_overhangs = _overhangs(grid, slices, row, 0)
     last_overhangs = _overhangs(grid, slices, stop - 1, 1) & ~row_overhangs
@@ -84,6 +102,18 @@ def append_squares(grid: Grid, squares: Squares, runs: RunCollector) -> None:
     if last_overhangs.any():
         _append(runs, last_overhangs, number, inner, stop, full=False)
     _append(runs, ~row_overhangs & (start < inner), number, start, inner, full=True)
+
+
+def append_partial(
+    grid: Grid,
+    runs: RunCollector,
+    slices: Int64Array,
+    row: Int64Array,
+    start: Int64Array,
+    stop: Int64Array,
+) -> None:
+    """Appends runs of tiles that need the mask; `row` counts in the slice."""
+    runs.append(row + grid.of_slices(grid.first_row[:-1], slices), start, stop, full=False)
 
 
 def _append(
@@ -107,9 +137,3 @@ def _overhangs(
     """Whether tiles reach beyond the queries (axis 0) or the keys (axis 1) of their slice."""
     length = grid.of_slices((grid.q_len, grid.kv_len)[axis], slices)
     return (tile + 1) * grid.block[axis] > length
-
-
-def append_partial(grid: Grid, squares: Squares, runs: RunCollector) -> None:
-    """Appends single tiles that need the mask."""
-    number = squares.row + grid.of_slices(grid.first_row[:-1], squares.slices)
-    runs.append(number, squares.column, squares.column + 1, full=False)

@@ -39,7 +39,7 @@ class Table:
         if axis not in self._labels:
             rows = self._along(axis)
             labelled = self
-            if not rows.consecutive:
+            if not rows.consecutive or self.array.ndim > 1:
                 labelled = Table(np.moveaxis(_labels(rows).reshape(rows.shape), -1, axis))
             self._labels[axis] = labelled
         return self._labels[axis]
@@ -47,6 +47,10 @@ class Table:
     def consecutive(self, axis: int) -> bool:
         """Whether the entries of each row along an axis rise by one, or stay, from each to next."""
         return self._along(axis).consecutive
+
+    def extent(self, axis: int, label: Integers) -> Range:
+        """Returns the first and the last index of a label along an axis; labels have no gaps."""
+        return self._along(axis).extent(label)
 
     def _along(self, axis: int) -> "Rows":
         if axis not in self._rows:
@@ -116,6 +120,18 @@ class Rows:
         # Steps of 0 and 1 that wrap in 32 bits end below where they began.
         small = int(steps.max(initial=0)) <= 1
         return small and bool((rows[:, -1] >= rows[:, 0]).all())
+
+    @cached_property
+    def _begins(self) -> Int64Array:
+        """Where each label begins in the flat array, and where the last one ends."""
+        steps = np.flatnonzero(self.flat[1:] != self.flat[:-1]) + 1
+        return np.concatenate([[0], steps, [len(self.flat)]])
+
+    def extent(self, label: Integers) -> Range:
+        """Returns the first and the last index of a label in its row."""
+        at = np.asarray(label, np.int64) - int(self.flat[0])
+        length = self.shape[-1]
+        return self._begins[at] % length, (self._begins[at + 1] - 1) % length
 
     def extremes(self, others: Sequence[Integers], lo: Integers, hi: Integers) -> Range:
         """Returns the smallest and the largest entry with indices from lo to hi in each row."""

@@ -261,3 +261,83 @@ def test_memory_grows_with_the_tiles_that_are_kept() -> None:
     found = derived(window, size, size)
     assert found.kept_tiles == 2 * (size // 128) - 1
     assert found.nbytes <= 16 * found.kept_tiles
+
+
+def test_documents_of_each_request_are_exact_without_search() -> None:
+    rng = np.random.default_rng()
+    doc = np.stack([np.repeat(rng.permutation(6), [70, 1, 90, 5, 130, 4]) for _ in range(3)])
+    rows = (("load", 2, at, "=", "doc") for at in (0, 1))
+    mask = program(*Q_KV, ("b",), *rows, ("ge", 0, 1), ("eq", 3, 4), ("and", 5, 6))
+    lengths = [np.full(3, length) for length in (300, 300, 0)]
+    grid = Grid(np.arange(3), np.zeros(3, np.int64), lengths[0], lengths[1], lengths[2], (32, 32))
+    found = derive(mask, grid, {"doc": doc}, 0)
+    for b in range(3):
+        dense = (doc[b][:, None] == doc[b]) & np.tri(300, dtype=np.bool_)
+        np.testing.assert_array_equal(found.dense(b), classified(dense, (32, 32)))
+
+
+@pytest.mark.parametrize("tail", [7, 200])
+def test_a_tree_of_drafts_in_bits_of_a_tensor(tail: int) -> None:
+    """The last queries see the prompt, and of the drafts those of which their word has the bit."""
+    prompt, drafts = tail, 31
+    size = prompt + drafts
+    rng = np.random.default_rng()
+    words = rng.integers(0, 2**31, size)
+    mask = program(
+        *Q_KV,
+        ("constant", "=", prompt),
+        ("lt", 1, 2),
+        ("load", 0, "=", "words"),
+        ("sub", 1, 2),
+        ("constant", "=", 0),
+        ("maximum", 5, 6),
+        ("shr", 4, 7),
+        ("constant", "=", 1),
+        ("and", 8, 9),
+        ("eq", 10, 9),
+        ("or", 3, 11),
+    )
+    q_idx, kv_idx = np.arange(size)[:, None], np.arange(size)
+    seen = words[q_idx] >> np.maximum(kv_idx - prompt, 0) & 1 == 1
+    found = derived(mask, size, size, {"words": words}, (16, 16))
+    np.testing.assert_array_equal(found.dense(), classified((kv_idx < prompt) | seen, (16, 16)))
+
+
+def test_a_table_of_blocks_chosen_by_both_positions() -> None:
+    rng = np.random.default_rng()
+    table = rng.integers(0, 2, (8, 8))
+    mask = program(
+        *Q_KV,
+        ("constant", "=", 32),
+        ("floordiv", 0, 2),
+        ("floordiv", 1, 2),
+        ("load", 3, 4, "=", "table"),
+        ("constant", "=", 1),
+        ("eq", 5, 6),
+    )
+    found = derived(mask, 256, 256, {"table": table}, (32, 32), budget=0)
+    np.testing.assert_array_equal(found.dense(), 2 * table)
+
+
+@pytest.mark.parametrize("turn", range(10))
+def test_ranges_of_entries_that_neither_rise_nor_repeat(turn: int) -> None:
+    """A tile is empty exactly if the largest entry of its keys is too small."""
+    rng = np.random.default_rng(turn)
+    size = int(rng.integers(1, 3000))
+    limits = rng.integers(-(2**31), 2**31, size)
+    shift = int(rng.integers(0, 50))
+    mask = program(
+        *Q_KV,
+        ("constant", "=", shift),
+        ("add", 1, 2),
+        ("load", 3, "=", "limits"),
+        ("constant", "=", int(rng.integers(2**30, 2**31 - 2**16))),
+        ("gt", 4, 5),
+    )
+    chosen = limits[np.minimum(np.arange(size) + shift, size - 1)]
+    bound = mask.instructions[5].value
+    assert isinstance(bound, int)
+    dense = np.broadcast_to(chosen > bound, (16, size))
+    block = (16, int(rng.choice([1, 8, 100, 700])))
+    found = derived(mask, 16, size, {"limits": limits}, block, budget=0)
+    np.testing.assert_array_equal(found.dense(), classified(dense, block))
