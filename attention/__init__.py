@@ -13,7 +13,9 @@ import math
 
 from ..runtime.attention import AttentionOp, Plan
 from ..runtime.attention import load_bundle as load
+from ..runtime.block_mask import BlockMask
 from ..runtime.errors import ArgumentError
+from .block_mask import block_mask
 from .cached import cached_attention
 from .expression import Value, VariantError, is_integer
 from .functions import (
@@ -37,12 +39,14 @@ from .variants import Variant, alibi, as_variant, causal, full, sliding_window, 
 __all__ = [
     "AttentionOp",
     "AttentionSpec",
+    "BlockMask",
     "PagedKV",
     "Plan",
     "Value",
     "Variant",
     "VariantError",
     "alibi",
+    "block_mask",
     "causal",
     "compile",
     "exp",

@@ -1,4 +1,4 @@
-"""`tilewright explain`: one kernel at every level; loop nests as trees."""
+"""`tilewright explain`: one kernel at every level; block maps of masks; loop nests as trees."""
 
 import argparse
 import itertools
@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ..runtime.errors import ArgumentError
-from . import explain_nest
+from . import explain_mask, explain_nest
 from .diagnosis import diagnosed
 from .kernel_options import add_kernel_options, spec_of, variant_of
 from .report import Report, amount
 
 NAME = "explain"
-SUMMARY = "Show an attention kernel at every level, from its op to PTX; draw loop nests."
+SUMMARY = "Show an attention kernel at every level, its mask's block map; draw loop nests."
 
 LEVELS = ("attn", "tile", "thread", "ptx")
 SMALLEST_WIDTH = 60
@@ -51,6 +51,7 @@ STEPS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Takes the kernel, the level, and how much is shown."""
     explain_nest.add_nest_arguments(parser)
+    explain_mask.add_mask_arguments(parser)
     add_kernel_options(parser)
     parser.add_argument(
         "--level", metavar="NAME", help=f"print one level whole: {', '.join(LEVELS)}"
@@ -87,7 +88,10 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def execute(arguments: argparse.Namespace, report: Report) -> int:
-    """Compiles the kernel and prints its levels, or draws the nests of a file."""
+    """Compiles the kernel and prints its levels, or draws a block map, or the nests of a file."""
+    explain_mask.check_mask_arguments(arguments)
+    if arguments.block_map is not None:
+        return explain_mask.execute(arguments, report)
     explain_nest.check_nest_arguments(arguments)
     if arguments.file is not None:
         return explain_nest.execute(arguments, report)
