@@ -37,7 +37,7 @@ class Batch(NamedTuple):
     What a plan was made for.
 
     `query_lengths` is None for one query row a request, `ranged` tells of ranges in place of
-    bounds, `grows` that all items at the end of their request's KV say so.
+    bounds, `grows` that the plan holds for longer requests too.
     """
 
     query_lengths: Array | None
@@ -161,8 +161,9 @@ class Planner:
             ranges = _integers(begins, "kv_begin"), _integers(ends, "kv_end")
         given = bounds or KvBounds()
         tiles = query_tiles(self.limits, self._costs, q_len, lengths, given, ranges)
-        # Ends that are written down don't move with the lengths.
+        # Ends that are written down don't move with the lengths, nor do begins.
         grows = bool(np.all(np.equal(tiles.stop, OPEN_END)))
+        grows = grows and all(bound.slope >= 0 for bound in given.lower)
         return self._planned(Batch(q_len, lengths, given, ranges is not None, grows), tiles, None)
 
     def plan_decode(self, kv_len: object) -> WorkPlan:
@@ -175,6 +176,8 @@ class Planner:
         count = len(lengths)
         if count > self.limits.query_rows:
             raise ArgumentError("kv_len", f"at most {self.limits.query_rows} rows", str(count))
+        if self.limits.group > self.limits.tile_rows[-1]:
+            return self.plan(np.arange(count + 1), lengths)
         self._check_kv(lengths)
         requests = self._requests[:count]
         tiles = decode_tiles(self.limits, self._costs, lengths, requests)

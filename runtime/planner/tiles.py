@@ -73,7 +73,7 @@ def decode_tiles(limits: PlanLimits, costs: Costs, kv_len: Array, requests: Arra
     """
     Returns the tiles of requests of one query row that see all their KV rows.
 
-    `requests` counts them from 0. Where their heads fill several tiles, they take `query_tiles`.
+    `requests` counts them from 0. Their heads must fit into one tile.
     """
     height = _height_of(limits, limits.group)
     granules = kv_len + (limits.granule - 1)

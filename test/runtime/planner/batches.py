@@ -12,15 +12,15 @@ _HEIGHTS = ((16,), (64,), (16, 64), (16, 32, 128))
 
 def random_limits(rng: np.random.Generator, batch_invariant: bool) -> PlanLimits:
     """Returns limits with the numbers of some kernel."""
-    heads = int(rng.choice([1, 2, 3, 8]))
-    tile = int(rng.choice([16, 32, 64]))
+    heads = int(rng.choice([1, 2, 3, 5]))
+    tile = int(rng.choice([8, 16, 64]))
     return PlanLimits(
         num_ctas=int(rng.choice([1, 2, 3, 7, 16, 40, 132])),
-        num_qo_heads=heads * int(rng.choice([1, 2, 3, 4, 8])),
+        num_qo_heads=heads * int(rng.choice([1, 2, 3, 4, 8, 24])),
         num_kv_heads=heads,
-        requests=int(rng.integers(1, 20)),
-        query_rows=int(rng.choice([20, 60, 300])),
-        kv_len=int(rng.choice([1, 50, 400, 3000])),
+        requests=int(rng.integers(1, 14)),
+        query_rows=int(rng.choice([14, 60, 200])),
+        kv_len=int(rng.choice([1, 50, 200, 800])),
         tile_rows=_HEIGHTS[int(rng.integers(len(_HEIGHTS)))],
         kv_tile=tile,
         granule=tile // int(rng.choice([1, 2, 4])),

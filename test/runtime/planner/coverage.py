@@ -20,11 +20,11 @@ class Batch(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """A query tile, and the KV rows that each query row in it has to see."""
+    """A query tile, and the begin and end of the KV that each query row in it sees, [n, 2]."""
 
     request: int
     first_row: int
-    wanted: list[tuple[int, int]]
+    wanted: Array
 
 
 def tiles_of(limits: PlanLimits, batch: Batch) -> list[Tile]:
@@ -34,20 +34,24 @@ def tiles_of(limits: PlanLimits, batch: Batch) -> list[Tile]:
         packed = q_len * limits.group
         fits = [rows for rows in limits.tile_rows if rows >= packed]
         height = fits[0] if fits else limits.tile_rows[-1]
+        visible = _visible(batch.bounds, kv_len, kv_len - q_len + np.arange(q_len))
         for first in range(0, packed, height):
             end = min(first + height, packed)
-            queries = range(first // limits.group, (end - 1) // limits.group + 1)
-            wanted = [_visible(batch.bounds, kv_len, kv_len - q_len + query) for query in queries]
+            wanted = visible[first // limits.group : (end - 1) // limits.group + 1]
             if batch.ranges is not None:
-                wanted = [batch.ranges[len(tiles)]]
+                wanted = np.array([batch.ranges[len(tiles)]])
             tiles.append(Tile(request, first, wanted))
     return tiles
 
 
-def _visible(bounds: KvBounds, kv_len: int, position: int) -> tuple[int, int]:
-    low = max([0, *(slope * position + offset for slope, offset in bounds.lower)])
-    high = min([kv_len, *(slope * position + offset + 1 for slope, offset in bounds.upper)])
-    return (low, high) if low < high else (0, 0)
+def _visible(bounds: KvBounds, kv_len: int, position: Array) -> Array:
+    low, high = np.zeros_like(position), np.full_like(position, kv_len)
+    for slope, offset in bounds.lower:
+        low = np.maximum(low, slope * position + offset)
+    for slope, offset in bounds.upper:
+        high = np.minimum(high, slope * position + offset + 1)
+    # A row that sees nothing needs nothing.
+    return np.where((low < high)[:, None], np.stack([low, high], 1), 0)
 
 
 def check_plan(limits: PlanLimits, plan: WorkPlan, batch: Batch) -> None:
@@ -94,22 +98,18 @@ def _check_covered(
     end = np.minimum(items[:, 4], kv_len[unit]) if len(unit) else begin
     begin = np.minimum(begin, end)
     assert (items[:, 3] >= 0).all()
-    change = np.zeros(offset[-1] + 1, np.int64)
-    np.add.at(change, offset[unit] + begin, 1)
-    np.add.at(change, offset[unit] + end, -1)
+    size = int(offset[-1]) + 1
+    change = np.bincount(offset[unit] + begin, minlength=size)
+    change -= np.bincount(offset[unit] + end, minlength=size)
     times = np.cumsum(change)
     assert times.max(initial=0) <= 1
-    left_out = np.zeros(len(times) + 1, np.int64)
+    left_out = np.zeros(size + 1, np.int64)
     np.cumsum(times == 0, out=left_out[1:])
-    wanted = [
-        (tile * limits.num_kv_heads + head, *span)
-        for tile, (_, _, spans) in enumerate(tiles)
-        for head in range(limits.num_kv_heads)
-        for span in spans
-    ]
-    if wanted:
-        of, low, high = np.array(wanted, np.int64).T
-        assert (left_out[offset[of] + high] == left_out[offset[of] + low]).all()
+    if tiles:
+        rows = np.repeat(np.arange(len(tiles)), [len(tile.wanted) for tile in tiles])
+        place = offset[rows[:, None] * limits.num_kv_heads + np.arange(limits.num_kv_heads)]
+        low, high = np.concatenate([tile.wanted for tile in tiles]).T[:, :, None]
+        assert (left_out[place + high] == left_out[place + low]).all()
 
 
 def _check_merges(plan: WorkPlan, units: int, unit: Array) -> None:
