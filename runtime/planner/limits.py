@@ -54,7 +54,7 @@ class PlanLimits:
     kv_total: int = 0
     tile_rows: tuple[int, ...] = (16, 64)
     kv_tile: int = 64
-    granule: int = 8
+    granule: int = 2
     batch_invariant: bool = False
     chunk: int = 2048
 

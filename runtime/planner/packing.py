@@ -7,15 +7,20 @@ unit, for loads that are tried by bisection.
 """
 
 from itertools import chain
+from math import sqrt
 
 import numpy as np
 
 from .cost import Costs
 from .limits import PlanLimits
 from .line import Cuts, Line
-from .tiles import Tiles
+from .tiles import Array, Tiles
 
 _Unit = tuple[int, int, int]
+# Loads are tried until they are known to this part.
+_PRECISION = 256
+# So many of them follow from the one before; then the rest is halved.
+_SPREADS = 4
 
 
 def packs(limits: PlanLimits, tiles: int) -> bool:
@@ -23,24 +28,54 @@ def packs(limits: PlanLimits, tiles: int) -> bool:
     return tiles * limits.num_kv_heads <= limits.num_ctas
 
 
-def pack(limits: PlanLimits, costs: Costs, tiles: Tiles, line: Line, least: int) -> Cuts:
-    """Returns cuts of a load of at least `least`, the lowest one found, at most a whole unit's."""
+def pack(limits: PlanLimits, costs: Costs, tiles: Tiles, line: Line) -> Cuts:
+    """Returns cuts of the lowest load found, which is at most that of the longest whole unit."""
+    equal = _equal(limits, costs, tiles, line)
+    if equal is not None:
+        return equal
     units = _units(limits, tiles)
-    ctas, partial = limits.num_ctas, costs.partial
-    best = [(unit, 0) for unit in range(1, len(units))]
-    # Each CTA stores once; at best units begin where CTAs do, at worst each cut begins one anew.
-    item = min(costs.item)
-    low = -(-(line.total + (ctas - len(units)) * item + ctas * partial) // ctas)
-    step = -(-len(units) * (item + partial) // ctas)
-    low, high = max(least, low) - 1, int(line.unit.max())
-    while high - low > 1:
-        load = min(low + step, (low + high) // 2) if step else (low + high) // 2
-        cuts = _fill(units, load, partial, ctas)
-        if cuts is None:
-            low = load
+    ctas, anew = limits.num_ctas, min(costs.item) + costs.partial
+    longest = int(line.unit.max())
+    # Loads that are known to be too low, and to suffice.
+    low, high = _least(costs, line, ctas, longest) - 1, longest
+    best = np.arange(1, len(units)), np.zeros(len(units) - 1, np.int64)
+    load, tries = low + (ctas - len(units)) * anew // ctas + 1, 0
+    while high - low > max(1, high // _PRECISION):
+        load = min(max(load, low + 1), high - 1)
+        cuts = _fill(units, load, costs.partial)
+        if len(cuts) < ctas:
+            best, high = np.array(cuts, np.int64).reshape(-1, 2).T, load
         else:
-            best, high, step = cuts, load, 0
-    return _as_cuts(limits, len(units), best)
+            low = load
+        # As the load that these cuts fill would be spread over all CTAs, at first.
+        spread = (load * (len(cuts) + 1) - 1) // ctas + (len(cuts) >= ctas)
+        load = spread if tries < _SPREADS else (low + high) // 2
+        tries += 1
+    return _as_cuts(limits, len(units), best[0], best[1])
+
+
+def _equal(limits: PlanLimits, costs: Costs, tiles: Tiles, line: Line) -> Cuts | None:
+    """Returns equal pieces of units of one length, one a CTA; None where packing may be better."""
+    granules, item, cost = tiles.granules, tiles.item_cost, tiles.granule_cost
+    first = int(granules[0])
+    if not isinstance(item, int) or not isinstance(cost, int) or (granules != first).any():
+        return None
+    units = len(granules) * limits.num_kv_heads
+    # More pieces would take longer to merge than they save.
+    useful = max(int(sqrt(first * cost / max(costs.merge, 1e-9))), 1)
+    size = -(-first // min(limits.num_ctas // units, useful)) or 1
+    pieces = max(-(-first // size), 1)
+    load = item + cost * size + costs.partial * (pieces > 1)
+    if load > line.total // limits.num_ctas + item + costs.partial and pieces < useful:
+        return None
+    number = np.arange(1, units * pieces)
+    return _as_cuts(limits, units, number // pieces, number % pieces * size)
+
+
+def _least(costs: Costs, line: Line, ctas: int, longest: int) -> int:
+    """Returns a load below which the merge would take longer than the shares save."""
+    shares = round(sqrt(costs.merge * longest))
+    return max(-(-line.total // ctas), shares + min(costs.item) + costs.partial, 1)
 
 
 def _units(limits: PlanLimits, tiles: Tiles) -> list[_Unit]:
@@ -54,12 +89,8 @@ def _units(limits: PlanLimits, tiles: Tiles) -> list[_Unit]:
     return list(chain.from_iterable([unit] * limits.num_kv_heads for unit in each))
 
 
-def _fill(units: list[_Unit], load: int, partial: int, ctas: int) -> list[tuple[int, int]] | None:
-    """
-    Returns the cuts, (unit, granules before the cut), with which no CTA has more than `load`.
-
-    None where that takes more CTAs than there are.
-    """
+def _fill(units: list[_Unit], load: int, partial: int) -> list[tuple[int, int]]:
+    """Returns cuts, (unit, granules before the cut), with which no CTA has more than `load`."""
     cuts: list[tuple[int, int]] = []
     left = load
     for index, (item, granule, granules) in enumerate(units):
@@ -74,21 +105,20 @@ def _fill(units: list[_Unit], load: int, partial: int, ctas: int) -> list[tuple[
             if item + granule * granules <= left:
                 left -= item + granule * granules
                 continue
-            done = (left - fixed) // granule
-        whole = (load - fixed) // granule
-        if whole < 1:
-            return None
+            done = max((left - fixed) // granule, 1)
+        whole = max((load - fixed) // granule, 1)
         cuts.extend((index, at) for at in range(done, granules, whole))
         last = (granules - done - 1) % whole + 1
         left = load - fixed - granule * last
-    return cuts if len(cuts) < ctas else None
+    return cuts
 
 
-def _as_cuts(limits: PlanLimits, units: int, cuts: list[tuple[int, int]]) -> Cuts:
-    unit = np.full(limits.num_ctas - 1, units)
-    granules = np.zeros(limits.num_ctas - 1, np.int64)
-    if cuts:
-        unit[: len(cuts)], granules[: len(cuts)] = np.asarray(cuts).T
-    inside = granules > 0
+def _as_cuts(limits: PlanLimits, units: int, unit: Array, granules: Array) -> Cuts:
+    """Returns these cuts, and behind them those of the CTAs that have nothing to do."""
+    cuts = np.full(limits.num_ctas - 1, units)
+    cuts[: len(unit)] = unit
+    before = np.zeros(limits.num_ctas - 1, np.int64)
+    before[: len(unit)] = granules
+    inside = before > 0
     split = inside.nonzero()[0]
-    return Cuts(unit, inside, split, granules[split])
+    return Cuts(cuts, inside, split, before[split])

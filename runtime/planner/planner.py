@@ -135,6 +135,7 @@ class Planner:
         self._requests = np.arange(limits.requests)
         self._plan: WorkPlan | None = None
         self._batch: Batch | None = None
+        self._planned_lengths = self._requests[:0]
         self._longest = self._left = 0
 
     def plan(
@@ -214,6 +215,8 @@ class Planner:
             lengths[chosen] += rows
         self._longest += rows
         self._left -= rows
+        if self._left <= 0:
+            self._left = self._room(batch, self._planned_lengths)
         if self._left > 0 or not len(lengths):
             return Step(self._plan, False, ())
         plan = self._again(batch)
@@ -246,18 +249,19 @@ class Planner:
         else:
             counts = self._with_shares(tiles, whole)
         self._plan = WorkPlan(self._sections, self.layout, counts)
-        self._batch = batch._replace(kv_lengths=batch.kv_lengths.copy())
-        self._longest, self._left = self._room(batch)
+        self._planned_lengths = batch.kv_lengths.copy()
+        self._batch = batch._replace(kv_lengths=self._planned_lengths.copy())
+        self._longest = int(batch.kv_lengths.max()) if len(batch.kv_lengths) else 0
+        self._left = self._room(self._batch, self._planned_lengths)
         return self._plan
 
     def _with_shares(self, tiles: Tiles, whole: Int32Array | None) -> Counts:
         limits, costs = self.limits, self._costs
         line = line_of(limits, tiles)
-        length = share(limits, costs, line)
         if packs(limits, len(tiles.granules)):
-            cuts = pack(limits, costs, tiles, line, length)
+            cuts = pack(limits, costs, tiles, line)
         else:
-            cuts = cut(limits, costs, tiles, line, length)
+            cuts = cut(limits, costs, tiles, line, share(limits, costs, line))
         if whole is None:
             whole = whole_items(tiles, limits.num_kv_heads)
         return write_line(limits, self._sections, tiles, cuts, whole)
@@ -267,19 +271,20 @@ class Planner:
         assignment = assign(self.limits, piece_costs(self._costs, tiles, pieces))
         return write_pieces(self.limits, self._sections, tiles, pieces, assignment)
 
-    def _room(self, batch: Batch) -> tuple[int, int]:
-        """Returns the largest length, and how much lengths may grow until they need a new plan."""
+    def _room(self, batch: Batch, planned: Array) -> int:
+        """Returns by how much any length may grow before `planned`, those of the plan, are old."""
         limits, lengths = self.limits, batch.kv_lengths
-        longest = int(lengths.max()) if len(lengths) else 0
-        if not batch.grows:
-            return longest, 0
+        if not batch.grows or not len(lengths):
+            return 0
         if not limits.batch_invariant:
-            return longest, limits.kv_tile
-        if batch.bounds.lower or not len(lengths):
-            return longest, 0
+            return limits.kv_tile - int((lengths - planned).max())
+        if batch.bounds.lower:
+            return 0
         # A request without KV has a piece too, as if it had one row.
-        used = (np.maximum(lengths, 1) - 1) % limits.chunk
-        return longest, limits.chunk - int(used.max())
+        last, before = (np.maximum(rows, 1) - 1 for rows in (lengths, planned))
+        if (last // limits.chunk > before // limits.chunk).any():
+            return 0
+        return limits.chunk - int((last % limits.chunk).max())
 
     def _query_lengths(self, starts: Array, requests: int) -> Array:
         limits = self.limits

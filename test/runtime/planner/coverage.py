@@ -71,7 +71,8 @@ def check_plan(limits: PlanLimits, plan: WorkPlan, batch: Batch) -> None:
 def _check_queues(limits: PlanLimits, plan: WorkPlan) -> None:
     indptr = plan.cta_indptr
     assert len(indptr) == limits.num_ctas + 1
-    assert indptr[0] == 0 and indptr[-1] == len(plan.items)
+    assert indptr[0] == 0
+    assert indptr[-1] == len(plan.items)
     assert (indptr[1:] >= indptr[:-1]).all()
 
 
@@ -121,12 +122,14 @@ def _check_merges(plan: WorkPlan, units: int, unit: Array) -> None:
     assert ((plan.item_merge >= 0) == (slots >= 0)).all()
     split = np.flatnonzero(slots >= 0)
     in_order = split[np.argsort(slots[split])]
-    assert (slots[in_order] == np.arange(plan.slots)).all() and len(split) == plan.slots
+    assert (slots[in_order] == np.arange(plan.slots)).all()
+    assert len(split) == plan.slots
     # The slots of the merges are side by side, from 0 on, in some order of the merges.
     by_slot = merges[np.argsort(merges[:, 0])]
     ends = np.cumsum(by_slot[:, 1])
     assert (by_slot[:, 0] == ends - by_slot[:, 1]).all()
-    assert ends.max(initial=0) == plan.slots and (by_slot[:, 1] >= 2).all()
+    assert ends.max(initial=0) == plan.slots
+    assert (by_slot[:, 1] >= 2).all()
     own = merges[plan.item_merge[in_order]]
     number = slots[in_order] - own[:, 0]
     assert ((number >= 0) & (number < own[:, 1])).all()

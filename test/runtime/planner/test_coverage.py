@@ -78,9 +78,10 @@ def test_plans_of_given_ranges_cover_them_once(seed: int) -> None:
         tiles = tiles_of(limits, batch)
         ends = [int(rng.integers(0, batch.kv_len[tile.request] + 1)) for tile in tiles]
         ranges = [(int(rng.integers(0, end + 1)), end) for end in ends]
-        given_ranges = tuple(np.array(side, np.int64) for side in zip(*ranges, strict=True))
-        none = (np.zeros(0, np.int64),) * 2
+        begin_end = np.array(ranges, np.int64).reshape(-1, 2).T
         plan = planner.plan(
-            indptr_of(batch.q_len), lengths_of(batch.kv_len), kv_ranges=given_ranges or none
+            indptr_of(batch.q_len),
+            lengths_of(batch.kv_len),
+            kv_ranges=(begin_end[0], begin_end[1]),
         )
         check_plan(limits, plan, batch._replace(ranges=ranges))
