@@ -17,7 +17,7 @@ from .line import Cuts, Line
 from .tiles import Array, Tiles
 
 _Unit = tuple[int, int, int]
-# Loads are tried until they are known to this part.
+# Loads are tried until they are known to this part, or all but so many of the CTAs have work.
 _PRECISION = 256
 # So many of them follow from the one before; then the rest is halved.
 _SPREADS = 4
@@ -39,16 +39,18 @@ def pack(limits: PlanLimits, costs: Costs, tiles: Tiles, line: Line) -> Cuts:
     # Loads that are known to be too low, and to suffice.
     low, high = _least(costs, line, ctas, longest) - 1, longest
     best = np.arange(1, len(units)), np.zeros(len(units) - 1, np.int64)
-    load, tries = low + (ctas - len(units)) * anew // ctas + 1, 0
+    load, tries = line.total // ctas + anew, 0
     while high - low > max(1, high // _PRECISION):
         load = min(max(load, low + 1), high - 1)
         cuts = _fill(units, load, costs.partial)
         if len(cuts) < ctas:
             best, high = np.array(cuts, np.int64).reshape(-1, 2).T, load
+            if len(cuts) >= ctas - 1 - ctas // _PRECISION:
+                break
         else:
             low = load
-        # As the load that these cuts fill would be spread over all CTAs, at first.
-        spread = (load * (len(cuts) + 1) - 1) // ctas + (len(cuts) >= ctas)
+        # As what these cuts share would be shared by all CTAs, at first.
+        spread = anew + -(-(load - anew) * (len(cuts) + 1) // ctas)
         load = spread if tries < _SPREADS else (low + high) // 2
         tries += 1
     return _as_cuts(limits, len(units), best[0], best[1])

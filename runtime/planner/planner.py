@@ -23,6 +23,7 @@ from .pieces import assign, fixed_pieces, piece_costs
 from .tiles import OPEN_END, Array, KvBounds, Tiles, decode_tiles, query_tiles
 
 _WORD = 4
+_NO_BOUNDS = KvBounds()
 
 
 class Transfer(NamedTuple):
@@ -42,6 +43,7 @@ class Batch(NamedTuple):
 
     query_lengths: Array | None
     kv_lengths: Array
+    longest: int
     bounds: KvBounds
     ranged: bool
     grows: bool
@@ -135,7 +137,8 @@ class Planner:
         self._requests = np.arange(limits.requests)
         self._plan: WorkPlan | None = None
         self._batch: Batch | None = None
-        self._planned_lengths = self._requests[:0]
+        # The lengths that the last batch has by now, and how much they may grow from here.
+        self._lengths = self._requests[:0]
         self._longest = self._left = 0
 
     def plan(
@@ -155,7 +158,7 @@ class Planner:
         starts = _integers(qo_indptr, "qo_indptr")
         lengths = _integers(kv_len, "kv_len")
         q_len = self._query_lengths(starts, len(lengths))
-        self._check_kv(lengths)
+        longest = self._check_kv(lengths)
         ranges = None
         if kv_ranges is not None:
             begins, ends = kv_ranges
@@ -165,7 +168,8 @@ class Planner:
         # Ends that are written down don't move with the lengths, nor do begins.
         grows = bool(np.all(np.equal(tiles.stop, OPEN_END)))
         grows = grows and all(bound.slope >= 0 for bound in given.lower)
-        return self._planned(Batch(q_len, lengths, given, ranges is not None, grows), tiles, None)
+        batch = Batch(q_len, lengths.copy(), longest, given, ranges is not None, grows)
+        return self._planned(batch, tiles, None)
 
     def plan_decode(self, kv_len: object) -> WorkPlan:
         """
@@ -179,14 +183,14 @@ class Planner:
             raise ArgumentError("kv_len", f"at most {self.limits.query_rows} rows", str(count))
         if self.limits.group > self.limits.tile_rows[-1]:
             return self.plan(np.arange(count + 1), lengths)
-        self._check_kv(lengths)
-        requests = self._requests[:count]
-        tiles = decode_tiles(self.limits, self._costs, lengths, requests)
+        longest = self._check_kv(lengths)
+        tiles = decode_tiles(self.limits, self._costs, lengths, self._requests[:count])
         if self._decode_items is None:
             room = min(self.limits.requests, self.limits.query_rows)
             self._decode_items = decode_items(room, self.limits.num_kv_heads)
         whole = self._decode_items[: count * self.limits.num_kv_heads]
-        return self._planned(Batch(None, lengths, KvBounds(), False, True), tiles, whole)
+        batch = Batch(None, lengths.copy(), longest, _NO_BOUNDS, False, True)
+        return self._planned(batch, tiles, whole)
 
     def advance(self, rows: int = 1, requests: object = None) -> Step:
         """
@@ -205,21 +209,23 @@ class Planner:
             raise ArgumentError("rows", "at least 0", str(rows))
         batch = self._batch
         chosen = slice(None) if requests is None else self._chosen(requests)
-        lengths = batch.kv_lengths
+        if self._lengths is batch.kv_lengths:
+            self._lengths = batch.kv_lengths.copy()
+        lengths = self._lengths
         if self._longest + rows > self.limits.kv_len or self.limits.kv_total:
             lengths = lengths.copy()
             lengths[chosen] += rows
-            self._check_kv(lengths)
-            batch.kv_lengths[:] = lengths
+            self._longest = self._check_kv(lengths)
+            self._lengths = lengths
         else:
             lengths[chosen] += rows
-        self._longest += rows
+            self._longest += rows
         self._left -= rows
         if self._left <= 0:
-            self._left = self._room(batch, self._planned_lengths)
+            self._left = self._room(batch, lengths)
         if self._left > 0 or not len(lengths):
             return Step(self._plan, False, ())
-        plan = self._again(batch)
+        plan = self._again(batch._replace(kv_lengths=lengths, longest=self._longest))
         return Step(plan, True, plan.transfers)
 
     def _chosen(self, requests: object) -> Array:
@@ -249,10 +255,10 @@ class Planner:
         else:
             counts = self._with_shares(tiles, whole)
         self._plan = WorkPlan(self._sections, self.layout, counts)
-        self._planned_lengths = batch.kv_lengths.copy()
-        self._batch = batch._replace(kv_lengths=self._planned_lengths.copy())
-        self._longest = int(batch.kv_lengths.max()) if len(batch.kv_lengths) else 0
-        self._left = self._room(self._batch, self._planned_lengths)
+        self._batch, self._lengths, self._longest = batch, batch.kv_lengths, batch.longest
+        self._left = 0 if not batch.grows else 1
+        if batch.grows and not self.limits.batch_invariant:
+            self._left = self.limits.kv_tile
         return self._plan
 
     def _with_shares(self, tiles: Tiles, whole: Int32Array | None) -> Counts:
@@ -271,18 +277,18 @@ class Planner:
         assignment = assign(self.limits, piece_costs(self._costs, tiles, pieces))
         return write_pieces(self.limits, self._sections, tiles, pieces, assignment)
 
-    def _room(self, batch: Batch, planned: Array) -> int:
-        """Returns by how much any length may grow before `planned`, those of the plan, are old."""
-        limits, lengths = self.limits, batch.kv_lengths
+    def _room(self, batch: Batch, lengths: Array) -> int:
+        """Returns by how much any of these lengths may grow before the batch's plan is too old."""
+        limits = self.limits
         if not batch.grows or not len(lengths):
             return 0
         if not limits.batch_invariant:
-            return limits.kv_tile - int((lengths - planned).max())
+            return limits.kv_tile - int((lengths - batch.kv_lengths).max())
         if batch.bounds.lower:
             return 0
         # A request without KV has a piece too, as if it had one row.
-        last, before = (np.maximum(rows, 1) - 1 for rows in (lengths, planned))
-        if (last // limits.chunk > before // limits.chunk).any():
+        last, planned = (np.maximum(rows, 1) - 1 for rows in (lengths, batch.kv_lengths))
+        if (last // limits.chunk > planned // limits.chunk).any():
             return 0
         return limits.chunk - int((last % limits.chunk).max())
 
@@ -303,19 +309,22 @@ class Planner:
             raise ArgumentError("qo_indptr", expected, str(int(starts[-1])))
         return lengths
 
-    def _check_kv(self, lengths: Array) -> None:
+    def _check_kv(self, lengths: Array) -> int:
+        """Returns the largest length."""
         limits = self.limits
         if len(lengths) > limits.requests:
             expected = f"at most {limits.requests} requests, as declared"
             raise ArgumentError("kv_len", expected, str(len(lengths)))
         # Negative lengths are the largest of all, seen as unsigned.
-        if len(lengths) and int(lengths.view(np.uint64).max()) > limits.kv_len:
+        longest = int(lengths.view(np.uint64).max()) if len(lengths) else 0
+        if longest > limits.kv_len:
             at = int(np.argmax((lengths < 0) | (lengths > limits.kv_len)))
             expected = f"0 to {limits.kv_len} KV rows, as declared"
             raise ArgumentError("kv_len", expected, f"{int(lengths[at])} at [{at}]")
         if limits.kv_total and int(lengths.sum()) > limits.kv_total:
             expected = f"at most {limits.kv_total} KV rows in all, as declared"
             raise ArgumentError("kv_len", expected, str(int(lengths.sum())))
+        return longest
 
 
 def _integers(values: object, name: str) -> Array:
