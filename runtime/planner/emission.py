@@ -1,0 +1,175 @@
+"""Writing plans: work items in the order of the CTAs, and the merges of split query tiles."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .limits import ITEM_FIELDS, MERGE_FIELDS, PlanLayout, PlanLimits
+from .line import Cuts
+from .pieces import Assignment, Pieces
+from .tiles import OPEN_END, Array, Tiles
+
+Int32Array = npt.NDArray[np.int32]
+REQUEST, FIRST_ROW, KV_HEAD, KV_BEGIN, KV_END, SLOT = range(ITEM_FIELDS)
+
+
+class Counts(NamedTuple):
+    """How much of a plan's sections is used."""
+
+    items: int
+    merges: int
+    slots: int
+
+
+class Sections:
+    """The sections of a plan's buffer, as arrays of their full size."""
+
+    def __init__(self, limits: PlanLimits, layout: PlanLayout, buffer: Int32Array) -> None:
+        self.cta_indptr = buffer[layout.cta_indptr : layout.cta_indptr + limits.num_ctas + 1]
+        merges = buffer[layout.merges : layout.merges + limits.merges * MERGE_FIELDS]
+        self.merges = merges.reshape(-1, MERGE_FIELDS)
+        self.item_merge = buffer[layout.item_merge : layout.item_merge + limits.items]
+        items = buffer[layout.items : layout.items + limits.items * ITEM_FIELDS]
+        self.items = items.reshape(-1, ITEM_FIELDS)
+
+
+def whole_items(tiles: Tiles, heads: int) -> Int32Array:
+    """Returns the items of tiles that nothing splits: [tiles * heads, 6], heads side by side."""
+    items = np.empty((len(tiles.granules), heads, ITEM_FIELDS), np.int32)
+    for field, values in (
+        (REQUEST, tiles.request),
+        (FIRST_ROW, tiles.first_row),
+        (KV_BEGIN, tiles.begin),
+        (KV_END, tiles.stop),
+    ):
+        items[:, :, field] = values if isinstance(values, int) else values[:, None]
+    items[:, :, KV_HEAD] = np.arange(heads)
+    items[:, :, SLOT] = -1
+    return items.reshape(-1, ITEM_FIELDS)
+
+
+def decode_items(requests: int, heads: int) -> Int32Array:
+    """Returns the items of a decode batch that nothing splits; they are the same for all."""
+    every = np.arange(requests)
+    zeros = np.zeros(requests, np.int64)
+    return whole_items(Tiles(every, zeros, 0, OPEN_END, zeros, 0, 0), heads)
+
+
+def write_line(
+    limits: PlanLimits, sections: Sections, tiles: Tiles, cuts: Cuts, whole: Int32Array
+) -> Counts:
+    """Writes the items of equal shares; `whole` are those of the tiles that nothing splits."""
+    split = cuts.split
+    before = np.add.accumulate(cuts.inside.astype(np.int64))
+    before += cuts.unit
+    total = len(whole) + len(split)
+    indptr = sections.cta_indptr
+    indptr[0], indptr[-1] = 0, total
+    indptr[1:-1] = before
+    items, item_merge = sections.items[:total], sections.item_merge[:total]
+    item_merge.fill(-1)
+    if not len(split):
+        items[:] = whole
+        return Counts(total, 0, 0)
+    unit = cuts.unit[split]
+    pieces = np.bincount(unit, minlength=len(whole))
+    pieces += 1
+    whole.take(np.arange(len(whole)).repeat(pieces), axis=0, out=items, mode="clip")
+    at = cuts.granules * limits.granule
+    if not isinstance(tiles.begin, int):
+        at += tiles.begin[unit // limits.num_kv_heads]
+    # NumPy scatters numbers of the array's own type several times faster.
+    at = at.astype(np.int32)
+    # The items that begin at a cut; the one before each ends there.
+    behind = before[split]
+    flat = items.reshape(-1)
+    field = behind * ITEM_FIELDS
+    field += KV_BEGIN
+    flat[field] = at
+    field += KV_END - ITEM_FIELDS - KV_BEGIN
+    flat[field] = at
+    field += SLOT - KV_END
+    merges = _write_slots(sections, unit, behind, field, flat)
+    return Counts(total, merges, len(split) + merges)
+
+
+def _write_slots(
+    sections: Sections, unit: Array, behind: Array, before_slot: Array, flat: Int32Array
+) -> int:
+    """
+    Writes the slots of the pieces of split units, in their order, and the merges.
+
+    `behind` are the items that begin at cuts, `before_slot` the places of the slots of the items
+    before them in `flat`. Returns the number of merges.
+    """
+    count = len(unit)
+    opens = np.empty(count, bool)
+    opens[0] = True
+    np.not_equal(unit[1:], unit[:-1], out=opens[1:])
+    merge = np.add.accumulate(opens.astype(np.int32))
+    # The first piece of a unit lies before its first cut.
+    slot = np.arange(count, dtype=np.int32)
+    slot += merge
+    first = opens.nonzero()[0]
+    merges = len(first)
+    first_slot = slot[first]
+    first_slot -= 1
+    flat[before_slot[first]] = first_slot
+    before_slot += ITEM_FIELDS
+    flat[before_slot] = slot
+    merge -= 1
+    sections.item_merge[behind] = merge
+    behind -= 1
+    sections.item_merge[behind[first]] = merge[first]
+    written = sections.merges[:merges]
+    written[:, 0] = first_slot
+    written[:-1, 1] = first_slot[1:]
+    written[-1, 1] = count + merges
+    written[:, 1] -= first_slot
+    return merges
+
+
+def write_pieces(
+    limits: PlanLimits, sections: Sections, tiles: Tiles, pieces: Pieces, assignment: Assignment
+) -> Counts:
+    """Writes the items of pieces of query tiles that were assigned to CTAs."""
+    heads = limits.num_kv_heads
+    owner = pieces.tile
+    begin, end = pieces.first * limits.granule, pieces.end * limits.granule
+    last = pieces.number == pieces.parts - 1
+    stop = tiles.stop if isinstance(tiles.stop, int) else tiles.stop[owner]
+    chosen = Tiles(
+        tiles.request[owner],
+        tiles.first_row[owner],
+        begin,
+        np.where(last, stop, end),
+        pieces.granules,
+        0,
+        0,
+    )
+    items = whole_items(chosen, heads)
+    slots, merge, counts = _number_slots(sections, pieces, heads)
+    items[:, SLOT] = slots.reshape(-1)
+    order = assignment.order
+    sections.items[: len(order)] = items[order]
+    sections.item_merge[: len(order)] = merge.reshape(-1)[order]
+    sections.cta_indptr[:] = assignment.cta_indptr
+    return counts
+
+
+def _number_slots(sections: Sections, pieces: Pieces, heads: int) -> tuple[Array, Array, Counts]:
+    """Returns the slot and the merge of each piece and head, -1 for none; writes the merges."""
+    split = pieces.parts > 1
+    opens = split & (pieces.number == 0)
+    rank = np.cumsum(opens) - 1
+    head = np.arange(heads)
+    merge = np.where(split[:, None], rank[:, None] * heads + head, -1)
+    # Before a tile come the slots of the split tiles before it, of all heads.
+    earlier = np.cumsum(split) - split - pieces.number
+    first = earlier[:, None] * heads + head * pieces.parts[:, None]
+    slots = np.where(split[:, None], first + pieces.number[:, None], -1)
+    merges, used = int(opens.sum()) * heads, int(split.sum()) * heads
+    sections.merges[:merges, 0] = first[opens].reshape(-1)
+    sections.merges[:merges, 1] = np.repeat(pieces.parts[opens], heads)
+    return slots, merge, Counts(len(pieces.tile) * heads, merges, used)
