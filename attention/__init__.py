@@ -31,6 +31,13 @@ from .functions import (
     where,
 )
 from .spec import AttentionSpec, PagedKV
+from .state import (
+    lse_from_base2,
+    lse_to_base2,
+    merge_state,
+    merge_states,
+    merge_states_ragged,
+)
 from .variants import Variant, alibi, as_variant, causal, full, sliding_window, soft_cap
 
 __all__ = [
@@ -51,7 +58,12 @@ __all__ = [
     "load",
     "log",
     "log2",
+    "lse_from_base2",
+    "lse_to_base2",
     "maximum",
+    "merge_state",
+    "merge_states",
+    "merge_states_ragged",
     "minimum",
     "rsqrt",
     "sigmoid",
