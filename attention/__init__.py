@@ -14,6 +14,7 @@ import math
 from ..runtime.attention import AttentionOp, Plan
 from ..runtime.attention import load_bundle as load
 from ..runtime.errors import ArgumentError
+from ..runtime.page_table import PageTable, append_positions, from_block_table
 from .cached import cached_attention
 from .expression import Value, VariantError, is_integer
 from .functions import (
@@ -30,6 +31,8 @@ from .functions import (
     tanh,
     where,
 )
+from .kv_append import AppendPlan, KVCache, Rotation, append_kv, append_mla, plan_append
+from .kv_format import KVFormat
 from .spec import AttentionSpec, PagedKV
 from .state import (
     lse_from_base2,
@@ -41,19 +44,28 @@ from .state import (
 from .variants import Variant, alibi, as_variant, causal, full, sliding_window, soft_cap
 
 __all__ = [
+    "AppendPlan",
     "AttentionOp",
     "AttentionSpec",
+    "KVCache",
+    "KVFormat",
+    "PageTable",
     "PagedKV",
     "Plan",
+    "Rotation",
     "Value",
     "Variant",
     "VariantError",
     "alibi",
+    "append_kv",
+    "append_mla",
+    "append_positions",
     "causal",
     "compile",
     "exp",
     "exp2",
     "floor",
+    "from_block_table",
     "full",
     "load",
     "log",
@@ -65,6 +77,7 @@ __all__ = [
     "merge_states",
     "merge_states_ragged",
     "minimum",
+    "plan_append",
     "rsqrt",
     "sigmoid",
     "sliding_window",

@@ -2,19 +2,20 @@
 
 from ..runtime.artifact import KernelArtifact
 from ..runtime.cache import cache_key, default_cache
-from ..runtime.contract import JsonScalar
 from .cached import compiler_digest
 
 
-def kernel(kind: str, target: str, **numbers: JsonScalar) -> KernelArtifact:
+def kernel(kind: str, target: str, **numbers: object) -> KernelArtifact:
     """
     Returns the kernel of a kind, from the cache or compiled.
 
-    `kind` is a key of `programs.PROGRAMS`; `numbers` are what it is specialised on. Lengths are
-    no part of it. Raises DiagnosticError for what the target cannot do.
+    `kind` is a key of `programs.PROGRAMS`; `numbers` are what it is specialised on: numbers, words,
+    and frozen dataclasses of them. Lengths are no part of it. Raises DiagnosticError for what the
+    target cannot do.
     """
     cache = default_cache()
-    key = cache_key({**numbers, "kind": kind, "target": target, "compiler": compiler_digest()})
+    spec = repr(sorted(numbers.items()))
+    key = cache_key({"kind": kind, "spec": spec, "target": target, "compiler": compiler_digest()})
     artifact = cache.get(key)
     if artifact is None:
         # The compiler, and xDSL with it, is imported only where there is something to compile.

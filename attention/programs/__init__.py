@@ -3,10 +3,12 @@
 from collections.abc import Callable, Mapping
 
 from ...dialects.nest.program import Program
+from .append import append
 from .merge import merge_many, merge_pair, scale_lse
 
 PROGRAMS: Mapping[str, Callable[..., Program]] = {
-    "merge_pair": merge_pair,
+    "append": append,
     "merge_many": merge_many,
+    "merge_pair": merge_pair,
     "scale_lse": scale_lse,
 }
