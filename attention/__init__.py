@@ -15,6 +15,7 @@ from ..runtime.attention import AttentionOp, Plan
 from ..runtime.attention import load_bundle as load
 from ..runtime.block_mask import BlockMask
 from ..runtime.errors import ArgumentError
+from ..runtime.page_table import PageTable, append_positions, from_block_table
 from .block_mask import block_mask
 from .cached import cached_attention
 from .expression import Value, VariantError, is_integer
@@ -32,32 +33,56 @@ from .functions import (
     tanh,
     where,
 )
+from .kv_append import AppendPlan, KVCache, Rotation, append_kv, append_mla, plan_append
+from .kv_format import KVFormat
 from .spec import TARGETS, AttentionSpec, PagedKV
+from .state import (
+    lse_from_base2,
+    lse_to_base2,
+    merge_state,
+    merge_states,
+    merge_states_ragged,
+)
 from .tiles import Tiles, choose_tiles
 from .variants import Variant, alibi, as_variant, causal, full, sliding_window, soft_cap
 
 __all__ = [
+    "AppendPlan",
     "AttentionOp",
     "AttentionSpec",
     "BlockMask",
+    "KVCache",
+    "KVFormat",
+    "PageTable",
     "PagedKV",
     "Plan",
+    "Rotation",
     "Value",
     "Variant",
     "VariantError",
     "alibi",
     "block_mask",
+    "append_kv",
+    "append_mla",
+    "append_positions",
     "causal",
     "compile",
     "exp",
     "exp2",
     "floor",
+    "from_block_table",
     "full",
     "load",
     "log",
     "log2",
+    "lse_from_base2",
+    "lse_to_base2",
     "maximum",
+    "merge_state",
+    "merge_states",
+    "merge_states_ragged",
     "minimum",
+    "plan_append",
     "rsqrt",
     "sigmoid",
     "sliding_window",

@@ -11,7 +11,7 @@ from .spec import AttentionSpec
 from .variants import TracedVariant
 
 # The folders whose code decides what a kernel looks like.
-COMPILER_FOLDERS = ("attention", "dialects", "lowering", "runtime", "transforms")
+COMPILER_FOLDERS = ("attention", "dialects", "lowering", "nest", "runtime", "transforms")
 
 
 def cached_attention(spec: AttentionSpec, variant: TracedVariant) -> KernelArtifact:

@@ -139,14 +139,19 @@ def compile_for_gpu(
 
     `device` is the simulator or a GPU; the default device where it is not given.
     """
+    plain, kernels = gpu_kernels(program, target)
+    return CompiledForGPU(plain, kernels, device or default_device())
+
+
+def gpu_kernels(program: Program, target: str) -> tuple[Program, tuple[GPUKernel, ...]]:
+    """Returns a program as threads have it, and its kernels; raises DiagnosticError."""
     with paused_collection():
         plain = lower_to_threads(program)
         module, lowered = thread_module(plain, target)
         whole = ModuleOp([module])
         ExpandMathPass().apply(Context(), whole)
         text = print_ptx(whole, target)
-        kernels = tuple(_kernel(text, item, target) for item in lowered)
-    return CompiledForGPU(plain, kernels, device or default_device())
+        return plain, tuple(_kernel(text, item, target) for item in lowered)
 
 
 def lower_to_threads(program: Program) -> Program:

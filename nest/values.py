@@ -289,6 +289,11 @@ def cos(value: Operand) -> Value:
     return _unary("math.cos", value)
 
 
+def round_even(value: Operand) -> Value:
+    """Returns the nearest whole number, as a float; ties go to the even one."""
+    return _unary("math.roundeven", value)
+
+
 def absolute(value: Operand) -> Value:
     """Returns the absolute value of a float."""
     return _unary("math.absf", value)

@@ -41,6 +41,7 @@ class ArrayView:
     `host`, `cuda:<ordinal>`, or the name of the device of a Buffer. `source` is the array itself,
     `owner` what keeps its memory, `host` the NumPy view of host memory (bf16 as bits), `buffer` the
     Buffer that was passed, `ready_on` the handle of a CUDA stream whose work must come first.
+    `strides` are in elements, None where they are those of a row-major array or not whole elements.
     """
 
     name: str
@@ -55,6 +56,7 @@ class ArrayView:
     host: npt.NDArray[Any] | None = field(default=None, repr=False)
     buffer: Buffer | None = field(default=None, repr=False)
     ready_on: int | None = None
+    strides: tuple[int, ...] | None = None
 
 
 def view_of(array: object, name: str, stream: int | None = None) -> ArrayView:
@@ -164,7 +166,15 @@ def _numpy_view(array: npt.NDArray[Any], name: str) -> ArrayView:
         not array.flags.writeable,
         array,
         host=bits,
+        strides=_elements(array.strides, array.itemsize),
     )
+
+
+def _elements(strides: Sequence[int], size: int) -> tuple[int, ...] | None:
+    """Returns strides in bytes as elements, None where one is not whole."""
+    if any(step % size for step in strides):
+        return None
+    return tuple(step // size for step in strides)
 
 
 class _Memory:
@@ -206,6 +216,7 @@ def _dlpack_view(array: Any, name: str, stream: int | None) -> ArrayView:
         array,
         tensor.owner,
         host=host,
+        strides=tuple(tensor.strides),
     )
 
 
@@ -227,18 +238,19 @@ def _cuda_view(interface: Mapping[str, Any], name: str, source: object) -> Array
     shape = tuple(interface["shape"])
     dtype = np.dtype(interface["typestr"])
     strides = interface.get("strides")
-    elements = row_major(shape) if strides is None else [s // dtype.itemsize for s in strides]
+    elements = row_major(shape) if strides is None else _elements(strides, dtype.itemsize)
     stream: int | None = interface.get("stream")
     return ArrayView(
         name,
         _dtype_name(dtype),
         shape,
-        is_contiguous(shape, elements),
+        elements is not None and is_contiguous(shape, elements),
         _cuda_place(source),
         address or 0,
         bool(read_only),
         source,
         ready_on=stream,
+        strides=None if elements is None else tuple(elements),
     )
 
 

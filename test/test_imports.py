@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "runtime": set(),
     "search": {"dialects", "transforms", "lowering", "runtime"},
     "driver": {"dialects"},
-    "attention": {"dialects", "transforms", "lowering", "runtime", "search"},
+    "attention": {"dialects", "transforms", "lowering", "runtime", "search", "nest"},
     "nest": {"dialects", "transforms", "lowering", "runtime", "search"},
     "registry": {"dialects", "transforms", "lowering"},
     "testing": {"runtime"},

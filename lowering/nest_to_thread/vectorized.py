@@ -10,7 +10,7 @@ from ...dialects.nest.program import Buffer, Guard, Loop, Scope, Store
 from ...dialects.nest.scalars import Apply, Index, Load, Scalar, Subscript, loads_of
 from ...dialects.sym import Expression, Ranges, constant, prove_divisible, prove_le, prove_lt
 from ...dialects.sym.expression import Symbol
-from ...transforms.conditions import conjunction, conjuncts, less
+from ...transforms.conditions import conjunction, conjuncts, less, names_of
 from .scalars import Scalars
 from .thread import Thread, type_of, zeros
 
@@ -81,8 +81,8 @@ def lower_vector_store(thread: Thread, loop: Loop, store: Store, count: int) -> 
     for load in loads_of(store.value):
         if load.buffer == store.buffer and load.indices != store.indices:
             return False
-        if any(not isinstance(index, Expression) for index in load.indices):
-            return False
+    if any(load.buffer == store.buffer for load in _index_loads(store.indices)):
+        return False
     width = count
     if target.scope is not Scope.LOCAL:
         width = _width(thread, loop, target, store.indices, count)
@@ -94,25 +94,45 @@ def lower_vector_store(thread: Thread, loop: Loop, store: Store, count: int) -> 
 
 
 def _is_movable(thread: Thread, loop: Loop, buffer: Buffer, indices: tuple[Subscript, ...]) -> bool:
-    """Whether the elements of all iterations are neighbours, at an offset known before."""
-    known = tuple(index for index in indices if isinstance(index, Expression))
-    if len(known) < len(indices) or buffer.scope is Scope.FRAGMENT or buffer.dtype == "i1":
+    """
+    Whether the elements of all iterations are neighbours, the first one known before.
+
+    An index that depends on data is, where the data is the same for all iterations.
+    """
+    from_data = [index for index in indices if not isinstance(index, Expression)]
+    if buffer.scope is Scope.FRAGMENT or buffer.dtype == "i1":
+        return False
+    if from_data and (buffer.scope is Scope.LOCAL or buffer.swizzle):
+        return False
+    if any(loop.name in names_of(index) for index in from_data):
         return False
     if buffer.scope is Scope.LOCAL:
         return True
-    factor, rest = thread.offset(buffer, known).split(Symbol(loop.name))
+    factor, rest = thread.offset(buffer, _without_data(indices)).split(Symbol(loop.name))
     return factor == 1 and loop.name not in rest.symbols()
+
+
+def _without_data(indices: tuple[Subscript, ...]) -> tuple[Expression, ...]:
+    """Returns indices with 0 for those that depend on data."""
+    return tuple(i if isinstance(i, Expression) else constant(0) for i in indices)
+
+
+def _index_loads(indices: tuple[Subscript, ...]) -> list[Load]:
+    return [load for i in indices if not isinstance(i, Expression) for load in loads_of(i)]
 
 
 def _width(
     thread: Thread, loop: Loop, buffer: Buffer, indices: tuple[Subscript, ...], count: int
 ) -> int:
     """Returns how many neighbours one access moves: 4, 8 or 16 bytes that are aligned, or 1."""
-    known = tuple(index for index in indices if isinstance(index, Expression))
-    first = thread.offset(buffer, known).substitute({loop.name: 0})
+    first = thread.offset(buffer, _without_data(indices)).substitute({loop.name: 0})
+    strides = zip(indices, thread.strides(buffer), strict=True)
+    steps = [first, *(stride for index, stride in strides if not isinstance(index, Expression))]
     width = MAX_BYTES // buffer.element_bytes
     while width > 1:
-        divides = count % width == 0 and bool(prove_divisible(first, width, thread.ranges))
+        divides = count % width == 0 and all(
+            prove_divisible(step, width, thread.ranges) for step in steps
+        )
         if divides and width * buffer.element_bytes >= 4:
             return width
         width //= 2

@@ -1,0 +1,430 @@
+"""
+Appending keys and values to a paged KV cache: RoPE, quantisation and the scatter in one kernel.
+
+```python
+table = table.grown(counts, free_pages)
+plan = attention.plan_append(table, append_indptr)  # once a step, for all layers
+attention.append_kv(cache, plan, k, v, rotation=rotation)
+```
+
+What is stored is written before attention reads it, so RoPE on keys costs nothing there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from math import gcd, pi
+from threading import Lock
+from typing import Any, cast
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from ..runtime.array import ArrayView, view_of
+from ..runtime.buffer import Buffer
+from ..runtime.contract import DTYPE_BYTES
+from ..runtime.device import Device
+from ..runtime.errors import ArgumentError
+from ..runtime.kernel_call import call_kernel, check_array, device_of, overlaps, stretch
+from ..runtime.page_table import Int32Array, PageTable, append_positions, int32_table
+from ..runtime.stream import stream_handle
+from .compiled_kernels import kernel
+from .kv_format import FLOATS, KVFormat
+from .part import Part
+
+LAYOUTS = ("NHD", "HND")
+LARGEST_DIM = 1024
+_LARGEST = 2**31 - 1
+_AXES = {"NHD": ("pages", "page_size", "heads"), "HND": ("pages", "heads", "page_size")}
+
+
+class Rotation:
+    """
+    RoPE of keys (Su et al., RoFormer, section 3.2): frequencies, and which elements are pairs.
+
+    `frequencies` are the radians that one position adds, one for each pair, as
+    `rope_frequencies` and `llama31_frequencies` give them: [head_dim / 2], in host memory. Pairs
+    are (d, d + head_dim / 2) as in LLaMA, or neighbours where `interleaved`. Angles are exact for
+    positions of any size: they are kept as 64-bit fractions of a turn.
+    """
+
+    def __init__(self, frequencies: object, *, interleaved: bool = False) -> None:
+        given = np.asarray(frequencies, np.float64)
+        if given.ndim != 1 or not given.size:
+            raise ArgumentError("frequencies", "one axis, of head_dim / 2", str(given.shape))
+        if not np.isfinite(given).all():
+            raise ArgumentError("frequencies", "finite numbers", "others")
+        self.interleaved = interleaved
+        self.turns = np.array([_turns(float(value)) for value in given], np.int64)
+        self._buffers: WeakKeyDictionary[Device, Buffer] = WeakKeyDictionary()
+        self._lock = Lock()
+
+    @property
+    def kind(self) -> str:
+        """The word that kernels have for the pairs."""
+        return "interleaved" if self.interleaved else "half"
+
+    def on(self, device: Device) -> Buffer:
+        """Returns the turns on a device, where they are put once."""
+        with self._lock:
+            buffer = self._buffers.get(device)
+            if buffer is None:
+                buffer = self._buffers[device] = device.array(self.turns, "rotation")
+        return buffer
+
+
+def _turns(frequency: float) -> int:
+    """Returns radians as a signed 64-bit fraction of a turn."""
+    numerator, denominator = (frequency / (2.0 * pi)).as_integer_ratio()
+    return (((numerator << 64) // denominator) + 2**63) % 2**64 - 2**63
+
+
+class AppendPlan:
+    """
+    Where the new tokens of a batch go; it is used for every layer of a model.
+
+    `page`, `slot` and `position` are int32 [nnz]; a token of page -1 goes nowhere. The tables are
+    put on a device once, at addresses that stay.
+    """
+
+    def __init__(
+        self, page: Int32Array, slot: Int32Array, position: Int32Array, page_size: int
+    ) -> None:
+        self.tables = {"page": page, "slot": slot, "position": position}
+        self.page_size = page_size
+        self.largest_page = int(page.max(initial=-1))
+        self._workspaces: WeakKeyDictionary[Device, Any] = WeakKeyDictionary()
+        self._lock = Lock()
+
+    @property
+    def tokens(self) -> int:
+        """The number of new tokens, nnz."""
+        return self.tables["page"].shape[0]
+
+    def upload(self, device: Device, stream: object = None) -> Mapping[str, Buffer]:
+        """Puts the tables on `device`, once; do it before a CUDA graph is captured."""
+        with self._lock:
+            workspace = self._workspaces.get(device)
+            if workspace is None:
+                workspace = self._workspaces[device] = device.workspace(self.tables, stream)
+        workspace.ready(stream)
+        return workspace.buffers
+
+
+def plan_append(table: PageTable, append_indptr: object) -> AppendPlan:
+    """
+    Returns where new tokens go: the last ones of each request of a table that has room for them.
+
+    `append_indptr`, int32 [B + 1] in host memory, divides the nnz new tokens among the requests
+    of `table`. Raises ArgumentError, also where two requests would write to one page.
+    """
+    indptr = int32_table(append_indptr, "append_indptr")
+    batch, position = append_positions(indptr, table.lengths)
+    table.check_written(np.diff(indptr).astype(np.int32))
+    entry = table.kv_indptr[batch] + position // table.page_size
+    page = table.kv_indices[entry]
+    slot = (position % table.page_size).astype(np.int32)
+    return AppendPlan(page, slot, position, table.page_size)
+
+
+@dataclass(frozen=True, eq=False)
+class KVCache:
+    """
+    A paged cache of keys and values, and how it is stored.
+
+    `pages` is one array [pages, 2, page_size, heads, head_dim], keys before values, or a pair of
+    arrays without the axis of 2; with layout "HND" heads stand before page_size. The last axis has
+    `format.width(head_dim)` elements of stride 1, other strides are free. Codes of fp8 and i4 are
+    uint8, of i8 int8. `scales` are needed where the format has blocks: as `pages`, with
+    `head_dim / block` in the last axis, C-contiguous. `k_scale` and `v_scale` are those of a
+    format with one scale for all: a code stands for `code * scale`.
+    """
+
+    pages: object
+    format: KVFormat
+    layout: str = "NHD"
+    scales: object = None
+    k_scale: float = 1.0
+    v_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.layout not in LAYOUTS:
+            raise ArgumentError("layout", "'NHD' or 'HND'", repr(self.layout))
+        if self.format.has_blocks == (self.scales is None):
+            expected = "arrays" if self.format.has_blocks else "nothing, the format has none"
+            raise ArgumentError("scales", expected, "nothing" if self.scales is None else "arrays")
+        for name in ("k_scale", "v_scale"):
+            scale = getattr(self, name)
+            if not 2.0**-126 <= scale <= 2.0**126:
+                raise ArgumentError(name, "a positive number of type f32", repr(scale))
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """One tensor of what is appended: its rows [nnz, heads, dim], and where they go."""
+
+    name: str
+    rows: ArrayView
+    pages: ArrayView
+    scales: ArrayView | None
+    which: int | None = None
+    rope: str = ""
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What one call appends."""
+
+    tensors: tuple[_Tensor, ...]
+    plan: AppendPlan
+    form: KVFormat
+    layout: str
+    rotation: Rotation | None
+    arrays: dict[str, ArrayView] = field(default_factory=dict[str, ArrayView])
+    symbols: dict[str, int] = field(default_factory=dict[str, int])
+
+
+def append_kv(
+    cache: KVCache,
+    plan: AppendPlan,
+    k: object,
+    v: object,
+    *,
+    rotation: Rotation | None = None,
+    device: Device | str | None = None,
+    stream: object = None,
+    target: str = "sm_80",
+) -> None:
+    """
+    Writes new keys and values to their places in the cache, in the format that it has.
+
+    `k` is [nnz, heads, head_dim] and `v` [nnz, heads, v_head_dim], f16, bf16 or f32 of one dtype,
+    the last axis of stride 1. `rotation` is applied to keys, in f32, before they are rounded or
+    quantised. Raises ArgumentError before anything is launched.
+    """
+    rows = _views({"k": k, "v": v}, stream)
+    given = cache.pages
+    if isinstance(given, tuple):
+        names, pages = ("k_pages", "v_pages"), _pair(cast(object, given), "pages", stream)
+        scales = _pair(cache.scales, "scales", stream) if cache.scales is not None else None
+        which: tuple[int | None, int | None] = (None, None)
+    else:
+        names, which = ("kv_pages", "kv_pages"), (0, 1)
+        both = view_of(cache.pages, "kv_pages", stream_handle(stream))
+        pages, scales = (both, both), None
+        if cache.scales is not None:
+            scales = (view_of(cache.scales, "kv_pages_scales", stream_handle(stream)),) * 2
+    factors = (cache.k_scale, cache.v_scale)
+    tensors = tuple(
+        _Tensor(
+            name,
+            rows[name],
+            replace(pages[number], name=names[number]),
+            None if scales is None else replace(scales[number], name=f"{names[number]}_scales"),
+            which[number],
+            rotation.kind if rotation is not None and name == "k" else "",
+            factors[number],
+        )
+        for number, name in enumerate(("k", "v"))
+    )
+    _append(_Job(tensors, plan, cache.format, cache.layout, rotation), device, stream, target)
+
+
+def append_mla(
+    ckv_pages: object,
+    kpe_pages: object,
+    plan: AppendPlan,
+    ckv: object,
+    kpe: object,
+    *,
+    rotation: Rotation | None = None,
+    device: Device | str | None = None,
+    stream: object = None,
+    target: str = "sm_80",
+) -> None:
+    """
+    Writes the latent rows of multi-head latent attention to their places in a cache.
+
+    `ckv` is [nnz, 512] and `kpe` [nnz, 64] of one dtype, or any such widths; the pages are
+    [pages, page_size, 512] and [pages, page_size, 64], f16, bf16 or f32 (DeepSeek-V2, section 2.1).
+    `rotation` is applied to `kpe`. Raises ArgumentError before anything is launched.
+    """
+    given = {"ckv": ckv, "kpe": kpe, "ckv_pages": ckv_pages, "kpe_pages": kpe_pages}
+    views = _views(given, stream)
+    for name, view in views.items():
+        axes = ("nnz",) if name in ("ckv", "kpe") else ("pages", "page_size")
+        check_array(view, FLOATS, (*axes, "width"))
+    tensors = tuple(
+        _Tensor(
+            name,
+            _with_heads(views[name]),
+            _with_heads(views[f"{name}_pages"]),
+            None,
+            rope=rotation.kind if rotation is not None and name == "kpe" else "",
+        )
+        for name in ("ckv", "kpe")
+    )
+    form = KVFormat(tensors[0].pages.dtype)
+    _append(_Job(tensors, plan, form, "NHD", rotation), device, stream, target)
+
+
+def _views(arrays: Mapping[str, object], stream: object) -> dict[str, ArrayView]:
+    handle = stream_handle(stream)
+    return {name: view_of(array, name, handle) for name, array in arrays.items()}
+
+
+def _pair(arrays: object, name: str, stream: object) -> tuple[ArrayView, ArrayView]:
+    pair = cast("tuple[object, ...]", arrays if isinstance(arrays, tuple) else (arrays,))
+    if len(pair) != 2:
+        raise ArgumentError(name, "a pair of arrays, as pages are one", f"{len(pair)} arrays")
+    handle = stream_handle(stream)
+    return view_of(pair[0], f"k_{name}", handle), view_of(pair[1], f"v_{name}", handle)
+
+
+def _with_heads(view: ArrayView) -> ArrayView:
+    """Returns an array with an axis of one head before the last one."""
+    shape = (*view.shape[:-1], 1, view.shape[-1])
+    host = None if view.host is None else np.expand_dims(view.host, -2)
+    strides = view.strides
+    if strides is not None:
+        strides = (*strides[:-1], 0, strides[-1])
+    return replace(view, shape=shape, host=host, strides=strides)
+
+
+def _append(job: _Job, device: Device | str | None, stream: object, target: str) -> None:
+    heads = job.tensors[0].rows.shape[1] if len(job.tensors[0].rows.shape) == 3 else 0
+    dtype = job.tensors[0].rows.dtype
+    parts: list[Part] = []
+    for tensor in job.tensors:
+        _check_rows(tensor, job, heads, dtype)
+        _check_pages(tensor, job, heads)
+        parts.append(_part(tensor, job))
+    _check_apart(job)
+    where = device_of(job.arrays.values(), device)
+    if not job.plan.tokens:
+        return
+    tables: dict[str, Buffer] = dict(job.plan.upload(where, stream))
+    if job.rotation is not None:
+        tables["rotation"] = job.rotation.on(where)
+    artifact = kernel(
+        "append",
+        target,
+        parts=tuple(parts),
+        heads=heads,
+        dtype=dtype,
+        format=job.form,
+        page_size=job.plan.page_size,
+        layout=job.layout,
+    )
+    arrays = job.arrays | {name: view_of(table, name) for name, table in tables.items()}
+    numbers = {f"{t.name}_inverse": 1.0 / t.scale for t in job.tensors}
+    call_kernel(artifact, arrays, where, numbers=numbers, symbols=job.symbols, stream=stream)
+
+
+def _check_rows(tensor: _Tensor, job: _Job, heads: int, dtype: str) -> None:
+    rows, tokens = tensor.rows, job.plan.tokens
+    check_array(rows, FLOATS, ("nnz", "heads", "head_dim"))
+    check_array(rows, (dtype,), (tokens, heads, "head_dim"))
+    dim = rows.shape[-1]
+    if not 1 <= dim <= LARGEST_DIM or not heads:
+        raise ArgumentError(tensor.name, f"rows of 1 to {LARGEST_DIM} elements", str(rows.shape))
+    if tokens * heads > _LARGEST:
+        raise ArgumentError(tensor.name, f"at most {_LARGEST} rows", str(tokens * heads))
+    if tensor.rope:
+        assert job.rotation is not None
+        if 2 * len(job.rotation.turns) != dim:
+            expected = f"{dim // 2} frequencies, head_dim {dim} of '{tensor.name}' / 2"
+            raise ArgumentError("rotation", expected, str(len(job.rotation.turns)))
+
+
+def _check_pages(tensor: _Tensor, job: _Job, heads: int) -> None:
+    form, plan = job.form, job.plan
+    inner: list[int | str] = [plan.page_size, heads]
+    if job.layout == "HND":
+        inner.reverse()
+    both = [] if tensor.which is None else [2]
+    width = form.width(tensor.rows.shape[-1])
+    check_array(tensor.pages, form.stored, ("pages", *both, *inner, width))
+    pages = tensor.pages.shape[0]
+    if plan.largest_page >= pages:
+        at = int(np.argmax(plan.tables["page"] == plan.largest_page))
+        expected = f"page numbers below {pages}, the pages of '{tensor.pages.name}'"
+        raise ArgumentError("kv_indices", expected, f"{plan.largest_page}, of the new token {at}")
+    if tensor.scales is not None:
+        blocks = tensor.rows.shape[-1] // form.block_of(tensor.rows.shape[-1])
+        check_array(tensor.scales, (form.scale_dtype,), (pages, *both, *inner, blocks))
+        if not tensor.scales.contiguous:
+            raise ArgumentError(tensor.scales.name, "a C-contiguous array", "other strides")
+    known = job.symbols.setdefault("pages", pages)
+    if known != pages:
+        raise ArgumentError(tensor.pages.name, f"{known} pages, as of the other", str(pages))
+
+
+def _part(tensor: _Tensor, job: _Job) -> Part:
+    """Returns what the kernel is specialised on, and notes the arrays and their strides."""
+    job.symbols["nnz"] = job.plan.tokens
+    row_step = _note(tensor.rows, tensor.name, job)
+    held = "i8" if job.form.dtype == "i4" else None
+    page_step = _note(tensor.pages, tensor.pages.name, job, held)
+    if tensor.scales is not None:
+        job.arrays[tensor.scales.name] = tensor.scales
+    dim = tensor.rows.shape[-1]
+    name = tensor.pages.name
+    return Part(tensor.name, dim, tensor.rope, name, tensor.which, row_step, page_step)
+
+
+def _note(view: ArrayView, name: str, job: _Job, held: str | None = None) -> int:
+    """Notes an array and its strides; returns what divides these, 0 for one without gaps."""
+    if held is not None:
+        host = None if view.host is None else view.host.view(np.int8)
+        view = replace(view, dtype=held, host=host)
+    if view.contiguous:
+        job.arrays[name] = view
+        return 0
+    if view.strides is None or view.strides[-1] != 1 or min(view.strides) < 0:
+        expected = "strides of whole elements that are not negative, 1 on the last axis"
+        raise ArgumentError(name, expected, str(view.strides))
+    strides = view.strides[:-1]
+    job.arrays[name] = stretch(view, view.strides)
+    job.symbols.update({f"{name}_stride_{axis}": step for axis, step in enumerate(strides)})
+    return gcd(16 // DTYPE_BYTES[_DTYPES.get(view.dtype, view.dtype)], *strides)
+
+
+_DTYPES = {"uint8": "u8"}
+
+
+def _check_apart(job: _Job) -> None:
+    """Refuses pages that share elements with other pages, or with what is appended."""
+    pages = {tensor.pages.name: tensor.pages for tensor in job.tensors}
+    for name, view in pages.items():
+        _check_elements_apart(view)
+        for tensor in job.tensors:
+            if overlaps(view, tensor.rows):
+                raise ArgumentError(name, "memory of its own", f"memory of '{tensor.name}'")
+    if len(pages) == 2 and overlaps(*pages.values()) and not _interleaved(*pages.values()):
+        first, second = pages
+        raise ArgumentError(second, "memory of its own", f"memory of '{first}'")
+
+
+def _check_elements_apart(view: ArrayView) -> None:
+    if view.contiguous or view.strides is None or 0 in view.shape:
+        return
+    size = 1
+    for step, count in sorted(zip(view.strides, view.shape, strict=True)):
+        if count > 1 and step < size:
+            expected = "strides that give each element a place of its own"
+            raise ArgumentError(view.name, expected, str(view.strides))
+        size += (count - 1) * step
+
+
+def _interleaved(one: ArrayView, other: ArrayView) -> bool:
+    """Whether the pages of two arrays stand in turns, as slices of one array of both do."""
+    if one.strides is None or one.strides != other.strides:
+        return False
+    size = DTYPE_BYTES[_DTYPES.get(one.dtype, one.dtype)]
+    apart = abs(other.address - one.address) // size
+    inner = 1 + max(
+        sum((n - 1) * step for n, step in zip(view.shape[1:], one.strides[1:], strict=True))
+        for view in (one, other)
+    )
+    return inner <= apart % one.strides[0] <= one.strides[0] - inner

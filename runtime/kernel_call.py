@@ -1,0 +1,156 @@
+"""
+Calling one kernel on arrays of any kind, in place: the way of operations made of plain kernels.
+
+What a kernel writes is the caller's own memory where the device reaches it. Host memory that it
+does not reach is copied there, and back behind the kernel.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, cast
+from weakref import WeakKeyDictionary
+
+from numpy.lib.stride_tricks import as_strided
+
+from .array import HOST, ArrayView, empty_like, show_shape, view_of
+from .artifact import KernelArtifact
+from .buffer import Buffer, device_dtype
+from .contract import DTYPE_BYTES
+from .default_device import default_device, get_device
+from .device import Device
+from .errors import ArgumentError
+from .launch import Signature
+
+_signatures: WeakKeyDictionary[KernelArtifact, Signature] = WeakKeyDictionary()
+
+
+def signature_of(artifact: KernelArtifact) -> Signature:
+    """Returns the signature of a kernel, made once."""
+    signature = _signatures.get(artifact)
+    if signature is None:
+        signature = _signatures[artifact] = Signature(artifact.contract)
+    return signature
+
+
+def device_of(views: Iterable[ArrayView], device: Device | str | None = None) -> Device:
+    """Returns the device that is named, else that of the arrays, else the default one."""
+    if device is not None:
+        return get_device(device) if isinstance(device, str) else device
+    for view in views:
+        if view.place != HOST:
+            return cast("Device", view.buffer.device) if view.buffer else get_device(view.place)
+    return default_device()
+
+
+def call_kernel(
+    artifact: KernelArtifact,
+    arrays: Mapping[str, ArrayView],
+    device: Device,
+    *,
+    numbers: Mapping[str, object] | None = None,
+    symbols: Mapping[str, int] | None = None,
+    stream: object = None,
+) -> None:
+    """
+    Runs a kernel on arrays by the names of its parameters.
+
+    `symbols` are those that no shape binds. Raises ArgumentError before anything is launched.
+    """
+    signature = signature_of(artifact)
+    known = {**signature.bind(arrays), **(symbols or {})}
+    for name in signature.pointers:
+        signature.check(replace(arrays[name], name=name), known)
+    signature.check_ranges(known)
+    grid = signature.grid(known)
+    if 0 in grid:
+        return
+    kernel = device.load(artifact)
+    buffers = {name: device.adopt(arrays[name], stream) for name in signature.pointers}
+    arguments = signature.arguments(buffers, numbers or {}, known)
+    kernel.launch(grid, arguments, stream)
+    for name, (param, _) in signature.pointers.items():
+        host = arrays[name].host
+        if param.access != "read" and host is not None:
+            _copy_back(device, buffers[name], host, stream)
+
+
+def _copy_back(device: Device, buffer: Buffer, host: Any, stream: object) -> None:
+    if device.kind != "simulator":
+        device.to_numpy(buffer, host, stream)
+
+
+def flat(view: ArrayView, shape: tuple[int, ...]) -> ArrayView:
+    """Returns a contiguous array under another shape of as many elements."""
+    if view.shape == shape:
+        return view
+    if not view.contiguous:
+        raise ArgumentError(view.name, "a C-contiguous array", "other strides")
+    host = None if view.host is None else view.host.reshape(shape)
+    return replace(view, shape=shape, host=host, strides=None)
+
+
+def stretch(view: ArrayView, strides: tuple[int, ...]) -> ArrayView:
+    """Returns the memory from the first to the last element of a strided array, as one axis."""
+    span = 0
+    if 0 not in view.shape:
+        span = sum((n - 1) * step for n, step in zip(view.shape, strides, strict=True)) + 1
+    host = view.host
+    if host is not None:
+        host = as_strided(host, (span,), (host.itemsize,), writeable=not view.read_only)
+    return replace(view, shape=(span,), contiguous=True, host=host, strides=None)
+
+
+def span_bytes(view: ArrayView) -> tuple[int, int]:
+    """Returns the first address of an array, and the one behind its last element."""
+    strides = view.strides
+    held = device_dtype(view.dtype)
+    size = DTYPE_BYTES[held] if held is not None else 1
+    if strides is None or view.contiguous:
+        return view.address, view.address + math.prod(view.shape) * size
+    last = sum((n - 1) * step for n, step in zip(view.shape, strides, strict=True) if n)
+    return view.address, view.address + (last + 1) * size
+
+
+def overlaps(one: ArrayView, other: ArrayView) -> bool:
+    """Whether two arrays on one device may share memory; empty ones never do."""
+    if one.place != other.place:
+        return False
+    (a, a_end), (b, b_end) = span_bytes(one), span_bytes(other)
+    return max(a, b) < min(a_end, b_end)
+
+
+def check_array(view: ArrayView, dtypes: Iterable[str], shape: tuple[int | str, ...]) -> None:
+    """Raises ArgumentError unless an array has one of the dtypes and the shape; text is free."""
+    accepted = tuple(dtypes)
+    if view.dtype not in accepted:
+        raise ArgumentError(view.name, f"dtype {' or '.join(accepted)}", view.dtype)
+    fits = len(view.shape) == len(shape) and all(
+        isinstance(want, str) or want == got for want, got in zip(shape, view.shape, strict=True)
+    )
+    if not fits:
+        raise ArgumentError(view.name, f"shape {show_shape(shape)}", show_shape(view.shape))
+
+
+def result_array(
+    name: str,
+    given: object,
+    like: ArrayView,
+    device: Device,
+    shape: tuple[int, ...],
+    dtype: str,
+) -> tuple[object, ArrayView]:
+    """Returns the caller's own array for a result, checked, or a new one of the kind of `like`."""
+    if given is not None:
+        view = view_of(given, name)
+        check_array(view, (dtype,), shape)
+        if not view.contiguous:
+            raise ArgumentError(name, "a C-contiguous array", "other strides")
+        if view.read_only:
+            raise ArgumentError(name, "a writable array", "a read-only one")
+        return given, view
+    made = empty_like(like, shape, dtype, name)
+    if made is None:
+        buffer = device.empty(shape, dtype, name)
+        return buffer, view_of(buffer, name)
+    return made
