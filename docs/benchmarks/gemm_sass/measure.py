@@ -1,30 +1,22 @@
 """
 Prints what ptxas makes of the matrix product on tensor cores: registers, spills, and the main loop.
 
-    python docs/benchmarks/gemm_sass/measure.py [--nvdisasm PATH] [--size 4096] [--runs 7]
+    python docs/benchmarks/gemm_sass/measure.py [--nvdisasm PATH] [--size 4096]
 
 The schedule is `gemm_mma`: 128x128x32 for a CTA of 8 warps, 3 stages, f16 and bf16, extents known
 and as symbols. Wanted are 0 bytes of spills and at most 1.6 other instructions for each of the
 tensor cores' in the main loop. Then the same of products whose operands are made on the way to
 shared memory, weights of few bits and images that are gathered, with small and large tiles. Needs
-ptxas and nvdisasm; the latter is in the CUDA toolkit and in Triton's wheel. Then the CPU time from
-the scheduled nest to PTX, stage by stage.
+ptxas and nvdisasm; the latter is in the CUDA toolkit and in Triton's wheel.
 """
 
 import argparse
 import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import TypeVar
+from collections.abc import Sequence
 
 from sass import InstructionMix, disassemble, find_nvdisasm, main_loop
-from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp
 
 from tilewright.dialects.nest.program import Program
-from tilewright.lowering.nest_to_thread import thread_module
-from tilewright.lowering.ptx import print_ptx
 from tilewright.nest.builder import Builder
 from tilewright.nest.gpu import compile_for_gpu
 from tilewright.nest.schedules.conv2d_mma import conv2d_mma
@@ -35,21 +27,14 @@ from tilewright.nest.workloads import conv2d
 from tilewright.nest.workloads import dequantized_gemm as quantized
 from tilewright.runtime.contract import Resources
 from tilewright.runtime.ptxas import find_ptxas
-from tilewright.transforms.compact_buffers import compact_buffers
-from tilewright.transforms.expand_math import ExpandMathPass
-from tilewright.transforms.expand_pipelines import expand_pipelines
-from tilewright.transforms.lower_blocks import lower_blocks
-from tilewright.transforms.place_barriers import place_barriers
 from tilewright.transforms.schedule.primitive import Primitive
 
 TARGET = "sm_80"
-BUDGET_MS = 60.0
 MOST_OTHERS = 1.6
 SYMBOLS = ", ".join(
     f"{name} in [{step}, 65536], {name} mod {step} == 0"
     for name, step in (("m", 128), ("n", 128), ("depth", 32))
 )
-T = TypeVar("T")
 
 
 def gemm(dtype: str, size: int | None) -> Program:
@@ -123,61 +108,17 @@ def _printed(name: str, program: Program, nvdisasm: str) -> tuple[Resources, Ins
     return resources, loop
 
 
-def print_latency(size: int, runs: int) -> None:
-    """Prints the CPU time of each stage, the least of some runs."""
-    steps = gemm_mma("bf16")
-    start = gemm("bf16", size)
-    program = _timed("schedule", runs, lambda: scheduled(start, steps))
-    best: dict[str, float] = {}
-    for _ in range(runs):
-        for stage, seconds in _stages(replace(program, name="gemm")).items():
-            best[stage] = min(best.get(stage, seconds), seconds)
-    for stage, seconds in best.items():
-        print(f"{stage:>16}: {seconds * 1e3:6.1f} ms")
-    print(f"{'nest to PTX':>16}: {sum(best.values()) * 1e3:6.1f} ms of {BUDGET_MS:.0f}")
-
-
-def _stages(program: Program) -> dict[str, float]:
-    seconds: dict[str, float] = {}
-
-    def timed(name: str, work: Callable[[], T]) -> T:
-        start = time.process_time()
-        result = work()
-        seconds[name] = time.process_time() - start
-        return result
-
-    for transform in (lower_blocks, compact_buffers, expand_pipelines, place_barriers):
-        program = timed(transform.__name__, lambda t=transform, p=program: t(p))
-    module, _ = timed("thread_module", lambda: thread_module(program, TARGET))
-    whole = ModuleOp([module])
-    timed("expand_math", lambda: ExpandMathPass().apply(Context(), whole))
-    timed("print_ptx", lambda: print_ptx(whole, TARGET))
-    return seconds
-
-
-def _timed(name: str, runs: int, work: Callable[[], T]) -> T:
-    best, result = float("inf"), work()
-    for _ in range(runs):
-        start = time.process_time()
-        result = work()
-        best = min(best, time.process_time() - start)
-    print(f"{name:>16}: {best * 1e3:6.1f} ms, not counted below")
-    return result
-
-
 def main() -> None:
     """Measures and prints; exits with 1 where a kernel is not as wanted."""
     parser = argparse.ArgumentParser(description="SASS of matrix products on tensor cores")
     parser.add_argument("--nvdisasm")
     parser.add_argument("--size", type=int, default=4096)
-    parser.add_argument("--runs", type=int, default=7)
     arguments = parser.parse_args()
     nvdisasm = find_nvdisasm(arguments.nvdisasm)
     if nvdisasm is None:
         sys.exit("expected nvdisasm on PATH, in Triton's wheel, or by --nvdisasm; found none")
     good = print_kernels(arguments.size, nvdisasm)
     good = print_made_operands(arguments.size, nvdisasm) and good
-    print_latency(arguments.size, arguments.runs)
     sys.exit(0 if good else 1)
 
 
