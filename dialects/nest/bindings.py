@@ -27,6 +27,7 @@ from ..sym.expression import Symbol, expression_of
 from .digits import Digit, Digits, NotAffineError
 from .groups import Groups, Guard
 from .program import Axis, Block, Bound, Loop
+from .regions import bounds_over
 
 ONE = constant(1)
 ZERO = constant(0)
@@ -377,6 +378,21 @@ class _Mapper:
             multiple = self._multiple(guard.current, binding)
             if multiple is not None and multiple[0] > 0:
                 yield ceildiv(-multiple[1], multiple[0])
+            if (most := self._most_above(guard.current, binding)) is not None:
+                yield most + 1
+
+    def _most_above(self, bound: Bound, binding: Expression) -> Expression | None:
+        """Returns the greatest value of a binding whose upper digits a bound limits."""
+        difference = bound.left - bound.right
+        for name in sorted(binding.symbols() & difference.symbols() & self.groups.extents.keys()):
+            part, whole = (v.split(Symbol(name))[0].constant_value for v in (binding, difference))
+            if not part or not whole or part % whole or part // whole < 0:
+                continue
+            # The bound says that the difference is at most -1.
+            times = part // whole
+            rest = bounds_over(binding - times * difference, self.groups.extents)
+            return None if rest is None else rest[1] - times
+        return None
 
     def _lower_limits(self, binding: Expression) -> Iterator[Expression]:
         """Yields the limits of guards that say `limit < binding`."""

@@ -154,6 +154,19 @@ def test_missing_guard_is_refused():
     assert _refused({"i": "4", "j": "3"}, {"v": ("10", "3*i + j")}).condition == "inside"
 
 
+_TILES = {"a": "3", "b": "4", "c": "2"}
+
+
+def test_guard_of_whole_tiles_guards_what_is_in_them():
+    bindings = {"v": ("22", "8*a + 2*b + c")}
+    assert _accepted(_TILES, bindings, [("4*a + b", "11")]).is_exact
+
+
+def test_guard_of_too_many_tiles_is_refused():
+    bindings = {"v": ("22", "8*a + 2*b + c")}
+    assert _refused(_TILES, bindings, [("4*a + b", "12")]).condition == "inside"
+
+
 def test_product_of_loops_is_refused():
     assert _refused({"i": "4", "j": "3"}, {"v": ("7", "i*j")}).condition == "affine"
 

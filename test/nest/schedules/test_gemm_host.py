@@ -60,6 +60,12 @@ def test_known_extents_with_and_without_remainders(shape: tuple[int, int, int]) 
     check(compile(gemm_host(gemm(*shape).program).program, num_threads=2), *shape)
 
 
+@pytest.mark.parametrize("size", [1408, 1664])
+def test_tiles_that_fill_no_block_are_scheduled(size: int) -> None:
+    program = gemm_host(gemm(size, size, size).program, AVX2).program
+    assert program.block("C_zero") is not None
+
+
 @pytest.mark.parametrize("rows", [1, 6, 50, 1000])
 def test_no_tile_is_computed_that_has_no_row(rows: int) -> None:
     program = gemm_host(gemm(rows, 64, 300).program, AVX2).program
