@@ -176,7 +176,7 @@ class _Placing:
                 self._check_inside(statement, inner)
             result.append(statement)
             pending = _left(_joined(pending, accesses), place)
-        return tuple(result), pending
+        return _kept(body, result), pending
 
     def _is_closed(self, place: _Place) -> bool:
         """Whether threads of a place hand nothing to one another: each has an iteration alone."""
@@ -213,12 +213,12 @@ class _Placing:
             body, after = self.body(statement.body, pending, inner)
             left = _joined(pending, after) if isinstance(statement, Guard) else after
             first = _leading(body) if isinstance(statement, Loop) else 0
-            rest = replace(statement, body=body[first:])
+            rest = _with_body(statement, body[first:] if first else body)
             return [*body[:first], rest], _left(left, place)
         body, after = self.body(statement.body, (), inner)
         body, after = self.body(body, _earlier(after, statement, body), inner)
         again, last = self.body(body, pending, inner)
-        looped = replace(statement, body=body)
+        looped = _with_body(statement, body)
         if again != body:
             # What is pending meets an access before the first barrier inside.
             found = self._conflict(pending, self._accesses((statement,), place))
@@ -358,6 +358,16 @@ class _Placing:
             body, after = self.body(statement.body, (), inner)
             if isinstance(statement, Loop) and not statement.kind.is_bound:
                 self.body(body, _earlier(after, statement, body), inner)
+
+
+def _kept(body: Body, result: list[Statement]) -> Body:
+    """Returns statements, the old tuple where all are the old ones: what is known of it stays."""
+    same = len(body) == len(result) and all(a is b for a, b in zip(body, result, strict=True))
+    return body if same else tuple(result)
+
+
+def _with_body(statement: Loop | Guard, body: Body) -> Loop | Guard:
+    return statement if body is statement.body else replace(statement, body=body)
 
 
 def _execution(call: Call) -> ExecutionScope:

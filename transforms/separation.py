@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from ..dialects.nest.program import Range
 from ..dialects.sym import Expression, Ranges, constant, prove_le, prove_lt, simplify, symbol
-from ..dialects.sym.expression import Quotient, Symbol
+from ..dialects.sym.expression import Atom, Quotient, Symbol, expression_of
 
 
 def are_separated(
@@ -54,12 +54,23 @@ def _with_digits(
     counts = {high: constant(-(-extent // divisor)), low: constant(divisor)}
     for digit, count in counts.items():
         ranges = ranges.also(digit, 0, count - 1)
-    digits = {name: symbol(high) * divisor + symbol(low)}
+    index = symbol(high) * divisor + symbol(low)
+    whole = Quotient(symbol(name), constant(divisor))
+    images: dict[Atom, Expression] = {Symbol(name): index, whole: symbol(high)}
     changed = [
-        Range(simplify(interval.start.substitute(digits), ranges), interval.extent)
+        Range(_over_digits(interval.start, name, images, ranges), interval.extent)
         for interval in intervals
     ]
     return changed, {n: e for n, e in loops.items() if n != name} | counts, ranges
+
+
+def _over_digits(
+    value: Expression, name: str, images: Mapping[Atom, Expression], ranges: Ranges
+) -> Expression:
+    """Returns an index over the quotient and the remainder of a loop's index."""
+    if all(atom in images or name not in atom.names for atom in value.variables()):
+        return value.replace_atoms(lambda atom: images.get(atom) or expression_of(atom))
+    return simplify(value.substitute({name: images[Symbol(name)]}), ranges)
 
 
 def _decoded(

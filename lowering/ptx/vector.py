@@ -140,8 +140,6 @@ class _Position:
     def begin(self, p: KernelPrinter, step: Step) -> int:
         """Returns the index of the first element of the part."""
         offset = self.offset
-        if not self.dynamic:
-            return offset
         for operand, axis in self.dynamic:
             position = p.element(step, operand)
             if not isinstance(position, int):
@@ -165,7 +163,7 @@ def _extract(p: KernelPrinter, step: Step) -> None:
             raise error_at(step.op, "expects vector.extract")
         step.memo = _Position(step.op, step.op.operands[0].type, 1)
     position: _Position = step.memo
-    begin = position.begin(p, step)
+    begin = position.begin(p, step) if position.dynamic else position.offset
     p.values[step.outs[0]] = p.values[step.args[0]][begin : begin + position.count]
 
 
@@ -175,7 +173,7 @@ def _insert(p: KernelPrinter, step: Step) -> None:
             raise error_at(step.op, "expects vector.insert")
         step.memo = _Position(step.op, step.op.operands[1].type, 2)
     position: _Position = step.memo
-    begin = position.begin(p, step)
+    begin = position.begin(p, step) if position.dynamic else position.offset
     whole = list(p.values[step.args[1]])
     whole[begin : begin + position.count] = p.values[step.args[0]]
     p.values[step.outs[0]] = whole
