@@ -14,14 +14,14 @@ from xdsl.ir import Attribute, SSAValue
 
 from ...dialects.attn import VariantOp
 from ...dialects.sym import ExpressionAttr, constant, symbol
-from ...dialects.tile import AllocOp, BarrierOp, KernelOp, ReturnOp, ViewOp
+from ...dialects.tile import AllocOp, BarrierOp, KernelOp, ReturnOp
 from ...transforms.kv_bounds import kv_bounds
 from ..emitter import Emitter, name_fields
 from .geometry import Geometry
 from .kv_range import emit_kv_range
 from .query_tile import QueryTile
-from .request import Params, Request, emit_query_rows, emit_queue, emit_request
-from .result import Result
+from .request import Params, Request, emit_queue, emit_request
+from .result import Results, ring_of
 from .scores import emit_scores
 
 GLOBAL = LLVMPointerType(IntAttr(1))
@@ -62,33 +62,31 @@ def build_kernel(
     keys, values = (emit.value(AllocOp(geometry.kv_ring)) for _ in range(2))
     short = geometry.short
 
-    def attend(geometry: Geometry, request: Request, item: SSAValue, ring: SSAValue) -> None:
+    def attend(geometry: Geometry, request: Request, results: Results) -> None:
         """The work on one item, with query tiles of these numbers."""
         tiles = emit_kv_range(emit, request, geometry, bounds)
         scores = emit_scores(emit, variant, geometry, request, params.softmax_scale)
+        ring = ring_of(emit, query_ring, geometry)
         tile = QueryTile(emit, geometry, params, request, scores, tiles, ring, keys, values)
         for record in (tiles, scores, tile):
             name_fields(record)
         state = tile.visit_keys(cut_at_front=bool(bounds.lower))
-        rows = emit_query_rows(emit, params, geometry, item)
-        result = Result(emit, geometry, params, rows, item, slot_rows, ring, keys)
-        result.store(state, scores.unit)
-
-    slot_rows = geometry.rows
+        results.store(geometry, state, scores.unit)
 
     def work_on(item: SSAValue) -> None:
         # Every thread is done with the shared memory of the item before.
         emit.append(BarrierOp())
         request = emit_request(emit, params, geometry, item)
+        results = Results(emit, params, item, geometry.rows, query_ring, keys)
         if short == geometry:
-            attend(geometry, request, item, query_ring)
-            return
-        small_ring = emit.value(ViewOp(query_ring, short.query_ring))
-        emit.branch(
-            emit.compare("sgt", request.packed_rows, short.rows),
-            lambda: attend(geometry, request, item, query_ring),
-            lambda: attend(short, request, item, small_ring),
-        )
+            attend(geometry, request, results)
+        else:
+            emit.branch(
+                emit.compare("sgt", request.packed_rows, short.rows),
+                lambda: attend(geometry, request, results),
+                lambda: attend(short, request, results),
+            )
+        results.merge(short)
 
     emit_queue(emit, params, work_on)
     emit.append(ReturnOp())

@@ -164,22 +164,30 @@ def query_rows(emit: Emitter, request: QueryRows, geometry: Geometry, elements: 
     return _rows(emit, place)
 
 
-def partial_rows(
-    emit: Emitter,
-    request: QueryRows,
-    slot: SSAValue,
-    slot_rows: int,
-    elements: int,
-) -> Region:
-    """Returns the rows region of a slot of partial results, of `slot_rows` rows of `elements`."""
+@dataclass(frozen=True)
+class SlotRows:
+    """
+    Where `rows` lie in a slot of partial results: behind the first `before` of its `slot_rows`.
 
-    def place(row: SSAValue) -> tuple[SSAValue, SSAValue]:
-        packed = emit.add(request.first_row, row)
-        valid = emit.compare("slt", packed, request.packed_rows)
-        array_row = emit.add(emit.mul(slot, slot_rows), row)
-        return emit.mul(emit.to_i64(array_row), elements), valid
+    `before` None is 0.
+    """
 
-    return _rows(emit, place)
+    rows: QueryRows
+    slot: SSAValue
+    slot_rows: int
+    before: SSAValue | None = None
+
+    def emit(self, emit: Emitter, elements: int) -> Region:
+        """Returns the rows region in an array of `elements` a row."""
+
+        def place(row: SSAValue) -> tuple[SSAValue, SSAValue]:
+            packed = emit.add(self.rows.first_row, row)
+            valid = emit.compare("slt", packed, self.rows.packed_rows)
+            in_slot = row if self.before is None else emit.add(row, self.before)
+            array_row = emit.add(emit.mul(self.slot, self.slot_rows), in_slot)
+            return emit.mul(emit.to_i64(array_row), elements), valid
+
+        return _rows(emit, place)
 
 
 def kv_rows(

@@ -9,10 +9,10 @@ Source: Ye et al., FlashInfer, MLSys 2025, section 3.3 (the merge of partial res
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xdsl.dialects.builtin import i32
-from xdsl.ir import Region, SSAValue
+from xdsl.ir import SSAValue
 
 from ...dialects.tile import (
     AccumulateRowsOp,
@@ -24,10 +24,11 @@ from ...dialects.tile import (
     StoreFragmentOp,
     StoreRowsOp,
     TeamIndexOp,
+    ViewOp,
 )
 from ..emitter import Emitter
 from .geometry import Geometry
-from .request import SLOT, Params, QueryRows, load_field, partial_rows, query_rows
+from .request import SLOT, Params, QueryRows, SlotRows, emit_query_rows, load_field, query_rows
 from .softmax import (
     RowState,
     combine_teams,
@@ -39,76 +40,108 @@ from .softmax import (
 
 
 @dataclass(frozen=True)
-class Result:
+class Results:
     """
-    What the result of a work item needs.
+    What the results of a work item need.
 
-    `ring` is the shared memory through which rows go to the output in one piece, `scratch` that of
-    the keys, none of which is in flight any more. `slot_rows` are the rows of a slot.
+    `ring` is the shared memory of the queries, through which rows go to the output in one piece,
+    `scratch` that of the keys, none of which is in flight any more. A slot has `slot_rows` rows.
     """
 
     emit: Emitter
-    geometry: Geometry
     params: Params
-    rows: QueryRows
     item: SSAValue
     slot_rows: int
     ring: SSAValue
     scratch: SSAValue
 
-    def store(self, state: RowState, unit: SSAValue | None) -> None:
-        """Appends the division by the totals and the stores."""
+    def store(self, geometry: Geometry, state: RowState, unit: SSAValue | None) -> None:
+        """Appends the division by the totals, and the stores to the output or to a slot."""
         emit = self.emit
-        state = combine_teams(emit, self.geometry, state, unit, self.scratch)
-        out, lse = emit_result(emit, self.geometry, state, unit)
+        state = combine_teams(emit, geometry, state, unit, self.scratch)
+        out, lse = emit_result(emit, geometry, state, unit)
+        rows = emit_query_rows(emit, self.params, geometry, self.item)
         slot = load_field(emit, self.params, self.item, SLOT)
         emit.branch(
             emit.compare("slt", slot, 0),
-            lambda: self._store_output(out, lse),
-            lambda: self._store_partial(out, lse, slot),
+            lambda: self._store_output(geometry, rows, out, lse),
+            lambda: self._store_partial(geometry, SlotRows(rows, slot, self.slot_rows), out, lse),
         )
 
-    def _store_output(self, out: SSAValue, lse: SSAValue) -> None:
-        emit, geometry, params = self.emit, self.geometry, self.params
-        emit.append(StoreFragmentOp(out, self.ring))
-        emit.append(BarrierOp())
-        out_rows = query_rows(emit, self.rows, geometry, geometry.head_dim)
-        emit.append(StoreRowsOp(self.ring, params.out, out_rows))
-        emit.append(StoreRowsOp(lse, params.lse, query_rows(emit, self.rows, geometry, 1)))
-
-    def _store_partial(self, out: SSAValue, lse: SSAValue, slot: SSAValue) -> None:
+    def merge(self, geometry: Geometry) -> None:
+        """Appends the merge of the slots of a query tile, by the CTA that filled the last one."""
         emit, params = self.emit, self.params
-        emit.append(StoreRowsOp(out, params.partial_out, self._rows(slot, self.geometry.head_dim)))
-        emit.append(StoreRowsOp(lse, params.partial_lse, self._rows(slot, 1)))
         merge = emit.value(LoadOp(params.item_merge, self.item, i32))
-        first_field = emit.mul(merge, 2)
-        first = emit.value(LoadOp(params.merges, first_field, i32))
-        count = emit.value(LoadOp(params.merges, emit.add(first_field, 1), i32))
-        last = emit.value(ArriveOp(params.counters, merge, count, self.scratch))
-        emit.when(last, lambda: self._merge(first, count))
 
-    def _merge(self, first: SSAValue, count: SSAValue) -> None:
-        """Appends the merge of `count` partial results; teams take every so many of them."""
-        emit, params, geometry = self.emit, self.params, self.geometry
-        teams = geometry.teams
+        def arrive() -> None:
+            first_field = emit.mul(merge, 2)
+            first = emit.value(LoadOp(params.merges, first_field, i32))
+            count = emit.value(LoadOp(params.merges, emit.add(first_field, 1), i32))
+            last = emit.value(ArriveOp(params.counters, merge, count, self.scratch))
+            emit.when(last, lambda: self._merge_tile(geometry, first, count))
+
+        emit.when(emit.compare("sge", merge, 0), arrive)
+
+    def _store_output(
+        self, geometry: Geometry, rows: QueryRows, out: SSAValue, lse: SSAValue
+    ) -> None:
+        emit, ring = self.emit, ring_of(self.emit, self.ring, geometry)
+        emit.append(StoreFragmentOp(out, ring))
+        emit.append(BarrierOp())
+        out_rows = query_rows(emit, rows, geometry, geometry.head_dim)
+        emit.append(StoreRowsOp(ring, self.params.out, out_rows))
+        emit.append(StoreRowsOp(lse, self.params.lse, query_rows(emit, rows, geometry, 1)))
+
+    def _store_partial(
+        self, geometry: Geometry, place: SlotRows, out: SSAValue, lse: SSAValue
+    ) -> None:
+        emit, params = self.emit, self.params
+        emit.append(StoreRowsOp(out, params.partial_out, place.emit(emit, geometry.head_dim)))
+        emit.append(StoreRowsOp(lse, params.partial_lse, place.emit(emit, 1)))
+
+    def _merge_tile(self, geometry: Geometry, first: SSAValue, count: SSAValue) -> None:
+        """Appends the merge of a tile, as many rows at a time as the teams share."""
+        emit = self.emit
+        tile = emit_query_rows(emit, self.params, geometry, self.item)
+        present = emit.min(emit.sub(tile.packed_rows, tile.first_row), self.slot_rows)
+        blocks = emit.divu(emit.add(present, geometry.rows - 1), geometry.rows)
+
+        def each(block: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            # Every thread is done with the rows of the block before.
+            emit.append(BarrierOp())
+            before = emit.mul(block, geometry.rows)
+            rows = replace(tile, first_row=emit.add(tile.first_row, before))
+            place = SlotRows(rows, first, self.slot_rows, before)
+            state = self._merge_rows(geometry, place, count)
+            self._store_output(geometry, rows, *emit_result(emit, geometry, state, None))
+            return ()
+
+        emit.loop((emit.integer(0), blocks), (), each)
+
+    def _merge_rows(self, geometry: Geometry, place: SlotRows, count: SSAValue) -> RowState:
+        """Appends the merge of rows of `count` slots; teams take every so many of them."""
+        emit, params, teams = self.emit, self.params, geometry.teams
         team = emit.value(TeamIndexOp(geometry.rows)) if teams > 1 else emit.integer(0)
-        rounds = emit.divu(emit.sub(emit.add(count, teams - 1), team), teams)
+        turns = emit.divu(emit.sub(emit.add(count, teams - 1), team), teams)
 
         def add(turn: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
-            slot = emit.add(emit.add(first, team), emit.mul(turn, teams))
-            out_rows, lse_rows = self._rows(slot, geometry.head_dim), self._rows(slot, 1)
-            lse = emit.value(LoadRowsOp(params.partial_lse, lse_rows, row_type(geometry)))
+            slot = emit.add(emit.add(place.slot, team), emit.mul(turn, teams))
+            at = replace(place, slot=slot)
+            lse = LoadRowsOp(params.partial_lse, at.emit(emit, 1), row_type(geometry))
+            out_rows = at.emit(emit, geometry.head_dim)
 
             def add_out(out: SSAValue, weight: SSAValue) -> SSAValue:
                 return emit.value(AccumulateRowsOp(out, weight, params.partial_out, out_rows))
 
             state = RowState(*carried)
-            return emit_added_partial(emit, geometry, state, lse, add_out).values()
+            return emit_added_partial(emit, geometry, state, emit.value(lse), add_out).values()
 
         initial = emit_initial_state(emit, geometry, FragmentLayout.ROW)
-        merged = emit.loop((emit.integer(0), rounds), initial.values(), add)
-        state = combine_teams(emit, geometry, RowState(*merged), None, self.scratch)
-        self._store_output(*emit_result(emit, geometry, state, None))
+        merged = emit.loop((emit.integer(0), turns), initial.values(), add)
+        return combine_teams(emit, geometry, RowState(*merged), None, self.scratch)
 
-    def _rows(self, slot: SSAValue, elements: int) -> Region:
-        return partial_rows(self.emit, self.rows, slot, self.slot_rows, elements)
+
+def ring_of(emit: Emitter, ring: SSAValue, geometry: Geometry) -> SSAValue:
+    """Appends the view of the shared memory of the queries as tiles of these numbers."""
+    small = geometry.query_ring
+    return ring if ring.type == small else emit.value(ViewOp(ring, small))
