@@ -106,6 +106,7 @@ def evaluate(
     h: object,
     q_idx: object,
     kv_idx: object,
+    q_row: object = None,
 ) -> npt.NDArray[np.bool_]:
     """
     Returns the mask at positions, broadcast to one shape; raises ArgumentError.
@@ -114,6 +115,10 @@ def evaluate(
     read outside of a tensor.
     """
     positions = {"b": b, "h": h, "q_idx": q_idx, "kv_idx": kv_idx}
+    if any(instruction.op == "q_row" for instruction in program.instructions):
+        if q_row is None:
+            raise ArgumentError("q_row", "the rows of the queries, which the mask reads", "none")
+        positions["q_row"] = q_row
     arguments = {name: np.asarray(value, np.int32) for name, value in positions.items()}
     results: list[Array] = []
     with np.errstate(all="ignore"):
