@@ -49,6 +49,8 @@ class _Writer:
         if len(known) == len(operands) and value.dtype is not ScalarType.F32:
             if isinstance(value.constant, int):
                 return Instruction("constant", (), value.constant, place)
+            if value.op == "query_row" and value.operands[0].op == "q_idx":
+                return Instruction("q_row", (), None, place)
             if value.op in _SAME:
                 name = _parameter(value) if value.op in ("scalar", "load") else None
                 return Instruction(value.op, tuple(known), name, place)

@@ -109,6 +109,10 @@ class _Reader:
                 return self._compare(operation, result, operands)
             case arith.SubiOp(lhs=lhs, rhs=rhs) if (divisor := _divisor(lhs, rhs)) is not None:
                 self.append(result, "mod", [self.numbers[lhs], self.numbers[divisor]])
+            case _ if operation.name == "attn.query_row":
+                if self.rows[operands[0]][0] != "q_idx":
+                    return False
+                self.append(result, "q_row")
             case _ if operation.name == "attn.param":
                 name = operation.properties["param"]
                 assert isinstance(name, StringAttr)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ..array import HOST, view_of
 from ..errors import ArgumentError
 from .forms import INT32
-from .program import POSITIONS, MaskProgram
+from .program import POSITIONS, Instruction, MaskProgram
 from .tables import Int32Array
 
 Array = npt.NDArray[Any]
@@ -106,6 +106,7 @@ def evaluate(
     h: object,
     q_idx: object,
     kv_idx: object,
+    q_row: object = None,
 ) -> npt.NDArray[np.bool_]:
     """
     Returns the mask at positions, broadcast to one shape; raises ArgumentError.
@@ -114,30 +115,41 @@ def evaluate(
     read outside of a tensor.
     """
     positions = {"b": b, "h": h, "q_idx": q_idx, "kv_idx": kv_idx}
+    if any(instruction.op == "q_row" for instruction in program.instructions):
+        if q_row is None:
+            raise ArgumentError("q_row", "the rows of the queries, which the mask reads", "none")
+        positions["q_row"] = q_row
     arguments = {name: np.asarray(value, np.int32) for name, value in positions.items()}
     results: list[Array] = []
     with np.errstate(all="ignore"):
         for instruction in program.instructions:
-            operands = [results[operand] for operand in instruction.operands]
-            op, value = instruction.op, instruction.value
-            if op in arguments:
-                result = arguments[op]
-            elif op == "opaque":
-                raise ArgumentError("mask program", "a mask of integers", str(value))
-            elif op == "load":
-                are_positions = (
-                    program.instructions[i].op in POSITIONS for i in instruction.operands
-                )
-                indices = list(zip(operands, are_positions, strict=True))
-                result = _load(str(value), parameters.tensors[str(value)], indices)
-            elif op in ("constant", "scalar"):
-                number = parameters.scalars[str(value)] if op == "scalar" else value
-                result = np.asarray(number, np.bool_ if isinstance(number, bool) else np.int32)
-            else:
-                result = _OPERATIONS[op](*operands)
-            results.append(result)
+            results.append(_result(program, instruction, parameters, arguments, results))
     shape = np.broadcast_shapes(*(array.shape for array in arguments.values()))
     return np.broadcast_to(results[-1], shape)
+
+
+def _result(
+    program: MaskProgram,
+    instruction: Instruction,
+    parameters: Parameters,
+    arguments: Mapping[str, Array],
+    results: Sequence[Array],
+) -> Array:
+    """Returns what an instruction computes from the results of those before it."""
+    operands = [results[operand] for operand in instruction.operands]
+    op, value = instruction.op, instruction.value
+    if op in arguments:
+        return arguments[op]
+    if op == "opaque":
+        raise ArgumentError("mask program", "a mask of integers", str(value))
+    if op == "load":
+        are_positions = (program.instructions[i].op in POSITIONS for i in instruction.operands)
+        indices = list(zip(operands, are_positions, strict=True))
+        return _load(str(value), parameters.tensors[str(value)], indices)
+    if op in ("constant", "scalar"):
+        number = parameters.scalars[str(value)] if op == "scalar" else value
+        return np.asarray(number, np.bool_ if isinstance(number, bool) else np.int32)
+    return _OPERATIONS[op](*operands)
 
 
 def _load(name: str, tensor: Int32Array, indices: Sequence[tuple[Array, bool]]) -> Array:

@@ -24,7 +24,11 @@ INT32 = (-(2**31), 2**31 - 1)
 
 @dataclass(frozen=True, eq=False)
 class Boxes:
-    """N rectangles of positions, bounds included; request and query head are one each."""
+    """
+    N rectangles of positions, bounds included; request and query head are one each.
+
+    `row_shift` is what the row of a query in the array of all queries is more than its position.
+    """
 
     b: Integers
     h: Integers
@@ -32,6 +36,7 @@ class Boxes:
     q_last: Int64Array
     kv_first: Int64Array
     kv_last: Int64Array
+    row_shift: Integers = 0
 
     def __len__(self) -> int:
         return len(self.q_first)

@@ -43,6 +43,14 @@ class Grid:
         np.cumsum(self.q_tiles, out=ends[1:])
         return ends
 
+    @cached_property
+    def row_shift(self) -> Int64Array:
+        """The row of each slice's position 0 in the array of all queries, request by request."""
+        is_new = np.ones(len(self.b), np.bool_)
+        is_new[1:] = self.b[1:] != self.b[:-1]
+        ends = np.cumsum(np.where(is_new, self.q_len, 0))
+        return ends - self.q_len - self.q_first
+
     @property
     def rows(self) -> int:
         """The rows of query tiles of all slices."""
@@ -77,6 +85,7 @@ class Grid:
             np.minimum((row + rows) * q_block, q_len) + (first - 1),
             column * kv_block,
             np.minimum((column + columns) * kv_block, kv_len) - 1,
+            self.of_slices(self.row_shift, slices),
         )
 
 

@@ -27,7 +27,7 @@ class Interpreter:
         uniform: set[int] = set()
         for number in self.program.needed:
             node = self.program.nodes[number]
-            varies = node.op in ("q_idx", "kv_idx", "unknown", "opaque")
+            varies = node.op in ("q_idx", "kv_idx", "q_row", "unknown", "opaque")
             if not varies and uniform.issuperset(node.operands):
                 uniform.add(number)
         self.uniform = frozenset(uniform)
@@ -74,7 +74,7 @@ class Interpreter:
                 if isinstance(node.value, bool):
                     return conditions.constant(node.value)
                 return forms.point(int(node.value or 0))
-            case (("b" | "h" | "q_idx" | "kv_idx"), _):
+            case (("b" | "h" | "q_idx" | "kv_idx" | "q_row"), _):
                 return _position(node.op, boxes)
             case "unknown", _:
                 return forms.UNKNOWN
@@ -155,6 +155,8 @@ def _position(name: str, boxes: Boxes) -> Form:
             return forms.point(boxes.h)
         case "q_idx":
             return Form(1, 0, 0, 0, 0)
+        case "q_row":
+            return Form(1, 0, boxes.row_shift, boxes.row_shift, 0)
         case _:
             return Form(0, 1, 0, 0, 0)
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from ..errors import ArgumentError
 
-POSITIONS = ("b", "h", "q_idx", "kv_idx")
+POSITIONS = ("b", "h", "q_idx", "kv_idx", "q_row")
 ARITHMETIC = ("add", "sub", "mul", "floordiv", "mod", "shl", "shr")
 EXTREMA = ("minimum", "maximum")
 ORDERINGS = ("lt", "le", "gt", "ge")
@@ -62,14 +62,14 @@ class MaskProgram:
     """
     A mask of `attn.variant`: the last instruction tells whether a query sees a key.
 
-    Operations without operands are the positions `b`, `h`, `q_idx`, `kv_idx`, a `constant`, a
-    `scalar` that is given at run time, and an `opaque` condition, of which nothing is known. A
-    `load` reads an integer tensor that is given at run time, with an operand for each dimension; an
-    index outside of the tensor reads the nearest element, but a bare position must not be outside.
-    The others are `add`, `sub`, `mul`, `floordiv`, `mod`, `minimum`, `maximum`, `abs`, and shifts
-    `shl`, `shr` by 0 to 31 of integers; `lt`, `le`, `gt`, `ge` of integers; `eq`,
-    `ne`, `and`, `or`, `xor` of two integers or two conditions; `not` of a condition; `where` of a
-    condition and two values.
+    Operations without operands are the positions `b`, `h`, `q_idx`, `kv_idx`, the row `q_row` of
+    the query in the array of all queries, a `constant`, a `scalar` that is given at run time, and
+    an `opaque` condition, of which nothing is known. A `load` reads an integer tensor that is given
+    at run time, with an operand for each dimension; an index outside of the tensor reads the
+    nearest element, but a bare position must not be outside. The others are `add`, `sub`, `mul`,
+    `floordiv`, `mod`, `minimum`, `maximum`, `abs`, and shifts `shl`, `shr` by 0 to 31 of integers;
+    `lt`, `le`, `gt`, `ge` of integers; `eq`, `ne`, `and`, `or`, `xor` of two integers or two
+    conditions; `not` of a condition; `where` of a condition and two values.
 
     Raises ArgumentError for a program that is not well formed.
     """

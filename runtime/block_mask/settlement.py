@@ -49,6 +49,7 @@ def _chosen(boxes: Boxes, which: Int64Array) -> Boxes:
         boxes.q_last[which],
         boxes.kv_first[which],
         boxes.kv_last[which],
+        of(boxes.row_shift),
     )
 
 
@@ -74,7 +75,7 @@ def search(interpreter: Interpreter, boxes: Boxes, budget: int) -> Witnesses:
 def _element(boxes: Boxes, place: tuple[float, float]) -> Boxes:
     q = boxes.q_first + ((boxes.q_last - boxes.q_first) * place[0]).astype(np.int64)
     kv = boxes.kv_first + ((boxes.kv_last - boxes.kv_first) * place[1]).astype(np.int64)
-    return Boxes(boxes.b, boxes.h, q, q, kv, kv)
+    return Boxes(boxes.b, boxes.h, q, q, kv, kv, boxes.row_shift)
 
 
 def _try(
@@ -149,4 +150,5 @@ def _halves(boxes: Boxes) -> Boxes:
         joined(np.where(by_query, q_middle, boxes.q_last), boxes.q_last),
         joined(boxes.kv_first, np.where(by_query, boxes.kv_first, kv_middle + 1)),
         joined(np.where(by_query, boxes.kv_last, kv_middle), boxes.kv_last),
+        twice(boxes.row_shift),
     )

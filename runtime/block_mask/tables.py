@@ -14,6 +14,9 @@ Int32Array = npt.NDArray[np.int32]
 # Ranges of at least twice this length are answered from blocks of this length and two windows.
 _BLOCK_LOG = 7
 _BLOCK = 1 << _BLOCK_LOG
+# Blocks of several dimensions that are read whole, and the entries that are read at once.
+_LARGEST_BLOCK = 1 << 13
+_READ_AT_ONCE = 1 << 20
 
 
 class Table:
@@ -84,15 +87,29 @@ class Table:
         return np.clip(lo, 0, largest), np.clip(hi, 0, largest)
 
     def _entries_of_blocks(self, ranges: Sequence[Range]) -> Form:
-        """Several indices vary: one entry where all have a single value, else those of all."""
-        single = np.asarray(True)
-        for lo, hi in ranges:
-            single = single & np.asarray(lo == hi)
-        smallest, largest = self._extremes
-        if not single.any():
-            return between(smallest, largest)
-        entry = self.array[tuple(lo for lo, _ in ranges)].astype(np.int64)
-        return between(np.where(single, entry, smallest), np.where(single, entry, largest))
+        """Several indices vary: small blocks are read entry by entry, others are all that is."""
+        count = max(np.size(end) for bounds in ranges for end in bounds)
+        first = [np.broadcast_to(np.asarray(lo, np.int64), count) for lo, _ in ranges]
+        extents = [np.broadcast_to(np.asarray(hi - lo + 1, np.int64), count) for lo, hi in ranges]
+        size = np.prod(extents, axis=0)
+        lo, hi = np.full(count, self._extremes[0]), np.full(count, self._extremes[1])
+        small = np.flatnonzero(size <= _LARGEST_BLOCK)
+        at_once = max(1, _READ_AT_ONCE // max(int(size[small].max(initial=1)), 1))
+        for at in range(0, len(small), at_once):
+            some = small[at : at + at_once]
+            entries = self._blocks([x[some] for x in first], [x[some] for x in extents])
+            lo[some], hi[some] = entries.min(axis=1), entries.max(axis=1)
+        return between(lo, hi)
+
+    def _blocks(self, first: list[Int64Array], extents: list[Int64Array]) -> Int32Array:
+        """Returns the entries of blocks, a row each; blocks that are smaller repeat entries."""
+        rank, indices = len(first), list[Int64Array]()
+        for axis, (start, extent) in enumerate(zip(first, extents, strict=True)):
+            offset = np.minimum(np.arange(int(extent.max())), extent[:, None] - 1)
+            shape = [len(start)] + [1] * rank
+            shape[axis + 1] = offset.shape[1]
+            indices.append((start[:, None] + offset).reshape(shape))
+        return self.array[tuple(indices)].reshape(len(first[0]), -1)
 
     @cached_property
     def _extremes(self) -> tuple[int, int]:

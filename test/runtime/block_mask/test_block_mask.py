@@ -341,3 +341,46 @@ def test_ranges_of_entries_that_neither_rise_nor_repeat(turn: int) -> None:
     block = (16, int(rng.choice([1, 8, 100, 700])))
     found = derived(mask, 16, size, {"limits": limits}, block, budget=0)
     np.testing.assert_array_equal(found.dense(), classified(dense, block))
+
+
+BITS = program(
+    *Q_KV,
+    ("q_row",),
+    ("constant", "=", 5),
+    ("shr", 1, 3),
+    ("load", 2, 4, "=", "bits"),
+    ("constant", "=", 31),
+    ("and", 1, 6),
+    ("shr", 5, 7),
+    ("constant", "=", 1),
+    ("and", 8, 9),
+    ("eq", 10, 9),
+)
+
+
+def test_bits_of_each_query_row_are_exact_without_search() -> None:
+    rng = np.random.default_rng()
+    q_len, kv_len = np.asarray([90, 150]), np.asarray([90, 320])
+    # Whole tiles of zeros, of ones, and of both.
+    kinds = np.repeat(np.repeat(rng.integers(0, 3, (8, 10)), 30, axis=0), 32, axis=1)
+    seen = np.where(kinds == 2, rng.integers(0, 2, kinds.shape), kinds)[:240]
+    words = np.packbits(seen.astype(np.uint8), axis=1, bitorder="little").view(np.int32)
+    zeros = np.zeros(2, np.int64)
+    grid = Grid(np.arange(2), zeros, q_len, kv_len, kv_len - q_len, (30, 32))
+    found = derive(BITS, grid, {"bits": words}, 0)
+    for b, rows in enumerate((slice(0, 90), slice(90, 240))):
+        dense = seen[rows, : kv_len[b]].astype(np.bool_)
+        np.testing.assert_array_equal(found.dense(b), classified(dense, (30, 32)))
+
+
+def test_rows_of_queries_are_needed_to_evaluate_a_mask_that_reads_them() -> None:
+    bits = np.asarray([[6], [0]], np.int32)
+    parameters = bind(BITS, {"bits": bits})
+    assert evaluate(BITS, parameters, 0, 0, 5, [0, 1, 2, 3], 0).tolist() == [
+        False,
+        True,
+        True,
+        False,
+    ]
+    with pytest.raises(ArgumentError, match="'q_row'.*rows of the queries"):
+        evaluate(BITS, parameters, 0, 0, 5, [0, 1, 2, 3])
