@@ -134,11 +134,11 @@ class Planner:
         self._costs = self.cost.costs(limits.tile_rows, limits.kv_tile // limits.granule)
         self._sections = Sections(limits, self.layout, self.buffer)
         self._decode_items: Int32Array | None = None
-        self._requests = np.arange(limits.requests)
+        self._decode_tiles = decode_tiles(limits, self._costs)
         self._plan: WorkPlan | None = None
         self._batch: Batch | None = None
         # The lengths that the last batch has by now, and how much they may grow from here.
-        self._lengths = self._requests[:0]
+        self._lengths = np.zeros(0, np.int64)
         self._longest = self._left = 0
 
     def plan(
@@ -184,7 +184,7 @@ class Planner:
         if self.limits.group > self.limits.tile_rows[-1]:
             return self.plan(np.arange(count + 1), lengths)
         longest = self._check_kv(lengths)
-        tiles = decode_tiles(self.limits, self._costs, lengths, self._requests[:count])
+        tiles = self._decode_tiles(lengths)
         if self._decode_items is None:
             room = min(self.limits.requests, self.limits.query_rows)
             self._decode_items = decode_items(room, self.limits.num_kv_heads)
