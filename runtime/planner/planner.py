@@ -165,9 +165,7 @@ class Planner:
             ranges = _integers(begins, "kv_begin"), _integers(ends, "kv_end")
         given = bounds or KvBounds()
         tiles = query_tiles(self.limits, self._costs, q_len, lengths, given, ranges)
-        # Ends that are written down don't move with the lengths, nor do begins.
-        grows = bool(np.all(np.equal(tiles.stop, OPEN_END)))
-        grows = grows and all(bound.slope >= 0 for bound in given.lower)
+        grows = _grows(tiles, given)
         batch = Batch(q_len, lengths.copy(), longest, given, ranges is not None, grows)
         return self._planned(batch, tiles, None)
 
@@ -244,6 +242,7 @@ class Planner:
         tiles = query_tiles(
             self.limits, self._costs, batch.query_lengths, batch.kv_lengths, batch.bounds
         )
+        batch = batch._replace(grows=_grows(tiles, batch.bounds))
         return self._planned(batch, tiles, None)
 
     def _planned(self, batch: Batch, tiles: Tiles, whole: Int32Array | None) -> WorkPlan:
@@ -325,6 +324,12 @@ class Planner:
             expected = f"at most {limits.kv_total} KV rows in all, as declared"
             raise ArgumentError("kv_len", expected, str(int(lengths.sum())))
         return longest
+
+
+def _grows(tiles: Tiles, bounds: KvBounds) -> bool:
+    """Tells whether items hold for longer requests too: ends that are written down don't move."""
+    open_ended = bool(np.all(np.equal(tiles.stop, OPEN_END)))
+    return open_ended and all(bound.slope >= 0 for bound in bounds.lower)
 
 
 def _integers(values: object, name: str) -> Array:
