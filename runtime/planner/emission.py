@@ -22,16 +22,25 @@ class Counts(NamedTuple):
     slots: int
 
 
-class Sections:
+class Sections(NamedTuple):
     """The sections of a plan's buffer, as arrays of their full size."""
 
-    def __init__(self, limits: PlanLimits, layout: PlanLayout, buffer: Int32Array) -> None:
-        self.cta_indptr = buffer[layout.cta_indptr : layout.cta_indptr + limits.num_ctas + 1]
+    cta_indptr: Int32Array
+    merges: Int32Array
+    item_merge: Int32Array
+    items: Int32Array
+
+    @classmethod
+    def of(cls, limits: PlanLimits, layout: PlanLayout, buffer: Int32Array) -> "Sections":
+        """Returns the sections in a buffer."""
         merges = buffer[layout.merges : layout.merges + limits.merges * MERGE_FIELDS]
-        self.merges = merges.reshape(-1, MERGE_FIELDS)
-        self.item_merge = buffer[layout.item_merge : layout.item_merge + limits.items]
         items = buffer[layout.items : layout.items + limits.items * ITEM_FIELDS]
-        self.items = items.reshape(-1, ITEM_FIELDS)
+        return cls(
+            buffer[layout.cta_indptr : layout.cta_indptr + limits.num_ctas + 1],
+            merges.reshape(-1, MERGE_FIELDS),
+            buffer[layout.item_merge : layout.item_merge + limits.items],
+            items.reshape(-1, ITEM_FIELDS),
+        )
 
 
 def whole_items(tiles: Tiles, heads: int) -> Int32Array:

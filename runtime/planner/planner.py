@@ -132,7 +132,7 @@ class Planner:
             got = f"{self.buffer.dtype} of shape {self.buffer.shape}"
             raise ArgumentError("buffer", f"int32 of shape ({self.layout.size},)", got)
         self._costs = self.cost.costs(limits.tile_rows, limits.kv_tile // limits.granule)
-        self._sections = Sections(limits, self.layout, self.buffer)
+        self._sections = Sections.of(limits, self.layout, self.buffer)
         self._decode_items: Int32Array | None = None
         self._decode_tiles = decode_tiles(limits, self._costs)
         self._plan: WorkPlan | None = None
