@@ -17,8 +17,7 @@ from .emission import (
     write_pieces,
 )
 from .limits import ITEM_FIELDS, MERGE_FIELDS, PlanLayout, PlanLimits
-from .line import cut, line_of, share
-from .packing import pack, packs
+from .packing import cuts_of
 from .pieces import assign, fixed_pieces, piece_costs
 from .tiles import OPEN_END, Array, KvBounds, Tiles, decode_tiles, query_tiles
 
@@ -262,11 +261,7 @@ class Planner:
 
     def _with_shares(self, tiles: Tiles, whole: Int32Array | None) -> Counts:
         limits, costs = self.limits, self._costs
-        line = line_of(limits, tiles)
-        if packs(limits, len(tiles.granules)):
-            cuts = pack(limits, costs, tiles, line)
-        else:
-            cuts = cut(limits, costs, tiles, line, share(limits, costs, line))
+        cuts = cuts_of(limits, costs, tiles)
         if whole is None:
             whole = whole_items(tiles, limits.num_kv_heads)
         return write_line(limits, self._sections, tiles, cuts, whole)
