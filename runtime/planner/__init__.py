@@ -4,22 +4,29 @@ Plans of batches for persistent kernels: work items, their CTAs, and the merges 
 It needs NumPy alone, and never the device.
 """
 
+from .cascade import CascadePlan, plan_cascade
 from .cost import CostModel, fit_cost_model
 from .limits import PlanLayout, PlanLimits, Workspace
 from .planner import Planner, Step, Transfer, WorkPlan
+from .prefixes import Prefixes, sharable_pages, shared_prefixes
 from .tiles import OPEN_END, KvBounds, LinearBound
 
 __all__ = (
     "OPEN_END",
+    "CascadePlan",
     "CostModel",
     "KvBounds",
     "LinearBound",
     "PlanLayout",
     "PlanLimits",
     "Planner",
+    "Prefixes",
     "Step",
     "Transfer",
     "WorkPlan",
     "Workspace",
     "fit_cost_model",
+    "plan_cascade",
+    "sharable_pages",
+    "shared_prefixes",
 )

@@ -22,16 +22,25 @@ class Counts(NamedTuple):
     slots: int
 
 
-class Sections:
+class Sections(NamedTuple):
     """The sections of a plan's buffer, as arrays of their full size."""
 
-    def __init__(self, limits: PlanLimits, layout: PlanLayout, buffer: Int32Array) -> None:
-        self.cta_indptr = buffer[layout.cta_indptr : layout.cta_indptr + limits.num_ctas + 1]
+    cta_indptr: Int32Array
+    merges: Int32Array
+    item_merge: Int32Array
+    items: Int32Array
+
+    @classmethod
+    def of(cls, limits: PlanLimits, layout: PlanLayout, buffer: Int32Array) -> "Sections":
+        """Returns the sections in a buffer."""
         merges = buffer[layout.merges : layout.merges + limits.merges * MERGE_FIELDS]
-        self.merges = merges.reshape(-1, MERGE_FIELDS)
-        self.item_merge = buffer[layout.item_merge : layout.item_merge + limits.items]
         items = buffer[layout.items : layout.items + limits.items * ITEM_FIELDS]
-        self.items = items.reshape(-1, ITEM_FIELDS)
+        return cls(
+            buffer[layout.cta_indptr : layout.cta_indptr + limits.num_ctas + 1],
+            merges.reshape(-1, MERGE_FIELDS),
+            buffer[layout.item_merge : layout.item_merge + limits.items],
+            items.reshape(-1, ITEM_FIELDS),
+        )
 
 
 def whole_items(tiles: Tiles, heads: int) -> Int32Array:
@@ -81,47 +90,41 @@ def write_line(
         at += tiles.begin[unit // limits.num_kv_heads]
     # NumPy scatters numbers of the array's own type several times faster.
     at = at.astype(np.int32)
-    # The items that begin at a cut; the one before each ends there.
-    behind = before[split]
-    flat = items.reshape(-1)
-    field = behind * ITEM_FIELDS
-    field += KV_BEGIN
-    flat[field] = at
-    field += KV_END - ITEM_FIELDS - KV_BEGIN
-    flat[field] = at
-    field += SLOT - KV_END
-    merges = _write_slots(sections, unit, behind, field, flat)
+    # The items before the cuts; the next ones begin at them.
+    ahead = before[split]
+    ahead -= 1
+    items[:, KV_END][ahead] = at
+    items[1:, KV_BEGIN][ahead] = at
+    merges = _write_slots(sections, unit, ahead, items[:, SLOT], item_merge)
     return Counts(total, merges, len(split) + merges)
 
 
 def _write_slots(
-    sections: Sections, unit: Array, behind: Array, before_slot: Array, flat: Int32Array
+    sections: Sections, unit: Array, ahead: Array, slots: Int32Array, item_merge: Int32Array
 ) -> int:
     """
     Writes the slots of the pieces of split units, in their order, and the merges.
 
-    `behind` are the items that begin at cuts, `before_slot` the places of the slots of the items
-    before them in `flat`. Returns the number of merges.
+    `ahead` are the items before the cuts. Returns the number of merges.
     """
     count = len(unit)
-    opens = np.empty(count, bool)
-    opens[0] = True
-    np.not_equal(unit[1:], unit[:-1], out=opens[1:])
-    merge = np.add.accumulate(opens.astype(np.int32))
-    # The first piece of a unit lies before its first cut.
-    slot = np.arange(count, dtype=np.int32)
-    slot += merge
+    opens = np.empty(count, np.int32)
+    opens[0] = 0
+    opens[1:] = unit[1:] != unit[:-1]
+    merge = np.add.accumulate(opens)
+    opens[0] = 1
     first = opens.nonzero()[0]
     merges = len(first)
+    # The slot of the item before the cut; that of the first cut of a unit is its first.
+    slot = np.arange(count, dtype=np.int32)
+    slot += merge
     first_slot = slot[first]
-    first_slot -= 1
-    flat[before_slot[first]] = first_slot
-    before_slot += ITEM_FIELDS
-    flat[before_slot] = slot
-    merge -= 1
-    sections.item_merge[behind] = merge
-    behind -= 1
-    sections.item_merge[behind[first]] = merge[first]
+    slot += 1
+    before_unit = ahead[first]
+    slots[before_unit] = first_slot
+    slots[1:][ahead] = slot
+    item_merge[before_unit] = merge[first]
+    item_merge[1:][ahead] = merge
     written = sections.merges[:merges]
     written[:, 0] = first_slot
     written[:-1, 1] = first_slot[1:]

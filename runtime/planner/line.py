@@ -9,6 +9,7 @@ for matrix products (Osama et al., PPoPP 2023). What it adds to them is the cost
 within a unit, and cuts that give way to the ends of units near by.
 """
 
+from functools import lru_cache
 from math import sqrt
 from typing import NamedTuple
 
@@ -90,8 +91,7 @@ def cut(limits: PlanLimits, costs: Costs, tiles: Tiles, line: Line, length: int)
     heads = limits.num_kv_heads
     # A cut at less than `near` before the end of a unit, or just behind its begin, moves there.
     near = costs.partial + length // _TOLERANCE
-    places = np.arange(1, limits.num_ctas)
-    places *= length
+    places = _numbers(limits.num_ctas) * length
     places += near
     if length * (limits.num_ctas - 1) + near > line.total:
         np.minimum(places, line.total, out=places)
@@ -112,6 +112,12 @@ def cut(limits: PlanLimits, costs: Costs, tiles: Tiles, line: Line, length: int)
     tile *= heads
     head += tile
     return Cuts(head, inside, split, granules)
+
+
+@lru_cache(maxsize=8)
+def _numbers(count: int) -> Array:
+    """Returns 1 to before `count`; nobody writes to them."""
+    return np.arange(1, count)
 
 
 def _at(values: Array, tile: Array) -> Array:

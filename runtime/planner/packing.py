@@ -13,7 +13,7 @@ import numpy as np
 
 from .cost import Costs
 from .limits import PlanLimits
-from .line import Cuts, Line
+from .line import Cuts, Line, cut, line_of, share
 from .tiles import Array, Tiles
 
 _Unit = tuple[int, int, int]
@@ -23,9 +23,12 @@ _PRECISION = 256
 _SPREADS = 4
 
 
-def packs(limits: PlanLimits, tiles: int) -> bool:
-    """Tells whether the units are few enough to be packed."""
-    return tiles * limits.num_kv_heads <= limits.num_ctas
+def cuts_of(limits: PlanLimits, costs: Costs, tiles: Tiles) -> Cuts:
+    """Returns the cuts between the CTAs' shares of a batch that has tiles."""
+    line = line_of(limits, tiles)
+    if len(tiles.granules) * limits.num_kv_heads <= limits.num_ctas:
+        return pack(limits, costs, tiles, line)
+    return cut(limits, costs, tiles, line, share(limits, costs, line))
 
 
 def pack(limits: PlanLimits, costs: Costs, tiles: Tiles, line: Line) -> Cuts:

@@ -17,8 +17,7 @@ from .emission import (
     write_pieces,
 )
 from .limits import ITEM_FIELDS, MERGE_FIELDS, PlanLayout, PlanLimits
-from .line import cut, line_of, share
-from .packing import pack, packs
+from .packing import cuts_of
 from .pieces import assign, fixed_pieces, piece_costs
 from .tiles import OPEN_END, Array, KvBounds, Tiles, decode_tiles, query_tiles
 
@@ -132,13 +131,13 @@ class Planner:
             got = f"{self.buffer.dtype} of shape {self.buffer.shape}"
             raise ArgumentError("buffer", f"int32 of shape ({self.layout.size},)", got)
         self._costs = self.cost.costs(limits.tile_rows, limits.kv_tile // limits.granule)
-        self._sections = Sections(limits, self.layout, self.buffer)
+        self._sections = Sections.of(limits, self.layout, self.buffer)
         self._decode_items: Int32Array | None = None
-        self._requests = np.arange(limits.requests)
+        self._decode_tiles = decode_tiles(limits, self._costs)
         self._plan: WorkPlan | None = None
         self._batch: Batch | None = None
         # The lengths that the last batch has by now, and how much they may grow from here.
-        self._lengths = self._requests[:0]
+        self._lengths = np.zeros(0, np.int64)
         self._longest = self._left = 0
 
     def plan(
@@ -165,9 +164,7 @@ class Planner:
             ranges = _integers(begins, "kv_begin"), _integers(ends, "kv_end")
         given = bounds or KvBounds()
         tiles = query_tiles(self.limits, self._costs, q_len, lengths, given, ranges)
-        # Ends that are written down don't move with the lengths, nor do begins.
-        grows = bool(np.all(np.equal(tiles.stop, OPEN_END)))
-        grows = grows and all(bound.slope >= 0 for bound in given.lower)
+        grows = _grows(tiles, given)
         batch = Batch(q_len, lengths.copy(), longest, given, ranges is not None, grows)
         return self._planned(batch, tiles, None)
 
@@ -184,7 +181,7 @@ class Planner:
         if self.limits.group > self.limits.tile_rows[-1]:
             return self.plan(np.arange(count + 1), lengths)
         longest = self._check_kv(lengths)
-        tiles = decode_tiles(self.limits, self._costs, lengths, self._requests[:count])
+        tiles = self._decode_tiles(lengths)
         if self._decode_items is None:
             room = min(self.limits.requests, self.limits.query_rows)
             self._decode_items = decode_items(room, self.limits.num_kv_heads)
@@ -244,6 +241,7 @@ class Planner:
         tiles = query_tiles(
             self.limits, self._costs, batch.query_lengths, batch.kv_lengths, batch.bounds
         )
+        batch = batch._replace(grows=_grows(tiles, batch.bounds))
         return self._planned(batch, tiles, None)
 
     def _planned(self, batch: Batch, tiles: Tiles, whole: Int32Array | None) -> WorkPlan:
@@ -263,11 +261,7 @@ class Planner:
 
     def _with_shares(self, tiles: Tiles, whole: Int32Array | None) -> Counts:
         limits, costs = self.limits, self._costs
-        line = line_of(limits, tiles)
-        if packs(limits, len(tiles.granules)):
-            cuts = pack(limits, costs, tiles, line)
-        else:
-            cuts = cut(limits, costs, tiles, line, share(limits, costs, line))
+        cuts = cuts_of(limits, costs, tiles)
         if whole is None:
             whole = whole_items(tiles, limits.num_kv_heads)
         return write_line(limits, self._sections, tiles, cuts, whole)
@@ -325,6 +319,12 @@ class Planner:
             expected = f"at most {limits.kv_total} KV rows in all, as declared"
             raise ArgumentError("kv_len", expected, str(int(lengths.sum())))
         return longest
+
+
+def _grows(tiles: Tiles, bounds: KvBounds) -> bool:
+    """Tells whether items hold for longer requests too: ends that are written down don't move."""
+    open_ended = bool(np.all(np.equal(tiles.stop, OPEN_END)))
+    return open_ended and all(bound.slope >= 0 for bound in bounds.lower)
 
 
 def _integers(values: object, name: str) -> Array:

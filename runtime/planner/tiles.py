@@ -5,6 +5,7 @@ Packed row r of a request is query row `r // group` for head `r % group` of one 
 query row stands at the last KV row, so query row i has position `kv_len - q_len + i`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -69,23 +70,24 @@ class Tiles(NamedTuple):
     granule_cost: Array | int
 
 
-def decode_tiles(limits: PlanLimits, costs: Costs, kv_len: Array, requests: Array) -> Tiles:
+def decode_tiles(limits: PlanLimits, costs: Costs) -> Callable[[Array], Tiles]:
     """
-    Returns the tiles of requests of one query row that see all their KV rows.
+    Returns a function from kv_len[B] to the tiles of requests that see it with one query row each.
 
-    `requests` counts them from 0. Their heads must fit into one tile.
+    The heads of a query row must fit into one tile.
     """
-    height = _height_of(limits, limits.group)
-    granules = kv_len + (limits.granule - 1)
-    granules //= limits.granule
+    height = sum(rows < limits.group for rows in limits.tile_rows[:-1])
     item_cost, granule_cost = costs.item[height], costs.granule[height]
-    first_row = np.zeros_like(requests)
-    return Tiles(requests, first_row, 0, OPEN_END, granules, item_cost, granule_cost)
+    requests, zeros = np.arange(limits.requests), np.zeros(limits.requests, np.int64)
 
+    def tiles(kv_len: Array) -> Tiles:
+        count = len(kv_len)
+        granules = kv_len + (limits.granule - 1)
+        granules //= limits.granule
+        request, first_row = requests[:count], zeros[:count]
+        return Tiles(request, first_row, 0, OPEN_END, granules, item_cost, granule_cost)
 
-def _height_of(limits: PlanLimits, packed_rows: int) -> int:
-    """Returns the index of the lowest tile that holds all rows, else of the highest."""
-    return sum(rows < packed_rows for rows in limits.tile_rows[:-1])
+    return tiles
 
 
 def query_tiles(
