@@ -35,6 +35,7 @@ from .functions import (
 )
 from .kv_append import AppendPlan, KVCache, Rotation, append_kv, append_mla, plan_append
 from .kv_format import KVFormat
+from .quest import PageChoice, changed_pages, plan_choice, summarize_pages
 from .spec import TARGETS, AttentionSpec, PagedKV
 from .state import (
     lse_from_base2,
@@ -53,6 +54,7 @@ __all__ = [
     "BlockMask",
     "KVCache",
     "KVFormat",
+    "PageChoice",
     "PageTable",
     "PagedKV",
     "Plan",
@@ -66,6 +68,7 @@ __all__ = [
     "append_mla",
     "append_positions",
     "causal",
+    "changed_pages",
     "compile",
     "exp",
     "exp2",
@@ -83,11 +86,13 @@ __all__ = [
     "merge_states_ragged",
     "minimum",
     "plan_append",
+    "plan_choice",
     "rsqrt",
     "sigmoid",
     "sliding_window",
     "soft_cap",
     "sqrt",
+    "summarize_pages",
     "tanh",
     "where",
 ]

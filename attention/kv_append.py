@@ -12,19 +12,26 @@ What is stored is written before attention reads it, so RoPE on keys costs nothi
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from math import gcd, pi
+from math import pi
 from threading import Lock
-from typing import Any, cast
+from typing import cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from ..runtime.array import ArrayView, view_of
 from ..runtime.buffer import Buffer
-from ..runtime.contract import DTYPE_BYTES
 from ..runtime.device import Device
 from ..runtime.errors import ArgumentError
-from ..runtime.kernel_call import call_kernel, check_array, device_of, overlaps, stretch
+from ..runtime.kernel_call import (
+    Tables,
+    by_strides,
+    call_kernel,
+    check_array,
+    device_of,
+    element_bytes,
+    overlaps,
+)
 from ..runtime.page_table import Int32Array, PageTable, append_positions, int32_table
 from ..runtime.stream import stream_handle
 from .compiled_kernels import kernel
@@ -92,22 +99,16 @@ class AppendPlan:
         self.tables = {"page": page, "slot": slot, "position": position}
         self.page_size = page_size
         self.largest_page = int(page.max(initial=-1))
-        self._workspaces: WeakKeyDictionary[Device, Any] = WeakKeyDictionary()
-        self._lock = Lock()
+        self._on_devices = Tables(self.tables)
 
     @property
     def tokens(self) -> int:
         """The number of new tokens, nnz."""
         return self.tables["page"].shape[0]
 
-    def upload(self, device: Device, stream: object = None) -> Mapping[str, Buffer]:
+    def upload(self, device: Device, stream: object = None) -> dict[str, ArrayView]:
         """Puts the tables on `device`, once; do it before a CUDA graph is captured."""
-        with self._lock:
-            workspace = self._workspaces.get(device)
-            if workspace is None:
-                workspace = self._workspaces[device] = device.workspace(self.tables, stream)
-        workspace.ready(stream)
-        return workspace.buffers
+        return self._on_devices.on(device, stream)
 
 
 def plan_append(table: PageTable, append_indptr: object) -> AppendPlan:
@@ -303,9 +304,9 @@ def _append(job: _Job, device: Device | str | None, stream: object, target: str)
     where = device_of(job.arrays.values(), device)
     if not job.plan.tokens:
         return
-    tables: dict[str, Buffer] = dict(job.plan.upload(where, stream))
+    tables = job.plan.upload(where, stream)
     if job.rotation is not None:
-        tables["rotation"] = job.rotation.on(where)
+        tables["rotation"] = view_of(job.rotation.on(where), "rotation")
     artifact = kernel(
         "append",
         target,
@@ -316,7 +317,7 @@ def _append(job: _Job, device: Device | str | None, stream: object, target: str)
         page_size=job.plan.page_size,
         layout=job.layout,
     )
-    arrays = job.arrays | {name: view_of(table, name) for name, table in tables.items()}
+    arrays = job.arrays | tables
     numbers = {f"{t.name}_inverse": 1.0 / t.scale for t in job.tensors}
     call_kernel(artifact, arrays, where, numbers=numbers, symbols=job.symbols, stream=stream)
 
@@ -378,19 +379,9 @@ def _note(view: ArrayView, name: str, job: _Job, held: str | None = None) -> int
     if held is not None:
         host = None if view.host is None else view.host.view(np.int8)
         view = replace(view, dtype=held, host=host)
-    if view.contiguous:
-        job.arrays[name] = view
-        return 0
-    if view.strides is None or view.strides[-1] != 1 or min(view.strides) < 0:
-        expected = "strides of whole elements that are not negative, 1 on the last axis"
-        raise ArgumentError(name, expected, str(view.strides))
-    strides = view.strides[:-1]
-    job.arrays[name] = stretch(view, view.strides)
-    job.symbols.update({f"{name}_stride_{axis}": step for axis, step in enumerate(strides)})
-    return gcd(16 // DTYPE_BYTES[_DTYPES.get(view.dtype, view.dtype)], *strides)
-
-
-_DTYPES = {"uint8": "u8"}
+    job.arrays[name], symbols, step = by_strides(view, name)
+    job.symbols.update(symbols)
+    return step
 
 
 def _check_apart(job: _Job) -> None:
@@ -421,8 +412,7 @@ def _interleaved(one: ArrayView, other: ArrayView) -> bool:
     """Whether the pages of two arrays stand in turns, as slices of one array of both do."""
     if one.strides is None or one.strides != other.strides:
         return False
-    size = DTYPE_BYTES[_DTYPES.get(one.dtype, one.dtype)]
-    apart = abs(other.address - one.address) // size
+    apart = abs(other.address - one.address) // element_bytes(one)
     inner = 1 + max(
         sum((n - 1) * step for n, step in zip(view.shape[1:], one.strides[1:], strict=True))
         for view in (one, other)

@@ -115,9 +115,10 @@ def merge_many(*, heads: int, head_dim: int, dtype: str, out_dtype: str, ragged:
     names = ("largest", "total", "weight")
     largest, total, weight = (b.temporary(name, kept, "f32", Scope.LOCAL) for name in names)
     acc = b.temporary("acc", [n, heads, head_dim], "f32", Scope.LOCAL)
+    ends = [b.temporary(name, kept, "i32", Scope.LOCAL) for name in ("begin", "end") if ragged]
 
     def over(name: str, at: tuple[Expression, ...]) -> AbstractContextManager[Indices]:
-        return _states(b, name, states, at[0], indptr)
+        return _states(b, name, states, at, ends)
 
     with tile.on_grid(b, n * heads) as first:
         with b.loop("row", tile.rows, ROW) as row, b.loop("lane", tile.lanes, LANE) as lane:
@@ -127,6 +128,8 @@ def merge_many(*, heads: int, head_dim: int, dtype: str, out_dtype: str, ragged:
             with b.block("merge", spatial=places, where=[inside(at, n * heads)]) as here:
                 i, h, t = here
                 begin = tile.vector * t
+                if indptr is not None:
+                    ends[0][here], ends[1][here] = indptr[i], indptr[i + 1]
                 largest[here] = _EMPTY
                 with over("seen", here) as entry:
                     largest[here] = maximum(largest[here], s[(*entry, h)])
@@ -153,16 +156,16 @@ _NNZ = {False: "", True: f", nnz in [0, {LARGEST}]"}
 
 @contextmanager
 def _states(
-    b: Builder, name: str, states: Expression, row: Expression, indptr: Array | None
+    b: Builder, name: str, states: Expression, at: tuple[Expression, ...], ends: list[Array]
 ) -> Generator[Indices]:
     """Visits the states of a row in order; yields the indices of one."""
     with b.loop(name, states) as k:
-        if indptr is None:
-            yield (row, k)
+        if not ends:
+            yield (at[0], k)
             return
-        entry = cast(indptr[row], "index") + k
-        with b.when(compare("<", entry, cast(indptr[row + 1], "index"))):
-            yield (entry,)
+        begin, end = (cast(bound[at], "index") for bound in ends)
+        with b.when(compare("<", begin + k, end)):
+            yield (begin + k,)
 
 
 def scale_lse(*, factor: float) -> Program:
