@@ -9,25 +9,23 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from ...dialects.nest.program import Program, Scope
-from ...dialects.sym import Expression, ceildiv, floordiv, mod
-from ...nest.builder import Builder
+from ...dialects.sym import Expression
+from ...nest.builder import Array, Builder
 from ...nest.values import (
     Value,
     cast,
     compare,
-    inside,
     maximum,
     minimum,
     select,
     value_of,
 )
-from .rows import GRID, LANE, LARGEST, ROW, UNROLLED, VECTOR, row_tile
+from .rows import LARGEST, SERIAL, UNROLLED, RowTile, row_tile, stride_ranges
 
 _INFINITY = float("inf")
 _LARGEST_F32 = (2 - 2**-23) * 2.0**127
-_THREADS = 128
-# Heads of a group whose bounds a thread of the tile adds at once.
-_UNROLLED_HEADS = 8
+# Groups of up to as many queries are unrolled.
+_UNROLLED = 8
 
 
 def summarize(
@@ -46,11 +44,9 @@ def summarize(
     `page` and `count` i32 [n] name pages and how many tokens they hold; the results go to
     `summaries` [pages, 2, heads, head_dim], least before greatest.
     """
-    ranges = f"n in [0, {LARGEST // heads}], pages in [0, {LARGEST}]"
     axes = 4 if both else 3
-    for axis in range(axes if page_step else 0):
-        name = f"k_pages_stride_{axis}"
-        ranges += f", {name} in [0, {LARGEST - LARGEST % page_step}], {name} mod {page_step} == 0"
+    ranges = f"n in [0, {LARGEST // heads}], pages in [0, {LARGEST}]"
+    ranges += stride_ranges("k_pages", axes, page_step)
     b = Builder("summarize_pages", ranges)
     n, pages = b.symbol("n"), b.symbol("pages")
     inner = [page_size, heads] if layout == "NHD" else [heads, page_size]
@@ -59,35 +55,32 @@ def summarize(
     keys = b.buffer("k_pages", shape, dtype, strides=strides if page_step else None)
     page, count = b.buffer("page", [n], "i32"), b.buffer("count", [n], "i32")
     summaries = b.buffer("summaries", [pages, 2, heads, head_dim], dtype, output=True)
-    ends = [
-        b.temporary(name, [n, heads, head_dim], "f32", Scope.LOCAL)
-        for name in ("least", "greatest")
-    ]
+    ends = _ends(b, n, heads, head_dim)
     tile = row_tile(head_dim, dtype)
+    which = (value_of(0, "index"),) if both else ()
     with tile.on_grid(b, n * heads) as first:
-        with b.loop("row", tile.rows, ROW) as row, b.loop("lane", tile.lanes, LANE) as lane:
-            at = first + row
-            where = {"i": (n, floordiv(at, heads)), "h": (heads, mod(at, heads))}
-            places = {**where, "t": (tile.lanes, lane)}
-            with b.block("summary", spatial=places, where=[inside(at, n * heads)]) as (i, h, t):
-                begin = tile.vector * t
-                with b.loop("begun", tile.vector, VECTOR) as e:
-                    ends[0][i, h, begin + e] = _INFINITY
-                    ends[1][i, h, begin + e] = -_INFINITY
-                with b.loop("slot", page_size) as slot, b.when(_below(slot, count[i])):
-                    token = (slot, h) if layout == "NHD" else (h, slot)
-                    which = (value_of(0, "index"),) if both else ()
-                    index = (cast(page[i], "index"), *which, *token)
-                    for kept, choose in zip(ends, (minimum, maximum), strict=True):
-                        name = f"{kept.buffer.name}_e"
-                        with b.loop(name, tile.vector, VECTOR) as e:
-                            key = cast(keys[(*index, begin + e)], "f32")
-                            kept[i, h, begin + e] = choose(kept[i, h, begin + e], key)
-                for number, kept in enumerate(ends):
-                    with b.loop(f"{kept.buffer.name}_s", tile.vector, VECTOR) as e:
-                        index = (cast(page[i], "index"), value_of(number, "index"), h, begin + e)
-                        summaries[index] = cast(kept[i, h, begin + e], dtype)
+        with tile.threads(b, "summary", first, n, heads) as (i, h, t):
+            begin = tile.vector * t
+            with tile.neighbours(b, "begun") as e:
+                ends[0][i, h, begin + e] = _INFINITY
+                ends[1][i, h, begin + e] = -_INFINITY
+            with b.loop("slot", page_size) as slot, b.when(_below(slot, count[i])):
+                token = (slot, h) if layout == "NHD" else (h, slot)
+                for kept, choose in zip(ends, (minimum, maximum), strict=True):
+                    with tile.neighbours(b, f"{kept.buffer.name}_e") as e:
+                        key = keys[(cast(page[i], "index"), *which, *token, begin + e)]
+                        kept[i, h, begin + e] = choose(kept[i, h, begin + e], cast(key, "f32"))
+            for number, kept in enumerate(ends):
+                with tile.neighbours(b, f"{kept.buffer.name}_s") as e:
+                    index = (cast(page[i], "index"), value_of(number, "index"), h, begin + e)
+                    summaries[index] = cast(kept[i, h, begin + e], dtype)
     return b.build()
+
+
+def _ends(b: Builder, rows: Expression, heads: int, head_dim: int) -> list[Array]:
+    """Returns the least and the greatest element, in registers."""
+    shape = [rows, heads, head_dim]
+    return [b.temporary(name, shape, "f32", Scope.LOCAL) for name in ("least", "greatest")]
 
 
 def _below(index: Expression, count: Value) -> Value:
@@ -109,48 +102,44 @@ def score(*, heads: int, group: int, head_dim: int, dtype: str) -> Program:
     owner, page = b.buffer("owner", [n], "i32"), b.buffer("page", [n], "i32")
     scores = b.buffer("scores", [n, heads], "f32", output=True)
     tile = row_tile(head_dim, dtype)
-    ends = [
-        b.temporary(name, [n, heads, head_dim], "f32", Scope.LOCAL)
-        for name in ("least", "greatest", "asked")
-    ]
-    asked = ends.pop()
+    ends = _ends(b, n, heads, head_dim)
+    asked = b.temporary("asked", [n, heads, head_dim], "f32", Scope.LOCAL)
     total = b.temporary("total", [n, heads, tile.lanes], "f32", Scope.LOCAL)
     partial = b.temporary("partial", [n, heads, group, tile.lanes], "f32", Scope.SHARED)
-    best = b.temporary("best", [n, heads], "f32", Scope.LOCAL)
-    kind = UNROLLED if group <= _UNROLLED_HEADS else None
     with tile.on_grid(b, n * heads) as first:
-        with b.loop("row", tile.rows, ROW) as row, b.loop("lane", tile.lanes, LANE) as lane:
-            at = first + row
-            where = {"i": (n, floordiv(at, heads)), "h": (heads, mod(at, heads))}
-            places = {**where, "t": (tile.lanes, lane)}
-            with b.block("bound", spatial=places, where=[inside(at, n * heads)]) as (i, h, t):
-                begin = tile.vector * t
-                for number, kept in enumerate(ends):
-                    with b.loop(f"{kept.buffer.name}_e", tile.vector, VECTOR) as e:
-                        end = (cast(page[i], "index"), value_of(number, "index"), h, begin + e)
-                        kept[i, h, begin + e] = cast(summaries[end], "f32")
-                with b.loop("g", group, *(() if kind is None else (kind,))) as g:
-                    total[i, h, t] = 0.0
-                    with b.loop("asked_e", tile.vector, VECTOR) as e:
-                        query = (cast(owner[i], "index"), group * h + g, begin + e)
-                        asked[i, h, begin + e] = cast(q[query], "f32")
-                    with b.loop("e", tile.vector, UNROLLED) as e:
-                        x = asked[i, h, begin + e]
-                        low, high = (x * kept[i, h, begin + e] for kept in ends)
-                        total[i, h, t] = total[i, h, t] + maximum(low, high)
-                    partial[i, h, g, t] = total[i, h, t]
-        with b.loop("last_row", tile.rows, ROW) as row, b.loop("one", 1, LANE):
-            at = first + row
-            where = {"j": (n, floordiv(at, heads)), "k": (heads, mod(at, heads))}
-            with b.block("best_of_group", spatial=where, where=[inside(at, n * heads)]) as (i, h):
-                best[i, h] = -_INFINITY
-                with b.loop("of", group) as g:
-                    bound: Value = partial[i, h, g, 0]
-                    for lane in range(1, tile.lanes):
-                        bound = bound + partial[i, h, g, lane]
-                    best[i, h] = maximum(best[i, h], bound)
-                scores[i, h] = best[i, h]
+        with tile.threads(b, "bound", first, n, heads) as (i, h, t):
+            begin = tile.vector * t
+            for number, kept in enumerate(ends):
+                with tile.neighbours(b, f"{kept.buffer.name}_e") as e:
+                    end = (cast(page[i], "index"), value_of(number, "index"), h, begin + e)
+                    kept[i, h, begin + e] = cast(summaries[end], "f32")
+            with b.loop("g", group, UNROLLED if group <= _UNROLLED else SERIAL) as g:
+                with tile.neighbours(b, "asked_e") as e:
+                    query = (cast(owner[i], "index"), group * h + g, begin + e)
+                    asked[i, h, begin + e] = cast(q[query], "f32")
+                total[i, h, t] = 0.0
+                with tile.neighbours(b, "e", UNROLLED) as e:
+                    low, high = (asked[i, h, begin + e] * kept[i, h, begin + e] for kept in ends)
+                    total[i, h, t] = total[i, h, t] + maximum(low, high)
+                partial[i, h, g, t] = total[i, h, t]
+        with tile.one_lane.threads(b, "best_of_group", first, n, heads) as (i, h, _):
+            _store_best(b, tile, partial, scores, (i, h))
     return b.build()
+
+
+def _store_best(
+    b: Builder, tile: RowTile, partial: Array, scores: Array, at: tuple[Expression, Expression]
+) -> None:
+    """Adds up the parts of the bounds of a group of queries, and stores the greatest."""
+    _, heads, group, _ = partial.buffer.shape
+    best = b.temporary("best", [b.symbol("nnz"), heads], "f32", Scope.LOCAL)
+    best[at] = -_INFINITY
+    with b.loop("of", group) as g:
+        bound: Value = partial[(*at, g, 0)]
+        for lane in range(1, tile.lanes):
+            bound = bound + partial[(*at, g, lane)]
+        best[at] = maximum(best[at], bound)
+    scores[at] = best[at]
 
 
 def rank(*, heads: int) -> Program:
@@ -233,13 +222,10 @@ def _ranges(heads: int) -> str:
 
 
 @contextmanager
-def _entries(b: Builder, entries: Expression, heads: int) -> Generator[tuple[Expression, ...]]:
+def _entries(
+    b: Builder, entries: Expression, heads: int
+) -> Generator[tuple[Expression, Expression]]:
     """Gives each entry of a page table and each head a thread."""
-    with (
-        b.loop("group", ceildiv(entries * heads, _THREADS), GRID) as group,
-        b.loop("lane", _THREADS, LANE) as lane,
-    ):
-        at = _THREADS * group + lane
-        places = {"i": (entries, floordiv(at, heads)), "h": (heads, mod(at, heads))}
-        with b.block("entry", spatial=places, where=[inside(at, entries * heads)]) as here:
-            yield here
+    with RowTile(128, 1, 1).on_grid(b, entries * heads) as first:
+        with RowTile(128, 1, 1).threads(b, "entry", first, entries, heads) as (i, h, _):
+            yield i, h

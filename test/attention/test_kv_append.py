@@ -389,8 +389,8 @@ def test_bad_input_is_refused() -> None:
     refused("'v': expected dtype f16", cache, k, v.astype(np.float32))
     few = attention.KVCache((one[:2].copy(), two[:2].copy()), form)
     refused("'kv_indices': expected page numbers below 2", few, k, v)
+    zeros = np.zeros(2, np.int32)
     with pytest.raises(ArgumentError, match=r"'slot': .* got 4 at \[1\]"):
-        zeros = np.zeros(2, np.int32)
         attention.AppendPlan(zeros, np.array([3, 4], np.int32), zeros, 4)
     refused("'v_pages': expected memory of its own", attention.KVCache((one, one), form), k, v)
     other = attention.KVCache((one, two.astype(np.float32)), form)
