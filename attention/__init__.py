@@ -16,6 +16,7 @@ from ..runtime.attention import load_bundle as load
 from ..runtime.block_mask import BlockMask
 from ..runtime.errors import ArgumentError
 from ..runtime.page_table import PageTable, append_positions, from_block_table
+from .append_plan import AppendPlan, DeviceAppendPlan, plan_append, plan_append_on_device
 from .block_mask import block_mask
 from .cached import cached_attention
 from .expression import Value, VariantError, is_integer
@@ -33,8 +34,10 @@ from .functions import (
     tanh,
     where,
 )
-from .kv_append import AppendPlan, KVCache, Rotation, append_kv, append_mla, plan_append
+from .kv_append import KVCache, append_kv, append_mla
 from .kv_format import KVFormat
+from .quest import PageChoice, changed_pages, plan_choice, summarize_pages
+from .rotation import Rotation
 from .spec import TARGETS, AttentionSpec, PagedKV
 from .state import (
     lse_from_base2,
@@ -51,8 +54,10 @@ __all__ = [
     "AttentionOp",
     "AttentionSpec",
     "BlockMask",
+    "DeviceAppendPlan",
     "KVCache",
     "KVFormat",
+    "PageChoice",
     "PageTable",
     "PagedKV",
     "Plan",
@@ -66,6 +71,7 @@ __all__ = [
     "append_mla",
     "append_positions",
     "causal",
+    "changed_pages",
     "compile",
     "exp",
     "exp2",
@@ -83,11 +89,14 @@ __all__ = [
     "merge_states_ragged",
     "minimum",
     "plan_append",
+    "plan_append_on_device",
+    "plan_choice",
     "rsqrt",
     "sigmoid",
     "sliding_window",
     "soft_cap",
     "sqrt",
+    "summarize_pages",
     "tanh",
     "where",
 ]

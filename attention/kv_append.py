@@ -12,118 +12,32 @@ What is stored is written before attention reads it, so RoPE on keys costs nothi
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from math import gcd, pi
-from threading import Lock
-from typing import Any, cast
-from weakref import WeakKeyDictionary
+from typing import cast
 
 import numpy as np
 
 from ..runtime.array import ArrayView, view_of
-from ..runtime.buffer import Buffer
-from ..runtime.contract import DTYPE_BYTES
 from ..runtime.device import Device
 from ..runtime.errors import ArgumentError
-from ..runtime.kernel_call import call_kernel, check_array, device_of, overlaps, stretch
-from ..runtime.page_table import Int32Array, PageTable, append_positions, int32_table
+from ..runtime.kernel_call import (
+    by_strides,
+    call_kernel,
+    check_array,
+    device_of,
+    element_bytes,
+    overlaps,
+)
 from ..runtime.stream import stream_handle
+from .append_plan import AppendPlan, DeviceAppendPlan
 from .compiled_kernels import kernel
 from .kv_format import FLOATS, KVFormat
 from .part import Part
+from .rotation import Rotation
 
 LAYOUTS = ("NHD", "HND")
 LARGEST_DIM = 1024
 _LARGEST = 2**31 - 1
 _AXES = {"NHD": ("pages", "page_size", "heads"), "HND": ("pages", "heads", "page_size")}
-
-
-class Rotation:
-    """
-    RoPE of keys (Su et al., RoFormer, section 3.2): frequencies, and which elements are pairs.
-
-    `frequencies` are the radians that one position adds, one for each pair, as
-    `rope_frequencies` and `llama31_frequencies` give them: [head_dim / 2], in host memory. Pairs
-    are (d, d + head_dim / 2) as in LLaMA, or neighbours where `interleaved`. Angles are exact for
-    positions of any size: they are kept as 64-bit fractions of a turn.
-    """
-
-    def __init__(self, frequencies: object, *, interleaved: bool = False) -> None:
-        given = np.asarray(frequencies, np.float64)
-        if given.ndim != 1 or not given.size:
-            raise ArgumentError("frequencies", "one axis, of head_dim / 2", str(given.shape))
-        if not np.isfinite(given).all():
-            raise ArgumentError("frequencies", "finite numbers", "others")
-        self.interleaved = interleaved
-        self.turns = np.array([_turns(float(value)) for value in given], np.int64)
-        self._buffers: WeakKeyDictionary[Device, Buffer] = WeakKeyDictionary()
-        self._lock = Lock()
-
-    @property
-    def kind(self) -> str:
-        """The word that kernels have for the pairs."""
-        return "interleaved" if self.interleaved else "half"
-
-    def on(self, device: Device) -> Buffer:
-        """Returns the turns on a device, where they are put once."""
-        with self._lock:
-            buffer = self._buffers.get(device)
-            if buffer is None:
-                buffer = self._buffers[device] = device.array(self.turns, "rotation")
-        return buffer
-
-
-def _turns(frequency: float) -> int:
-    """Returns radians as a signed 64-bit fraction of a turn."""
-    numerator, denominator = (frequency / (2.0 * pi)).as_integer_ratio()
-    return (((numerator << 64) // denominator) + 2**63) % 2**64 - 2**63
-
-
-class AppendPlan:
-    """
-    Where the new tokens of a batch go; it is used for every layer of a model.
-
-    `page`, `slot` and `position` are int32 [nnz]; a token of page -1 goes nowhere. The tables are
-    put on a device once, at addresses that stay.
-    """
-
-    def __init__(
-        self, page: Int32Array, slot: Int32Array, position: Int32Array, page_size: int
-    ) -> None:
-        self.tables = {"page": page, "slot": slot, "position": position}
-        self.page_size = page_size
-        self.largest_page = int(page.max(initial=-1))
-        self._workspaces: WeakKeyDictionary[Device, Any] = WeakKeyDictionary()
-        self._lock = Lock()
-
-    @property
-    def tokens(self) -> int:
-        """The number of new tokens, nnz."""
-        return self.tables["page"].shape[0]
-
-    def upload(self, device: Device, stream: object = None) -> Mapping[str, Buffer]:
-        """Puts the tables on `device`, once; do it before a CUDA graph is captured."""
-        with self._lock:
-            workspace = self._workspaces.get(device)
-            if workspace is None:
-                workspace = self._workspaces[device] = device.workspace(self.tables, stream)
-        workspace.ready(stream)
-        return workspace.buffers
-
-
-def plan_append(table: PageTable, append_indptr: object) -> AppendPlan:
-    """
-    Returns where new tokens go: the last ones of each request of a table that has room for them.
-
-    `append_indptr`, int32 [B + 1] in host memory, divides the nnz new tokens among the requests
-    of `table`. Raises ArgumentError, also where two requests would write to one page.
-    """
-    indptr = int32_table(append_indptr, "append_indptr")
-    batch, position = append_positions(indptr, table.lengths)
-    table.check_written(np.diff(indptr).astype(np.int32))
-    entry = table.kv_indptr[batch] + position // table.page_size
-    page = table.kv_indices[entry]
-    slot = (position % table.page_size).astype(np.int32)
-    return AppendPlan(page, slot, position, table.page_size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +90,7 @@ class _Job:
     """What one call appends."""
 
     tensors: tuple[_Tensor, ...]
-    plan: AppendPlan
+    plan: AppendPlan | DeviceAppendPlan
     form: KVFormat
     layout: str
     rotation: Rotation | None
@@ -186,7 +100,7 @@ class _Job:
 
 def append_kv(
     cache: KVCache,
-    plan: AppendPlan,
+    plan: AppendPlan | DeviceAppendPlan,
     k: object,
     v: object,
     *,
@@ -233,7 +147,7 @@ def append_kv(
 def append_mla(
     ckv_pages: object,
     kpe_pages: object,
-    plan: AppendPlan,
+    plan: AppendPlan | DeviceAppendPlan,
     ckv: object,
     kpe: object,
     *,
@@ -303,9 +217,9 @@ def _append(job: _Job, device: Device | str | None, stream: object, target: str)
     where = device_of(job.arrays.values(), device)
     if not job.plan.tokens:
         return
-    tables: dict[str, Buffer] = dict(job.plan.upload(where, stream))
+    tables = job.plan.upload(where, stream)
     if job.rotation is not None:
-        tables["rotation"] = job.rotation.on(where)
+        tables["rotation"] = view_of(job.rotation.on(where), "rotation")
     artifact = kernel(
         "append",
         target,
@@ -316,7 +230,7 @@ def _append(job: _Job, device: Device | str | None, stream: object, target: str)
         page_size=job.plan.page_size,
         layout=job.layout,
     )
-    arrays = job.arrays | {name: view_of(table, name) for name, table in tables.items()}
+    arrays = job.arrays | tables
     numbers = {f"{t.name}_inverse": 1.0 / t.scale for t in job.tensors}
     call_kernel(artifact, arrays, where, numbers=numbers, symbols=job.symbols, stream=stream)
 
@@ -346,10 +260,9 @@ def _check_pages(tensor: _Tensor, job: _Job, heads: int) -> None:
     width = form.width(tensor.rows.shape[-1])
     check_array(tensor.pages, form.stored, ("pages", *both, *inner, width))
     pages = tensor.pages.shape[0]
-    if plan.largest_page >= pages:
-        at = int(np.argmax(plan.tables["page"] == plan.largest_page))
+    if plan.pages > pages:
         expected = f"page numbers below {pages}, the pages of '{tensor.pages.name}'"
-        raise ArgumentError("kv_indices", expected, f"{plan.largest_page}, of the new token {at}")
+        raise ArgumentError("kv_indices", expected, f"a plan for {plan.pages} pages")
     if tensor.scales is not None:
         blocks = tensor.rows.shape[-1] // form.block_of(tensor.rows.shape[-1])
         check_array(tensor.scales, (form.scale_dtype,), (pages, *both, *inner, blocks))
@@ -378,19 +291,9 @@ def _note(view: ArrayView, name: str, job: _Job, held: str | None = None) -> int
     if held is not None:
         host = None if view.host is None else view.host.view(np.int8)
         view = replace(view, dtype=held, host=host)
-    if view.contiguous:
-        job.arrays[name] = view
-        return 0
-    if view.strides is None or view.strides[-1] != 1 or min(view.strides) < 0:
-        expected = "strides of whole elements that are not negative, 1 on the last axis"
-        raise ArgumentError(name, expected, str(view.strides))
-    strides = view.strides[:-1]
-    job.arrays[name] = stretch(view, view.strides)
-    job.symbols.update({f"{name}_stride_{axis}": step for axis, step in enumerate(strides)})
-    return gcd(16 // DTYPE_BYTES[_DTYPES.get(view.dtype, view.dtype)], *strides)
-
-
-_DTYPES = {"uint8": "u8"}
+    job.arrays[name], symbols, step = by_strides(view, name)
+    job.symbols.update(symbols)
+    return step
 
 
 def _check_apart(job: _Job) -> None:
@@ -421,8 +324,7 @@ def _interleaved(one: ArrayView, other: ArrayView) -> bool:
     """Whether the pages of two arrays stand in turns, as slices of one array of both do."""
     if one.strides is None or one.strides != other.strides:
         return False
-    size = DTYPE_BYTES[_DTYPES.get(one.dtype, one.dtype)]
-    apart = abs(other.address - one.address) // size
+    apart = abs(other.address - one.address) // element_bytes(one)
     inner = 1 + max(
         sum((n - 1) * step for n, step in zip(view.shape[1:], one.strides[1:], strict=True))
         for view in (one, other)

@@ -5,12 +5,15 @@ What a kernel writes is the caller's own memory where the device reaches it. Hos
 does not reach is copied there, and back behind the kernel.
 """
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from math import gcd, prod
+from threading import Lock
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
+import numpy as np
+import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
 from .array import HOST, ArrayView, empty_like, show_shape, view_of
@@ -18,7 +21,7 @@ from .artifact import KernelArtifact
 from .buffer import Buffer, device_dtype
 from .contract import DTYPE_BYTES
 from .default_device import default_device, get_device
-from .device import Device
+from .device import Device, Workspace
 from .errors import ArgumentError
 from .launch import Signature
 
@@ -80,6 +83,24 @@ def _copy_back(device: Device, buffer: Buffer, host: Any, stream: object) -> Non
         device.to_numpy(buffer, host, stream)
 
 
+class Tables:
+    """Integer tables that are put on a device once, at addresses that stay, as a plan's are."""
+
+    def __init__(self, arrays: Mapping[str, npt.NDArray[np.int32]]) -> None:
+        self.arrays = dict(arrays)
+        self._workspaces: WeakKeyDictionary[Device, Workspace] = WeakKeyDictionary()
+        self._lock = Lock()
+
+    def on(self, device: Device, stream: object = None) -> dict[str, ArrayView]:
+        """Returns the tables on a device, by name; those for `stream` are ready there."""
+        with self._lock:
+            workspace = self._workspaces.get(device)
+            if workspace is None:
+                workspace = self._workspaces[device] = device.workspace(self.arrays, stream)
+        workspace.ready(stream)
+        return {name: view_of(buffer, name) for name, buffer in workspace.buffers.items()}
+
+
 def flat(view: ArrayView, shape: tuple[int, ...]) -> ArrayView:
     """Returns a contiguous array under another shape of as many elements."""
     if view.shape == shape:
@@ -101,13 +122,35 @@ def stretch(view: ArrayView, strides: tuple[int, ...]) -> ArrayView:
     return replace(view, shape=(span,), contiguous=True, host=host, strides=None)
 
 
+def by_strides(view: ArrayView, name: str) -> tuple[ArrayView, dict[str, int], int]:
+    """
+    Returns an array as a kernel with strides takes it: its memory, their values, what divides them.
+
+    The symbols are `<name>_stride_<axis>`, for all axes but the last one, which has stride 1. The
+    divisor is a power of two, as many elements as 16 bytes at most; it is 0, and there are no
+    symbols, for a C-contiguous array. Raises ArgumentError for other strides.
+    """
+    if view.contiguous:
+        return view, {}, 0
+    if view.strides is None or view.strides[-1] != 1 or min(view.strides) < 0:
+        expected = "strides of whole elements that are not negative, 1 on the last axis"
+        raise ArgumentError(name, expected, str(view.strides))
+    outer = view.strides[:-1]
+    symbols = {f"{name}_stride_{axis}": step for axis, step in enumerate(outer)}
+    return stretch(view, view.strides), symbols, gcd(16 // element_bytes(view), *outer)
+
+
+def element_bytes(view: ArrayView) -> int:
+    """Returns the size of an element in bytes, 1 for a dtype that no device holds."""
+    held = device_dtype(view.dtype)
+    return DTYPE_BYTES[held] if held is not None else 1
+
+
 def span_bytes(view: ArrayView) -> tuple[int, int]:
     """Returns the first address of an array, and the one behind its last element."""
-    strides = view.strides
-    held = device_dtype(view.dtype)
-    size = DTYPE_BYTES[held] if held is not None else 1
+    strides, size = view.strides, element_bytes(view)
     if strides is None or view.contiguous:
-        return view.address, view.address + math.prod(view.shape) * size
+        return view.address, view.address + prod(view.shape) * size
     last = sum((n - 1) * step for n, step in zip(view.shape, strides, strict=True) if n)
     return view.address, view.address + (last + 1) * size
 

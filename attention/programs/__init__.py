@@ -5,10 +5,17 @@ from collections.abc import Callable, Mapping
 from ...dialects.nest.program import Program
 from .append import append
 from .merge import merge_many, merge_pair, scale_lse
+from .page_table import places
+from .quest import choose, rank, score, summarize
 
 PROGRAMS: Mapping[str, Callable[..., Program]] = {
     "append": append,
+    "append_places": places,
+    "choose_pages": choose,
     "merge_many": merge_many,
     "merge_pair": merge_pair,
+    "rank_pages": rank,
     "scale_lse": scale_lse,
+    "score_pages": score,
+    "summarize_pages": summarize,
 }

@@ -6,6 +6,7 @@ A thread has neighbours of one row of one head in registers:
     load, rotate, largest magnitude --> (shared memory, barrier) --> scale, codes --> scatter
 """
 
+from dataclasses import replace
 from math import gcd, pi
 
 from ...dialects.nest.program import Program, Scope
@@ -18,7 +19,6 @@ from ...nest.values import (
     cast,
     compare,
     cos,
-    inside,
     maximum,
     minimum,
     round_even,
@@ -28,7 +28,7 @@ from ...nest.values import (
 )
 from ..kv_format import LARGEST_CODE, KVFormat
 from ..part import Part
-from .rows import LANE, LARGEST, ROW, UNROLLED, VECTOR, RowTile, row_tile
+from .rows import LARGEST, UNROLLED, VECTOR, RowTile, row_tile, stride_ranges
 
 _FLOAT8 = {"e4m3": "f8E4M3FN", "e5m2": "f8E5M2"}
 # An angle is a signed fraction of a turn in 32 bits.
@@ -51,43 +51,28 @@ def append(
     i32 [nnz], is the position for RoPE, `rotation`, i64 [dim / 2], the turns a position adds, in
     units of 2^-64.
     """
-    b = Builder("append_kv", _ranges(parts, heads, format))
+    b = Builder("append_kv", _ranges(parts, heads))
     rows = _Rows(b, parts, heads, dtype, format, page_size, layout)
     n = b.symbol("nnz")
     tile = RowTile(max(1, 128 // rows.lanes), rows.lanes, 0)
     with tile.on_grid(b, n * heads) as first:
         for phase in (rows.load, rows.store):
             for number, part in enumerate(parts):
-                lanes, name = rows.tiles[number].lanes, f"{phase.__name__}_{part.name}"
-                with (
-                    b.loop(f"{name}_row", tile.rows, ROW) as row,
-                    b.loop(f"{name}_lane", lanes, LANE) as lane,
-                ):
-                    at = first + row
-                    places = {
-                        f"{name}_i": (n, floordiv(at, heads)),
-                        f"{name}_h": (heads, mod(at, heads)),
-                        f"{name}_t": (lanes, lane),
-                    }
-                    bound = [inside(at, n * heads)]
-                    with b.block(name, spatial=places, where=bound) as (i, h, t):
-                        phase(number, i, h, t)
+                lanes = replace(tile, lanes=rows.tiles[number].lanes)
+                name = f"{phase.__name__}_{part.name}"
+                with lanes.threads(b, name, first, n, heads) as (i, h, t):
+                    phase(number, i, h, t)
     return b.build()
 
 
-def _ranges(parts: tuple[Part, ...], heads: int, form: KVFormat) -> str:
-    names = [f"nnz in [0, {LARGEST // heads}]", f"pages in [0, {LARGEST}]"]
-    arrays: dict[str, tuple[int, int]] = {}
+def _ranges(parts: tuple[Part, ...], heads: int) -> str:
+    ranges = f"nnz in [0, {LARGEST // heads}], pages in [0, {LARGEST}]"
+    pages = {part.pages: part for part in parts}
     for part in parts:
-        arrays[part.name] = (part.row_step, 2)
-        arrays[part.pages] = (part.page_step, 3 if part.which is None else 4)
-        if form.has_blocks:
-            arrays[f"{part.pages}_scales"] = (0, 0)
-    for name, (step, axes) in arrays.items():
-        for axis in range(axes if step else 0):
-            stride = f"{name}_stride_{axis}"
-            names += [f"{stride} in [0, {LARGEST - LARGEST % step}]", f"{stride} mod {step} == 0"]
-    return ", ".join(names)
+        ranges += stride_ranges(part.name, 2, part.row_step)
+    for name, part in pages.items():
+        ranges += stride_ranges(name, 3 if part.which is None else 4, part.page_step)
+    return ranges
 
 
 class _Rows:

@@ -5,11 +5,12 @@ A state that is empty, with a log-sum-exp of -inf, has the weight 0 and its valu
 """
 
 from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from ...dialects.nest.program import Program, Scope
-from ...dialects.sym import Expression, ceildiv, floordiv, mod
+from ...dialects.sym import Expression, ceildiv
 from ...nest.builder import Array, Builder
 from ...nest.values import (
     Value,
@@ -22,7 +23,7 @@ from ...nest.values import (
     select,
     value_of,
 )
-from .rows import GRID, LANE, LARGEST, ROW, VECTOR, row_tile
+from .rows import GRID, LANE, LARGEST, VECTOR, RowTile, row_tile
 
 Indices: TypeAlias = tuple[Expression | Value, ...]
 _EMPTY = float("-inf")
@@ -58,30 +59,25 @@ def merge_pair(*, head_dim: int, dtype: str, out_dtype: str, in_place: bool) -> 
     largest, total = (b.temporary(name, [n], "f32", Scope.LOCAL) for name in ("largest", "total"))
     acc = b.temporary("acc", [n, head_dim], "f32", Scope.LOCAL)
     with tile.on_grid(b, n) as first:
-        with b.loop("weigher", tile.rows, ROW) as row, b.loop("one", 1, LANE):
-            at = first + row
-            with b.block("weigh", spatial={"r": (n, at)}, where=[inside(at, n)]) as (r,):
-                largest[r] = _finite(maximum(s[r], s_other[r]))
-                for weight, state in zip(weights, (s, s_other), strict=True):
-                    weight[r] = exp(state[r] - largest[r])
-                total[r] = weights[0][r] + weights[1][r]
-                lse[r] = largest[r] + log(total[r])
-                for weight in weights:
-                    weight[r] = weight[r] * _inverse(total[r])
-        with b.loop("row", tile.rows, ROW) as row, b.loop("lane", tile.lanes, LANE) as lane:
-            at = first + row
-            places = {"i": (n, at), "t": (tile.lanes, lane)}
-            with b.block("merge", spatial=places, where=[inside(at, n)]) as (i, t):
-                begin = tile.vector * t
-                with b.loop("zeroed", tile.vector, VECTOR) as e:
-                    acc[i, begin + e] = 0.0
-                for weight, state in zip(weights, (v, v_other), strict=True):
-                    with b.when(_counts(weight[i])):
-                        with b.loop(f"add_{state.buffer.name}", tile.vector, VECTOR) as e:
-                            term = cast(state[i, begin + e], "f32") * weight[i]
-                            acc[i, begin + e] = term + acc[i, begin + e]
-                with b.loop("stored", tile.vector, VECTOR) as e:
-                    out[i, begin + e] = cast(acc[i, begin + e], out_dtype)
+        with tile.one_lane.threads(b, "weigh", first, n) as (r, _, _):
+            largest[r] = _finite(maximum(s[r], s_other[r]))
+            for weight, state in zip(weights, (s, s_other), strict=True):
+                weight[r] = exp(state[r] - largest[r])
+            total[r] = weights[0][r] + weights[1][r]
+            lse[r] = largest[r] + log(total[r])
+            for weight in weights:
+                weight[r] = weight[r] * _inverse(total[r])
+        with tile.threads(b, "merge", first, n) as (i, _, t):
+            begin = tile.vector * t
+            with tile.neighbours(b, "zeroed") as e:
+                acc[i, begin + e] = 0.0
+            for weight, state in zip(weights, (v, v_other), strict=True):
+                name = f"add_{state.buffer.name}"
+                with b.when(_counts(weight[i])), tile.neighbours(b, name) as e:
+                    term = cast(state[i, begin + e], "f32") * weight[i]
+                    acc[i, begin + e] = term + acc[i, begin + e]
+            with tile.neighbours(b, "stored") as e:
+                out[i, begin + e] = cast(acc[i, begin + e], out_dtype)
     return b.build()
 
 
@@ -103,66 +99,89 @@ def merge_many(*, heads: int, head_dim: int, dtype: str, out_dtype: str, ragged:
     indptr[i + 1], at most `states`. They are added in their order.
     """
     b = Builder("merge_states", f"rows in [0, {LARGEST}], states in [0, {LARGEST}]" + _NNZ[ragged])
-    n, states = b.symbol("rows"), b.symbol("states")
-    entries = [b.symbol("nnz")] if ragged else [n, states]
-    v = b.buffer("v", [*entries, heads, head_dim], dtype)
-    s = b.buffer("s", [*entries, heads], "f32")
-    indptr = b.buffer("indptr", [n + 1], "i32") if ragged else None
+    n = b.symbol("rows")
+    entries = [b.symbol("nnz")] if ragged else [n, b.symbol("states")]
+    tile = row_tile(head_dim, dtype, out_dtype)
+    many = _Many(
+        b,
+        tile,
+        b.buffer("v", [*entries, heads, head_dim], dtype),
+        b.buffer("s", [*entries, heads], "f32"),
+        b.buffer("indptr", [n + 1], "i32") if ragged else None,
+        b.temporary("acc", [n, heads, head_dim], "f32", Scope.LOCAL),
+        {
+            name: b.temporary(name, [n, heads, tile.lanes], kind, Scope.LOCAL)
+            for name, kind in _KEPT.items()
+        },
+    )
     out = b.buffer("out", [n, heads, head_dim], out_dtype, output=True)
     lse = b.buffer("lse", [n, heads], "f32", output=True)
-    tile = row_tile(head_dim, dtype, out_dtype)
-    kept = [n, heads, tile.lanes]
-    names = ("largest", "total", "weight")
-    largest, total, weight = (b.temporary(name, kept, "f32", Scope.LOCAL) for name in names)
-    acc = b.temporary("acc", [n, heads, head_dim], "f32", Scope.LOCAL)
-
-    def over(name: str, at: tuple[Expression, ...]) -> AbstractContextManager[Indices]:
-        return _states(b, name, states, at[0], indptr)
-
     with tile.on_grid(b, n * heads) as first:
-        with b.loop("row", tile.rows, ROW) as row, b.loop("lane", tile.lanes, LANE) as lane:
-            at = first + row
-            where = {"i": (n, floordiv(at, heads)), "h": (heads, mod(at, heads))}
-            places = {**where, "t": (tile.lanes, lane)}
-            with b.block("merge", spatial=places, where=[inside(at, n * heads)]) as here:
-                i, h, t = here
-                begin = tile.vector * t
-                largest[here] = _EMPTY
-                with over("seen", here) as entry:
-                    largest[here] = maximum(largest[here], s[(*entry, h)])
-                largest[here] = _finite(largest[here])
-                total[here] = 0.0
-                with b.loop("zeroed", tile.vector, VECTOR) as e:
-                    acc[i, h, begin + e] = 0.0
-                with over("added", here) as entry:
-                    weight[here] = exp(s[(*entry, h)] - largest[here])
-                    total[here] = total[here] + weight[here]
-                    with b.when(_counts(weight[here])), b.loop("add", tile.vector, VECTOR) as e:
-                        term = cast(v[(*entry, h, begin + e)], "f32") * weight[here]
-                        acc[i, h, begin + e] = term + acc[i, h, begin + e]
-                weight[here] = _inverse(total[here])
-                with b.loop("stored", tile.vector, VECTOR) as e:
-                    out[i, h, begin + e] = cast(acc[i, h, begin + e] * weight[here], out_dtype)
-                with b.when(compare("==", cast(value_of(t), "i32"), 0)):
-                    lse[i, h] = largest[here] + log(total[here])
+        with tile.threads(b, "merge", first, n, heads) as here:
+            i, h, t = here
+            many.add(here)
+            inverse, largest, total = (many.kept[name] for name in ("weight", "largest", "total"))
+            inverse[here] = _inverse(total[here])
+            with tile.neighbours(b, "stored") as e:
+                merged = many.acc[i, h, tile.vector * t + e] * inverse[here]
+                out[i, h, tile.vector * t + e] = cast(merged, out_dtype)
+            with b.when(compare("==", cast(value_of(t), "i32"), 0)):
+                lse[i, h] = largest[here] + log(total[here])
     return b.build()
 
 
+_KEPT = {"largest": "f32", "total": "f32", "weight": "f32", "begin": "i32", "end": "i32"}
+
+
+@dataclass(frozen=True)
+class _Many:
+    """The states of a row, and what a thread keeps of them: sums of its neighbours and weights."""
+
+    b: Builder
+    tile: RowTile
+    v: Array
+    s: Array
+    indptr: Array | None
+    acc: Array
+    kept: dict[str, Array]
+
+    def add(self, here: tuple[Expression, Expression, Expression]) -> None:
+        """Adds the weighted values of all states of a row, and their weights."""
+        b, tile, acc, (i, h, t) = self.b, self.tile, self.acc, here
+        largest, total, weight = (self.kept[name] for name in ("largest", "total", "weight"))
+        if self.indptr is not None:
+            self.kept["begin"][here] = self.indptr[i]
+            self.kept["end"][here] = self.indptr[i + 1]
+        largest[here] = _EMPTY
+        with self._states("seen", here) as entry:
+            largest[here] = maximum(largest[here], self.s[(*entry, h)])
+        largest[here] = _finite(largest[here])
+        total[here] = 0.0
+        begin = tile.vector * t
+        with tile.neighbours(b, "zeroed") as e:
+            acc[i, h, begin + e] = 0.0
+        with self._states("added", here) as entry:
+            weight[here] = exp(self.s[(*entry, h)] - largest[here])
+            total[here] = total[here] + weight[here]
+            with b.when(_counts(weight[here])), tile.neighbours(b, "add") as e:
+                term = cast(self.v[(*entry, h, begin + e)], "f32") * weight[here]
+                acc[i, h, begin + e] = term + acc[i, h, begin + e]
+
+    @contextmanager
+    def _states(
+        self, name: str, here: tuple[Expression, Expression, Expression]
+    ) -> Generator[Indices]:
+        """Visits the states of a row in order; yields the indices of one."""
+        with self.b.loop(name, self.b.symbol("states")) as k:
+            if self.indptr is None:
+                yield (here[0], k)
+                return
+            begin, end = (cast(self.kept[bound][here], "index") for bound in ("begin", "end"))
+            with self.b.when(compare("<", begin + k, end)):
+                yield (begin + k,)
+
+
 _NNZ = {False: "", True: f", nnz in [0, {LARGEST}]"}
-
-
-@contextmanager
-def _states(
-    b: Builder, name: str, states: Expression, row: Expression, indptr: Array | None
-) -> Generator[Indices]:
-    """Visits the states of a row in order; yields the indices of one."""
-    with b.loop(name, states) as k:
-        if indptr is None:
-            yield (row, k)
-            return
-        entry = cast(indptr[row], "index") + k
-        with b.when(compare("<", entry, cast(indptr[row + 1], "index"))):
-            yield (entry,)
 
 
 def scale_lse(*, factor: float) -> Program:

@@ -272,6 +272,78 @@ def test_an_infinity_spoils_its_block_alone(device: SimulatorDevice) -> None:
     assert np.isfinite(found).all()
 
 
+def test_places_that_the_device_finds(device: SimulatorDevice) -> None:
+    batch = batch_of(REQUESTS, 4)
+    table, padded = batch.table, batch.tokens + 7
+    tables = (batch.append_indptr, table.lengths, table.kv_indptr, table.kv_indices)
+    plan = attention.plan_append_on_device(
+        *tables, page_size=4, num_pages=batch.pages, tokens=padded, device=device
+    )
+    k = rows(padded, "f16", 1)
+    pages = tuple(np.zeros(page_shape(batch, "NHD"), np.float16) for _ in range(2))
+    cache = attention.KVCache(pages, KVFormat("f16"))
+    attention.append_kv(cache, plan, k, k, device=device)
+    expected = scattered(np.zeros_like(pages[0]), k[: batch.tokens], batch, "NHD")
+    np.testing.assert_array_equal(pages[0], expected)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.integers(0, 9)), min_size=1, max_size=6),
+    st.sampled_from([1, 3, 16]),
+)
+def test_host_and_device_find_the_same_places(
+    requests: list[tuple[int, int]], page_size: int
+) -> None:
+    batch = batch_of(requests, page_size)
+    table = batch.table
+    plan = attention.plan_append_on_device(
+        batch.append_indptr,
+        table.lengths,
+        table.kv_indptr,
+        table.kv_indices,
+        page_size=page_size,
+        num_pages=batch.pages,
+        tokens=batch.tokens,
+        device=SimulatorDevice(checks="all"),
+    )
+    found = zip(*(plan.arrays[name] for name in ("page", "slot", "position")), strict=True)
+    assert [tuple(map(int, place)) for place in found] == batch.places()
+
+
+def test_a_plan_on_the_device_is_written_again(device: SimulatorDevice) -> None:
+    first, second = batch_of([(3, 1), (9, 1)], 4), batch_of([(7, 1), (2, 1)], 4)
+    plan: attention.DeviceAppendPlan | None = None
+    for batch in (first, second):
+        table = batch.table
+        tables = (batch.append_indptr, table.lengths, table.kv_indptr, table.kv_indices)
+        made = attention.plan_append_on_device(
+            *tables, page_size=4, num_pages=50, tokens=2, plan=plan, device=device
+        )
+        assert plan is None or made is plan
+        plan = made
+        found: Any = plan.arrays["page"]
+        assert found.tolist() == [page for page, _, _ in batch.places()]
+
+
+def test_tables_on_the_device_cannot_make_a_write_leave_the_cache(device: SimulatorDevice) -> None:
+    def i32(*values: int) -> npt.NDArray[np.int32]:
+        return np.array(values, np.int32)
+
+    plan = attention.plan_append_on_device(
+        i32(0, 2, 4, 5),
+        i32(1, 9, 3),
+        i32(0, 1, 2, 3),
+        i32(0, 1, 99),
+        page_size=4,
+        num_pages=3,
+        tokens=5,
+        device=device,
+    )
+    # A length below the new tokens, one beyond the pages, and a page that the cache lacks.
+    np.testing.assert_array_equal(plan.arrays["page"], [-1, 0, -1, -1, -1])
+
+
 def test_lengths_recompile_nothing(
     device: SimulatorDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,6 +389,9 @@ def test_bad_input_is_refused() -> None:
     refused("'v': expected dtype f16", cache, k, v.astype(np.float32))
     few = attention.KVCache((one[:2].copy(), two[:2].copy()), form)
     refused("'kv_indices': expected page numbers below 2", few, k, v)
+    zeros = np.zeros(2, np.int32)
+    with pytest.raises(ArgumentError, match=r"'slot': .* got 4 at \[1\]"):
+        attention.AppendPlan(zeros, np.array([3, 4], np.int32), zeros, 4)
     refused("'v_pages': expected memory of its own", attention.KVCache((one, one), form), k, v)
     other = attention.KVCache((one, two.astype(np.float32)), form)
     refused("'v_pages': expected dtype f16", other, k, v)

@@ -61,7 +61,7 @@ def test_growth_keeps_the_tokens_and_adds_new_places(
 ) -> None:
     table = table_of([length for length, _ in requests], page_size)
     counts = i32(*(count for _, count in requests))
-    free = np.setdiff1d(np.arange(200 + table.kv_indices.size), table.kv_indices)
+    free = np.setdiff1d(np.arange(400 + table.kv_indices.size), table.kv_indices)
     grown = table.grown(counts, free.astype(np.int32))
     assert grown.lengths.tolist() == [length + count for length, count in requests]
     for before, after in zip(tokens(table), tokens(grown), strict=True):

@@ -1,0 +1,265 @@
+"""
+Sparse decode: the pages of the KV cache that matter for a query, chosen by bounds of their scores.
+
+Tang et al., Quest: Query-Aware Sparsity for Efficient Long-Context LLM Inference, ICML 2024,
+section 3. Every page has a summary, the least and the greatest element of its keys in each
+dimension. From it follows a bound of the score that a query can have there; the pages with the
+highest bounds are attended to, each key head having its own.
+
+```python
+attention.summarize_pages(k_pages, summaries, *attention.changed_pages(table, counts))
+choice = attention.plan_choice(table, num_kv_heads, budget=64)  # once a step, for all layers
+kv_indices = choice.run(q, summaries)
+```
+"""
+
+from typing import Any
+
+import numpy as np
+
+from ..runtime.array import ArrayView, view_of
+from ..runtime.device import Device
+from ..runtime.errors import ArgumentError
+from ..runtime.kernel_call import (
+    Tables,
+    by_strides,
+    call_kernel,
+    check_array,
+    device_of,
+    overlaps,
+    result_array,
+)
+from ..runtime.page_table import Int32Array, PageTable, int32_table
+from ..runtime.stream import stream_handle
+from .compiled_kernels import kernel
+from .kv_format import FLOATS
+
+LARGEST_DIM = 1024
+LARGEST_GROUP = 128
+_LARGEST = 2**31 - 1
+
+
+def changed_pages(table: PageTable, counts: object) -> tuple[Int32Array, Int32Array]:
+    """
+    Returns (pages, lengths), int32 [n]: where the last `counts[b]` tokens of each request lie.
+
+    `lengths` are the tokens that each page holds. Raises ArgumentError.
+    """
+    new = int32_table(counts, "counts")
+    if new.size != table.batch:
+        raise ArgumentError("counts", f"{table.batch} entries", str(new.size))
+    owner, place = _owners(table)
+    first = (table.lengths.astype(np.int64) - new) // table.page_size
+    changed = (place >= first[owner]) & (new[owner] > 0)
+    is_last = place == table.pages[owner] - 1
+    lengths = np.where(is_last, table.kv_last_page_len[owner], table.page_size)
+    return table.kv_indices[changed], lengths[changed].astype(np.int32)
+
+
+def summarize_pages(
+    k_pages: object,
+    summaries: object,
+    pages: object,
+    lengths: object,
+    *,
+    layout: str = "NHD",
+    device: Device | str | None = None,
+    stream: object = None,
+    target: str = "sm_80",
+) -> None:
+    """
+    Writes the summaries of listed pages: the least and the greatest element of each dimension.
+
+    `k_pages` is [pages, page_size, heads, head_dim] (HND: heads before page_size), or the array of
+    keys and values [pages, 2, ...], f16, bf16 or f32; `summaries` is [pages, 2, heads, head_dim] of
+    the same dtype, least before greatest. `pages` and `lengths` are int32 [n] in host memory: page
+    numbers, each once, and the tokens that they hold, 1 to page_size. Raises ArgumentError before
+    anything is launched.
+    """
+    handle = stream_handle(stream)
+    keys, kept = view_of(k_pages, "k_pages", handle), view_of(summaries, "summaries", handle)
+    if layout not in ("NHD", "HND"):
+        raise ArgumentError("layout", "'NHD' or 'HND'", repr(layout))
+    both = len(keys.shape) == 5
+    inner = ("page_size", "heads") if layout == "NHD" else ("heads", "page_size")
+    check_array(keys, FLOATS, ("pages", *((2,) if both else ()), *inner, "head_dim"))
+    sizes = dict(zip(inner, keys.shape[-3:-1], strict=True))
+    heads, page_size, dim = sizes["heads"], sizes["page_size"], keys.shape[-1]
+    _check_dim("k_pages", heads, dim)
+    check_array(kept, (keys.dtype,), (keys.shape[0], 2, heads, dim))
+    if overlaps(kept, keys):
+        raise ArgumentError("summaries", "memory of its own", "memory of 'k_pages'")
+    listed = _listed(pages, lengths, keys.shape[0], page_size)
+    memory, symbols, step = by_strides(keys, "k_pages")
+    arrays = {"k_pages": memory, "summaries": kept, **listed}
+    artifact = kernel(
+        "summarize_pages",
+        target,
+        heads=heads,
+        head_dim=dim,
+        dtype=keys.dtype,
+        page_size=page_size,
+        layout=layout,
+        both=both,
+        page_step=step,
+    )
+    symbols |= {"n": listed["page"].shape[0], "pages": keys.shape[0]}
+    call_kernel(artifact, arrays, device_of([keys, kept], device), symbols=symbols, stream=stream)
+
+
+def _listed(pages: object, lengths: object, num_pages: int, page_size: int) -> dict[str, ArrayView]:
+    numbers, counts = int32_table(pages, "pages"), int32_table(lengths, "lengths")
+    if counts.size != numbers.size:
+        raise ArgumentError("lengths", f"{numbers.size} entries", str(counts.size))
+    wrong = (numbers < 0) | (numbers >= num_pages)
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        expected = f"page numbers from 0 to {num_pages - 1}"
+        raise ArgumentError("pages", expected, f"{numbers[at]} at [{at}]")
+    if np.unique(numbers).size < numbers.size:
+        raise ArgumentError("pages", "each page once", "a page twice")
+    wrong = (counts < 1) | (counts > page_size)
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        raise ArgumentError("lengths", f"1 to {page_size} tokens", f"{counts[at]} at [{at}]")
+    return {"page": view_of(numbers, "page"), "count": view_of(counts, "count")}
+
+
+def _check_dim(name: str, heads: int, dim: int) -> None:
+    if not heads or not 1 <= dim <= LARGEST_DIM:
+        expected = f"at least one head, and a head_dim of 1 to {LARGEST_DIM}"
+        raise ArgumentError(name, expected, f"{heads} heads of {dim}")
+
+
+class PageChoice:
+    """
+    The choice of pages for one step of decoding; it is used for every layer of a model.
+
+    The pages that are chosen are a page table of B * heads rows: row `heads * b + h` is request b
+    for key head h. `kv_indptr` int32 [B * heads + 1] and `kv_last_page_len` int32 [B * heads] are
+    known beforehand, in host memory; `run` returns its `kv_indices`, int32 [kv_indptr[-1]].
+    """
+
+    def __init__(self, table: PageTable, heads: int, budget: int, recent: int) -> None:
+        self.table = table
+        self.heads = heads
+        self.budget = budget
+        self.recent = recent
+        counts = np.repeat(np.minimum(table.pages, budget), heads)
+        starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+        if int(starts[-1]) > _LARGEST or heads * table.kv_indices.size > _LARGEST:
+            raise ArgumentError("budget", f"at most {_LARGEST} pages of all heads", "more")
+        self.kv_indptr = starts.astype(np.int32)
+        self.kv_last_page_len = np.repeat(table.kv_last_page_len, heads)
+        owner, _ = _owners(table)
+        tables = {"owner": owner, "page": table.kv_indices, "indptr": table.kv_indptr}
+        self._tables = Tables({**tables, "chosen_indptr": self.kv_indptr})
+
+    def upload(self, device: Device, stream: object = None) -> dict[str, ArrayView]:
+        """Puts the tables on `device`, once; do it before a CUDA graph is captured."""
+        return self._tables.on(device, stream)
+
+    def scores(
+        self,
+        q: object,
+        summaries: object,
+        *,
+        out: object = None,
+        device: Device | str | None = None,
+        stream: object = None,
+        target: str = "sm_80",
+    ) -> Any:
+        """
+        Returns bounds of the scores of the pages, f32 [nnz, heads], in the order of the table.
+
+        `q` has one query a request, [B, heads * group, head_dim]; `summaries` is [pages, 2, heads,
+        head_dim] of its dtype. The bound of a page for a key head is the greatest over the queries
+        of its group, before the softmax scale: no product of a query and a key of the page is
+        larger, up to the rounding of f32. Raises ArgumentError before anything is launched.
+        """
+        handle = stream_handle(stream)
+        views = {
+            "q": view_of(q, "q", handle),
+            "summaries": view_of(summaries, "summaries", handle),
+        }
+        group = self._check(views["q"], views["summaries"])
+        where = device_of(views.values(), device)
+        shape = (self.table.kv_indices.size, self.heads)
+        array, scores = result_array("scores", out, views["q"], where, shape, "f32")
+        if shape[0]:
+            numbers = {"group": group, "head_dim": views["q"].shape[-1], "dtype": views["q"].dtype}
+            artifact = kernel("score_pages", target, heads=self.heads, **numbers)
+            arrays = {**views, **self.upload(where, stream), "scores": scores}
+            call_kernel(artifact, arrays, where, stream=stream)
+        return array
+
+    def run(
+        self,
+        q: object,
+        summaries: object,
+        *,
+        out: object = None,
+        device: Device | str | None = None,
+        stream: object = None,
+        target: str = "sm_80",
+    ) -> Any:
+        """
+        Returns the pages with the highest bounds, the kv_indices of the table of choices, int32.
+
+        The arguments are those of `scores`; `out` int32 [kv_indptr[-1]] is written where given. The
+        pages of a row are in the order of its tokens. Raises ArgumentError.
+        """
+        query = view_of(q, "q", stream_handle(stream))
+        where = device_of([query, view_of(summaries, "summaries")], device)
+        held = where.empty((self.table.kv_indices.size, self.heads), "f32", "scores")
+        self.scores(q, summaries, out=held, device=where, stream=stream, target=target)
+        shape = (int(self.kv_indptr[-1]),)
+        array, chosen = result_array("kv_indices", out, query, where, shape, "i32")
+        if not shape[0]:
+            return array
+        ranks = view_of(where.empty(held.shape, "i32", "ranks"), "ranks")
+        arrays = {"scores": view_of(held, "scores"), "ranks": ranks, "chosen": chosen}
+        arrays |= self.upload(where, stream)
+        symbols = {"batch": self.table.batch, "longest": int(self.table.pages.max())}
+        numbers = {"recent": self.recent, "budget": self.budget}
+        for kind in ("rank_pages", "choose_pages"):
+            artifact = kernel(kind, target, heads=self.heads)
+            call_kernel(artifact, arrays, where, numbers=numbers, symbols=symbols, stream=stream)
+        return array
+
+    def _check(self, q: ArrayView, summaries: ArrayView) -> int:
+        """Returns how many query heads a key head has; refuses arrays that do not fit."""
+        check_array(q, FLOATS, (self.table.batch, "heads", "head_dim"))
+        dim = q.shape[-1]
+        check_array(summaries, (q.dtype,), ("pages", 2, self.heads, dim))
+        _check_dim("summaries", self.heads, dim)
+        group, rest = divmod(q.shape[1], self.heads)
+        if rest or not 1 <= group <= LARGEST_GROUP:
+            expected = f"a multiple of the {self.heads} key heads, up to {LARGEST_GROUP} times"
+            raise ArgumentError("q", expected, f"{q.shape[1]} heads")
+        self.table.check_pages(summaries.shape[0])
+        return group
+
+
+def plan_choice(table: PageTable, num_kv_heads: int, *, budget: int, recent: int = 1) -> PageChoice:
+    """
+    Returns the plan of choosing `budget` pages for each request and key head.
+
+    The last `recent` pages of a request, 1 to `budget`, are always among them, so the one that is
+    not full is. A request with fewer pages has all. Equal bounds go to the earlier page; a bound
+    that is NaN counts as the highest. How many pages are chosen is known here: nothing waits for
+    the device. Raises ArgumentError.
+    """
+    if num_kv_heads < 1:
+        raise ArgumentError("num_kv_heads", "at least 1", str(num_kv_heads))
+    if not 1 <= budget <= _LARGEST:
+        raise ArgumentError("budget", "at least 1 page", str(budget))
+    if not 1 <= recent <= budget:
+        raise ArgumentError("recent", f"1 to {budget} pages, the budget", str(recent))
+    return PageChoice(table, num_kv_heads, budget, recent)
+
+
+def _owners(table: PageTable) -> tuple[Int32Array, Int32Array]:
+    """Returns the request of each entry of a table, and its place among the pages of that."""
+    owner = np.repeat(np.arange(table.batch, dtype=np.int32), table.pages)
+    return owner, np.arange(owner.size, dtype=np.int32) - table.kv_indptr[:-1][owner]
