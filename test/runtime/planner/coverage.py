@@ -83,9 +83,13 @@ def _check_limits(limits: PlanLimits, plan: WorkPlan) -> None:
 
 
 def _tile_of_items(tiles: list[Tile], items: Array) -> Array:
-    places = {(tile.request, tile.first_row): index for index, tile in enumerate(tiles)}
-    found = [places[request, row] for request, row in items[:, :2].tolist()]
-    return np.array(found, np.int64)
+    """Returns the number of each item's tile; all items must be of tiles."""
+    width = int(items[:, 1].max(initial=0)) + 1
+    places = np.array([tile.request * width + tile.first_row for tile in tiles], np.int64)
+    wanted = items[:, 0] * width + items[:, 1]
+    found = np.searchsorted(places, wanted)
+    assert (places[np.minimum(found, len(places) - 1)] == wanted).all()
+    return found
 
 
 def _check_covered(

@@ -54,7 +54,7 @@ def loads_of(planner: Planner, plan: WorkPlan, kv_len: np.ndarray) -> np.ndarray
     return np.bincount(cta, cost, numbers.num_ctas)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.integers(0, 4000), max_size=20), st.booleans())
 def test_decode_plans_are_those_of_one_query_row_each(lengths: list[int], fixed: bool) -> None:
     one, other = (Planner(limits(batch_invariant=fixed)) for _ in range(2))
@@ -64,7 +64,7 @@ def test_decode_plans_are_those_of_one_query_row_each(lengths: list[int], fixed:
     np.testing.assert_array_equal(one.buffer, other.buffer)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(SEEDS)
 def test_batch_invariant_pieces_do_not_depend_on_the_batch(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -78,7 +78,7 @@ def test_batch_invariant_pieces_do_not_depend_on_the_batch(seed: int) -> None:
     assert pieces_of(alone, 0) == among
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(SEEDS)
 def test_what_is_transferred_is_all_that_a_kernel_reads(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -41,13 +41,13 @@ def expected_groups(table: list[list[int]]) -> set[tuple[frozenset[int], int, in
     return result
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(TABLES)
 def test_groups_are_all_longest_shared_prefixes(table: list[list[int]]) -> None:
     assert groups_of(found(table)) == expected_groups(table)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(TABLES, st.integers(2, 4), st.integers(1, 3))
 def test_groups_keep_to_the_least_size(table: list[list[int]], requests: int, pages: int) -> None:
     prefixes = found(table, min_requests=requests, min_pages=pages)
@@ -55,7 +55,7 @@ def test_groups_keep_to_the_least_size(table: list[list[int]], requests: int, pa
     assert (prefixes.end_page - prefixes.first_page >= pages).all()
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(TABLES, st.integers(1, 3))
 def test_groups_begin_where_their_parents_end(table: list[list[int]], pages: int) -> None:
     prefixes = found(table, min_pages=pages)
@@ -68,7 +68,7 @@ def test_groups_begin_where_their_parents_end(table: list[list[int]], pages: int
             assert prefixes.end[group] <= prefixes.end[parent]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(TABLES)
 def test_shared_pages_are_the_longest_common_prefix(table: list[list[int]]) -> None:
     shared = found(table).shared_pages()
