@@ -107,30 +107,40 @@ def _write_slots(
 
     `ahead` are the items before the cuts. Returns the number of merges.
     """
-    count = len(unit)
-    opens = np.empty(count, np.int32)
-    opens[0] = 0
-    opens[1:] = unit[1:] != unit[:-1]
-    merge = np.add.accumulate(opens)
-    opens[0] = 1
-    first = opens.nonzero()[0]
-    merges = len(first)
+    merge, first = _opened(unit)
     # The slot of the item before the cut; that of the first cut of a unit is its first.
-    slot = np.arange(count, dtype=np.int32)
+    slot = np.arange(len(unit), dtype=np.int32)
     slot += merge
-    first_slot = slot[first]
-    slot += 1
-    before_unit = ahead[first]
+    first_slot, first_merge, before_unit = slot, merge, ahead
+    if first is not None:
+        first_slot, first_merge, before_unit = slot[first], merge[first], ahead[first]
     slots[before_unit] = first_slot
-    slots[1:][ahead] = slot
-    item_merge[before_unit] = merge[first]
+    slots[1:][ahead] = slot + 1
+    item_merge[before_unit] = first_merge
     item_merge[1:][ahead] = merge
+    merges = len(first_slot)
     written = sections.merges[:merges]
     written[:, 0] = first_slot
-    written[:-1, 1] = first_slot[1:]
-    written[-1, 1] = count + merges
-    written[:, 1] -= first_slot
+    written[:, 1] = 2
+    if first is not None:
+        written[:, 1] += np.diff(first, append=len(unit)).astype(np.int32)
+        written[:, 1] -= 1
     return merges
+
+
+def _opened(unit: Array) -> tuple[Int32Array, Array | None]:
+    """
+    Returns the merge of each cut, and which cuts are the first of their unit.
+
+    The latter is None where all are, as for units shorter than the shares.
+    """
+    opens = unit[1:] != unit[:-1]
+    if opens.all():
+        return np.arange(len(unit), dtype=np.int32), None
+    opens = np.concatenate(([True], opens))
+    merge = np.add.accumulate(opens.astype(np.int32))
+    merge -= 1
+    return merge, opens.nonzero()[0]
 
 
 def write_pieces(

@@ -95,16 +95,17 @@ def cut(limits: PlanLimits, costs: Costs, tiles: Tiles, line: Line, length: int)
     places += near
     if length * (limits.num_ctas - 1) + near > line.total:
         np.minimum(places, line.total, out=places)
-    tile = line.start.searchsorted(places, "right")
-    tile -= 1
+    tile = line.start[1:].searchsorted(places, "right")
     places -= line.start[tile]
     head, inside_unit = np.divmod(places, line.unit[tile])
     item, granule = tiles.item_cost, tiles.granule_cost
-    inside_unit -= item if isinstance(item, int) else _at(item, tile)
-    inside = inside_unit >= near + max(near, *costs.granule)
+    if not isinstance(item, int):
+        inside_unit -= _at(item, tile)
+        item = 0
+    inside = inside_unit >= item + near + max(near, *costs.granule)
     split = inside.nonzero()[0]
     granules = inside_unit[split]
-    granules -= near
+    granules -= item + near
     if not isinstance(granule, int):
         granules //= granule[tile[split]]
     elif granule != 1:
