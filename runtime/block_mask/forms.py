@@ -231,9 +231,12 @@ def modulo_by_range(x: Form, y: Form, boxes: Boxes) -> Form:
     (a, b), (c, d) = bounds(x, boxes), bounds(y, boxes)
     inside = np.asarray(a >= 0) & np.asarray(b < c)
     positive, negative_ = np.asarray(c > 0), np.asarray(d < 0)
+    single = np.asarray(a == b) & np.asarray(c == d) & (positive | negative_)
+    remainder = np.asarray(a, np.int64) % np.where(single, c, 1)
     lo = np.where(positive, 0, np.where(negative_, np.asarray(c) + 1, INT32[0]))
     hi = np.where(positive, np.asarray(d) - 1, np.where(negative_, 0, INT32[1]))
-    return choose(inside, x, between(lo, hi))
+    elsewhere = choose(inside, x, between(lo, hi))
+    return choose(single, between(remainder, remainder), elsewhere)
 
 
 def choose(condition: BoolArray, yes: Form, no: Form) -> Form:

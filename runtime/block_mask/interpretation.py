@@ -196,6 +196,21 @@ def _arithmetic(op: str, x: Form, y: Form, boxes: Boxes) -> Form:
             return _bits(op, x, y, boxes)
 
 
+def _bits_of_mask(op: str, x: Form, mask: int, boxes: Boxes) -> Form:
+    """A mask changes the bits below its highest one; those above stay, or are lost."""
+    lo, hi = forms.bounds(x, boxes)
+    size = 1 << mask.bit_length()
+    high, low_lo, low_hi = lo // size * size, lo % size, hi % size
+    same_high = np.asarray(high == hi // size * size)
+    single = _BITS[op](np.asarray(lo), mask)
+    if op == "bits.and":
+        open_ = forms.between(0, np.where(same_high, np.minimum(low_hi, mask), mask))
+    else:
+        least = np.maximum(mask, np.where(same_high, low_lo, 0)) if op == "bits.or" else 0
+        open_ = forms.between(high + least, hi // size * size + (size - 1))
+    return forms.choose(np.asarray(lo == hi), forms.between(single, single), open_)
+
+
 def _shifted(op: str, x: Form, y: Form, boxes: Boxes) -> Form:
     """Shifts are monotone in each operand, so that the corners bound them."""
     (a, b), (c, d) = forms.bounds(x, boxes), forms.bounds(y, boxes)
@@ -208,17 +223,22 @@ def _shifted(op: str, x: Form, y: Form, boxes: Boxes) -> Form:
     return forms.choose(defined, forms.between(lo, hi), forms.UNKNOWN)
 
 
+_BITS = {"bits.and": np.bitwise_and, "bits.or": np.bitwise_or, "bits.xor": np.bitwise_xor}
+
+
 def _bits(op: str, x: Form, y: Form, boxes: Boxes) -> Form:
-    """Bitwise operations: those of single values, and of integers that aren't negative."""
+    """Bitwise operations: with a mask, of single values, and of any others by their length."""
+    for one, other in ((x, y), (y, x)):
+        if one.number is not None and one.number >= 0:
+            return _bits_of_mask(op, other, one.number, boxes)
     (a, b), (c, d) = forms.bounds(x, boxes), forms.bounds(y, boxes)
     single = np.asarray(a == b) & np.asarray(c == d)
-    function = {"bits.and": np.bitwise_and, "bits.or": np.bitwise_or, "bits.xor": np.bitwise_xor}
-    value = function[op](a, c)
+    value = _BITS[op](a, c)
     natural = np.asarray(np.minimum(a, c) >= 0)
-    # All bits below the highest of the largest value.
-    largest = np.maximum(np.maximum(b, d), 0)
+    # All bits below the highest of any value; those of a negative one are of its complement.
+    largest = np.maximum(np.maximum(b, d), -1 - np.minimum(a, c))
     ones = (1 << np.frexp(np.asarray(largest, np.float64))[1].astype(np.int64)) - 1
+    least = np.where(natural, 0, -1 - ones)
     if op == "bits.and":
-        ones = np.minimum(b, d)
-    elsewhere = forms.choose(natural, forms.between(0, ones), forms.UNKNOWN)
-    return forms.choose(single, forms.between(value, value), elsewhere)
+        ones = np.where(natural, np.minimum(b, d), ones)
+    return forms.choose(single, forms.between(value, value), forms.between(least, ones))

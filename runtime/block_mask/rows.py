@@ -18,8 +18,8 @@ from .runs import RunCollector
 from .subdivision import append_full, append_partial
 
 # With more rows, or more tiles left over, the grid is subdivided.
-_MOST_ROWS = 1 << 18
-_MOST_TILES = 1 << 16
+MOST_ROWS = 1 << 18
+MOST_TILES = 1 << 16
 _FAR = 1 << 40
 
 
@@ -44,7 +44,7 @@ def append_rows(grid: Grid, interpreter: Interpreter, runs: RunCollector) -> Squ
 
     Returns the tiles that have none, or None where these are so many that it appends nothing.
     """
-    if grid.rows > _MOST_ROWS:
+    if grid.rows > MOST_ROWS:
         return None
     slices = np.repeat(np.arange(len(grid.q_tiles)), grid.q_tiles)
     row = np.arange(grid.rows) - grid.first_row[slices]
@@ -57,7 +57,7 @@ def append_rows(grid: Grid, interpreter: Interpreter, runs: RunCollector) -> Squ
     by_masked = masked.closed & ~seen.closed
     left = np.flatnonzero(~seen.closed & ~masked.closed)
     width = (seen.last - seen.first)[left]
-    if int(width.sum()) > _MOST_TILES:
+    if int(width.sum()) > MOST_TILES:
         return None
     if seen.closed.any():
         _append_seen(grid, runs, slices, row, seen)

@@ -11,7 +11,7 @@ from .interpretation import Interpreter
 _PLACES = np.asarray(
     [(0, 0), (1, 1), (0, 1), (1, 0), (0.5, 0.5), (0.25, 0.75), (0.75, 0.25), (0.37, 0.11)]
 )
-_AT_ONCE = 1 << 16
+AT_ONCE = 1 << 16
 
 
 @dataclass
@@ -101,7 +101,7 @@ def _halve(interpreter: Interpreter, boxes: Boxes, budget: int, found: Witnesses
     while waiting:
         tiles, parts = waiting.pop()
         wanted = np.flatnonzero(~(found.has_kept & found.has_masked)[tiles])
-        if len(wanted) > _AT_ONCE:
+        if len(wanted) > AT_ONCE:
             middle = len(wanted) // 2
             for some in (wanted[middle:], wanted[:middle]):
                 waiting.append((tiles[some], _chosen(parts, some)))

@@ -11,8 +11,8 @@ from .runs import RunCollector
 
 # Rectangles that are begun with, and those that are evaluated at once: arrays that fit in a cache.
 # Below the first number it takes as long to evaluate one rectangle as many.
-_FIRST = 1024
-_AT_ONCE = 1 << 16
+FIRST = 1024
+AT_ONCE = 1 << 16
 
 
 @dataclass
@@ -32,17 +32,19 @@ def subdivide(
     Begins with some squares, by default with those that cover the grid.
     """
     found = Open([], [])
-    waiting = [first_squares(grid, _FIRST) if squares is None else squares]
+    if squares is not None and not len(squares):
+        return found
+    waiting = [first_squares(grid, FIRST) if squares is None else squares]
     while waiting:
         squares = waiting.pop()
-        if len(squares) > _AT_ONCE:
-            parts = range(0, len(squares), _AT_ONCE)
-            waiting += [squares.chosen(slice(at, at + _AT_ONCE)) for at in parts]
+        if len(squares) > AT_ONCE:
+            parts = range(0, len(squares), AT_ONCE)
+            waiting += [squares.chosen(slice(at, at + AT_ONCE)) for at in parts]
             continue
         left = _classified(grid, interpreter, squares, runs, found)
         if len(left):
             parts = left.quarters(grid)
-            few = len(parts) < _FIRST and parts.size > 1
+            few = len(parts) < FIRST and parts.size > 1
             waiting.append(parts.quarters(grid) if few else parts)
     return found
 

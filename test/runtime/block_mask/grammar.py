@@ -21,6 +21,11 @@ _INTEGERS: dict[str, Callable[[Array, Array], Array]] = {
     "mod": np.mod,
     "minimum": np.minimum,
     "maximum": np.maximum,
+    "shl": np.left_shift,
+    "shr": np.right_shift,
+    "and": np.bitwise_and,
+    "or": np.bitwise_or,
+    "xor": np.bitwise_xor,
 }
 _COMPARISONS: dict[str, Callable[[Array, Array], Array]] = {
     "lt": np.less,
@@ -48,8 +53,9 @@ class Term:
 class Grower:
     """Grows the instructions of one mask over sequences of a length."""
 
-    def __init__(self, rng: np.random.Generator, length: int):
+    def __init__(self, rng: np.random.Generator, length: int, with_rare: bool):
         self.rng = rng
+        self.with_rare = with_rare
         self.length = length
         self.instructions: list[Instruction] = []
         self.tensors: dict[str, npt.NDArray[np.int32]] = {}
@@ -111,10 +117,12 @@ class Grower:
 
     def term(self, depth: int) -> Term:
         """Returns an integer of positions."""
-        draw = int(self.rng.integers(9)) if depth else 0
+        draw = int(self.rng.integers(13 if self.with_rare else 9)) if depth else 0
         if draw <= 2:
             return self.affine()
         inner = self.term(depth - 1)
+        if draw >= 9:
+            return self.rare(inner, draw)
         if draw == 3:
             return self.integer("mod", inner, self.constant(int(self.rng.integers(1, 100))))
         if draw == 4:
@@ -125,6 +133,23 @@ class Grower:
             return self.append("abs", (inner,), np.abs)
         choice = (self.comparison(), inner, self.affine())
         return self.append("where", choice, np.where)
+
+    def rare(self, inner: Term, draw: int) -> Term:
+        """Returns a product of terms, a quotient by one that is not 0, or an operation on bits."""
+        if draw == 9:
+            op, least = ("maximum", 1) if self.rng.integers(2) else ("minimum", -1)
+            divisor = self.integer(op, self.affine(), self.constant(least))
+            return self.integer(self.one(("floordiv", "mod")), inner, divisor)
+        if draw == 10:
+            distance = self.constant(int(self.rng.integers(0, 8)))
+            if self.rng.integers(2):
+                distance = self.integer("mod", self.affine(), self.constant(8))
+            return self.integer(self.one(("shl", "shr")), inner, distance)
+        if draw == 11:
+            return self.integer("mul", inner, self.affine())
+        mask = self.constant(int(self.rng.integers(0, 128)))
+        other = mask if self.rng.integers(2) else self.affine()
+        return self.integer(self.one(("and", "or", "xor")), inner, other)
 
     def comparison(self) -> Term:
         """Returns a comparison of affine terms with one another or with a number."""
@@ -221,11 +246,15 @@ def one_slice(
     return Grid(numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], block)
 
 
-def random_case(rng: np.random.Generator, longest: int = 512) -> Case:
-    """Returns a random mask over random lengths and tiles."""
+def random_case(rng: np.random.Generator, longest: int = 512, *, with_rare: bool = False) -> Case:
+    """
+    Returns a random mask over random lengths and tiles.
+
+    The rare operations are those on bits, and products and quotients of two terms.
+    """
     kv_len = int(rng.integers(1, longest + 1))
     q_len = kv_len if rng.integers(2) else int(rng.integers(1, kv_len + 1))
-    grower = Grower(rng, kv_len)
+    grower = Grower(rng, kv_len, with_rare)
     mask = grower.mask(int(rng.integers(0, 4)))
     block = (int(rng.choice([16, 32, 64, 128])), int(rng.choice([16, 32, 64, 128])))
     b, h = int(rng.integers(BATCH)), int(rng.integers(HEADS))

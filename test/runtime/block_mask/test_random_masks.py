@@ -43,6 +43,22 @@ def test_tiles_are_sound_and_exact(turn: int) -> None:
     assert inexact <= 0.02 * tiles
 
 
+@pytest.mark.parametrize("turn", range(4))
+def test_masks_of_rare_operations_are_sound_and_exact_but_for_what_is_undecided(turn: int) -> None:
+    tiles = inexact = 0
+    for number in range(60):
+        case = random_case(np.random.default_rng([5, turn, number]), 256, with_rare=True)
+        expected = classified(case.dense(), case.grid.block)
+        for budget in (0, DEFAULT_BUDGET):
+            found = derive(case.program, case.grid, case.tensors, budget)
+            assert is_sound(found.dense(), expected), f"mask {number}: {case.program.text()}"
+            wrong = np.count_nonzero(found.dense() != expected)
+            assert wrong <= found.undecided
+        tiles += expected.size
+        inexact += np.count_nonzero(found.dense() != expected)
+    assert inexact <= 0.02 * tiles
+
+
 def test_kept_tiles_are_counted() -> None:
     for number in range(MASKS_A_TURN):
         case = random_case(np.random.default_rng([4, number]))
