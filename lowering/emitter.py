@@ -87,7 +87,7 @@ def _distance_properties(number: int) -> Mapping[str, Attribute]:
 
 def _position(places: Sequence[Scalar]) -> tuple[list[SSAValue], Mapping[str, Attribute]]:
     numbers = (place if isinstance(place, int) else DYNAMIC_INDEX for place in places)
-    dynamic = [place for place in places if isinstance(place, SSAValue)]
+    dynamic = [place for place in places if not isinstance(place, int)]
     return dynamic, {"static_position": _integers_attr(tuple(numbers))}
 
 
@@ -212,14 +212,15 @@ class Emitter:
         return self.create(kind, (left, right), left.type, properties)
 
     def _same_type(self, lhs: Scalar, rhs: Scalar) -> tuple[SSAValue, SSAValue]:
-        kind = next((side.type for side in (lhs, rhs) if isinstance(side, SSAValue)), i32)
-        left = self.integer(lhs, kind) if isinstance(lhs, int) else lhs
-        right = self.integer(rhs, kind) if isinstance(rhs, int) else rhs
-        return left, right
+        # Values are of an abstract class: to ask for int is many times faster.
+        if isinstance(lhs, int):
+            kind = i32 if isinstance(rhs, int) else rhs.type
+            lhs = self.integer(lhs, kind)
+        return lhs, self.integer(rhs, lhs.type) if isinstance(rhs, int) else rhs
 
     def add(self, lhs: Scalar, rhs: Scalar) -> SSAValue:
         """Appends an integer addition."""
-        return lhs if rhs == 0 and isinstance(lhs, SSAValue) else self.binary("add", lhs, rhs)
+        return lhs if rhs == 0 and not isinstance(lhs, int) else self.binary("add", lhs, rhs)
 
     def sub(self, lhs: Scalar, rhs: Scalar) -> SSAValue:
         """Appends an integer subtraction."""
@@ -227,7 +228,7 @@ class Emitter:
 
     def mul(self, lhs: Scalar, rhs: Scalar) -> SSAValue:
         """Appends an integer multiplication."""
-        return lhs if rhs == 1 and isinstance(lhs, SSAValue) else self.binary("mul", lhs, rhs)
+        return lhs if rhs == 1 and not isinstance(lhs, int) else self.binary("mul", lhs, rhs)
 
     def divu(self, lhs: SSAValue, rhs: int) -> SSAValue:
         """Appends a division of a number that is not negative, rounded down."""

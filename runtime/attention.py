@@ -145,7 +145,8 @@ class Plan:
     """
     What each CTA does for one batch; it is used for every layer of a model.
 
-    Its tables are put on a device once, at addresses that stay.
+    Its tables, and memory for partial results, are put on a device once, at addresses that stay.
+    Launches that share them must follow one another: a plan is for one stream at a time.
     """
 
     def __init__(self, op: AttentionOp, arrays: PlanArrays) -> None:

@@ -124,16 +124,14 @@ class Launcher:
         Sums of products are cut off as in tensor cores: their bits depend on nothing else, while
         NumPy's depend on how many threads the simulator takes at a time.
         """
+        self.run(seed=seed, perturb=perturb, accumulate="truncating")
+        return self.buffers["out"].numpy(), self.buffers["lse"].numpy()
+
+    def run(self, **options: Any) -> simulator.Report:
+        """Launches once with options of the simulator; returns its report."""
         contract = self.op.contract
         scale = self.op.section.softmax_scale
         arguments = [self.buffers.get(param.name, scale) for param in contract.params]
-        self.kernel.launch(
-            (self.plan.ctas, 1, 1),
-            contract.block,
-            arguments,
-            contract.dynamic_shared_bytes,
-            seed=seed,
-            perturb=perturb,
-            accumulate="truncating",
-        )
-        return self.buffers["out"].numpy(), self.buffers["lse"].numpy()
+        shared = contract.dynamic_shared_bytes
+        grid = (self.plan.ctas, 1, 1)
+        return self.kernel.launch(grid, contract.block, arguments, shared, **options)

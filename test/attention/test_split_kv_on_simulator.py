@@ -202,3 +202,18 @@ def test_the_planner_of_these_tests_gives_every_key_to_one_item() -> None:
         seen.setdefault((request, row, head), []).extend(range(begin, end))
     for (request, _, _), keys in seen.items():
         assert sorted(keys) == list(range(kv_length(batch, request, SMALL.page_size)))
+
+
+def test_decode_reads_the_keys_of_a_group_once_and_without_bank_conflicts() -> None:
+    rng = generator("bytes")
+    geometry = Geometry(group=8, num_kv_heads=1, head_dim=64)
+    kv_len = 512
+    batch = random_batch(geometry, [(1, kv_len)], rng)
+    op = geometry.compile(causal(), query_len=1)
+    launcher = Launcher(op, planned(op, batch, even_chunks(2), 2, rng), batch, "none")
+    lines = launcher.run(profile=True).profile.lines
+    copied = sum(line.sectors * 32 for line in lines if line.opcode.startswith("cp.async.c"))
+    keys_and_values = 2 * kv_len * geometry.head_dim * 2
+    queries = 2 * 16 * geometry.head_dim * 2  # both CTAs, rows of the tile without a head included
+    assert keys_and_values < copied <= keys_and_values + queries
+    assert all(line.wavefronts == line.phases for line in lines)
