@@ -246,6 +246,9 @@ def _check_rows(tensor: _Tensor, job: _Job, heads: int, dtype: str) -> None:
         raise ArgumentError(tensor.name, f"at most {_LARGEST} rows", str(tokens * heads))
     if tensor.rope:
         assert job.rotation is not None
+        if job.form.dtype == "i4" and tensor.rope == "half" and dim % 4:
+            expected = "a head_dim that 4 divides, for i4 and pairs of halves"
+            raise ArgumentError(tensor.name, expected, str(dim))
         if 2 * len(job.rotation.turns) != dim:
             expected = f"{dim // 2} frequencies, head_dim {dim} of '{tensor.name}' / 2"
             raise ArgumentError("rotation", expected, str(len(job.rotation.turns)))

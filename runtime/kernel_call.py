@@ -6,10 +6,10 @@ does not reach is copied there, and back behind the kernel.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from math import gcd, prod
 from threading import Lock
-from typing import Any, cast
+from typing import cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -73,14 +73,26 @@ def call_kernel(
     arguments = signature.arguments(buffers, numbers or {}, known)
     kernel.launch(grid, arguments, stream)
     for name, (param, _) in signature.pointers.items():
-        host = arrays[name].host
-        if param.access != "read" and host is not None:
-            _copy_back(device, buffers[name], host, stream)
+        if param.access != "read" and arrays[name].host is not None:
+            _copy_back(device, buffers[name], arrays[name], stream)
 
 
-def _copy_back(device: Device, buffer: Buffer, host: Any, stream: object) -> None:
-    if device.kind != "simulator":
-        device.to_numpy(buffer, host, stream)
+@dataclass(frozen=True)
+class Stretch(ArrayView):
+    """The memory from the first to the last element of a strided array, `of`."""
+
+    of: ArrayView | None = None
+
+
+def _copy_back(device: Device, buffer: Buffer, view: ArrayView, stream: object) -> None:
+    """Copies what was written to host memory: elements, and nothing of what lies between them."""
+    of = view.of if isinstance(view, Stretch) else None
+    if of is None or of.host is None:
+        device.to_numpy(buffer, view.host, stream)
+        return
+    memory = device.to_numpy(buffer, None, stream)
+    if memory.size:
+        of.host[...] = as_strided(memory, of.shape, of.host.strides, writeable=False)
 
 
 class Tables:
@@ -119,7 +131,9 @@ def stretch(view: ArrayView, strides: tuple[int, ...]) -> ArrayView:
     host = view.host
     if host is not None:
         host = as_strided(host, (span,), (host.itemsize,), writeable=not view.read_only)
-    return replace(view, shape=(span,), contiguous=True, host=host, strides=None)
+    parts = {part.name: getattr(view, part.name) for part in fields(ArrayView)}
+    parts |= {"shape": (span,), "contiguous": True, "host": host, "strides": None}
+    return Stretch(**parts, of=view)
 
 
 def by_strides(view: ArrayView, name: str) -> tuple[ArrayView, dict[str, int], int]:
@@ -132,12 +146,13 @@ def by_strides(view: ArrayView, name: str) -> tuple[ArrayView, dict[str, int], i
     """
     if view.contiguous:
         return view, {}, 0
-    if view.strides is None or view.strides[-1] != 1 or min(view.strides) < 0:
+    strides = view.strides
+    if strides is None or (view.shape[-1] > 1 and strides[-1] != 1) or min(strides) < 0:
         expected = "strides of whole elements that are not negative, 1 on the last axis"
         raise ArgumentError(name, expected, str(view.strides))
-    outer = view.strides[:-1]
+    outer = strides[:-1]
     symbols = {f"{name}_stride_{axis}": step for axis, step in enumerate(outer)}
-    return stretch(view, view.strides), symbols, gcd(16 // element_bytes(view), *outer)
+    return stretch(view, strides), symbols, gcd(16 // element_bytes(view), *outer)
 
 
 def element_bytes(view: ArrayView) -> int:

@@ -7,7 +7,7 @@ A thread has neighbours of one row of one head in registers:
 """
 
 from dataclasses import replace
-from math import gcd, pi
+from math import factorial, gcd, pi
 
 from ...dialects.nest.program import Program, Scope
 from ...dialects.sym import Expression, floordiv, mod
@@ -18,12 +18,10 @@ from ...nest.values import (
     absolute,
     cast,
     compare,
-    cos,
     maximum,
     minimum,
     round_even,
     select,
-    sin,
     value_of,
 )
 from ..kv_format import LARGEST_CODE, KVFormat
@@ -73,6 +71,35 @@ def _ranges(parts: tuple[Part, ...], heads: int) -> str:
     for name, part in pages.items():
         ranges += stride_ranges(name, 3 if part.which is None else 4, part.page_step)
     return ranges
+
+
+def _cosine_and_sine(turn: Value) -> tuple[Value, Value]:
+    """
+    Returns the cosine and sine of a signed fraction of a turn, i32, in units of 2^-32.
+
+    The quadrant is split off in integers, without an error; what is left is at most an eighth of a
+    turn, where Taylor's polynomials err by less than 2e-9.
+    """
+    quadrant = (turn + (1 << 29)) >> 30
+    x = cast(turn - (quadrant << 30), "f32") * _ANGLE
+    square = x * x
+    sine = _taylor(square, 1) * x
+    cosine = _taylor(square, 0)
+    is_swapped = compare("!=", quadrant & 1, 0)
+    first, second = select(is_swapped, sine, cosine), select(is_swapped, cosine, sine)
+    return (
+        select(compare("!=", (quadrant + 1) & 2, 0), -first, first),
+        select(compare("!=", quadrant & 2, 0), -second, second),
+    )
+
+
+def _taylor(square: Value, first: int) -> Value:
+    """Returns the sum of `(-1)^k square^k / (2k + first)!` for k up to 4 or 5."""
+    terms = [(-1.0) ** k / factorial(2 * k + first) for k in range(6 - first)]
+    total: Operand = terms.pop()
+    for term in reversed(terms):
+        total = square * total + term
+    return value_of(total, "f32")
 
 
 class _Rows:
@@ -212,8 +239,7 @@ class _Rows:
         assert self.position is not None
         assert self.rotation is not None
         turns = cast(self.position[i], "i64") * self.rotation[pair]
-        angle = cast(cast(turns >> 32, "i32"), "f32") * _ANGLE
-        return cos(angle), sin(angle)
+        return _cosine_and_sine(cast(turns >> 32, "i32"))
 
     def store(self, number: int, i: Expression, h: Expression, t: Expression) -> None:
         """Stores neighbours, or their codes and the scale."""

@@ -56,6 +56,7 @@ def summarize(
     page, count = b.buffer("page", [n], "i32"), b.buffer("count", [n], "i32")
     summaries = b.buffer("summaries", [pages, 2, heads, head_dim], dtype, output=True)
     ends = _ends(b, n, heads, head_dim)
+    key = b.temporary("key", [n, heads, head_dim], "f32", Scope.LOCAL)
     tile = row_tile(head_dim, dtype)
     which = (value_of(0, "index"),) if both else ()
     with tile.on_grid(b, n * heads) as first:
@@ -66,10 +67,13 @@ def summarize(
                 ends[1][i, h, begin + e] = -_INFINITY
             with b.loop("slot", page_size) as slot, b.when(_below(slot, count[i])):
                 token = (slot, h) if layout == "NHD" else (h, slot)
+                with tile.neighbours(b, "key_e") as e:
+                    at = (cast(page[i], "index"), *which, *token, begin + e)
+                    key[i, h, begin + e] = cast(keys[at], "f32")
                 for kept, choose in zip(ends, (minimum, maximum), strict=True):
                     with tile.neighbours(b, f"{kept.buffer.name}_e") as e:
-                        key = keys[(cast(page[i], "index"), *which, *token, begin + e)]
-                        kept[i, h, begin + e] = choose(kept[i, h, begin + e], cast(key, "f32"))
+                        found = choose(kept[i, h, begin + e], key[i, h, begin + e])
+                        kept[i, h, begin + e] = found
             for number, kept in enumerate(ends):
                 with tile.neighbours(b, f"{kept.buffer.name}_s") as e:
                     index = (cast(page[i], "index"), value_of(number, "index"), h, begin + e)

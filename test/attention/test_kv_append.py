@@ -405,6 +405,36 @@ def test_bad_input_is_refused() -> None:
     refused("'k_pages': expected a writable", cache, k, v)
 
 
+def test_packed_halves_of_odd_width_are_refused() -> None:
+    batch = batch_of(REQUESTS, 4)
+    k = rows(batch.tokens, "f16", 1, 66)
+    pages = tuple(np.zeros(page_shape(batch, "NHD", 33), np.uint8) for _ in range(2))
+    scales = tuple(np.zeros(page_shape(batch, "NHD", 1), np.float32) for _ in range(2))
+    cache = attention.KVCache(pages, KVFormat("i4", 0), scales=scales)
+    rotation = attention.Rotation(frequencies(66))
+    refused("'k': expected a head_dim that 4 divides", cache, k, k, rotation=rotation)
+
+
+@pytest.mark.parametrize("dim", [6, 80, 96])
+@pytest.mark.parametrize("dtype", ["f16", "i8", "i4"])
+def test_widths_that_are_no_powers_of_two(dtype: str, dim: int, device: SimulatorDevice) -> None:
+    batch = batch_of(REQUESTS, 4)
+    k = rows(batch.tokens, "f16", 1, dim)
+    form = KVFormat(dtype) if dtype == "f16" else KVFormat(dtype, 0)
+    held = {"f16": np.float16, "i8": np.int8, "i4": np.uint8}[dtype]
+    pages = tuple(np.zeros(page_shape(batch, "NHD", form.width(dim)), held) for _ in range(2))
+    scales = tuple(np.zeros(page_shape(batch, "NHD", 1), np.float32) for _ in range(2))
+    cache = attention.KVCache(pages, form, scales=None if dtype == "f16" else scales)
+    attention.append_kv(cache, plan_of(batch), k, k, device=device)
+    stored = gathered(pages[0], batch, "NHD")
+    if dtype == "f16":
+        np.testing.assert_array_equal(stored, k)
+    else:
+        codes, steps = quantized(k, dtype, dim, "f32")
+        np.testing.assert_array_equal(unpacked(stored, dtype), codes)
+        np.testing.assert_array_equal(gathered(scales[0], batch, "NHD"), steps)
+
+
 def test_caches_that_do_not_fit_their_format_are_refused() -> None:
     pages = (np.zeros((1, 4, 2, 64), np.int8),) * 2
     with pytest.raises(ArgumentError, match="'scales': expected arrays, got nothing"):
