@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
+from tilewright.attention import Plan
 from tilewright.attention.interpreter import Batch as InterpreterBatch
 from tilewright.attention.interpreter import attend
 from tilewright.runtime.ptxas import find_ptxas
 from tilewright.runtime.simulator_device import SimulatorDevice
 from tilewright.test.attention.library_cases import CASES, expected
+from tilewright.test.attention.queues import even_chunks, plan_work
 from tilewright.test.attention.reference import Geometry, exact, random_batch
 from tilewright.test.attention.test_on_simulator import generator
 
@@ -29,6 +31,25 @@ def test_kernel_with_all_checks(name: str) -> None:
     out, lse = op.plan(*batch.tables).run(
         *batch.arrays, params=params, device=SimulatorDevice("all")
     )
+    wanted_out, wanted_lse = expected(case, geometry, batch, params)
+    error = np.linalg.norm(exact(out) - wanted_out)
+    assert error <= OUT_TOLERANCE * np.linalg.norm(wanted_out)
+    np.testing.assert_allclose(lse, wanted_lse, rtol=0, atol=LSE_TOLERANCE)
+
+
+SPLIT = ("alibi, causal, soft cap", "QK-norm, then rope", "sigmoid", "sinks", "documents")
+
+
+@pytest.mark.parametrize("name", SPLIT)
+def test_keys_split_over_ctas(name: str) -> None:
+    """A state is updated once for a row, and weights without a softmax are added up."""
+    case, rng = CASES[name], generator("library split", name)
+    geometry = Geometry(2, 2, 32, 4)
+    batch = random_batch(geometry, LENGTHS, rng)
+    params = case.params(rng, geometry, batch)
+    op = geometry.compile(case.variant(geometry))
+    plan = Plan(op, plan_work(op, batch, even_chunks(3), 5, rng))
+    out, lse = plan.run(*batch.arrays, params=params, device=SimulatorDevice("all"))
     wanted_out, wanted_lse = expected(case, geometry, batch, params)
     error = np.linalg.norm(exact(out) - wanted_out)
     assert error <= OUT_TOLERANCE * np.linalg.norm(wanted_out)
