@@ -233,5 +233,20 @@ def qk_norm(query_weight: Tensor, key_weight: Tensor, head_dim: int, eps: float 
     return Variant(query_transform=norm(query_weight), key_transform=norm(key_weight))
 
 
+def differential(first: Tensor, weight: Tensor) -> Variant:
+    """
+    The second of two attentions, whose weighted result is taken off that of the first.
+
+    `first` is f32 [n, heads, head_dim], the result of the attention of the other queries and keys
+    over the same values; `weight` is f32 [heads]: `out = first - weight * out`. So differential
+    attention is two runs (Ye et al., "Differential Transformer", section 2.1).
+    """
+
+    def subtract(out: Any, b: Any, h: Any, q_idx: Any, d: Any) -> Any:
+        return first[row_of(q_idx), h, d] - weight[h] * out
+
+    return Variant(output_transform=subtract)
+
+
 def _square(element: Any, index: Any) -> Any:
     return element * element
