@@ -21,6 +21,7 @@ from .block_mask import block_mask
 from .cached import cached_attention
 from .expression import Value, VariantError, is_integer
 from .functions import (
+    cos,
     exp,
     exp2,
     floor,
@@ -30,13 +31,35 @@ from .functions import (
     minimum,
     rsqrt,
     sigmoid,
+    sin,
     sqrt,
     tanh,
     where,
 )
 from .kv_append import KVCache, append_kv, append_mla
 from .kv_format import KVFormat
+from .library import (
+    alibi,
+    attention_sinks,
+    bit_mask,
+    causal,
+    differential,
+    document_mask,
+    full,
+    multi_item_scoring,
+    prefix_lm,
+    qk_norm,
+    relative_bias,
+    rope,
+    sigmoid_attention,
+    sliding_window,
+    soft_cap,
+    temperature,
+    tree_mask,
+)
+from .parameters import Tensor, page_of, row_of, scalar, tensor
 from .quest import PageChoice, changed_pages, plan_choice, summarize_pages
+from .rotary import llama31_frequencies, rope_frequencies
 from .rotation import Rotation
 from .spec import TARGETS, AttentionSpec, PagedKV
 from .state import (
@@ -47,7 +70,7 @@ from .state import (
     merge_states_ragged,
 )
 from .tiles import Tiles, choose_tiles
-from .variants import Variant, alibi, as_variant, causal, full, sliding_window, soft_cap
+from .variants import Variant, as_variant
 
 __all__ = [
     "AppendPlan",
@@ -62,22 +85,29 @@ __all__ = [
     "PagedKV",
     "Plan",
     "Rotation",
+    "Tensor",
     "Value",
     "Variant",
     "VariantError",
     "alibi",
-    "block_mask",
     "append_kv",
     "append_mla",
     "append_positions",
+    "attention_sinks",
+    "bit_mask",
+    "block_mask",
     "causal",
     "changed_pages",
     "compile",
+    "cos",
+    "differential",
+    "document_mask",
     "exp",
     "exp2",
     "floor",
     "from_block_table",
     "full",
+    "llama31_frequencies",
     "load",
     "log",
     "log2",
@@ -88,16 +118,30 @@ __all__ = [
     "merge_states",
     "merge_states_ragged",
     "minimum",
+    "multi_item_scoring",
+    "page_of",
     "plan_append",
     "plan_append_on_device",
     "plan_choice",
+    "prefix_lm",
+    "qk_norm",
+    "relative_bias",
+    "rope",
+    "rope_frequencies",
+    "row_of",
     "rsqrt",
+    "scalar",
     "sigmoid",
+    "sigmoid_attention",
+    "sin",
     "sliding_window",
     "soft_cap",
     "sqrt",
     "summarize_pages",
     "tanh",
+    "temperature",
+    "tensor",
+    "tree_mask",
     "where",
 ]
 

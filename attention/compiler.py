@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from xdsl.context import Context
 from xdsl.dialects import gpu
@@ -29,10 +29,11 @@ from ..runtime.contract import (
 )
 from .module import attention_module
 from .spec import AttentionSpec
+from .variant_contract import VariantContract, variant_contract
 from .variants import TracedVariant
 
 # Kernels count the rows of an array, one for each head, in 32 bits.
-LARGEST_ROWS = 2**31 - 1
+LARGEST_ROWS = LARGEST_I32 = 2**31 - 1
 
 
 @dataclass
@@ -82,6 +83,7 @@ def lower_attention(
     clock = clock or Clock(None)
     with paused_collection():
         verify_module(module)
+        variant = variant_contract(module)
         context = Context()
         numbers = (spec.warps, spec.tile_rows, spec.kv_tile, spec.stages)
         passes = attention_to_thread(spec.target, *numbers)
@@ -91,7 +93,7 @@ def lower_attention(
         function = _kernel_function(module)
         text = print_ptx(module, spec.target)
         clock.lap("ptx", text)
-        return KernelArtifact(text, kernel_contract(spec, function))
+        return KernelArtifact(text, kernel_contract(spec, function, variant))
 
 
 def _kernel_function(module: ModuleOp) -> gpu.FuncOp:
@@ -101,7 +103,9 @@ def _kernel_function(module: ModuleOp) -> gpu.FuncOp:
     return functions[0]
 
 
-def kernel_contract(spec: AttentionSpec, function: gpu.FuncOp) -> KernelContract:
+def kernel_contract(
+    spec: AttentionSpec, function: gpu.FuncOp, variant: VariantContract
+) -> KernelContract:
     """Returns the contract of an attention kernel, from its function and what it was made for."""
     block = function.attributes["gpu.known_block_size"]
     if not isinstance(block, DenseArrayBase):
@@ -114,18 +118,18 @@ def kernel_contract(spec: AttentionSpec, function: gpu.FuncOp) -> KernelContract
     return KernelContract(
         name=function.sym_name.data,
         target=spec.target,
-        params=_params(spec),
+        params=(*_params(spec), *variant.params),
         grid=(x, y, z),
         block=(threads, 1, 1),
         dynamic_shared_bytes=shared_bytes.value.data,
-        symbols=_symbols(spec),
+        symbols=_symbols(spec, variant),
         compile_key=spec.kernel_numbers,
-        attention=_section(spec),
+        attention=_section(spec, variant),
     )
 
 
-def _symbols(spec: AttentionSpec) -> Mapping[str, SymbolRange]:
-    return {
+def _symbols(spec: AttentionSpec, variant: VariantContract) -> Mapping[str, SymbolRange]:
+    symbols = {
         "n": SymbolRange(0, LARGEST_ROWS // spec.num_qo_heads),
         "pages": SymbolRange(0, LARGEST_ROWS // (spec.page_size * spec.num_kv_heads)),
         "batch": SymbolRange(0),
@@ -135,6 +139,11 @@ def _symbols(spec: AttentionSpec) -> Mapping[str, SymbolRange]:
         "merges": SymbolRange(0, LARGEST_ROWS // 2),
         "slots": SymbolRange(0, LARGEST_ROWS // tile_rows(spec)),
     }
+    # A tensor is never empty: what is outside of it reads the nearest element.
+    for symbol in variant.symbols:
+        known = symbols.get(symbol, SymbolRange(1, LARGEST_I32))
+        symbols[symbol] = replace(known, minimum=1)
+    return symbols
 
 
 def _texts(op: Operation, name: str) -> list[str]:
@@ -149,7 +158,7 @@ def tile_rows(spec: AttentionSpec) -> int:
     return spec.tile_rows or ROWS_PER_WARP * spec.warps
 
 
-def _section(spec: AttentionSpec) -> AttentionContract:
+def _section(spec: AttentionSpec, variant: VariantContract) -> AttentionContract:
     return AttentionContract(
         num_qo_heads=spec.num_qo_heads,
         num_kv_heads=spec.num_kv_heads,
@@ -159,6 +168,8 @@ def _section(spec: AttentionSpec) -> AttentionContract:
         dtype=spec.dtype,
         tile_rows=tile_rows(spec),
         softmax_scale=spec.softmax_scale,
+        params=variant.names,
+        reaches=variant.reaches,
     )
 
 

@@ -41,7 +41,8 @@ class SourceLine:
 def user_line() -> SourceLine:
     """Returns the line of the variant's function that is being run."""
     frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
-    own = (__name__, __name__.rpartition(".")[0] + ".functions")
+    package = __name__.rpartition(".")[0]
+    own = (__name__, f"{package}.functions", f"{package}.parameters")
     while frame.f_back is not None and frame.f_globals.get("__name__") in own:
         frame = frame.f_back
     return SourceLine(frame.f_code.co_filename, frame.f_lineno)
@@ -67,6 +68,23 @@ def is_real(value: object) -> bool:
     return isinstance(value, float) or is_integer(value)
 
 
+@dataclass(frozen=True)
+class Parameter:
+    """
+    A run-time parameter of a variant: a scalar, or with a shape a tensor in row-major order.
+
+    A shape has an integer or the name of a symbol for each axis.
+    """
+
+    name: str
+    dtype: ScalarType
+    shape: tuple[int | str, ...] = ()
+
+    def __str__(self) -> str:
+        extents = ", ".join(str(extent) for extent in self.shape)
+        return f"{self.name}: {self.dtype}" + (f"[{extents}]" if extents else "")
+
+
 def _binary(name: str) -> Callable[[Any, Any], "Value"]:
     return lambda self, other: combine(name, self, other)
 
@@ -81,7 +99,7 @@ class Value:
     A traced value: a score (f32), a position (i32) or a condition (i1).
 
     Arithmetic follows Python and FlexAttention: `/` gives f32, `//` and `%` round down, i32 meets
-    f32 as f32. `&`, `|`, `~` combine conditions.
+    f32 as f32. `&`, `|`, `~` combine conditions. `<<` and `>>` shift i32 by 0 to 31 bits.
     """
 
     op: str
@@ -89,6 +107,7 @@ class Value:
     dtype: ScalarType
     constant: Number | None = None
     place: SourceLine | None = field(default=None, compare=False)
+    parameter: Parameter | None = None
 
     # NumPy must not take the operators of its scalars over ours.
     __array_priority__: ClassVar[float] = 1000.0
@@ -102,6 +121,8 @@ class Value:
     __and__, __rand__ = _binary("and"), _reflected("and")
     __or__, __ror__ = _binary("or"), _reflected("or")
     __xor__, __rxor__ = _binary("xor"), _reflected("xor")
+    __lshift__, __rlshift__ = _binary("shl"), _reflected("shl")
+    __rshift__, __rrshift__ = _binary("shr"), _reflected("shr")
     __lt__, __le__ = _binary("lt"), _binary("le")
     __gt__, __ge__ = _binary("gt"), _binary("ge")
     __eq__, __ne__ = _binary("eq"), _binary("ne")  # pyright: ignore[reportAssignmentType]
@@ -206,7 +227,9 @@ _FOREIGN_NAMES = {
     "logical_or": "or",
     "multiply": "mul",
     "not_equal": "ne",
+    "left_shift": "shl",
     "remainder": "mod",
+    "right_shift": "shr",
     "subtract": "sub",
     "true_divide": "div",
 }
@@ -219,6 +242,7 @@ _BINARY_TYPES: dict[str, tuple[tuple[ScalarType, ...], bool]] = {
     "floordiv": (_NUMBERS, False),
     "mod": (_NUMBERS, False),
     **{name: ((ScalarType.I1, ScalarType.I32), False) for name in ("and", "or", "xor")},
+    **{name: ((ScalarType.I32,), False) for name in ("shl", "shr")},
     **{name: (_NUMBERS, True) for name in ("lt", "le", "gt", "ge")},
     "eq": ((*_NUMBERS, ScalarType.I1), True),
     "ne": ((*_NUMBERS, ScalarType.I1), True),
@@ -280,6 +304,7 @@ def combine(name: str, lhs: object, rhs: object) -> Value:
 # For each function of one number the types that it takes.
 _FUNCTIONS: dict[str, tuple[ScalarType, ...]] = {
     "abs": _NUMBERS,
+    "cos": _NUMBERS,
     "exp": _NUMBERS,
     "exp2": _NUMBERS,
     "floor": _NUMBERS,
@@ -287,8 +312,11 @@ _FUNCTIONS: dict[str, tuple[ScalarType, ...]] = {
     "log2": _NUMBERS,
     "rsqrt": _NUMBERS,
     "sigmoid": _NUMBERS,
+    "sin": _NUMBERS,
     "sqrt": _NUMBERS,
     "tanh": _NUMBERS,
+    # The same angle less whole turns.
+    "within_turn": _NUMBERS,
 }
 
 
@@ -299,7 +327,10 @@ def call(name: str, operand: object) -> Value:
         refuse(f"'{name}' expects a number, got {value.dtype}")
     if name == "abs":
         return Value(name, (value,), value.dtype, place=user_line())
-    return Value(name, (convert(value, ScalarType.F32),), ScalarType.F32, place=user_line())
+    value = convert(value, ScalarType.F32)
+    if name in ("sin", "cos"):
+        value = call("within_turn", value)
+    return Value(name, (value,), ScalarType.F32, place=user_line())
 
 
 def where(condition: object, yes: object, no: object) -> Value:
@@ -314,6 +345,11 @@ def where(condition: object, yes: object, no: object) -> Value:
     if left.dtype is not right.dtype:
         refuse(f"'where' expects values of one type, got {left.dtype} and {right.dtype}")
     return Value("where", (chosen, left, right), left.dtype, place=user_line())
+
+
+def leaves_of(root: Value) -> list[Value]:
+    """Returns what an expression reads: its arguments and scalar parameters, each once."""
+    return [node for node in in_order(root) if not node.operands and node.constant is None]
 
 
 def in_order(root: Value) -> list[Value]:
@@ -332,6 +368,15 @@ def in_order(root: Value) -> list[Value]:
     return list(order.values())
 
 
+def depending_on(root: Value, leaf: Value) -> set[int]:
+    """Returns the nodes, by their `id`, of an expression that depend on one of its leaves."""
+    found: set[int] = {id(leaf)}
+    for node in in_order(root):
+        if any(id(operand) in found for operand in node.operands):
+            found.add(id(node))
+    return found
+
+
 def canonical(root: Value) -> str:
     """Returns a text that two expressions share exactly if they compute the same, node for node."""
     numbers: dict[int, int] = {}
@@ -340,6 +385,7 @@ def canonical(root: Value) -> str:
         operands = [numbers[id(operand)] for operand in value.operands]
         constant = value.constant
         text = constant.hex() if isinstance(constant, float) else repr(constant)
-        lines.append(f"{value.op} {value.dtype} {text} {operands}")
+        read = "" if value.parameter is None else f" {value.parameter}"
+        lines.append(f"{value.op} {value.dtype} {text} {operands}{read}")
         numbers[id(value)] = len(numbers)
     return ";".join(lines)

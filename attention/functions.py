@@ -3,6 +3,7 @@
 from .expression import Value, call, combine, where
 
 __all__ = [
+    "cos",
     "exp",
     "exp2",
     "floor",
@@ -12,6 +13,7 @@ __all__ = [
     "minimum",
     "rsqrt",
     "sigmoid",
+    "sin",
     "sqrt",
     "tanh",
     "where",
@@ -51,6 +53,16 @@ def rsqrt(x: object) -> Value:
 def tanh(x: object) -> Value:
     """Returns the hyperbolic tangent, with an absolute error of about 1e-6."""
     return call("tanh", x)
+
+
+def sin(x: object) -> Value:
+    """Returns the sine, with an absolute error of about 1e-6 up to |x| = 2^16."""
+    return call("sin", x)
+
+
+def cos(x: object) -> Value:
+    """Returns the cosine, with an absolute error of about 1e-6 up to |x| = 2^16."""
+    return call("cos", x)
 
 
 def sigmoid(x: object) -> Value:

@@ -1,7 +1,7 @@
 """Writes an attention operation as a module of the `attn` dialect."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from xdsl.dialects import arith, func, math
 from xdsl.dialects.builtin import (
@@ -19,31 +19,40 @@ from xdsl.dialects.builtin import (
     i32,
 )
 from xdsl.dialects.utils import FastMathFlag
-from xdsl.ir import Attribute, Block, Region, SSAValue
+from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
 from ..dialects.attn import (
     AttendOp,
     BatchType,
+    ElementOp,
     PagedType,
     PageLayout,
     PageLayoutAttr,
+    PageOp,
+    ParamAttr,
+    ParamOp,
+    QueryRowOp,
     RaggedType,
+    RowSumOp,
     VariantOp,
     YieldOp,
-    mask_region,
-    score_region,
+    term_region,
+    variant_region,
 )
 from ..dialects.sym import Expression, ExpressionAttr, constant, symbol
 from ..lowering.emitter import Emitter
-from .expression import ScalarType, SourceLine, Value, in_order
+from .expression import Parameter, ScalarType, SourceLine, Value, canonical, depending_on, in_order
 from .spec import AttentionSpec
-from .variants import ARGUMENTS, TracedVariant
+from .variants import FUNCTIONS, TracedVariant
 
 KERNEL_NAME = "attend"
 VARIANT_NAME = "variant"
 
 LOG2_E = 1.4426950408889634
 LN_2 = 0.6931471805599453
+TURN = 6.283185307179586
+# 2 pi in parts of 11 bits, the rest follows.
+TURN_PARTS = (6.28125, 0.0019350051879882812)
 _FAST = arith.FastMathFlagsAttr([FastMathFlag.APPROX_FUNC])
 _RECIPROCAL = arith.FastMathFlagsAttr([FastMathFlag.ALLOW_RECIP])
 _TYPES: dict[ScalarType, Attribute] = {
@@ -57,11 +66,13 @@ ELEMENT_TYPES: dict[str, Attribute] = {"f16": Float16Type(), "bf16": BFloat16Typ
 def attention_module(spec: AttentionSpec, variant: TracedVariant) -> ModuleOp:
     """Returns the module of one attention operation: its variant and the function that attends."""
     place = _place_of(variant)
-    variant_op = VariantOp(
-        VARIANT_NAME,
-        _region(score_region(), "score_mod", variant.score),
-        _region(mask_region(), "mask_mod", variant.mask),
-    )
+    regions = {
+        kind: _region(kind, names, variant.regions[kind])
+        for kind, names, _ in FUNCTIONS.values()
+        if kind in variant.regions
+    }
+    params = [_param(parameter) for parameter in variant.parameters]
+    variant_op = VariantOp(VARIANT_NAME, regions, params, not variant.softmax)
     variant_op.location = place
     return ModuleOp([variant_op, _function(spec, place)])
 
@@ -99,45 +110,80 @@ def _location(place: SourceLine | None) -> LocationAttr:
 
 
 def _place_of(variant: TracedVariant) -> LocationAttr:
-    root = variant.mask if variant.score is None else variant.score
-    return _location(root.place if root is not None else None)
+    for _, roots in sorted(variant.regions.items(), reverse=True):
+        return _location(roots[0].place)
+    return UnknownLoc()
 
 
-def _region(region: Region, name: str, root: Value | None) -> Region | None:
-    if root is None:
-        return None
-    writer = _RegionWriter(Emitter(region.block, UnknownLoc()), {})
-    for argument, value in zip(ARGUMENTS[name], region.block.args, strict=True):
+def _param(parameter: Parameter) -> ParamAttr:
+    extents = _extents(*parameter.shape)
+    return ParamAttr(StringAttr(parameter.name), _TYPES[parameter.dtype], extents)
+
+
+def _region(kind: str, names: Sequence[str], roots: Sequence[Value]) -> Region:
+    region = variant_region(kind)
+    writer = RegionWriter(Emitter(region.block, UnknownLoc()))
+    for argument, value in zip(names, region.block.args, strict=True):
         value.name_hint = argument
         writer.arguments[argument] = value
-    result = writer.write(root)
-    writer.emit.append(YieldOp(result))
+    results = [writer.write(root) for root in roots]
+    writer.emit.append(YieldOp(*results))
     return region
 
 
 @dataclass
-class _RegionWriter:
-    """Appends the ops of an expression, each node once."""
+class RegionWriter:
+    """Appends the ops of an expression: each node once, and nodes that compute the same once."""
 
     emit: Emitter
-    arguments: dict[str, SSAValue]
+    arguments: dict[str, SSAValue] = field(default_factory=dict[str, SSAValue])
+    written: dict[int, SSAValue] = field(default_factory=dict[int, SSAValue])
+    unique: dict[tuple[object, ...], SSAValue] = field(
+        default_factory=dict[tuple[object, ...], SSAValue]
+    )
 
-    def write(self, value: Value) -> SSAValue:
+    def write(self, root: Value) -> SSAValue:
         """Appends the ops of an expression and returns its SSA value."""
-        written: dict[int, SSAValue] = {}
-        for node in in_order(value):
-            if (argument := self.arguments.get(node.op)) is not None:
-                written[id(node)] = argument
+        for node in _outside_of_sums(root):
+            if id(node) in self.written:
                 continue
-            operands = [written[id(operand)] for operand in node.operands]
-            if node.place is not None:
-                self.emit.location = _location(node.place)
-            written[id(node)] = self._operation(node, operands)
-        return written[id(value)]
+            if (argument := self.arguments.get(node.op)) is not None:
+                self.written[id(node)] = argument
+                continue
+            key = self._key(node)
+            if (known := self.unique.get(key)) is None:
+                known = self.unique[key] = self._new(node)
+            self.written[id(node)] = known
+        return self.written[id(root)]
+
+    def _key(self, node: Value) -> tuple[object, ...]:
+        if node.op == "row_sum":
+            return ("row_sum", canonical(node))
+        operands = (self.written[id(operand)] for operand in node.operands)
+        # 0.0 and -0.0 are equal, and not the same.
+        return (node.op, node.dtype, repr(node.constant), node.parameter, *operands)
+
+    def _new(self, node: Value) -> SSAValue:
+        if node.place is not None:
+            self.emit.location = _location(node.place)
+        if node.op == "row_sum":
+            return self._row_sum(node)
+        return self._operation(node, [self.written[id(operand)] for operand in node.operands])
+
+    def _row_sum(self, node: Value) -> SSAValue:
+        term, index = node.operands
+        region = term_region()
+        known = {**self.written, id(index): region.block.args[0]}
+        inner = RegionWriter(self.emit, self.arguments, known)
+        with self.emit.into(region.block):
+            self.emit.append(YieldOp(inner.write(term)))
+        return self.emit.value(RowSumOp(region))
 
     def _operation(self, value: Value, operands: list[SSAValue]) -> SSAValue:
         if value.constant is not None:
             return self._constant(value)
+        if value.op in _READS:
+            return self.emit.value(_READS[value.op](value, operands))
         operand_type = value.operands[0].dtype
         if value.op in _COMPARISONS:
             return self._comparison(value.op, operand_type, operands)
@@ -162,6 +208,45 @@ class _RegionWriter:
             return different
         return self.emit.binary("xor", different, self.emit.constant_true())
 
+
+def _outside_of_sums(root: Value) -> list[Value]:
+    """Returns the nodes in order, without those that only the term of a sum needs."""
+    order: dict[int, Value] = {}
+    stack = [root]
+    while stack:
+        value = stack[-1]
+        missing = [part for part in _operands(value) if id(part) not in order]
+        if missing:
+            stack += reversed(missing)
+        else:
+            order.setdefault(id(value), value)
+            stack.pop()
+    return list(order.values())
+
+
+def _operands(value: Value) -> Sequence[Value]:
+    """Returns what is written before a node: of a sum what does not depend on its index."""
+    if value.op != "row_sum":
+        return value.operands
+    term, index = value.operands
+    inside = depending_on(term, index)
+    parts = [part for node in in_order(term) if id(node) in inside for part in node.operands]
+    return [part for part in parts if id(part) not in inside and part.op != "x"]
+
+
+def _load(value: Value, indices: list[SSAValue]) -> Operation:
+    name = "" if value.parameter is None else value.parameter.name
+    return ParamOp(name, indices, _TYPES[value.dtype])
+
+
+# The operations that read something beside the arguments.
+_READS: dict[str, Callable[[Value, list[SSAValue]], Operation]] = {
+    "scalar": _load,
+    "load": _load,
+    "page": lambda value, operands: PageOp(operands[0]),
+    "query_row": lambda value, operands: QueryRowOp(operands[0]),
+    "element": lambda value, operands: ElementOp(operands[1]),
+}
 
 _COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
 _Rule = Callable[[Emitter, list[SSAValue]], SSAValue]
@@ -209,6 +294,19 @@ def _sigmoid(emit: Emitter, operands: list[SSAValue]) -> SSAValue:
     return _divide(emit, one, emit.binary("addf", power, one))
 
 
+def _within_turn(emit: Emitter, operands: list[SSAValue]) -> SSAValue:
+    """
+    An angle less whole turns, where the GPU's sine and cosine are accurate.
+
+    A turn is taken off in three parts: times a small integer the first two are exact.
+    """
+    angle = operands[0]
+    turns = emit.value(math.RoundEvenOp(_times(emit, angle, 1.0 / TURN)))
+    for part in (*TURN_PARTS, TURN - sum(TURN_PARTS)):
+        angle = emit.fma(turns, emit.float32(-part), angle)
+    return angle
+
+
 _F32, _I32, _I1 = ScalarType.F32, ScalarType.I32, ScalarType.I1
 _RULES: dict[tuple[str, ScalarType], _Rule] = {
     ("add", _F32): _named("addf"),
@@ -232,6 +330,11 @@ _RULES: dict[tuple[str, ScalarType], _Rule] = {
     ("xor", _I32): _named("xor"),
     ("where", _I1): lambda emit, operands: emit.select(*operands),
     ("convert", _I32): lambda emit, operands: emit.value(arith.SIToFPOp(operands[0], f32)),
+    ("shl", _I32): lambda emit, operands: emit.value(arith.ShLIOp(operands[0], operands[1])),
+    ("shr", _I32): lambda emit, operands: emit.value(arith.ShRSIOp(operands[0], operands[1])),
+    ("cos", _F32): lambda emit, operands: emit.value(math.CosOp(operands[0], _FAST)),
+    ("sin", _F32): lambda emit, operands: emit.value(math.SinOp(operands[0], _FAST)),
+    ("within_turn", _F32): _within_turn,
     ("abs", _F32): lambda emit, operands: emit.value(math.AbsFOp(operands[0])),
     ("abs", _I32): lambda emit, operands: emit.max(operands[0], emit.sub(0, operands[0])),
     ("exp", _F32): lambda emit, operands: emit.exp2(_times(emit, operands[0], LOG2_E)),

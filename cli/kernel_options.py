@@ -5,8 +5,9 @@ import math
 from collections.abc import Callable
 
 from ..attention.expression import VariantError
+from ..attention.library import alibi, causal, full, sliding_window, soft_cap
 from ..attention.spec import DTYPES, LAYOUTS, TARGETS, AttentionSpec
-from ..attention.variants import Variant, alibi, causal, full, sliding_window, soft_cap
+from ..attention.variants import Variant
 from ..runtime.errors import ArgumentError
 
 # How each variant of the library is written, and what makes it from the text behind the colon and

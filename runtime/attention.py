@@ -16,6 +16,7 @@ import numpy as np
 
 from .array import HOST, ArrayView, empty_like, show_shape, view_of
 from .artifact import KernelArtifact
+from .attention_params import check_params
 from .attention_plan import PlanArrays, plan_arrays
 from .buffer import Buffer
 from .contract import AttentionContract, KernelContract, PointerParam
@@ -213,10 +214,12 @@ class Plan:
         inputs = {"q": q, "k_pages": k_pages, "v_pages": v_pages}
         pointers, scalars = self._split_params(params or {})
         views = {name: view_of(a, name, handle) for name, a in (inputs | pointers).items()}
-        symbols = self._symbols | self.op.signature.bind(views)
+        # The plan's tables say how many requests there are, whatever a parameter's shape is.
+        symbols = self.op.signature.bind(views) | self._symbols
         for view in views.values():
             self.op.signature.check(view, symbols)
         self._check_batch(views)
+        check_params(self.op.section, self.arrays.tables, views)
         named = get_device(device) if isinstance(device, str) else device
         chosen = named or _device_of(views.values())
         chosen.check_target(self.op.contract.target)

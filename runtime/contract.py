@@ -21,6 +21,7 @@ Access: TypeAlias = Literal["read", "write", "read_write"]
 POINTER_BYTES = 8
 # A boolean takes a byte; u8 are the bits of 8-bit floats.
 _INTEGER_BYTES = {"i1": 1, "i8": 1, "u8": 1, "i16": 2, "i32": 4, "i64": 8}
+POSITIONS = ("b", "h", "kv_head", "q_idx", "kv_idx", "d", "page", "query_row")
 DTYPE_BYTES = {"f16": 2, "bf16": 2, "f32": 4, "f64": 8} | _INTEGER_BYTES
 SCALAR_BYTES = {"i32": 4, "i64": 8, "f32": 4, "f64": 8}
 HOST = "host"
@@ -105,12 +106,26 @@ class Resources:
 
 
 @dataclass(frozen=True)
+class ParamReach:
+    """
+    An axis of a variant's tensor that is indexed by a bare position, and so must hold them all.
+
+    `position` is "b", "h", "kv_head", "q_idx", "kv_idx", "d", "page" or "query_row".
+    """
+
+    param: str
+    axis: int
+    position: str
+
+
+@dataclass(frozen=True)
 class AttentionContract:
     """
     What the attention wrapper must know of its kernel.
 
     `tile_rows` counts packed rows a CTA, where packed row r of a request is query row r // group of
-    head r % group; `params` names the parameters of the variant, passed by the caller at run.
+    head r % group; `params` names the parameters of the variant, passed by the caller at run;
+    `reaches` tells which of their axes must be how long.
     """
 
     num_qo_heads: int
@@ -122,6 +137,7 @@ class AttentionContract:
     tile_rows: int
     softmax_scale: float
     params: tuple[str, ...] = ()
+    reaches: tuple[ParamReach, ...] = ()
 
     @property
     def group(self) -> int:
@@ -266,3 +282,9 @@ def _check_attention(section: AttentionContract, params: set[str]) -> None:
     for index, name in enumerate(section.params):
         message = f"'{name}' is no parameter of the kernel"
         _require(name in params, f"attention.params[{index}]", message)
+    for index, reach in enumerate(section.reaches):
+        path = f"attention.reaches[{index}]"
+        _require(reach.param in section.params, path, f"'{reach.param}' is no parameter")
+        _require(reach.axis >= 0, path, f"expected an axis from 0, got {reach.axis}")
+        expected = f"expected one of {', '.join(POSITIONS)}, got {reach.position!r}"
+        _require(reach.position in POSITIONS, path, expected)

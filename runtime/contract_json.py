@@ -11,6 +11,7 @@ from .contract import (
     JsonScalar,
     KernelContract,
     Param,
+    ParamReach,
     PointerParam,
     Resources,
     ScalarParam,
@@ -83,7 +84,10 @@ def _write_resources(resources: Resources | None) -> dict[str, object] | None:
 
 
 def _write_attention(section: AttentionContract | None) -> dict[str, object] | None:
-    return None if section is None else {**vars(section), "params": list(section.params)}
+    if section is None:
+        return None
+    reaches = [[reach.param, reach.axis, reach.position] for reach in section.reaches]
+    return {**vars(section), "params": list(section.params), "reaches": reaches}
 
 
 def _fields(value: object, path: str, *names: str) -> Mapping[str, object]:
@@ -214,6 +218,14 @@ def _attention(value: object, path: str) -> AttentionContract:
         tile_rows=integer("tile_rows"),
         softmax_scale=_number(found["softmax_scale"], f"{path}.softmax_scale"),
         params=_list(found["params"], f"{path}.params", _text),
+        reaches=_list(found["reaches"], f"{path}.reaches", _reach),
+    )
+
+
+def _reach(value: object, path: str) -> ParamReach:
+    param, axis, position = _list(value, path, lambda item, _: item, 3)
+    return ParamReach(
+        _text(param, f"{path}[0]"), _integer(axis, f"{path}[1]"), _text(position, f"{path}[2]")
     )
 
 

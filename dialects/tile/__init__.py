@@ -28,6 +28,7 @@ from .memory import (
     rows_region,
 )
 from .pipeline import pending_groups
+from .rewrite import RewriteRowsOp, RowElementOp, RowSumOp, rewrite_region
 from .teams import SliceOp, TeamIndexOp, TeamReduceOp
 from .types import (
     RING_ALIGNMENT,
@@ -70,8 +71,11 @@ __all__ = [
     "QuadReduceOp",
     "ReduceKind",
     "ReturnOp",
+    "RewriteRowsOp",
     "RingType",
+    "RowElementOp",
     "RowReduceOp",
+    "RowSumOp",
     "SharedLayout",
     "SharedType",
     "SliceOp",
@@ -85,6 +89,7 @@ __all__ = [
     "YieldOp",
     "map_region",
     "pending_groups",
+    "rewrite_region",
     "rows_region",
 ]
 
@@ -109,8 +114,11 @@ Tile = Dialect(
         MmaOp,
         QuadReduceOp,
         ReturnOp,
+        RewriteRowsOp,
+        RowElementOp,
         RowReduceOp,
         SliceOp,
+        RowSumOp,
         StoreFragmentOp,
         StoreRowsOp,
         TeamIndexOp,

@@ -8,6 +8,8 @@ itself alone, so that its results do not depend on the batch.
 Source: Ye et al., FlashInfer, MLSys 2025, section 3.3 (the work queue of each CTA).
 """
 
+from dataclasses import replace
+
 from xdsl.dialects.builtin import IntAttr, LocationAttr, f32
 from xdsl.dialects.llvm import LLVMPointerType
 from xdsl.ir import Attribute, SSAValue
@@ -20,6 +22,7 @@ from ..emitter import Emitter, name_fields
 from .geometry import Geometry
 from .kv_range import emit_kv_range
 from .query_tile import QueryTile
+from .regions import Scope, variant_params
 from .request import Params, Request, emit_queue, emit_request
 from .result import Results, ring_of
 from .scores import emit_scores
@@ -54,10 +57,14 @@ def build_kernel(
 ) -> KernelOp:
     """Returns the kernel of a variant of attention, for these geometry's numbers."""
     grid = (symbol(CTA_BOUNDS) - 1, constant(1), constant(1))
-    kernel_op = KernelOp(name, PARAMS, geometry.warps, [ExpressionAttr(axis) for axis in grid])
+    more = variant_params(variant)
+    sizes = [ExpressionAttr(axis) for axis in grid]
+    kernel_op = KernelOp(name, [*PARAMS, *more], geometry.warps, sizes)
     kernel_op.location = location
     emit = Emitter(kernel_op.body.block, location)
-    params, bounds = Params(*kernel_op.body.block.args), kv_bounds(variant.mask)
+    arguments, bounds = kernel_op.body.block.args, kv_bounds(variant.mask)
+    params = Params(*arguments[: len(PARAMS)])
+    read = dict(zip((name for name, _ in more), arguments[len(PARAMS) :], strict=True))
     query_ring = emit.value(AllocOp(geometry.query_ring))
     keys, values = (emit.value(AllocOp(geometry.kv_ring)) for _ in range(2))
     short = geometry.short
@@ -65,7 +72,8 @@ def build_kernel(
     def attend(geometry: Geometry, request: Request, results: Results) -> None:
         """The work on one item, with query tiles of these numbers."""
         tiles = emit_kv_range(emit, request, geometry, bounds)
-        scores = emit_scores(emit, variant, geometry, request, params.softmax_scale)
+        scope = replace(results.scope, geometry=geometry)
+        scores = emit_scores(emit, scope, params.softmax_scale)
         ring = ring_of(emit, query_ring, geometry)
         tile = QueryTile(emit, geometry, params, request, scores, tiles, ring, keys, values)
         for record in (tiles, scores, tile):
@@ -77,7 +85,8 @@ def build_kernel(
         # Every thread is done with the shared memory of the item before.
         emit.append(BarrierOp())
         request = emit_request(emit, params, geometry, item)
-        results = Results(emit, params, item, geometry.rows, query_ring, keys)
+        scope = Scope(emit, variant, geometry, params, request, read)
+        results = Results(scope, item, geometry.rows, query_ring, keys)
         if short == geometry:
             attend(geometry, request, results)
         else:

@@ -31,7 +31,14 @@ from .geometry import Geometry
 from .kv_range import KvRange
 from .request import Params, Request, kv_rows, query_rows
 from .scores import Scores, change_scores
-from .softmax import RowState, emit_initial_state, emit_probabilities, emit_totals
+from .softmax import (
+    RowState,
+    add_weights,
+    emit_initial_state,
+    emit_probabilities,
+    emit_totals,
+)
+from .transforms import transform_keys, transform_query, transform_values
 
 InFlight = Sequence[SSAValue]
 
@@ -63,10 +70,11 @@ class QueryTile:
         for ahead in range(geometry.stages - 1):
             in_flight += self.copy_tile(emit.add(self.tiles.begin, ahead))
         query = emit.value(WaitOp(query_copy))
+        transform_query(self.scores.scope, query)
         if geometry.query_in_registers:
             query = self.query_fragment(query)
 
-        carried = (*emit_initial_state(emit, geometry).values(), *in_flight)
+        carried = (*emit_initial_state(emit, geometry, self.scores.softmax).values(), *in_flight)
         for first, last, masked in self.tiles.loops(cut_at_front):
 
             def body(
@@ -86,17 +94,23 @@ class QueryTile:
     ) -> tuple[RowState, InFlight]:
         """Appends the work on one tile of keys."""
         emit, geometry = self.emit, self.geometry
-        keys = self.team_rows(emit.value(WaitOp(in_flight[0])))
+        keys = emit.value(WaitOp(in_flight[0]))
         ahead = self.copy_tile(emit.add(tile, geometry.stages - 1))
-        products = self.query_times_keys(query, keys)
+        transform_keys(self.scores.scope, keys, self.first_key(tile))
+        products = self.query_times_keys(query, self.team_rows(keys))
         first_key = emit.add(self.first_key(tile), self.team_offset())
         scores = change_scores(emit, self.scores, products, first_key, masked)
         scores.name_hint = "scores"
-        probabilities, state = emit_probabilities(emit, geometry, scores, state, self.scores.unit)
+        if self.scores.softmax:
+            unit = self.scores.unit
+            probabilities, state = emit_probabilities(emit, geometry, scores, state, unit)
+        else:
+            probabilities, state = scores, add_weights(emit, geometry, scores, state)
         probabilities.name_hint = "probabilities"
         name_fields(state)
-        values = self.team_rows(emit.value(WaitOp(in_flight[1])))
-        out = self.add_weighted_values(probabilities, values, state.out)
+        values = emit.value(WaitOp(in_flight[1]))
+        transform_values(self.scores.scope, values, self.first_key(tile))
+        out = self.add_weighted_values(probabilities, self.team_rows(values), state.out)
         return RowState(out, state.maximum, state.total), (*in_flight[2:], *ahead)
 
     def first_key(self, tile: SSAValue) -> SSAValue:

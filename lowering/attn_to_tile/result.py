@@ -28,15 +28,28 @@ from ...dialects.tile import (
 )
 from ..emitter import Emitter
 from .geometry import Geometry
-from .request import SLOT, Params, QueryRows, SlotRows, emit_query_rows, load_field, query_rows
+from .regions import Scope
+from .request import (
+    SLOT,
+    Params,
+    QueryRows,
+    SlotRows,
+    emit_query_rows,
+    emit_request,
+    load_field,
+    query_rows,
+)
 from .softmax import (
     RowState,
     combine_teams,
     emit_added_partial,
+    emit_added_sum,
     emit_initial_state,
+    emit_log_total,
     emit_result,
     row_type,
 )
+from .transforms import changes_results, finish_rows
 
 
 @dataclass(frozen=True)
@@ -46,20 +59,35 @@ class Results:
 
     `ring` is the shared memory of the queries, through which rows go to the output in one piece,
     `scratch` that of the keys, none of which is in flight any more. A slot has `slot_rows` rows.
+    Without a softmax a slot holds sums of weighted values, and the totals of weights as their lse.
     """
 
-    emit: Emitter
-    params: Params
+    scope: Scope
     item: SSAValue
     slot_rows: int
     ring: SSAValue
     scratch: SSAValue
 
+    @property
+    def emit(self) -> Emitter:
+        """Where ops are appended."""
+        return self.scope.emit
+
+    @property
+    def params(self) -> Params:
+        """The kernel's parameters."""
+        return self.scope.params
+
+    @property
+    def softmax(self) -> bool:
+        """Whether the weights are those of a softmax."""
+        return self.scope.variant.no_softmax is None
+
     def store(self, geometry: Geometry, state: RowState, unit: SSAValue | None) -> None:
         """Appends the division by the totals, and the stores to the output or to a slot."""
         emit = self.emit
         state = combine_teams(emit, geometry, state, unit, self.scratch)
-        out, lse = emit_result(emit, geometry, state, unit)
+        out, lse = self._divided(geometry, state, unit)
         rows = emit_query_rows(emit, self.params, geometry, self.item)
         slot = load_field(emit, self.params, self.item, SLOT)
         emit.branch(
@@ -82,10 +110,33 @@ class Results:
 
         emit.when(emit.compare("sge", merge, 0), arrive)
 
+    def _divided(
+        self, geometry: Geometry, state: RowState, unit: SSAValue | None
+    ) -> tuple[SSAValue, SSAValue]:
+        """Appends the division by the totals; without a softmax the sums are what they are."""
+        if self.softmax:
+            return emit_result(self.emit, geometry, state, unit)
+        return state.out, state.total
+
+    def _finished(
+        self, geometry: Geometry, rows: QueryRows, out: SSAValue, lse: SSAValue
+    ) -> tuple[SSAValue, SSAValue]:
+        """Appends what the variant changes of results of all keys that the rows see."""
+        emit = self.emit
+        if not self.softmax:
+            lse = emit_log_total(emit, geometry, lse)
+        if not changes_results(self.scope.variant):
+            return out, lse
+        request = emit_request(emit, self.params, geometry, self.item)
+        request = replace(request, first_row=rows.first_row)
+        scope = replace(self.scope, geometry=geometry, request=request)
+        return finish_rows(scope, out, lse)
+
     def _store_output(
         self, geometry: Geometry, rows: QueryRows, out: SSAValue, lse: SSAValue
     ) -> None:
         emit, ring = self.emit, ring_of(self.emit, self.ring, geometry)
+        out, lse = self._finished(geometry, rows, out, lse)
         emit.append(StoreFragmentOp(out, ring))
         emit.append(BarrierOp())
         out_rows = query_rows(emit, rows, geometry, geometry.head_dim)
@@ -113,7 +164,7 @@ class Results:
             rows = replace(tile, first_row=emit.add(tile.first_row, before))
             place = SlotRows(rows, first, self.slot_rows, before)
             state = self._merge_rows(geometry, place, count)
-            self._store_output(geometry, rows, *emit_result(emit, geometry, state, None))
+            self._store_output(geometry, rows, *self._divided(geometry, state, None))
             return ()
 
         emit.loop((emit.integer(0), blocks), (), each)
@@ -134,9 +185,10 @@ class Results:
                 return emit.value(AccumulateRowsOp(out, weight, params.partial_out, out_rows))
 
             state = RowState(*carried)
-            return emit_added_partial(emit, geometry, state, emit.value(lse), add_out).values()
+            merge = emit_added_partial if self.softmax else emit_added_sum
+            return merge(emit, geometry, state, emit.value(lse), add_out).values()
 
-        initial = emit_initial_state(emit, geometry, FragmentLayout.ROW)
+        initial = emit_initial_state(emit, geometry, self.softmax, FragmentLayout.ROW)
         merged = emit.loop((emit.integer(0), turns), initial.values(), add)
         return combine_teams(emit, geometry, RowState(*merged), None, self.scratch)
 

@@ -1,11 +1,11 @@
 """The scores of one tile of keys: scaled, changed by the variant, masked."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from xdsl.dialects.builtin import f32, i32
 from xdsl.ir import SSAValue
 
-from ...dialects.attn import VariantOp
 from ...dialects.tile import (
     FragmentLayout,
     FragmentType,
@@ -15,6 +15,7 @@ from ...dialects.tile import (
 )
 from ..emitter import Emitter
 from .geometry import Geometry
+from .regions import Hoisted, Scope, hoist_reads
 from .request import Request
 
 LOG2_E = 1.4426950408889634
@@ -28,34 +29,34 @@ class Scores:
 
     The softmax works in powers of two. A score of the variant is turned into log2 units at once;
     without a variant's score the raw products are kept, and `unit` turns them into log2 units
-    where the exponential is taken.
+    where the exponential is taken. Without a softmax the scores are the weights themselves.
     """
 
-    variant: VariantOp
-    geometry: Geometry
-    request: Request
+    scope: Scope
     softmax_scale: SSAValue
     unit: SSAValue | None
     position: SSAValue
     head: SSAValue
+    hoisted: Hoisted
+
+    @property
+    def softmax(self) -> bool:
+        """Whether the weights are those of a softmax."""
+        return self.scope.variant.no_softmax is None
 
 
-def emit_scores(
-    emit: Emitter,
-    variant: VariantOp,
-    geometry: Geometry,
-    request: Request,
-    softmax_scale: SSAValue,
-) -> Scores:
-    """Appends what the scores of all tiles share: the rows' positions and heads."""
-    unit = None
-    if variant.score is None:
+def emit_scores(emit: Emitter, scope: Scope, softmax_scale: SSAValue) -> Scores:
+    """Appends what the scores of all tiles share: the rows' positions, heads, and reads."""
+    unit, variant = None, scope.variant
+    if variant.score is None and variant.no_softmax is None:
         unit = emit.binary("mulf", softmax_scale, emit.float32(LOG2_E))
-    position, head = _rows_of_tile(emit, request, geometry)
-    return Scores(variant, geometry, request, softmax_scale, unit, position, head)
+    position, head = rows_of_tile(emit, scope.request, scope.geometry)
+    hoisted = hoist_reads(scope, position, head)
+    return Scores(scope, softmax_scale, unit, position, head, hoisted)
 
 
-def _rows_of_tile(emit: Emitter, request: Request, geometry: Geometry) -> tuple[SSAValue, SSAValue]:
+def rows_of_tile(emit: Emitter, request: Request, geometry: Geometry) -> tuple[SSAValue, SSAValue]:
+    """Appends the position and the head of each row of a query tile."""
     kind = FragmentType((geometry.rows,), i32, FragmentLayout.ROW)
     region = map_region((), kind)
     with emit.into(region.block):
@@ -72,27 +73,41 @@ def change_scores(
     emit: Emitter, scores: Scores, products: SSAValue, first_key: SSAValue, masked: bool
 ) -> SSAValue:
     """Appends the variant's score and, if `masked`, its mask and the end of the sequence."""
-    variant = scores.variant
-    if variant.score is None and not masked:
+    scope, variant = scores.scope, scores.scope.variant
+    if scores.unit is not None and not masked:
         return products
     kind = products.type
     if not isinstance(kind, FragmentType):
         raise TypeError(f"the products of queries and keys are no fragment: {kind}")
-    inputs = (products, scores.position, scores.head)
+    inputs = (products, scores.position, scores.head, *scores.hoisted.rows)
     region = map_region(inputs, kind)
     with emit.into(region.block):
-        score, position, head, _, column = region.block.args
+        score, position, head, *reads, _, column = region.block.args
         key = emit.add(first_key, column)
-        place = (scores.request.index, head, position, key)
-        if variant.score is not None:
-            scaled = emit.binary("mulf", score, scores.softmax_scale)
-            (score,) = emit.inline(variant.score, (scaled, *place))
-            score = emit.binary("mulf", score, emit.float32(LOG2_E))
+        place = (scope.request.index, head, position, key)
+        known = scores.hoisted.known(reads)
+        if scores.unit is None:
+            score = _changed_score(scores, score, place, known)
         if masked:
-            seen = emit.compare("slt", key, scores.request.kv_end)
+            seen = emit.compare("slt", key, scope.request.kv_end)
             if variant.mask is not None:
-                (wanted,) = emit.inline(variant.mask, place)
+                (wanted,) = scope.inline(variant.mask, place, known)
                 seen = emit.binary("and", seen, wanted)
-            score = emit.select(seen, score, emit.float32(float("-inf")))
+            hidden = emit.float32(float("-inf") if scores.softmax else 0.0)
+            score = emit.select(seen, score, hidden)
         emit.append(YieldOp(score))
     return emit.value(MapOp(inputs, region, (FragmentType(kind.shape, f32, kind.layout),)))
+
+
+def _changed_score(
+    scores: Scores,
+    product: SSAValue,
+    place: Sequence[SSAValue],
+    known: Mapping[SSAValue, SSAValue],
+) -> SSAValue:
+    """Appends the variant's score of a product: in log2 units, or a weight."""
+    scope, emit = scores.scope, scores.scope.emit
+    score = emit.binary("mulf", product, scores.softmax_scale)
+    if scope.variant.score is not None:
+        (score,) = scope.inline(scope.variant.score, (score, *place), known)
+    return emit.binary("mulf", score, emit.float32(LOG2_E)) if scores.softmax else score

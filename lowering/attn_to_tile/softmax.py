@@ -73,13 +73,17 @@ def out_type(geometry: Geometry) -> FragmentType:
 
 
 def emit_initial_state(
-    emit: Emitter, geometry: Geometry, total: FragmentLayout = FragmentLayout.ROW_PARTIAL
+    emit: Emitter,
+    geometry: Geometry,
+    softmax: bool,
+    total: FragmentLayout = FragmentLayout.ROW_PARTIAL,
 ) -> RowState:
-    """Appends the state of rows that have seen no key."""
+    """Appends the state of rows that have seen no key; the maximum of weights stays 0."""
+    maximum = emit.float32(MINUS_INFINITY if softmax else 0.0)
     zero = emit.float32(0.0)
     return RowState(
         out=emit.value(FillOp(zero, out_type(geometry))),
-        maximum=emit.value(FillOp(emit.float32(MINUS_INFINITY), row_type(geometry))),
+        maximum=emit.value(FillOp(maximum, row_type(geometry))),
         total=emit.value(FillOp(zero, row_type(geometry, total))),
     )
 
@@ -114,6 +118,22 @@ def emit_probabilities(
     partial = row_type(geometry, FragmentLayout.ROW_PARTIAL)
     (total,) = emit_map(emit, (state.total, rescale, tile_total), (partial,), add_tile)
     return probabilities, RowState(_scale_rows(emit, state.out, rescale), maximum, total)
+
+
+def add_weights(emit: Emitter, geometry: Geometry, weights: SSAValue, state: RowState) -> RowState:
+    """Appends the step of one tile without a softmax: the sum of the weights alone is kept."""
+    tile_total = emit.value(RowReduceOp(ReduceKind.SUM, weights))
+    return _with_total(emit, geometry, state, tile_total, FragmentLayout.ROW_PARTIAL)
+
+
+def _with_total(
+    emit: Emitter, geometry: Geometry, state: RowState, more: SSAValue, layout: FragmentLayout
+) -> RowState:
+    def add(old: SSAValue, new: SSAValue) -> Sequence[SSAValue]:
+        return (emit.binary("addf", old, new),)
+
+    (total,) = emit_map(emit, (state.total, more), (row_type(geometry, layout),), add)
+    return replace(state, total=total)
 
 
 def _renew_maximum(
@@ -209,6 +229,29 @@ def emit_added_partial(
     maximum, shift, rescale = _renew_maximum(emit, geometry, lse, state.maximum, None)
     weight, total = emit_map(emit, (lse, shift, state.total, rescale), (row, row), weigh)
     return RowState(add(_scale_rows(emit, state.out, rescale), weight), maximum, total)
+
+
+def emit_added_sum(
+    emit: Emitter,
+    geometry: Geometry,
+    state: RowState,
+    total: SSAValue,
+    add: Callable[[SSAValue, SSAValue], SSAValue],
+) -> RowState:
+    """Appends the merge of a partial result without a softmax: `total` [rows] of its weights."""
+    one = emit.value(FillOp(emit.float32(1.0), row_type(geometry)))
+    state = _with_total(emit, geometry, state, total, FragmentLayout.ROW)
+    return replace(state, out=add(state.out, one))
+
+
+def emit_log_total(emit: Emitter, geometry: Geometry, total: SSAValue) -> SSAValue:
+    """Appends the natural logarithm of the sum of a row's weights."""
+
+    def finish(total: SSAValue) -> Sequence[SSAValue]:
+        return (emit.binary("mulf", emit.log2(total), emit.float32(LN_2)),)
+
+    (lse,) = emit_map(emit, (total,), (row_type(geometry),), finish)
+    return lse
 
 
 def emit_result(

@@ -10,6 +10,7 @@ from ...dialects.diagnostic import error_at
 from .compute import COMPUTE_RULES
 from .device import DEVICE_RULES
 from .memory import MEMORY_RULES
+from .rewrite import REWRITE_RULES
 from .rules import Rule
 from .teams import TEAM_RULES
 from .thread import Thread, copy_with
@@ -19,6 +20,7 @@ RULES: Mapping[type[Operation], Rule] = {
     **COMPUTE_RULES,
     **TEAM_RULES,
     **DEVICE_RULES,
+    **REWRITE_RULES,
 }
 
 # The dialects whose ops on scalars mean the same for a CTA and for its threads.

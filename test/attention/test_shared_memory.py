@@ -2,9 +2,9 @@
 
 import pytest
 
+from tilewright.attention.library import causal
 from tilewright.attention.module import attention_module
 from tilewright.attention.spec import AttentionSpec
-from tilewright.attention.variants import causal
 from tilewright.dialects.attn import AttendOp
 from tilewright.lowering.attn_to_tile import geometry_of
 

@@ -186,7 +186,7 @@ def test_types_meet_as_documented(case: tuple[ScalarType, ScoreMod]) -> None:
         return score
 
     traced_score(score_mod)
-    assert [value.dtype for value in seen] == [expected]
+    assert {value.dtype for value in seen} == {expected}
 
 
 def test_a_score_of_a_position_becomes_f32() -> None:

@@ -69,7 +69,7 @@ EXPRESSIONS: dict[str, tuple[str, ScoreMod]] = {
     "array": ("got ndarray", lambda s, b, h, q, k: s * np.ones(3)),
     "large integer": ("expects an integer of 32 bits", lambda s, b, h, q, k: q + 2**31),
     "large number": ("expects a number that f32 can hold", lambda s, b, h, q, k: s + 1e39),
-    "shift": ("TypeError", lambda s, b, h, q, k: q << 1),
+    "shift of a score": ("'shl' expects operands of i32, got f32", lambda s, b, h, q, k: s << 1),
     "root as power": ("expects a power with a constant exponent", lambda s, b, h, q, k: s**0.5),
     "large power": ("exponent from 1 to 8, got 9", lambda s, b, h, q, k: s**9),
     "power of two": ("TypeError", lambda s, b, h, q, k: 2**s),
@@ -96,7 +96,7 @@ EXPRESSIONS: dict[str, tuple[str, ScoreMod]] = {
     ),
     "remainder by 0": ("'mod' by the constant 0", lambda s, b, h, q, k: q % 0),
     "division by 0": ("'floordiv' by the constant 0", lambda s, b, h, q, k: q // 0),
-    "other function of NumPy": ("where, got 'sin'", lambda s, b, h, q, k: np.sin(s)),
+    "other function of NumPy": ("where, got 'sinh'", lambda s, b, h, q, k: np.sinh(s)),
     "keyword argument": (
         "expects no keyword arguments of 'add', got where",
         lambda s, b, h, q, k: np.add(s, 1, where=True),
