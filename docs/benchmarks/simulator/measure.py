@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from tilewright.attention.compiler import compile_attention
-from tilewright.attention.spec import AttentionSpec
 from tilewright.attention.library import causal
+from tilewright.attention.spec import AttentionSpec
 from tilewright.cli.batch import REQUESTS, Inputs, random_inputs
 from tilewright.runtime import simulator
 from tilewright.runtime.attention import AttentionOp, Plan
