@@ -58,8 +58,8 @@ def test_attention_reads_what_was_appended(old: int) -> None:
         plan = attention.plan_append(
             table, np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
         )
-        at = np.concatenate([np.arange(s + b, s + e) for s, b, e in zip(starts, begin, end)])
-        rows = at.astype(np.int64)
+        bounds = zip(starts.tolist(), begin, end, strict=False)
+        rows: list[int] = [row for s, b, e in bounds for row in range(s + b, s + e)]
         attention.append_kv(cache, plan, k[rows], v[rows], device=device)
     tables = (table.kv_indptr, table.kv_indices, table.kv_last_page_len)
     out, lse = operation().plan(i32(0, 1, 2, 3), *tables).run(q, *pages, device=device)
