@@ -27,6 +27,7 @@ from .program import (
     Block,
     Body,
     Bound,
+    Buffer,
     Call,
     Guard,
     Loop,
@@ -82,18 +83,26 @@ def _check_direct(program: Program, site: Site, body: Body) -> None:
             continue
         buffer = program.buffers[access.buffer]
         region = region_of(buffer, access.indices, access.extents, site.inner_ranges)
-        _check_declared(site, region, declared[access.is_write], access.is_write)
+        _check_declared(site, region, declared[access.is_write], access.is_write, buffer)
     if calls := _calls_alone(body):
         found = touched(calls, site.inner_ranges, program.buffers)
         for is_write, regions in zip((False, True), found, strict=True):
             for region in regions:
-                _check_declared(site, region, declared[is_write], is_write)
+                buffer = program.buffers[region.buffer]
+                _check_declared(site, region, declared[is_write], is_write, buffer)
 
 
-def _check_declared(site: Site, region: Region, declared: Sequence[Region], is_write: bool) -> None:
+def _check_declared(
+    site: Site, region: Region, declared: Sequence[Region], is_write: bool, buffer: Buffer
+) -> None:
     known = [outer for outer in declared if outer.buffer == region.buffer]
-    if not any(outer == region or contains(outer, region, site.inner_ranges) for outer in known):
-        raise _not_covered(site, "writes" if is_write else "reads", region, known)
+    for outer in known:
+        # A whole axis holds all that may be touched: beside it there is nothing.
+        parts = zip(outer.ranges, region.ranges, buffer.shape, strict=True)
+        needed = tuple(o if o == Range(ZERO, whole) else r for o, r, whole in parts)
+        if contains(outer, Region(region.buffer, needed), site.inner_ranges):
+            return
+    raise _not_covered(site, "writes" if is_write else "reads", region, known)
 
 
 def _not_covered(site: Site, kind: str, region: Region, known: Sequence[Region]) -> ProgramError:
