@@ -8,6 +8,7 @@ itself alone, so that its results do not depend on the batch.
 Source: Ye et al., FlashInfer, MLSys 2025, section 3.3 (the work queue of each CTA).
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from xdsl.dialects.builtin import IntAttr, LocationAttr, f32
@@ -56,11 +57,8 @@ def build_kernel(
     name: str, variant: VariantOp, geometry: Geometry, location: LocationAttr
 ) -> KernelOp:
     """Returns the kernel of a variant of attention, for these geometry's numbers."""
-    grid = (symbol(CTA_BOUNDS) - 1, constant(1), constant(1))
     more = variant_params(variant)
-    sizes = [ExpressionAttr(axis) for axis in grid]
-    kernel_op = KernelOp(name, [*PARAMS, *more], geometry.warps, sizes)
-    kernel_op.location = location
+    kernel_op = _new_kernel(name, more, geometry, location)
     emit = Emitter(kernel_op.body.block, location)
     arguments, bounds = kernel_op.body.block.args, kv_bounds(variant.mask)
     params = Params(*arguments[: len(PARAMS)])
@@ -99,4 +97,18 @@ def build_kernel(
 
     emit_queue(emit, params, work_on)
     emit.append(ReturnOp())
+    return kernel_op
+
+
+def _new_kernel(
+    name: str,
+    more: Sequence[tuple[str, Attribute]],
+    geometry: Geometry,
+    location: LocationAttr,
+) -> KernelOp:
+    """Returns an empty kernel with the parameters of every attention kernel, and more."""
+    grid = (symbol(CTA_BOUNDS) - 1, constant(1), constant(1))
+    sizes = [ExpressionAttr(axis) for axis in grid]
+    kernel_op = KernelOp(name, [*PARAMS, *more], geometry.warps, sizes)
+    kernel_op.location = location
     return kernel_op

@@ -9,7 +9,7 @@ import pytest
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 
-from tilewright.attention import causal, sliding_window, soft_cap
+from tilewright.attention import Variant, causal, cos, sin, sliding_window, soft_cap, where
 from tilewright.attention.module import attention_module
 from tilewright.attention.spec import AttentionSpec
 from tilewright.attention.variants import as_variant
@@ -22,6 +22,17 @@ from tilewright.test.attention.test_on_simulator import alternating, generator, 
 
 pytest.importorskip("llvmlite", reason="the upstream way needs the extra mlir")
 
+
+def turned(x: Any, b: Any, h: Any, position: Any, d: Any) -> Any:
+    """Neighbours are turned, after their mean over the row is taken off."""
+    mean = x.sum() / 80
+    angle = position * 0.125 * (d >> 1)
+    sign = where((d & 1) == 0, -1.0, 1.0)
+    return (x[d] - mean) * cos(angle) + sign * (x[d ^ 1] - mean) * sin(angle)
+
+
+TURNED = Variant(query_transform=turned, key_transform=turned) & causal()
+
 # head_dim, group, page size, layout, dtype, variant
 CONFIGURATIONS = (
     (16, 1, 1, "NHD", "f16", None),
@@ -30,6 +41,7 @@ CONFIGURATIONS = (
     (64, 4, 16, "NHD", "f16", causal()),
     (64, 8, 64, "HND", "bf16", soft_cap(4.0)),
     (80, 1, 3, "NHD", "f16", alternating),
+    (80, 2, 3, "NHD", "bf16", TURNED),
     (96, 2, 16, "HND", "bf16", sliding_window(9)),
     (128, 4, 16, "NHD", "bf16", causal()),
     (192, 1, 1, "HND", "f16", causal()),
