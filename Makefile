@@ -18,7 +18,7 @@ define step
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check ruff pyright lit pytest test-lit-slow reference format clean
+.PHONY: help demo test test-full check ruff pyright lit pytest test-lit-slow reference format clean
 # The steps of `make test` run one after the other; with `make -k test` a failure stops none.
 .NOTPARALLEL:
 
@@ -44,6 +44,9 @@ lit: $(VENV)/.test
 
 pytest: $(VENV)/.test
 	$(call step,pytest,$(BIN)/pytest -q -n $(JOBS))
+
+test-full: ruff pyright lit $(VENV)/.test ## Run every check, and the tests marked `full` too
+	$(call step,pytest,$(BIN)/pytest -q -n $(JOBS) -m "full or not full")
 
 test-lit-slow: $(VENV)/.test ## Run the lit tests with one process for each command
 	$(call step,lit with processes,TILEWRIGHT_LIT=subprocess $(BIN)/lit -s -j $(JOBS) test)

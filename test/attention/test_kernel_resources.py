@@ -27,6 +27,7 @@ KERNELS: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.skipif(PTXAS is None, reason="ptxas is not installed: extra cuda")
+@pytest.mark.full
 @pytest.mark.parametrize("target", ["sm_80", "sm_90"])
 @pytest.mark.parametrize(("kind", "numbers"), KERNELS)
 def test_ptxas_spills_nothing(kind: str, numbers: dict[str, Any], target: str) -> None:

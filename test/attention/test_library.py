@@ -75,6 +75,7 @@ def test_interpreter(name: str) -> None:
 
 
 @pytest.mark.skipif(PTXAS is None, reason="ptxas is not installed: extra cuda")
+@pytest.mark.full
 @pytest.mark.parametrize("head_dim", [64, 128])
 @pytest.mark.parametrize("name", CASES)
 def test_ptxas_spills_nothing(name: str, head_dim: int) -> None:

@@ -37,7 +37,9 @@ def planned(
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
-@pytest.mark.parametrize("group", [1, 4, 8])
+@pytest.mark.parametrize(
+    "group", [4, *(pytest.param(group, marks=pytest.mark.full) for group in (1, 8))]
+)
 def test_any_split_computes_the_same(group: int, count: int) -> None:
     rng = generator("split", group, count)
     geometry = replace(GEOMETRY, group=group, head_dim=int(rng.choice([32, 64, 80])))
