@@ -111,7 +111,9 @@ class RowSumOp(IRDLOperation):
     def parse(cls, parser: Parser) -> "RowSumOp":
         term = parser.parse_region()
         parser.parse_punctuation(":")
-        parser.parse_type()
+        place = parser.pos
+        if (kind := parser.parse_type()) != f32:
+            parser.raise_error(f"expected a sum of type f32, got {kind}", place, parser.pos)
         return cls(term)
 
     def print(self, printer: Printer) -> None:

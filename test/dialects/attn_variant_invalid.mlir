@@ -125,3 +125,15 @@ attn.variant @sum_of_conditions query {
   } : f32
   attn.yield %sum : f32
 }
+
+// -----
+
+attn.variant @sum_of_halves query {
+^bb0(%x: f32, %b: i32, %h: i32, %q_idx: i32, %d: i32):
+  %sum = attn.row_sum {
+  ^bb0(%i: i32):
+    attn.yield %x : f32
+  // expected-error @+1 {{expected a sum of type f32, got f16}}
+  } : f16
+  attn.yield %sum : f32
+}
