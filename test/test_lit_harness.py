@@ -63,7 +63,7 @@ def suite(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("mode", ["in-process", "subprocess"])
+@pytest.mark.parametrize("mode", ["in-process", pytest.param("subprocess", marks=pytest.mark.full)])
 def test_verdicts_are_the_same_in_process_and_with_processes(suite: Path, mode: str):
     for name, (_, text) in SUITE.items():
         (suite / f"{name}.mlir").write_text(f"{text}\n{FUNCTION}")

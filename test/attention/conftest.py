@@ -1,5 +1,7 @@
 """Tests of attention compile into a cache of their own, and run on the simulator."""
 
+import os
+import zlib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,8 +15,9 @@ from tilewright.lowering.upstream import verify_upstream
 
 @pytest.fixture(scope="session")
 def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Returns the folder of a cache that all tests of this process share."""
-    return tmp_path_factory.mktemp("cache")
+    """Returns the folder of a cache that all tests of this run share, whatever their process."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "attention-cache"
 
 
 @pytest.fixture(autouse=True)
@@ -24,10 +27,16 @@ def _on_the_simulator(session_cache: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.fixture(autouse=True)
-def _upstream_verifies_every_kernel(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[reportUnusedFunction]
+def _upstream_verifies_kernels(  # pyright: ignore[reportUnusedFunction]
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Upstream verifies what a quarter of the tests compile, and with `make test-full` all."""
+
     def verified(module: ModuleOp, target: str) -> str:
         verify_upstream(module)
         return print_ptx(module, target)
 
-    if find_spec("torch_mlir") is not None or find_spec("mlir") is not None:
+    every = str(request.config.getoption("markexpr")) != "not full"
+    chosen = every or zlib.crc32(request.node.nodeid.encode()) % 4 == 0
+    if chosen and (find_spec("torch_mlir") is not None or find_spec("mlir") is not None):
         monkeypatch.setattr(compiler, "print_ptx", verified)

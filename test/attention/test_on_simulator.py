@@ -12,6 +12,7 @@ import pytest
 import tilewright as tw
 from tilewright.attention import Variant, VariantError
 from tilewright.runtime.cache import ArtifactCache
+from tilewright.test.spread import spread
 
 from .reference import Geometry, MaskMod, ScoreMod, attend, check, exact, random_batch
 
@@ -113,23 +114,26 @@ def run_and_check(name: str, geometry: Geometry, rng: np.random.Generator, **opt
     check(geometry, got, expected)
 
 
-@pytest.mark.parametrize("head_dim", range(16, 257, 16))
-@pytest.mark.parametrize("mask", ["full", "causal"])
+@pytest.mark.parametrize(
+    ("head_dim", "mask"),
+    spread([(d, m) for d in range(16, 257, 16) for m in ("full", "causal")], 11),
+)
 def test_every_head_dim(head_dim: int, mask: str) -> None:
     rng = generator("head_dim", head_dim, mask)
     run_and_check(mask, random_geometry(rng, head_dim), rng)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-@pytest.mark.parametrize("turn", range(4))
+@pytest.mark.parametrize("turn", spread(range(4), 1))
 def test_every_variant(name: str, turn: int) -> None:
     rng = generator("variant", name, turn)
     run_and_check(name, random_geometry(rng, int(rng.choice([32, 64, 80]))), rng)
 
 
-@pytest.mark.parametrize("dtype", ["f16", "bf16"])
-@pytest.mark.parametrize("layout", ["NHD", "HND"])
-@pytest.mark.parametrize("page_size", [1, 3, 16, 64])
+@pytest.mark.parametrize(
+    ("dtype", "layout", "page_size"),
+    spread([(d, s, p) for p in (1, 3, 16, 64) for d in ("f16", "bf16") for s in ("NHD", "HND")], 7),
+)
 def test_every_storage_format(dtype: str, layout: str, page_size: int) -> None:
     rng = generator("storage", dtype, layout, page_size)
     geometry = Geometry(int(rng.integers(1, 9)), 2, 48, page_size, layout, dtype)

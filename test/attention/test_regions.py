@@ -13,6 +13,7 @@ from tilewright.attention.interpreter import attend
 from tilewright.runtime.simulator_device import SimulatorDevice
 from tilewright.test.attention.reference import Batch, Geometry, exact, random_batch
 from tilewright.test.attention.test_on_simulator import generator, random_lengths
+from tilewright.test.spread import spread
 
 # The kernel rounds transformed rows to 16 bits, the interpreter does not.
 TOLERANCE = {"f16": 3e-3, "bf16": 2e-2}
@@ -84,8 +85,10 @@ def test_transform(name: str, mask: str) -> None:
     compare(geometry, batch, TRANSFORMS[name] & masks[mask])
 
 
-@pytest.mark.parametrize("head_dim", [16, 80, 96, 128, 208, 256])
-@pytest.mark.parametrize("dtype", ["f16", "bf16"])
+@pytest.mark.parametrize(
+    ("head_dim", "dtype"),
+    spread([(d, t) for d in (16, 80, 96, 128, 208, 256) for t in ("f16", "bf16")], 3),
+)
 def test_transforms_of_every_width(head_dim: int, dtype: str) -> None:
     """Rows that are no multiple of what a warp takes at a time."""
     rng = generator("width", head_dim, dtype)

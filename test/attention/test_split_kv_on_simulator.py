@@ -19,6 +19,7 @@ from tilewright.test.attention.queues import (
 )
 from tilewright.test.attention.reference import Batch, Geometry, attend, check, random_batch
 from tilewright.test.attention.test_on_simulator import generator, random_lengths
+from tilewright.test.spread import spread
 
 GEOMETRY = Geometry(group=4, num_kv_heads=2, head_dim=64)
 SMALL = Geometry(group=5, num_kv_heads=1, head_dim=32)
@@ -50,7 +51,7 @@ def test_any_split_computes_the_same(group: int, count: int) -> None:
     check(geometry, got, attend(geometry, batch, mask_mod=causal_mask))
 
 
-@pytest.mark.parametrize("turn", range(4))
+@pytest.mark.parametrize("turn", spread(range(4), 2))
 def test_random_batches_and_chunks(turn: int) -> None:
     rng = generator("chunks", turn)
     geometry = replace(GEOMETRY, group=int(rng.integers(1, 9)), page_size=int(rng.choice([1, 5])))
@@ -76,7 +77,7 @@ TILES = [
 ]
 
 
-@pytest.mark.parametrize(("head_dim", "warps", "rows", "keys", "stages"), TILES)
+@pytest.mark.parametrize(("head_dim", "warps", "rows", "keys", "stages"), spread(TILES, 3))
 def test_query_tiles_of_any_height(
     head_dim: int, warps: int, rows: int, keys: int, stages: int
 ) -> None:

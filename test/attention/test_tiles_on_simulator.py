@@ -7,6 +7,7 @@ from tilewright.attention import AttentionOp, AttentionSpec, sliding_window
 from tilewright.attention.compiler import compile_attention
 from tilewright.test.attention.reference import Geometry, attend, check, random_batch
 from tilewright.test.attention.test_on_simulator import generator
+from tilewright.test.spread import spread
 
 WINDOW = 30
 
@@ -22,7 +23,7 @@ TILES = [
 ]
 
 
-@pytest.mark.parametrize(("head_dim", "warps", "kv_tile", "stages"), TILES)
+@pytest.mark.parametrize(("head_dim", "warps", "kv_tile", "stages"), spread(TILES, 3))
 def test_other_tiles_compute_the_same(head_dim: int, warps: int, kv_tile: int, stages: int) -> None:
     geometry = Geometry(group=3, head_dim=head_dim)
     spec = AttentionSpec(

@@ -19,6 +19,7 @@ from tilewright.runtime.attention import AttentionOp, Plan
 from tilewright.test.attention.queues import chunks_of, plan_work
 from tilewright.test.attention.reference import Geometry, exact, random_batch
 from tilewright.test.attention.test_on_simulator import alternating, generator, tilted
+from tilewright.test.spread import spread
 
 pytest.importorskip("llvmlite", reason="the upstream way needs the extra mlir")
 
@@ -78,7 +79,11 @@ def in_order(floats: Any) -> npt.NDArray[np.int32]:
     return np.where(bits < 0, -32768 - bits, bits)
 
 
-@pytest.mark.parametrize("configuration", CONFIGURATIONS, ids=lambda c: f"d{c[0]}-{c[4]}")
+@pytest.mark.parametrize(
+    "configuration",
+    spread([(each,) for each in CONFIGURATIONS], 4),
+    ids=lambda c: f"d{c[0]}-{c[4]}",
+)
 def test_both_ways_agree(configuration: tuple[int, int, int, str, str, object]) -> None:
     head_dim, group, page_size, layout, dtype, variant = configuration
     geometry = Geometry(group, 2, head_dim, page_size, layout, dtype)

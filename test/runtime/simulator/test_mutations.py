@@ -179,6 +179,7 @@ def _executed(compiled: Compiled, monkeypatch: pytest.MonkeyPatch) -> set[int]:
     return {line.line for line in report.profile.lines}
 
 
+@pytest.mark.full
 def test_barriers_and_waits_of_our_attention_are_missed(
     compiled: Compiled, monkeypatch: pytest.MonkeyPatch
 ) -> None:

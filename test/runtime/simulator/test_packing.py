@@ -1,6 +1,8 @@
 """8-bit floats and cvt.pack against exact fractions and Python's integers."""
 
+from bisect import bisect_left
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,12 @@ def value(code: int, kind: str) -> Fraction:
     return Fraction(rest, 1 << fraction) * Fraction(2) ** (1 - bias)
 
 
+@cache
+def values(kind: str) -> tuple[Fraction, ...]:
+    """Returns the finite, positive numbers of a format, by code."""
+    return tuple(value(code, kind) for code in range(EIGHT[kind][2] + 1))
+
+
 def nearest(x: float, kind: str) -> int:
     """Returns the code nearest to a float; ties go to the even code, what is larger is clipped."""
     largest = EIGHT[kind][2]
@@ -28,7 +36,9 @@ def nearest(x: float, kind: str) -> int:
     if abs(x) >= value(largest, kind):
         return sign | largest
     size = Fraction(abs(x))
-    return sign | min(range(largest + 1), key=lambda c: (abs(value(c, kind) - size), c & 1))
+    above = bisect_left(values(kind), size)
+    near = range(max(above - 1, 0), above + 1)
+    return sign | min(near, key=lambda c: (abs(value(c, kind) - size), c & 1))
 
 
 def drawn(kind: str) -> Any:
