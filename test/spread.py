@@ -1,7 +1,7 @@
 """Parameters of which the default run takes a few, and `make test-full` all."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -12,7 +12,7 @@ def spread(cases: Iterable[object], keep: int) -> list[Any]:
 
     A case that is a tuple holds the values of several parameters.
     """
-    given = [case if isinstance(case, tuple) else (case,) for case in cases]
+    given = [cast("tuple[object, ...]", c) if isinstance(c, tuple) else (c,) for c in cases]
     kept = {index * len(given) // keep for index in range(keep)}
     return [
         pytest.param(*case, marks=() if index in kept else pytest.mark.full)

@@ -54,7 +54,11 @@ def counted(
     compilations: Counter, artifact: KernelArtifact, monkeypatch: pytest.MonkeyPatch
 ) -> Counter:
     """Returns such a count where every compilation gives the same kernel, and takes no time."""
-    monkeypatch.setattr(compilations, "compile", lambda _spec, _variant: artifact)
+
+    def same(_spec: object, _variant: object) -> KernelArtifact:
+        return artifact
+
+    monkeypatch.setattr(compilations, "compile", same)
     return compilations
 
 

@@ -393,3 +393,74 @@ def begins_at_the_end() -> Program:
             y[vi] = 0.0
         y[vi] += x[vi, vk]
     return b.build()
+
+
+def guarded() -> Program:
+    """A producer and a consumer that run where a condition around them holds."""
+    b = Builder("guarded", "n in [1, 40]")
+    source, out = b.buffer("X", ["n"], "f32"), b.buffer("Y", ["n"], "f32", output=True)
+    made = b.temporary("T", ["n"], "f32")
+    with (
+        b.loop("i", "n") as i,
+        b.when(value_of(i) < 20),
+        b.block("T", spatial={"vi": ("n", i)}) as (v,),
+    ):
+        made[v] = source[v] + 1.0
+    with (
+        b.loop("j", "n") as j,
+        b.when(value_of(j) < 20),
+        b.block("Y", spatial={"vj": ("n", j)}) as (v,),
+    ):
+        out[v] = made[v] * 2.0
+    return b.build()
+
+
+def two_buffers() -> Program:
+    """A block that writes two buffers, and one that reads both."""
+    b = Builder("two_buffers", "n in [1, 40]")
+    source, out = b.buffer("X", ["n"], "f32"), b.buffer("Y", ["n"], "f32", output=True)
+    one, two = b.temporary("T", ["n"], "f32"), b.temporary("U", ["n"], "f32")
+    with b.loop("i", "n") as i, b.block("T", spatial={"vi": ("n", i)}) as (v,):
+        one[v] = source[v] + 1.0
+        two[v] = source[v] * 2.0
+    (o,) = b.axes(o="n")
+    out[o] = one[o] * two[o]
+    return b.build()
+
+
+def integers() -> Program:
+    b = Builder("integers", "n in [1, 40]")
+    source, out = b.buffer("X", ["n"], "i32"), b.buffer("Y", ["n"], "i32", output=True)
+    made = b.temporary("T", ["n"], "i32")
+    (i,) = b.axes(i="n")
+    made[i] = source[i] + 1
+    out[i] = made[i] * 2
+    return b.build()
+
+
+def turned() -> Program:
+    """A copy whose axes are the digits, to another base, of the number that two loops make."""
+    b = Builder("turned")
+    source, out = b.buffer("X", [12], "f32"), b.buffer("Y", [12], "f32", output=True)
+    with b.loop("i", 4) as i, b.loop("j", 3) as j:
+        number = 3 * i + j
+        with b.block("Y", spatial={"v": (3, number // 4), "w": (4, number % 4)}) as (v, w):
+            out[4 * v + w] = source[4 * v + w]
+    return b.build()
+
+
+def crossed(kind: str) -> Program:
+    """A reduction whose loops run in another order than its axes, and a block that reads it."""
+    b = Builder("crossed")
+    source, out = b.buffer("X", [3, 2, 6], "f32"), b.buffer("Y", [3], "f32", output=True)
+    made = b.temporary("T", [3], "f32")
+    with b.loop("i", 3) as i, b.loop("m", 2) as m, b.loop("k", 6) as k:
+        reduce = {"vk": (6, 5 - k if kind == "backwards" else k), "vm": (2, m)}
+        with b.block("T", spatial={"vi": (3, i)}, reduce=reduce) as (v, w, x):
+            with b.init():
+                made[v] = 0.0
+            before = made[v] * 0.5 if kind == "horner" else made[v]
+            made[v] = before + source[v, x, w]
+    (o,) = b.axes(o=3)
+    out[o] = made[o] * 2.0
+    return b.build()

@@ -45,6 +45,10 @@ def index_map(text: str) -> IndexMap:
     return IndexMap.parse(text)
 
 
+def crossed(kind: str) -> Source:
+    return lambda: programs.crossed(kind)
+
+
 HALVES = index_map("(i, k) -> (i, k mod 2, k floordiv 2)")
 TILE = (Split("i", (None, 4)),)
 # Sums over slices of k, the last of which may be shorter, and rows of their results in tiles.
@@ -99,6 +103,7 @@ ACCEPTED: list[tuple[Source, tuple[Primitive, ...]]] = [
     (programs.triangle, (ComputeAt("T", "o"),)),
     (programs.triangle, (Split("o", (None, 3)), ComputeAt("T", "o_0"))),
     (programs.matmul, (*SLICES, RFactor("k_0"), ComputeAt("C_rf", "j_1"))),
+    (crossed("sum"), (ComputeAt("T", "o"),)),
     (programs.matmul, (*SLICES, RFactor("k_0"), *ROWS, ComputeAt("C_rf", "i_3"))),
     # reverse_compute_at
     (programs.chain, (ReverseComputeAt("U", "j"), ReverseComputeAt("Y", "j"))),
@@ -221,6 +226,8 @@ def seed_of(text: str) -> int:
 
 
 MAP = index_map("(i, j) -> (j, i)")
+FOURS = index_map("(i) -> (i floordiv 4, i mod 4)")
+INSIDE, BOTH = (CacheRead("C", "A", SHARED), Blockize("j")), ("A_shared", "C")
 TILE_T = (Split("i", (None, 4)), ReverseComputeAt("U", "i_0"))
 REFUSED: list[tuple[str, Source, tuple[Primitive, ...], Primitive]] = [
     # cache_read
@@ -235,6 +242,8 @@ REFUSED: list[tuple[str, Source, tuple[Primitive, ...], Primitive]] = [
     ("names", programs.matmul, (), CacheRead("C", "A", SHARED, "", ("i", "a", "b", "c", "d"))),
     ("written-between", programs.updated, (), CacheRead("T", "X", SHARED, consumers=("T", "Y"))),
     ("races", programs.chain, (ComputeAt("T", "i_1"), Parallel("i_1")), CacheRead("U", "T", LOCAL)),
+    ("written-before", programs.guarded, (), CacheRead("Y", "T", SHARED)),
+    ("scope-of-block", programs.matmul, INSIDE, CacheRead("A_shared", "A", SHARED, consumers=BOTH)),
     # cache_write
     ("writes", programs.chain, (), CacheWrite("Y", "U", LOCAL)),
     ("sole-writer", programs.two_writers, (), CacheWrite("T", "T", LOCAL)),
@@ -259,6 +268,11 @@ REFUSED: list[tuple[str, Source, tuple[Primitive, ...], Primitive]] = [
     ("inputs-stable", programs.overwritten, (), ComputeAt("T", "i_2")),
     ("serial", programs.parallel_producer, (), ComputeAt("T", "i")),
     ("names", programs.chain, (), ComputeAt("T", "i_1", ("i", "j"))),
+    ("guard", programs.guarded, (), ComputeAt("T", "j")),
+    ("one-buffer", programs.two_buffers, (), ComputeAt("T", "o")),
+    ("scope-of-block", programs.matmul, INSIDE, ComputeAt("A_shared", "k")),
+    ("combiner", crossed("horner"), (), ComputeAt("T", "o")),
+    ("first", crossed("backwards"), (), ComputeAt("T", "o")),
     # reverse_compute_at
     ("under-already", programs.chain, (), ReverseComputeAt("Y", "j_2")),
     ("order", programs.chain, (), ReverseComputeAt("T", "i_1")),
@@ -274,6 +288,7 @@ REFUSED: list[tuple[str, Source, tuple[Primitive, ...], Primitive]] = [
     ("races", programs.parallel_columns, (), ReverseComputeAt("Y", "p")),
     ("exact-region", programs.interleaved, (), ReverseComputeAt("Y", "a")),
     ("readers-behind", programs.loop_carried, (), ReverseComputeAt("U", "i")),
+    ("guard", programs.guarded, (), ReverseComputeAt("Y", "i")),
     # compute_inline
     ("output", programs.chain, (), ComputeInline("Y")),
     ("complete", programs.matmul, (), ComputeInline("C")),
@@ -356,10 +371,13 @@ REFUSED: list[tuple[str, Source, tuple[Primitive, ...], Primitive]] = [
     ("rounds", programs.chain, (), SetDtype("T", "f16")),
     ("dtype", programs.chain, (), SetDtype("T", "f12")),
     ("output", programs.chain, (), SetDtype("X", "f64")),
+    # blockize
+    ("separable", programs.turned, (), Blockize("j")),
     # layouts
     ("output", programs.chain, (), TransformLayout("T", "X", MAP)),
     ("accesses", programs.chain, (), TransformLayout("Y", "T", MAP)),
     ("index-map", programs.conv, (), TransformLayout("T", "T", MAP)),
+    ("pad-value", programs.integers, (), TransformLayout("T", "T", FOURS, 7.5)),
     ("index-map", programs.chain, (), TransformLayout("T", "T", index_map("(i, j) -> (i + j)"))),
     ("gather", programs.gather, (), TransformLayout("T", "T", index_map("(i) -> (i)"))),
     (

@@ -69,6 +69,7 @@ TILED = (Split("i", (None, 2)), Split("j", (None, 2)), Split("k", (None, 3)))
 REPEATED_INSIDE = (AddUnitLoop("C", ("u",)), Split("u", (None, 3), ("u_0", "u_1")))
 REPEATED_AROUND = (AddUnitLoop("k", ("u",)), Split("u", (None, 3), ("u_0", "u_1")))
 
+NO_SYMBOL = parse_expression("q mod 4 + 1")
 ACCEPTED = [
     # split
     Case("an extent that the factor divides", fixed, Split("i", (2, 4))),
@@ -269,6 +270,7 @@ REFUSED = [
     Case("a kind is given", gemm, Split("j", (None, 2)), (Unroll("j"),), "serial"),
     Case("a factor of zero", gemm, Split("i", (None, 0)), (), "positive"),
     Case("a negative factor", gemm, Split("i", (None, -2)), (), "positive"),
+    Case("a factor of no symbol", gemm, Split("i", (None, NO_SYMBOL)), (), "symbols"),
     Case("factors that don't reach", fixed, Split("i", (2, 3)), (), "reaches"),
     Case(
         "a factor that doesn't divide where it must",
