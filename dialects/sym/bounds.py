@@ -33,9 +33,13 @@ MAX_KNOWN = 512  # bounds that are kept with the ranges
 MAX_NESTING = 48  # eliminations inside one another, before they exhaust the Python stack
 
 
-@lru_cache(maxsize=8192)
 def interval(value: Expression, ranges: Ranges) -> Interval:
     """Returns bounds of `value` that hold wherever its symbols are in `ranges`."""
+    return _interval(value, ranges.up_to(value.symbols()))
+
+
+@lru_cache(maxsize=8192)
+def _interval(value: Expression, ranges: Ranges) -> Interval:
     scaled = scaling(ranges)
     value = scaled.apply(value)
     if (found := scaled.sum_of_bounds(value)) is not None:

@@ -35,7 +35,7 @@ class Ranges:
     `Ranges.of(n=(1, 8192), m=(0, None))` makes them from numbers, `Ranges.parse` from text.
     """
 
-    __slots__ = ("_further", "_hash", "_ranges", "before", "steps")
+    __slots__ = ("_further", "_hash", "_last", "_ranges", "before", "steps")
 
     before: "Ranges | None"
     """These ranges without the last symbol, where they were made by `also`."""
@@ -47,7 +47,7 @@ class Ranges:
         self._ranges = dict(ranges)
         self._hash: int | None = None
         self._further: dict[tuple[str, Range], Ranges] = {}
-        self.before, self.steps = None, 0
+        self.before, self.steps, self._last = None, 0, ""
         known: set[str] = set()
         for name, entry in self._ranges.items():
             symbol(name)
@@ -80,11 +80,25 @@ class Ranges:
         _check(name, entry, self._ranges.keys())
         ranges = Ranges({})
         ranges._ranges = {**self._ranges, name: entry}
-        ranges.before, ranges.steps = self, self.steps + 1
+        ranges.before, ranges.steps, ranges._last = self, self.steps + 1, name
         # The same ranges are the same object, so that what is proved of them is found at once.
         if len(self._further) >= _MOST_FURTHER:
             self._further.clear()
         self._further[name, entry] = ranges
+        return ranges
+
+    def up_to(self, names: Set[str]) -> "Ranges":
+        """
+        Returns these ranges without the last symbols that are not among `names`.
+
+        What is known of an expression is known from those of its symbols and of symbols before
+        them; so it is the same in all loops inside the last of them.
+        """
+        ranges = self
+        while (before := ranges.before) is not None:
+            if ranges._last in names or ranges._ranges[ranges._last].multiple != 1:
+                break
+            ranges = before
         return ranges
 
     def __getitem__(self, name: str) -> Range:

@@ -30,7 +30,8 @@ def simplify(value: Expression | int, ranges: Ranges) -> Expression:
     cancels what a range makes small or positive in quotients, and folds what has one value.
     What has no value (a divisor that is never positive) is returned as it is.
     """
-    return _simplified(as_expression(value), ranges)
+    value = as_expression(value)
+    return _simplified(value, ranges.up_to(value.symbols()))
 
 
 @lru_cache(maxsize=8192)
