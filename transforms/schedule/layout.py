@@ -214,7 +214,14 @@ class TransformBlockLayout(Moving):
         self.check_recomputable(stages, stage)
         if block.init:
             check_any_order(self, program, block)
-        outer = self._own_loops(stages, stage)
+        program = program.replace(self._own_loops(stages, stage), self._nest(program, block))
+        moved = retouched(program, self.block_of(program, self.block))
+        program = program.replace(self.block, moved)
+        check_written(self, program, stage.reads | stage.writes, f"@{self.block}")
+        return program
+
+    def _nest(self, program: Program, block: Block) -> Statement:
+        """Returns the block with the new axes, in a loop for each."""
         extents = [axis.extent for axis in block.axes]
         index_map = self._over_axes(block)
         try:
@@ -228,35 +235,22 @@ class TransformBlockLayout(Moving):
         kinds = {axis.name: axis.kind for axis in block.axes}
         self._check_kinds(index_map, sources, kinds)
         names = self.result_names(program)
-        rank = len(shape)
-        loops, axes = names[:rank], names[rank:]
+        loops, axes = names[: len(shape)], names[len(shape) :]
         values = dict(zip(kinds, inverse(*map(symbol, axes)), strict=True))
-        # What is always 0 is left out, as it is in regions.
-        running = [
-            constant(0) if extent == ONE else symbol(loop)
-            for loop, extent in zip(loops, shape, strict=True)
-        ]
-        bounds = [
-            Bound(value, axis.extent)
-            for axis, value in zip(block.axes, inverse(*running), strict=True)
-        ]
+        onto = index_map.is_onto(extents, program.ranges)
         nest: Statement = replace(
             block,
             axes=tuple(
                 Axis(name, extent, symbol(loop), kinds[min(named)])
                 for name, extent, loop, named in zip(axes, shape, loops, sources, strict=True)
             ),
-            predicate=() if index_map.is_onto(extents, program.ranges) else tuple(bounds),
+            predicate=() if onto else _inside(block, inverse, dict(zip(loops, shape, strict=True))),
             body=substitute(block.body, values),
             init=substitute(block.init, values),
         )
         for loop, extent in reversed(list(zip(loops, shape, strict=True))):
             nest = Loop(loop, extent, (nest,))
-        program = program.replace(outer, nest)
-        moved = retouched(program, self.block_of(program, self.block))
-        program = program.replace(self.block, moved)
-        check_written(self, program, stage.reads | stage.writes, f"@{self.block}")
-        return program
+        return nest
 
     def _check_kinds(
         self, index_map: IndexMap, sources: Sequence[set[str]], kinds: Mapping[str, AxisKind]
@@ -309,3 +303,11 @@ class TransformBlockLayout(Moving):
                     f"@{stage.name}",
                 )
         return outer
+
+
+def _inside(block: Block, inverse: IndexMap, loops: Mapping[str, Expression]) -> tuple[Bound, ...]:
+    """Returns the bounds that keep the old axes, made of the new loops, in their extents."""
+    # What is always 0 is left out, as it is in regions.
+    running = [constant(0) if n == ONE else symbol(loop) for loop, n in loops.items()]
+    values = inverse(*running)
+    return tuple(Bound(value, a.extent) for a, value in zip(block.axes, values, strict=True))
