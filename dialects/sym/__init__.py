@@ -3,7 +3,7 @@
 from xdsl.ir import Dialect
 
 from .attributes import ExpressionAttr, RangesAttr, parse_extent, print_extent
-from .bounds import interval
+from .bounds import interval, lies_within
 from .expression import (
     Expression,
     ceildiv,
@@ -38,6 +38,7 @@ __all__ = [
     "constant",
     "floordiv",
     "interval",
+    "lies_within",
     "maximum",
     "minimum",
     "mod",

@@ -51,6 +51,23 @@ def _interval(value: Expression, ranges: Ranges) -> Interval:
     return found
 
 
+def lies_within(value: Expression, least: int, greatest: int, ranges: Ranges) -> bool:
+    """Whether `value` is proved to be from `least` to `greatest` wherever symbols are in ranges."""
+    ranges = ranges.up_to(value.symbols())
+    scaled = scaling(ranges)
+    # The intervals of the terms say so at once where there is room; else what they have in common
+    # is searched for.
+    rough = _Search(scaled, plain=scaled.plain).sum_of_intervals(scaled.apply(value))
+    return _is_inside(rough, least, greatest) or _is_inside(
+        _interval(value, ranges), least, greatest
+    )
+
+
+def _is_inside(found: Interval, least: int, greatest: int) -> bool:
+    lower, upper = found
+    return lower is not None and upper is not None and least <= lower and upper <= greatest
+
+
 @dataclass(frozen=True)
 class Scaling:
     """
@@ -58,7 +75,7 @@ class Scaling:
 
     `bounds` are the bounds of the symbols that take the place of those of the ranges; those of a
     symbol name only symbols of a lower `rank`. `numbers` has the bounds that are numbers. `known`
-    keeps what searches found that came to their end.
+    keeps what searches found that came to their end, `plain` the intervals of atoms by themselves.
     """
 
     images: dict[str, Expression]
@@ -66,6 +83,7 @@ class Scaling:
     rank: dict[str, int]
     numbers: dict[Atom, tuple[int, int]]
     known: dict[Expression, int | None] = field(default_factory=dict[Expression, int | None])
+    plain: dict[Atom, Interval] = field(default_factory=dict[Atom, Interval])
 
     def apply(self, value: Expression) -> Expression:
         """Returns `value` over the new symbols; what is over them already stays."""
@@ -162,14 +180,14 @@ class _Search:
     def _search(self, value: Expression) -> int | None:
         if self.steps >= MAX_STEPS or self.nesting >= MAX_NESTING:
             self.is_cut_off = True
-            return self._plain_interval(value).lower
+            return self.sum_of_intervals(value).lower
         self.steps += 1
         self.nesting += 1
         try:
             return self._eliminate(value)
         except ExpressionError:  # the polynomials became too large
             self.is_cut_off = True
-            return self._plain_interval(value).lower
+            return self.sum_of_intervals(value).lower
         finally:
             self.nesting -= 1
 
@@ -261,7 +279,7 @@ class _Search:
     def _quotient_interval(self, atom: Quotient) -> Interval:
         return interval_quotient(*map(self._interval, atom.parts))
 
-    def _plain_interval(self, value: Expression) -> Interval:
+    def sum_of_intervals(self, value: Expression) -> Interval:
         """Returns the interval of each term by itself, added up."""
         summands = [Interval(value.constant_term, value.constant_term)]
         for monomial, factor in value.terms.items():
@@ -283,10 +301,10 @@ class _Search:
         if isinstance(atom, Symbol):
             lower, upper = self.scaled.bounds.get(atom.name, (None, None))
             return Interval(
-                None if lower is None else self._plain_interval(lower).lower,
-                None if upper is None else self._plain_interval(upper).upper,
+                None if lower is None else self.sum_of_intervals(lower).lower,
+                None if upper is None else self.sum_of_intervals(upper).upper,
             )
-        parts = [self._plain_interval(part) for part in atom.parts]
+        parts = [self.sum_of_intervals(part) for part in atom.parts]
         if isinstance(atom, Extremum):
             return interval_extremum(atom.kind, parts)
         return interval_quotient(*parts)

@@ -8,7 +8,7 @@ from xdsl.dialects.builtin import IntegerType, i32, i64
 from xdsl.ir import Block, SSAValue
 
 from ...dialects.diagnostic import DiagnosticError
-from ...dialects.sym import Expression, Ranges, constant, interval, mod, prove_nonnegative
+from ...dialects.sym import Expression, Ranges, constant, lies_within, mod, prove_nonnegative
 from ...dialects.sym.expression import (
     Atom,
     Extremum,
@@ -73,8 +73,7 @@ class Indices:
 
     def fits(self, value: Expression) -> bool:
         """Whether an expression is proved to fit 32 bits with a sign."""
-        low, high = interval(value, self.ranges)
-        return low is not None and high is not None and -_LARGEST <= low and high <= _LARGEST
+        return lies_within(value, -_LARGEST, _LARGEST, self.ranges)
 
     def depth(self, value: Expression) -> int:
         """Returns the level of the innermost loop that an expression names."""
