@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..errors import CudaError
+from ..errors import CudaError, DeviceError
 from .driver import Driver
 
 
@@ -18,6 +18,8 @@ class Context:
         self.bindings = driver.bindings
         self.device: Any = driver.call("cuDeviceGet", ordinal)
         self._context: Any = driver.call("cuDevicePrimaryCtxRetain", self.device)
+        # What the launches on each stream that is being captured use, by the stream's handle.
+        self.captures: dict[int, list[object]] = {}
 
     def call(self, function: str, *args: object) -> Any:
         """Calls the driver with this context current; raises CudaError."""
@@ -39,6 +41,11 @@ class Context:
                 return False
             raise
         return True
+
+    def refuse_capture(self, stream: int, what: str) -> None:
+        """Raises DeviceError where `stream` is being captured: `what` can't be part of a graph."""
+        if stream in self.captures:
+            raise DeviceError(f"a graph is being captured on this stream: {what}")
 
     def attribute(self, name: str) -> int:
         """Returns a device attribute by the last part of its name, such as `WARP_SIZE`."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -20,8 +21,10 @@ from ..stream import stream_handle
 from .context import Context
 from .driver import Driver, load_driver
 from .event import CudaEvent
+from .graph import CudaGraph, capture
 from .memory import Allocation, CudaWorkspace
 from .module import CudaKernel, load_kernel
+from .stream import CudaStream
 
 
 class CudaDevice:
@@ -49,6 +52,7 @@ class CudaDevice:
         major, minor = (self._context.attribute(part) for part in capability)
         self.capability = (major, minor)
         self.multiprocessors = self._context.attribute("MULTIPROCESSOR_COUNT")
+        self.l2_bytes = self._context.attribute("L2_CACHE_SIZE")
         self._ptxas = ptxas if driver else ptxas or find_ptxas()
         self._kernels: WeakKeyDictionary[KernelArtifact, CudaKernel] = WeakKeyDictionary()
 
@@ -77,6 +81,7 @@ class CudaDevice:
         dtype = device_dtype(view.dtype)
         if view.host is None or dtype is None:
             raise _refused(view, dtype)
+        self._context.refuse_capture(stream, f"'{view.name}' lies in host memory")
         host = np.ascontiguousarray(view.host)
         buffer = self.empty(view.shape, dtype, view.name)
         if host.nbytes:
@@ -99,7 +104,9 @@ class CudaDevice:
         self, arrays: Mapping[str, npt.NDArray[np.int32]], stream: object = None
     ) -> CudaWorkspace:
         """Returns the arrays in one allocation, on its way by one asynchronous copy."""
-        return CudaWorkspace(self, self._context, arrays, stream_handle(stream) or 0)
+        handle = stream_handle(stream) or 0
+        self._context.refuse_capture(handle, "upload the plan before, by Plan.upload")
+        return CudaWorkspace(self, self._context, arrays, handle)
 
     def load(self, artifact: Artifact) -> CudaKernel:
         """Returns the kernel, loaded once; raises TargetError, AssemblerError or CudaError."""
@@ -112,6 +119,38 @@ class CudaDevice:
             )
             self._kernels[artifact] = kernel
         return kernel
+
+    def stream(self) -> CudaStream:
+        """Returns a new stream."""
+        return CudaStream(self._context)
+
+    def capture(self, stream: object) -> AbstractContextManager[CudaGraph]:
+        """
+        Captures the work of a `with` block on `stream` as a graph, which the block gets.
+
+        Plans are uploaded and arrays are on the GPU before. Raises DeviceError.
+        """
+        return capture(self._context, stream)
+
+    def fill(self, buffer: Buffer, pattern: int = 0, stream: object = None) -> None:
+        """Sets each byte of a buffer."""
+        handle = stream_handle(stream) or 0
+        if buffer.nbytes:
+            self._context.call("cuMemsetD8Async", buffer.address, pattern, buffer.nbytes, handle)
+
+    def copy(self, target: Buffer, source: Buffer, stream: object = None) -> None:
+        """Copies a buffer to one of the same size, on the GPU."""
+        if target.nbytes != source.nbytes:
+            raise ArgumentError(source.name, f"{target.nbytes} B", f"{source.nbytes} B")
+        if target.nbytes:
+            arguments = (target.address, source.address, target.nbytes, stream_handle(stream) or 0)
+            self._context.call("cuMemcpyDtoDAsync", *arguments)
+
+    @property
+    def free_bytes(self) -> int:
+        """The bytes of memory that are free just now."""
+        free: int = self._context.call("cuMemGetInfo")
+        return free
 
     def event(self, stream: object = None) -> CudaEvent:
         """Returns an event recorded on `stream`, for timing and for order between streams."""
@@ -132,8 +171,9 @@ class CudaDevice:
         target = np.empty(buffer.shape, DEVICE_DTYPES[buffer.dtype]) if out is None else out
         if not target.nbytes:
             return target
-        self.synchronize(stream)
         handle = stream_handle(stream) or 0
+        self._context.refuse_capture(handle, f"'{buffer.name}' can't be copied to the host")
+        self.synchronize(stream)
         arguments = (target.ctypes.data, buffer.address, buffer.nbytes, handle)
         self._context.call("cuMemcpyDtoHAsync", *arguments)
         self._context.call("cuStreamSynchronize", handle)

@@ -87,7 +87,14 @@ class CudaWorkspace:
     def ready(self, stream: object = None) -> None:
         """Makes the work that follows on `stream` wait for the copy."""
         handle = stream_handle(stream) or 0
-        if self._done or handle == self._uploaded_on:
+        if self._done:
+            return
+        if handle in self._context.captures:
+            # A graph is replayed on any stream, so the copy is none of its work.
+            self._context.call("cuEventSynchronize", self._event)
+            self._done = True
+            return
+        if handle == self._uploaded_on:
             return
         if self._context.succeeds("cuEventQuery", self._event):
             self._done = True

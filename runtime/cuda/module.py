@@ -82,16 +82,20 @@ class CudaKernel:
             struct.pack_into(self._format, memory, 0, *values, *pointers)
         except (struct.error, OverflowError) as error:
             raise ArgumentError("args", "the types of the contract", str(error)) from None
+        handle = stream_handle(stream) or 0
         self._context.call(
             "cuLaunchKernel",
             self._function,
             *grid,
             *self._contract.block,
             self._contract.dynamic_shared_bytes,
-            stream_handle(stream) or 0,
+            handle,
             base + 8 * self._count,
             0,
         )
+        captured = self._context.captures.get(handle)
+        if captured is not None:
+            captured.append((self, *args))
 
 
 def load_kernel(

@@ -43,6 +43,7 @@ class CUresult(IntEnum):
 
 class CUdevice_attribute(IntEnum):
     CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT = 16
+    CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE = 38
     CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR = 75
     CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR = 76
     CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN = 97
@@ -62,6 +63,14 @@ class CUjit_option(IntEnum):
     CU_JIT_ERROR_LOG_BUFFER = 5
     CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES = 6
     CU_JIT_LOG_VERBOSE = 12
+
+
+class CUstream_flags(IntEnum):
+    CU_STREAM_NON_BLOCKING = 1
+
+
+class CUstreamCaptureMode(IntEnum):
+    CU_STREAM_CAPTURE_MODE_RELAXED = 2
 
 
 class CUevent_flags(IntEnum):
@@ -104,12 +113,19 @@ class FakeBindings:
     memory: dict[int, Any] = field(default_factory=dict[int, Any])
     contexts: list[int] = field(default_factory=list[int])
     events: int = 0
+    streams: int = 0
+    # The launches of each stream that is captured, and of each graph.
+    captures: dict[int, list[Launch]] = field(default_factory=dict[int, list[Launch]])
+    graphs: dict[int, list[Launch]] = field(default_factory=dict[int, list[Launch]])
+    free_bytes: int = 1 << 34
 
     CUresult = CUresult
     CUdevice_attribute = CUdevice_attribute
     CUfunction_attribute = CUfunction_attribute
     CUjit_option = CUjit_option
     CUevent_flags = CUevent_flags
+    CUstream_flags = CUstream_flags
+    CUstreamCaptureMode = CUstreamCaptureMode
 
     def __getattr__(self, name: str) -> Callable[..., tuple[Any, ...]]:
         if not name.startswith("cu") or name not in _FUNCTIONS:
@@ -150,7 +166,7 @@ def _string(_fake: FakeBindings, code: int) -> tuple[int, bytes]:
 
 def _attribute(fake: FakeBindings, key: int, _device: int) -> tuple[int, int]:
     major, minor = fake.capability
-    return 0, {16: 132, 75: major, 76: minor, 97: 232448}[int(key)]
+    return 0, {16: 132, 38: 50 << 20, 75: major, 76: minor, 97: 232448}[int(key)]
 
 
 def _push(fake: FakeBindings, context: int) -> tuple[int]:
@@ -203,10 +219,54 @@ def _launch(fake: FakeBindings, _function: int, *args: Any) -> tuple[int]:
         pointer = ctypes.c_uint64.from_address(parameters + 8 * index).value
         values[param.name] = _WIDTHS[kind].from_address(pointer).value
     launch = Launch(grid, block, shared, stream, values)
+    if stream in fake.captures:
+        fake.captures[stream].append(launch)
+    else:
+        _execute(fake, launch)
+    return (0,)
+
+
+def _execute(fake: FakeBindings, launch: Launch) -> None:
     fake.launches.append(launch)
     if fake.body:
         fake.body(launch)
+
+
+def _new_stream(fake: FakeBindings, _flags: int) -> tuple[int, int]:
+    fake.streams += 1
+    return 0, 7000 + fake.streams
+
+
+def _begin_capture(fake: FakeBindings, stream: int, _mode: int) -> tuple[int]:
+    fake.captures[stream] = []
     return (0,)
+
+
+def _end_capture(fake: FakeBindings, stream: int) -> tuple[int, int | None]:
+    if stream not in fake.captures:
+        return 1, None
+    graph = 8000 + len(fake.graphs)
+    fake.graphs[graph] = fake.captures.pop(stream)
+    return 0, graph
+
+
+def _instantiate(fake: FakeBindings, graph: int, _flags: int) -> tuple[int, int | None]:
+    return (0, graph) if graph in fake.graphs else (1, None)
+
+
+def _replay(fake: FakeBindings, graph: int, _stream: int) -> tuple[int]:
+    for launch in fake.graphs[graph]:
+        _execute(fake, launch)
+    return (0,)
+
+
+def _set(_fake: FakeBindings, target: int, value: int, size: int, _stream: int) -> tuple[int]:
+    ctypes.memset(target, value, size)
+    return (0,)
+
+
+def _memory_info(fake: FakeBindings) -> tuple[int, int, int]:
+    return 0, fake.free_bytes, 1 << 36
 
 
 def _new_event(fake: FakeBindings, _flags: int) -> tuple[int, int]:
@@ -268,6 +328,17 @@ _FUNCTIONS: dict[str, Callable[..., tuple[Any, ...]]] = {
     "cuMemFreeHost": _free,
     "cuMemcpyHtoDAsync": _copy,
     "cuMemcpyDtoHAsync": _copy,
+    "cuMemcpyDtoDAsync": _copy,
+    "cuMemsetD8Async": _set,
+    "cuMemGetInfo": _memory_info,
+    "cuStreamCreate": _new_stream,
+    "cuStreamDestroy": _nothing,
+    "cuStreamBeginCapture": _begin_capture,
+    "cuStreamEndCapture": _end_capture,
+    "cuGraphInstantiate": _instantiate,
+    "cuGraphLaunch": _replay,
+    "cuGraphDestroy": _nothing,
+    "cuGraphExecDestroy": _nothing,
     "cuModuleLoadDataEx": _load,
     "cuModuleLoadData": _load_binary,
     "cuModuleUnload": _nothing,
