@@ -28,6 +28,7 @@ from ..runtime.contract import (
     SymbolRange,
 )
 from .module import attention_module
+from .plan_contract import PlanContract, plan_contract
 from .spec import AttentionSpec
 from .variant_contract import VariantContract, variant_contract
 from .variants import TracedVariant
@@ -83,7 +84,7 @@ def lower_attention(
     clock = clock or Clock(None)
     with paused_collection():
         verify_module(module)
-        variant = variant_contract(module)
+        variant, tiles = variant_contract(module), plan_contract(module, spec)
         context = Context()
         numbers = (spec.warps, spec.tile_rows, spec.kv_tile, spec.stages)
         passes = attention_to_thread(spec.target, *numbers)
@@ -93,7 +94,7 @@ def lower_attention(
         function = _kernel_function(module)
         text = print_ptx(module, spec.target)
         clock.lap("ptx", text)
-        return KernelArtifact(text, kernel_contract(spec, function, variant))
+        return KernelArtifact(text, kernel_contract(spec, function, variant, tiles))
 
 
 def _kernel_function(module: ModuleOp) -> gpu.FuncOp:
@@ -104,7 +105,7 @@ def _kernel_function(module: ModuleOp) -> gpu.FuncOp:
 
 
 def kernel_contract(
-    spec: AttentionSpec, function: gpu.FuncOp, variant: VariantContract
+    spec: AttentionSpec, function: gpu.FuncOp, variant: VariantContract, tiles: PlanContract
 ) -> KernelContract:
     """Returns the contract of an attention kernel, from its function and what it was made for."""
     block = function.attributes["gpu.known_block_size"]
@@ -124,7 +125,7 @@ def kernel_contract(
         dynamic_shared_bytes=shared_bytes.value.data,
         symbols=_symbols(spec, variant),
         compile_key=spec.kernel_numbers,
-        attention=_section(spec, variant),
+        attention=_section(spec, variant, tiles),
     )
 
 
@@ -158,7 +159,9 @@ def tile_rows(spec: AttentionSpec) -> int:
     return spec.tile_rows or ROWS_PER_WARP * spec.warps
 
 
-def _section(spec: AttentionSpec, variant: VariantContract) -> AttentionContract:
+def _section(
+    spec: AttentionSpec, variant: VariantContract, tiles: PlanContract
+) -> AttentionContract:
     return AttentionContract(
         num_qo_heads=spec.num_qo_heads,
         num_kv_heads=spec.num_kv_heads,
@@ -170,6 +173,7 @@ def _section(spec: AttentionSpec, variant: VariantContract) -> AttentionContract
         softmax_scale=spec.softmax_scale,
         params=variant.names,
         reaches=variant.reaches,
+        **vars(tiles),
     )
 
 

@@ -9,16 +9,8 @@ key more often.
 
 from dataclasses import dataclass
 
-# Bytes of shared memory that the CTAs of an SM have together, and that each takes on top of its
-# own (CUDA programming guide, technical specifications by compute capability).
-SM_SHARED_BYTES = {
-    "sm_80": 164 * 1024,
-    "sm_86": 100 * 1024,
-    "sm_89": 100 * 1024,
-    "sm_90": 228 * 1024,
-    "sm_90a": 228 * 1024,
-}
-RESERVED_BYTES = 1024
+from ..runtime.occupancy import RESERVED_BYTES, SM_SHARED_BYTES
+
 ELEMENT_BYTES = 2
 # Up to here the output of 16 rows leaves a warp registers for the scores of 64 keys.
 LARGEST_HEAD_DIM_OF_64_KEYS = 128

@@ -17,13 +17,23 @@ import numpy as np
 from .array import HOST, ArrayView, empty_like, show_shape, view_of
 from .artifact import KernelArtifact
 from .attention_params import check_params
-from .attention_plan import PlanArrays, plan_arrays
+from .attention_plan import PlanArrays, checked_tables
+from .attention_planner import (
+    DEFAULT_CHUNK,
+    BatchLimits,
+    BatchPlanner,
+    FixedPlanner,
+    PlanBytes,
+    Sharing,
+    default_ctas,
+)
 from .buffer import Buffer
 from .contract import AttentionContract, KernelContract, PointerParam
 from .default_device import default_device, get_device
 from .device import Device, Workspace
 from .errors import ArgumentError, ContractError
 from .launch import Signature
+from .page_table import Int32Array, int32_table
 from .stream import stream_handle
 
 _INPUTS = ("q", "k_pages", "v_pages")
@@ -61,6 +71,7 @@ class AttentionOp:
         self.artifact = artifact
         self.section = section
         self.signature = Signature(artifact.contract)
+        self._planner = BatchPlanner(section)
 
     @property
     def ptx(self) -> str:
@@ -82,15 +93,61 @@ class AttentionOp:
         kv_indptr: object,
         kv_indices: object,
         kv_last_page_len: object,
+        *,
+        num_ctas: int | None = None,
+        batch_invariant: bool = False,
+        chunk: int = DEFAULT_CHUNK,
+        limits: BatchLimits | None = None,
+        device: Device | str | None = None,
     ) -> "Plan":
         """
         Returns the plan of a batch of B requests; raises ArgumentError.
 
         All are int32 in host memory: qo_indptr[B+1] (query rows), kv_indptr[B+1] (pages),
-        kv_indices[nnz] (page numbers), kv_last_page_len[B] (rows in the last page).
+        kv_indices[nnz] (page numbers), kv_last_page_len[B] (rows in the last page). Nothing waits
+        for a device.
+
+        `num_ctas` share the work, by default as many as `device` holds at a time, which is by
+        default `default_device()`. The KV of a query tile is split where that evens their loads.
+        With `batch_invariant` it is split at multiples of `chunk` rows and nowhere else, so that
+        the bits of a request's result do not depend on what else is in the batch.
+
+        With `limits` the plan's grid and addresses stay while `update`, `step` and `adopt` give it
+        other batches up to these maxima, as a CUDA graph needs; `q` then has
+        `limits.query_rows` rows, and the symbol `batch` is `limits.requests`.
         """
-        tables = (qo_indptr, kv_indptr, kv_indices, kv_last_page_len)
-        return Plan(self, plan_arrays(self.section, *tables))
+        given = (qo_indptr, kv_indptr, kv_indices, kv_last_page_len)
+        tables = checked_tables(self.section, *given)
+        sharing = self._sharing(num_ctas, batch_invariant, chunk, device)
+        if limits is None:
+            return Plan(self, self._planner.plan(*tables, sharing))
+        fixed = FixedPlanner(self.section, limits, sharing)
+        fixed.plan(*tables)
+        return Plan(self, fixed.arrays, fixed)
+
+    def plan_bytes(
+        self,
+        limits: BatchLimits,
+        *,
+        num_ctas: int | None = None,
+        batch_invariant: bool = False,
+        chunk: int = DEFAULT_CHUNK,
+        device: Device | str | None = None,
+    ) -> PlanBytes:
+        """Returns the exact bytes on the device of a plan with these limits; see `plan`."""
+        sharing = self._sharing(num_ctas, batch_invariant, chunk, device)
+        return FixedPlanner(self.section, limits, sharing).nbytes
+
+    def _sharing(
+        self, num_ctas: int | None, batch_invariant: bool, chunk: int, device: Device | str | None
+    ) -> Sharing:
+        if num_ctas is None:
+            named = get_device(device) if isinstance(device, str) else device
+            num_ctas = default_ctas(self.contract, named or default_device())
+        for name, value in (("num_ctas", num_ctas), ("chunk", chunk)):
+            if not 1 <= value <= 2**31 - 1:
+                raise ArgumentError(name, "a number from 1 to 2^31 - 1", str(value))
+        return Sharing(num_ctas, batch_invariant, chunk)
 
 
 def load_bundle(directory: str | os.PathLike[str]) -> AttentionOp:
@@ -142,6 +199,14 @@ class _Result(NamedTuple):
     view: ArrayView
 
 
+class PlanLayout(NamedTuple):
+    """What addresses and the grid of a plan follow from: the kernel and the declared maxima."""
+
+    ptx: str
+    limits: BatchLimits
+    sharing: Sharing
+
+
 class Plan:
     """
     What each CTA does for one batch; it is used for every layer of a model.
@@ -150,9 +215,12 @@ class Plan:
     Launches that share them must follow one another: a plan is for one stream at a time.
     """
 
-    def __init__(self, op: AttentionOp, arrays: PlanArrays) -> None:
+    def __init__(
+        self, op: AttentionOp, arrays: PlanArrays, fixed: FixedPlanner | None = None
+    ) -> None:
         self.op = op
         self.arrays = arrays
+        self._fixed = fixed
         wanted = set(op.signature.pointers)
         self._tables = {name: a for name, a in arrays.tables.items() if name in wanted}
         self._symbols = {**op.signature.bind(self._tables), "slots": arrays.slots}
@@ -163,6 +231,8 @@ class Plan:
         self._workspaces: WeakKeyDictionary[Device, Workspace] = WeakKeyDictionary()
         self._partials: WeakKeyDictionary[Device, dict[str, Buffer]] = WeakKeyDictionary()
         self._lock = Lock()
+        # The fewest pages of the caches that the plan ran with: a graph keeps their addresses.
+        self._cache_pages: int | None = None
 
     @property
     def ctas(self) -> int:
@@ -186,6 +256,93 @@ class Plan:
                     if name in self.op.signature.pointers
                 }
         return workspace
+
+    @property
+    def layout(self) -> PlanLayout:
+        """What two plans have in common that can take each other's place in a CUDA graph."""
+        fixed = self._needs_limits("layout")
+        return PlanLayout(self.op.artifact.ptx, fixed.limits, fixed.sharing)
+
+    @property
+    def nbytes(self) -> PlanBytes:
+        """The bytes of a plan with limits on the device."""
+        return self._needs_limits("nbytes").nbytes
+
+    def update(
+        self,
+        qo_indptr: object,
+        kv_indptr: object,
+        kv_indices: object,
+        kv_last_page_len: object,
+        *,
+        stream: object = None,
+    ) -> None:
+        """
+        Plans another batch in place; what changed is sent on `stream`, behind earlier launches.
+
+        Raises ArgumentError for a batch beyond the plan's limits, and for a page that the caches
+        of earlier runs lack; the plan is then what it was.
+        """
+        fixed = self._needs_limits("update")
+        given = (qo_indptr, kv_indptr, kv_indices, kv_last_page_len)
+        starts, table = checked_tables(self.op.section, *given)
+        self._check_cached(table.kv_indices)
+        self._send(fixed.plan(starts, table), stream)
+
+    def step(
+        self,
+        pages: object = None,
+        *,
+        rows: int = 1,
+        requests: object = None,
+        stream: object = None,
+    ) -> None:
+        """
+        Gives each request `rows` more KV rows in place: the next step of decoding.
+
+        `requests`, int32, are those that grow, by default all. `pages`, int32, are the new pages of
+        those whose last page is full, in the order of the requests; `pages_needed` says how many.
+        What changed is sent on `stream`. Raises ArgumentError; the plan is then what it was.
+        """
+        fixed = self._needs_limits("step")
+        if pages is not None:
+            self._check_cached(int32_table(pages, "pages"))
+        self._send(fixed.step(rows, pages, requests), stream)
+
+    def pages_needed(self, rows: int = 1, requests: object = None) -> int:
+        """Returns how many new pages such a step needs."""
+        return self._needs_limits("pages_needed").pages_needed(rows, requests)
+
+    def adopt(self, other: "Plan", *, stream: object = None) -> None:
+        """
+        Takes over the batch of another plan of the same layout, as before a graph's replay.
+
+        Raises ArgumentError for a plan of another layout.
+        """
+        fixed, theirs = self._needs_limits("adopt"), other._needs_limits("adopt")
+        if self.layout != other.layout:
+            expected = "a plan of the same kernel, limits, CTAs and mode"
+            raise ArgumentError("other", expected, "a plan of another layout")
+        self._check_cached(theirs.arrays.tables["kv_indices"])
+        self._send(fixed.adopt(theirs), stream)
+
+    def _needs_limits(self, name: str) -> FixedPlanner:
+        if self._fixed is None:
+            raise ArgumentError(name, "a plan that was made with limits", "one without")
+        return self._fixed
+
+    def _check_cached(self, pages: Int32Array) -> None:
+        largest = int(pages.max(initial=-1))
+        if self._cache_pages is not None and largest >= self._cache_pages:
+            expected = f"page numbers below {self._cache_pages}, the pages of earlier runs"
+            raise ArgumentError("kv_indices", expected, str(largest))
+
+    def _send(self, changed: Mapping[str, Int32Array], stream: object) -> None:
+        with self._lock:
+            self.arrays = self._needs_limits("update").arrays
+            changed = {name: entries for name, entries in changed.items() if name in self._tables}
+            for workspace in self._workspaces.values():
+                workspace.write(changed, stream)
 
     def run(
         self,
@@ -250,12 +407,14 @@ class Plan:
     def _check_batch(self, views: Mapping[str, ArrayView]) -> None:
         rows, expected = views["q"].shape[0], self.arrays.rows
         if rows != expected:
-            raise ArgumentError("q", f"{expected} rows, the last entry of qo_indptr", str(rows))
+            what = "the last entry of qo_indptr" if self._fixed is None else "as declared"
+            raise ArgumentError("q", f"{expected} rows, {what}", str(rows))
         pages, largest = views["k_pages"].shape[0], self.arrays.largest_page
         if largest >= pages:
             at = int(np.argmax(self.arrays.tables["kv_indices"] == largest))
             below = f"page numbers below {pages}, the pages of k_pages"
             raise ArgumentError("kv_indices", below, f"{largest} at [{at}]")
+        self._cache_pages = min(pages, pages if self._cache_pages is None else self._cache_pages)
 
     def _results(
         self,

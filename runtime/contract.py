@@ -124,8 +124,12 @@ class AttentionContract:
     What the attention wrapper must know of its kernel.
 
     `tile_rows` counts packed rows a CTA, where packed row r of a request is query row r // group of
-    head r % group; `params` names the parameters of the variant, passed by the caller at run;
-    `reaches` tells which of their axes must be how long.
+    head r % group; a request of at most `short_rows` takes a tile of so many, 0 where there is
+    none. `kv_tile` is the number of KV rows that the kernel takes at a time. `kv_lower` and
+    `kv_upper` bound the KV rows that a query at a position sees, from the largest
+    `slope * position + offset` of pairs (slope, offset) to the least one, both included.
+    `params` names the parameters of the variant, passed by the caller at run; `reaches` tells
+    which of their axes must be how long.
     """
 
     num_qo_heads: int
@@ -138,6 +142,15 @@ class AttentionContract:
     softmax_scale: float
     params: tuple[str, ...] = ()
     reaches: tuple[ParamReach, ...] = ()
+    short_rows: int = 0
+    kv_tile: int = 64
+    kv_lower: tuple[tuple[int, int], ...] = ()
+    kv_upper: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def tile_heights(self) -> tuple[int, ...]:
+        """The packed rows of the kernel's query tiles, ascending."""
+        return (self.short_rows, self.tile_rows) if self.short_rows else (self.tile_rows,)
 
     @property
     def group(self) -> int:
@@ -264,9 +277,12 @@ def _check_symbols(contract: KernelContract) -> None:
 
 
 def _check_attention(section: AttentionContract, params: set[str]) -> None:
-    for name in ("num_qo_heads", "num_kv_heads", "head_dim", "page_size", "tile_rows"):
+    counts = ("num_qo_heads", "num_kv_heads", "head_dim", "page_size", "tile_rows", "kv_tile")
+    for name in counts:
         value: int = getattr(section, name)
         _require(value >= 1, f"attention.{name}", f"expected at least 1, got {value}")
+    lower = f"expected 0 to {section.tile_rows - 1}, got {section.short_rows}"
+    _require(0 <= section.short_rows < section.tile_rows, "attention.short_rows", lower)
     heads = f"expected a multiple of num_kv_heads = {section.num_kv_heads}"
     divides = section.num_qo_heads % section.num_kv_heads == 0
     _require(divides, "attention.num_qo_heads", f"{heads}, got {section.num_qo_heads}")

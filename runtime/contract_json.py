@@ -21,6 +21,7 @@ from .errors import ContractError
 
 T = TypeVar("T")
 Reader: TypeAlias = Callable[[object, str], T]
+_BOUNDS = ("kv_lower", "kv_upper")
 
 
 def to_json(contract: KernelContract) -> str:
@@ -87,7 +88,8 @@ def _write_attention(section: AttentionContract | None) -> dict[str, object] | N
     if section is None:
         return None
     reaches = [[reach.param, reach.axis, reach.position] for reach in section.reaches]
-    return {**vars(section), "params": list(section.params), "reaches": reaches}
+    bounds = {name: [list(bound) for bound in getattr(section, name)] for name in _BOUNDS}
+    return {**vars(section), "params": list(section.params), "reaches": reaches, **bounds}
 
 
 def _fields(value: object, path: str, *names: str) -> Mapping[str, object]:
@@ -219,7 +221,16 @@ def _attention(value: object, path: str) -> AttentionContract:
         softmax_scale=_number(found["softmax_scale"], f"{path}.softmax_scale"),
         params=_list(found["params"], f"{path}.params", _text),
         reaches=_list(found["reaches"], f"{path}.reaches", _reach),
+        short_rows=integer("short_rows"),
+        kv_tile=integer("kv_tile"),
+        kv_lower=_list(found["kv_lower"], f"{path}.kv_lower", _bound),
+        kv_upper=_list(found["kv_upper"], f"{path}.kv_upper", _bound),
     )
+
+
+def _bound(value: object, path: str) -> tuple[int, int]:
+    slope, offset = _list(value, path, _integer, 2)
+    return slope, offset
 
 
 def _reach(value: object, path: str) -> ParamReach:

@@ -32,6 +32,11 @@ class Kernel(Protocol):
 class Device(Memory, Protocol):
     """A device that holds buffers and runs kernels."""
 
+    @property
+    def multiprocessors(self) -> int:
+        """The number of its SMs."""
+        ...
+
     def check_target(self, target: str) -> None:
         """Raises TargetError where the device does not run kernels made for `target`."""
         ...
@@ -77,6 +82,12 @@ class Workspace(Protocol):
 
     def ready(self, stream: object = None) -> None:
         """Makes the work that follows on `stream` see the content."""
+        ...
+
+    def write(
+        self, entries: Mapping[str, npt.NDArray[np.int32]], stream: object = None
+    ) -> None:
+        """Overwrites the first entries of arrays, by name, in the order of `stream`."""
         ...
 
 

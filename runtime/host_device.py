@@ -32,6 +32,14 @@ class HostWorkspace:
     def ready(self, stream: object = None) -> None:
         """Does nothing: the host has one order of work."""
 
+    def write(
+        self, entries: Mapping[str, npt.NDArray[np.int32]], stream: object = None
+    ) -> None:
+        """Overwrites the first entries of arrays."""
+        for name, array in entries.items():
+            held = cast("npt.NDArray[np.int32]", self.buffers[name].handle)
+            held.reshape(-1)[: array.size] = array.reshape(-1)
+
 
 class HostKernel:
     """A kernel as machine code; `num_threads` run its parallel loops."""
@@ -118,6 +126,7 @@ class HostDevice:
         if num_threads is not None and num_threads < 1:
             raise DeviceError(f"host: expected at least 1 thread, got {num_threads}")
         self.num_threads = num_threads or available_threads()
+        self.multiprocessors = self.num_threads
         self._kernels: WeakKeyDictionary[HostArtifact, HostKernel] = WeakKeyDictionary()
 
     def check_target(self, target: str) -> None:

@@ -20,27 +20,37 @@ _LARGEST = 2**31 - 1
 
 
 def int32_table(array: object, name: str, axes: int = 1) -> Int32Array:
-    """Returns an int32 array in host memory with a number of axes; raises ArgumentError."""
+    """Returns an int32 array in host memory with 1 or 2 dimensions; raises ArgumentError."""
     view = view_of(array, name)
-    expected = f"an int32 array of {axes} {'axis' if axes == 1 else 'axes'} in host memory"
+    expected = f"a {('one', 'two')[axes - 1]}-dimensional int32 array in host memory"
     if view.place != HOST:
         raise ArgumentError(name, expected, f"an array on {view.place}")
     if view.dtype != "i32" or view.host is None:
         raise ArgumentError(name, expected, f"dtype {view.dtype}")
     if len(view.shape) != axes:
-        raise ArgumentError(name, expected, f"{len(view.shape)} axes")
+        raise ArgumentError(name, expected, f"{len(view.shape)} dimensions")
     return view.host
 
 
-def check_indptr(indptr: Int32Array, name: str, end: int | None = None) -> None:
-    """Raises ArgumentError unless entries begin at 0 and never decrease, the last being `end`."""
+def check_indptr(
+    indptr: Int32Array, name: str, end: int | None = None, what: str = "the entries"
+) -> None:
+    """
+    Raises ArgumentError unless entries begin at 0 and never decrease, the last being `end`.
+
+    `what` says in messages whose number `end` is.
+    """
     if not indptr.size:
         raise ArgumentError(name, "at least one entry", "none")
     if indptr[0] != 0:
         raise ArgumentError(name, "0 as the first entry", str(int(indptr[0])))
-    _refuse(indptr, np.diff(indptr, prepend=0) < 0, name, "entries that never decrease")
+    falls = indptr[1:] < indptr[:-1]
+    if falls.any():
+        at = int(np.argmax(falls)) + 1
+        got = f"{int(indptr[at])} after {int(indptr[at - 1])} at [{at}]"
+        raise ArgumentError(name, "entries that never decrease", got)
     if end is not None and int(indptr[-1]) != end:
-        raise ArgumentError(name, f"{end} as the last entry", str(int(indptr[-1])))
+        raise ArgumentError(name, f"{end} as the last entry, {what}", str(int(indptr[-1])))
 
 
 def check_page_size(page_size: object) -> int:
@@ -73,10 +83,11 @@ class PageTable:
         check_page_size(self.page_size)
         for name in ("kv_indptr", "kv_indices", "kv_last_page_len"):
             object.__setattr__(self, name, int32_table(getattr(self, name), name))
-        check_indptr(self.kv_indptr, "kv_indptr", self.kv_indices.size)
+        entries = self.kv_indices.size
+        check_indptr(self.kv_indptr, "kv_indptr", entries, "the size of kv_indices")
         last, batch = self.kv_last_page_len, self.batch
         if last.size != batch:
-            raise ArgumentError("kv_last_page_len", f"{batch} entries", str(last.size))
+            raise ArgumentError("kv_last_page_len", f"{batch} entries, one a request", str(last.size))
         wrong = (last < (self.pages > 0)) | (last > np.where(self.pages > 0, self.page_size, 0))
         expected = f"1 to {self.page_size} tokens, 0 only without pages"
         _refuse(last, wrong, "kv_last_page_len", expected)
@@ -93,6 +104,16 @@ class PageTable:
     def pages(self) -> Int32Array:
         """The number of pages of each request, [B]."""
         return np.diff(self.kv_indptr)
+
+    @property
+    def row_counts(self) -> npt.NDArray[np.int64]:
+        """The number of tokens of each request, int64 [B]."""
+        return _lengths(self)
+
+    @property
+    def largest_page(self) -> int:
+        """The largest page number, -1 where there is none."""
+        return int(self.kv_indices.max(initial=-1))
 
     @property
     def lengths(self) -> Int32Array:

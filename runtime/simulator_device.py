@@ -17,15 +17,26 @@ from .contract import KernelContract
 from .device import Argument, Grid
 from .errors import ArgumentError, AssemblerError, DeviceError, KernelFault
 
+# Few, so that small batches are shared by CTAs as large ones are on a GPU.
+MULTIPROCESSORS = 8
+
 
 @dataclass(frozen=True)
 class SimulatorWorkspace:
     """A plan's arrays, one allocation each, so that the bounds of each are checked."""
 
     buffers: Mapping[str, Buffer]
+    raw: Mapping[str, simulator.Buffer]
 
     def ready(self, stream: object = None) -> None:
         """Does nothing: the simulator has one order of work."""
+
+    def write(
+        self, entries: Mapping[str, npt.NDArray[np.int32]], stream: object = None
+    ) -> None:
+        """Overwrites the first entries of arrays."""
+        for name, array in entries.items():
+            self.raw[name].numpy().reshape(-1)[: array.size] = array.reshape(-1)
 
 
 class SimulatorKernel:
@@ -76,6 +87,7 @@ class SimulatorDevice:
 
     kind = "simulator"
     name = "simulator"
+    multiprocessors = MULTIPROCESSORS
 
     def __init__(
         self,
@@ -143,9 +155,8 @@ class SimulatorDevice:
         self, arrays: Mapping[str, npt.NDArray[np.int32]], stream: object = None
     ) -> SimulatorWorkspace:
         """Returns one named buffer for each of `arrays`."""
-        return SimulatorWorkspace(
-            {name: self._hold(array, "i32", name, copy=True) for name, array in arrays.items()}
-        )
+        buffers = {n: self._hold(array, "i32", n, copy=True) for n, array in arrays.items()}
+        return SimulatorWorkspace(buffers, {n: self.raw(buffer) for n, buffer in buffers.items()})
 
     def load(self, artifact: Artifact) -> SimulatorKernel:
         """

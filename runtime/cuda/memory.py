@@ -15,6 +15,8 @@ from ..stream import stream_handle
 from .context import Context
 
 _ALIGNMENT = 256  # cuMemAlloc aligns to it at least
+# Arrays that lie no farther apart are copied at once: a call costs more than these bytes.
+_GAP = 16 * 1024
 
 
 class Allocation:
@@ -36,9 +38,10 @@ def release(context: Context, function: str, handle: Any) -> None:
 
 class CudaWorkspace:
     """
-    A plan's arrays in one allocation at a fixed address, filled by one asynchronous copy.
+    A plan's arrays in one allocation at a fixed address, filled by asynchronous copies.
 
-    The copy comes from page-locked memory, which lives as long as the workspace.
+    They come from page-locked memory, which lives as long as the workspace. A copy waits for the
+    one before it to have left that memory, for nothing else.
     """
 
     def __init__(
@@ -48,44 +51,66 @@ class CudaWorkspace:
         arrays: Mapping[str, npt.NDArray[np.int32]],
         stream: int,
     ) -> None:
-        offsets: dict[str, int] = {}
+        self._offsets: dict[str, int] = {}
         size = 0
         for name, array in arrays.items():
-            offsets[name] = size
+            self._offsets[name] = size
             size += math.ceil(array.nbytes / _ALIGNMENT) * _ALIGNMENT
         self._context = context
         self._allocation = Allocation(context, size)
         self._event: Any = context.call("cuEventCreate", _event_flags(context))
         finalize(self, release, context, "cuEventDestroy", self._event)
         self._uploaded_on = stream
-        self._done = not size
+        self._done = True
         address = self._allocation.address
         self.buffers: dict[str, Buffer] = {
             name: Buffer(
-                memory, array.shape, "i32", address + offsets[name], self._allocation, name
+                memory, array.shape, "i32", address + self._offsets[name], self._allocation, name
             )
             for name, array in arrays.items()
         }
         if size:
-            self._copy(arrays, offsets, size)
+            self._pinned = self._page_locked(size)
+            words = (ctypes.c_int32 * (size // 4)).from_address(self._pinned)
+            self._host = np.ctypeslib.as_array(words)
+            self._copy(arrays, stream)
 
-    def _copy(
-        self, arrays: Mapping[str, npt.NDArray[np.int32]], offsets: Mapping[str, int], size: int
-    ) -> None:
-        context, stream = self._context, self._uploaded_on
+    def _page_locked(self, size: int) -> int:
+        context = self._context
         pinned = int(context.call("cuMemAllocHost", size))
         finalize(self, release, context, "cuMemFreeHost", pinned)
         # Finalizers run last in, first out: the copy has ended before its source is freed.
         finalize(self, release, context, "cuEventSynchronize", self._event)
-        host = np.ctypeslib.as_array((ctypes.c_int32 * (size // 4)).from_address(pinned))
-        for name, array in arrays.items():
-            start = offsets[name] // 4
-            host[start : start + array.size] = array.reshape(-1)
-        context.call("cuMemcpyHtoDAsync", self._allocation.address, pinned, size, stream)
-        context.call("cuEventRecord", self._event, stream)
+        return pinned
+
+    def write(
+        self, entries: Mapping[str, npt.NDArray[np.int32]], stream: object = None
+    ) -> None:
+        """Overwrites the first entries of arrays by copies on `stream`."""
+        entries = {name: array for name, array in entries.items() if array.size}
+        if not entries:
+            return
+        if not self._done and not self._context.succeeds("cuEventQuery", self._event):
+            self._context.call("cuEventSynchronize", self._event)
+        self._copy(entries, stream_handle(stream) or 0)
+
+    def _copy(self, arrays: Mapping[str, npt.NDArray[np.int32]], stream: int) -> None:
+        spans: list[list[int]] = []
+        for name, array in sorted(arrays.items(), key=lambda pair: self._offsets[pair[0]]):
+            start = self._offsets[name]
+            self._host[start // 4 : start // 4 + array.size] = array.reshape(-1)
+            if spans and start - spans[-1][1] <= _GAP:
+                spans[-1][1] = start + array.nbytes
+            else:
+                spans.append([start, start + array.nbytes])
+        for start, end in spans:
+            to, source = self._allocation.address + start, self._pinned + start
+            self._context.call("cuMemcpyHtoDAsync", to, source, end - start, stream)
+        self._context.call("cuEventRecord", self._event, stream)
+        self._uploaded_on, self._done = stream, False
 
     def ready(self, stream: object = None) -> None:
-        """Makes the work that follows on `stream` wait for the copy."""
+        """Makes the work that follows on `stream` wait for the copies."""
         handle = stream_handle(stream) or 0
         if self._done:
             return

@@ -63,6 +63,17 @@ class CostModel:
         if min((*self.item, self.partial, self.merge)) < 0:
             raise ArgumentError("item", "times of at least 0", str(self))
 
+    @classmethod
+    def of_heights(cls, tile_rows: Sequence[int]) -> "CostModel":
+        """Returns the default model for tiles of other heights too, between or beyond its own."""
+        known = cls()
+        heights = tuple(tile_rows)
+        item, kv_tile = (
+            tuple(np.interp(heights, known.tile_rows, times).tolist())
+            for times in (known.item, known.kv_tile)
+        )
+        return cls(heights, item, kv_tile, known.partial, known.merge)
+
     def costs(self, tile_rows: Sequence[int], granules: int = 1) -> Costs:
         """
         Returns the costs for these heights and so many granules in a KV tile.

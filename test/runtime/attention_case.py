@@ -117,14 +117,39 @@ def attend_tiles(contract: KernelContract, grid: Grid, values: dict[str, Any]) -
         first, end = values["cta_indptr"][cta : cta + 2]
         for item in values["items"][first:end]:
             _attend_item(section, values, item)
+    for item, merge in zip(values["items"], values["item_merge"], strict=True):
+        first, count = values["merges"][merge] if merge >= 0 else (-1, 0)
+        if count and item[5] == first:
+            _merge_slots(section, values, item, int(first), int(count))
+
+
+def _merge_slots(
+    section: AttentionContract,
+    values: dict[str, Any],
+    item: npt.NDArray[np.int32],
+    first: int,
+    count: int,
+) -> None:
+    """Writes the results of the query tile of a split item from all its slots."""
+    request, start, kv_head = item.tolist()[:3]
+    begin, end = values["qo_indptr"][request : request + 2]
+    packed = range(start, min(start + section.tile_rows, int(end - begin) * section.group))
+    for place, at in enumerate(packed):
+        row, head = int(begin) + at // section.group, kv_head * section.group + at % section.group
+        lse = values["partial_lse"][first : first + count, place]
+        parts = values["partial_out"][first : first + count, place]
+        top = lse.max()
+        weights = np.exp(lse - (top if top > -np.inf else 0))
+        total = weights.sum()
+        out = weights @ parts / total if total else np.zeros(section.head_dim)
+        values["out"][row, head] = from_float(out, section.dtype)
+        values["lse"][row, head] = top + np.log(total) if total else -np.inf
 
 
 def _attend_item(
     section: AttentionContract, values: dict[str, Any], item: npt.NDArray[np.int32]
 ) -> None:
     request, start, kv_head, kv_begin, kv_end, slot = item.tolist()
-    if slot >= 0:
-        raise NotImplementedError("the plans of these tests split no keys")
     group = section.group
     first, last = values["qo_indptr"][request : request + 2]
     keys, cells = (
@@ -134,13 +159,16 @@ def _attend_item(
     for packed in range(start, min(start + section.tile_rows, int(last - first) * group)):
         row, head = int(first) + packed // group, kv_head * group + packed % group
         scores = keys @ to_float(values["q"][row, head]) * values["softmax_scale"]
-        if not len(scores):
-            values["out"][row, head], values["lse"][row, head] = 0, -np.inf
-            continue
-        top = scores.max()
-        weights = np.exp(scores - top)
-        values["out"][row, head] = from_float(weights @ cells / weights.sum(), section.dtype)
-        values["lse"][row, head] = top + np.log(weights.sum())
+        out, lse = np.zeros(section.head_dim, np.float32), -np.inf
+        if len(scores):
+            weights = np.exp(scores - scores.max())
+            out, lse = weights @ cells / weights.sum(), scores.max() + np.log(weights.sum())
+        if slot < 0:
+            values["out"][row, head] = from_float(out, section.dtype)
+            values["lse"][row, head] = lse
+        else:
+            values["partial_out"][slot, packed - start] = out
+            values["partial_lse"][slot, packed - start] = lse
 
 
 def _rows(

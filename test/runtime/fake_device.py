@@ -27,6 +27,12 @@ class FakeWorkspace:
     def ready(self, stream: object = None) -> None:
         """Does nothing."""
 
+    def write(self, entries: Mapping[str, npt.NDArray[np.int32]], stream: object = None) -> None:
+        """Overwrites the first entries of arrays."""
+        for name, array in entries.items():
+            held = cast("npt.NDArray[np.int32]", self.buffers[name].handle)
+            held.reshape(-1)[: array.size] = array.reshape(-1)
+
 
 @dataclass(frozen=True)
 class FakeKernel:
@@ -49,6 +55,7 @@ class FakeDevice:
 
     kind = "simulator"
     name = "fake"
+    multiprocessors = 4
 
     def __init__(self, body: Body, capability: tuple[int, int] = (9, 0)) -> None:
         self.body = body
