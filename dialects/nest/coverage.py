@@ -208,6 +208,7 @@ def _writes(block: Block, buffer: str) -> bool:
 class _Coverage:
     def __init__(self, program: Program) -> None:
         self.buffers = {buffer.name: buffer for buffer in program.allocations}
+        self._all_buffers = program.buffers
 
     def exposed(self, site: Site) -> frozenset[str]:
         """Returns the own buffers that a block reads and has not written before by itself."""
@@ -215,25 +216,29 @@ class _Coverage:
         reads = {region.buffer for region in block.reads if region.buffer in self.buffers}
         if not reads:
             return frozenset()
-        initial = {access.buffer for access in accesses_of(block.init) if access.is_write}
-        made = {name for name in reads & initial if self._is_rewritten(site, name)}
-        reads -= made
+        reads -= {name for name in reads & _direct_writes(block.init) if self._begins(site, name)}
         inner = site.inner if reads else ()
         if not inner:
             return frozenset(reads)
-        exposed = set(_direct_reads(block.body)) & reads
+        direct = replace(inner[0], block=Block("", (), block.reads, (), ()), loops=())
+        exposed = {
+            name
+            for name in set(_direct_reads(block.body)) & reads
+            if not (site.initial and self.is_covered(direct, site.initial, name))
+        }
         for place, part in enumerate(inner):
             for name in self.exposed(part) & reads:
                 if name not in exposed and not self.is_covered(part, inner[:place], name):
                     exposed.add(name)
         return frozenset(exposed)
 
-    def _is_rewritten(self, site: Site, name: str) -> bool:
-        reads = [region for region in site.block.reads if region.buffer == name]
-        writes = [region for region in site.block.writes if region.buffer == name]
+    def _begins(self, site: Site, name: str) -> bool:
+        """Whether the statements of init write all that a block reads of a buffer."""
+        _, writes = touched(site.block.init, site.inner_ranges, self._all_buffers)
         return all(
             any(read == write or contains(write, read, site.inner_ranges) for write in writes)
-            for read in reads
+            for read in site.block.reads
+            if read.buffer == name
         )
 
     def is_covered(self, site: Site, before: Sequence[Site], name: str, loop: str = "") -> bool:
@@ -525,6 +530,13 @@ def _reaches_all(
         prove_lt(bound.left.substitute(first), bound.right.substitute(first), ranges)
         for bound in restricting
     )
+
+
+def _direct_writes(body: Body) -> set[str]:
+    written = {access.buffer for access in accesses_of(body) if access.is_write}
+    for statement in _calls(body):
+        written.update(o.region.buffer for o in statement.operands if o.is_written)
+    return written
 
 
 def _direct_reads(body: Body) -> Iterator[str]:

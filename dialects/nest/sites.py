@@ -71,13 +71,20 @@ class Site:
     def inner(self) -> "tuple[Site, ...]":
         """The blocks of the block's own scope, those of init first."""
         around = tuple(Loop(axis.name, axis.extent, ()) for axis in self.block.axes)
-        reduced = {axis.name for axis in self.block.axes_of(AxisKind.REDUCE)}
-        # In init the reduce axes stand still.
-        still = tuple(loop for loop in around if loop.name not in reduced)
         return (
-            *_sites(self.block.init, (), False, self.inner_ranges, still),
+            *self.initial,
             *_sites(self.block.body, (), False, self.inner_ranges, around),
         )
+
+    @cached_property
+    def initial(self) -> "tuple[Site, ...]":
+        """The blocks of init, where the reduce axes stand still."""
+        around = tuple(
+            Loop(axis.name, axis.extent, ())
+            for axis in self.block.axes
+            if axis.kind is not AxisKind.REDUCE
+        )
+        return tuple(_sites(self.block.init, (), False, self.inner_ranges, around))
 
 
 def sites_of(program: Program) -> tuple[Site, ...]:

@@ -7,6 +7,7 @@ from random import Random
 import numpy as np
 import pytest
 
+from tilewright.dialects.nest.intrinsics import DESCRIPTIONS
 from tilewright.dialects.nest.program import Buffer, Program
 from tilewright.dialects.nest.verifier import verify_program
 from tilewright.nest.arguments import random_array
@@ -15,6 +16,7 @@ from tilewright.nest.schedule import apply
 from tilewright.nest.workloads import FAMILIES, symbolic_workload
 from tilewright.test.nest.random_schedules import (
     RandomSchedule,
+    blocks_of,
     random_schedule,
     reversed_concurrent,
 )
@@ -28,6 +30,7 @@ from tilewright.test.transforms.schedule.loop_programs import (
     rescaled,
     stencil,
 )
+from tilewright.transforms.auto_tensorize import propose
 from tilewright.transforms.schedule.registry import PRIMITIVES
 
 # In these an order that is changed, or an init that comes late, changes the result.
@@ -59,7 +62,9 @@ class Expected:
     def run(self, program: Program) -> dict[str, np.ndarray]:
         """Returns the outputs of a program on copies of the arguments, floats in f64."""
         arrays = {name: array.copy() for name, array in self.arrays.items()}
-        results = interpret(program, arrays, symbols=self.symbols, is_exact=True)
+        results = interpret(
+            program, arrays, symbols=self.symbols, is_exact=True, descriptions=DESCRIPTIONS
+        )
         return {name: results[name] for name in program.outputs}
 
     def draw(self, number: int) -> RandomSchedule:
@@ -137,4 +142,15 @@ def test_each_primitive_is_accepted_somewhere(name: str) -> None:
 
 
 def test_each_primitive_is_drawn() -> None:
-    assert PRIMITIVES.keys() - PROPOSERS.keys() == {"blockize", "tensorize"}
+    assert PRIMITIVES.keys() == PROPOSERS.keys()
+
+
+@pytest.mark.parametrize("family", ["C1D", "C2D", "GMM"])
+def test_products_on_tensor_cores_stay_the_same(family: str) -> None:
+    """Random steps behind those that bring a block to tensor cores."""
+    case = Expected(symbolic_workload(family, dtype="f16").program, 4)
+    (block,) = (b.name for b in blocks_of(case.program) if b.init)
+    proposals = propose(case.program, block, "mma.m16n8k16.f16.f32")
+    for number, proposal in enumerate((proposals * 6)[:6]):
+        program = apply(case.program, proposal.steps)
+        case.check(random_schedule(program, Random(number), 6, (), verify_program).program)

@@ -1,13 +1,16 @@
 """Every mapping of convolutions and products to intrinsics, each of which computes the same."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tilewright.dialects.nest.defects import ProgramError
 from tilewright.dialects.nest.intrinsics import DESCRIPTIONS
-from tilewright.dialects.nest.program import Block, Buffer, Call, Program, walk
-from tilewright.dialects.sym import Expression
+from tilewright.dialects.nest.program import Block, Buffer, Call, Loop, Program, walk
+from tilewright.dialects.nest.verifier import verify_program
+from tilewright.dialects.sym import Expression, constant
 from tilewright.nest.builder import Builder
 from tilewright.nest.interpreter import interpret
 from tilewright.nest.values import exp
@@ -241,3 +244,29 @@ def test_groups_of_other_axes_are_refused(groups: tuple[AxisGroup, ...], conditi
     with pytest.raises(ScheduleError) as caught:
         Matricize("Y", groups, layouts).apply(build("gemm"))
     assert caught.value.condition == condition
+
+
+def tensorized_product() -> Program:
+    program = build("gemm")
+    for step in propose(program, "Y", F32)[0].steps:
+        program = step.apply(program)
+    return program
+
+
+def test_the_verifier_finds_the_init_of_a_product_on_tensor_cores() -> None:
+    verify_program(tensorized_product())
+
+
+def test_an_init_that_leaves_out_rows_is_refused() -> None:
+    program = tensorized_product()
+    init = next(
+        part
+        for block in walk(program.body)
+        if isinstance(block, Block)
+        for part in block.init
+        if isinstance(part, Loop)
+    )
+    assert init.extent == 16
+    program = program.replace(init.name, replace(init, extent=constant(8)))
+    with pytest.raises(ProgramError, match="expects what it reads, .*to be written before"):
+        verify_program(program)

@@ -26,6 +26,7 @@ from ...dialects.sym import (
     simplify,
     symbol,
 )
+from .blocks_around import with_blocks_around
 from .primitive import Primitive, place_of
 
 ZERO = constant(0)
@@ -72,7 +73,8 @@ class Blockize(Primitive):
     - `separable`: each binding is a sum of loops outside and loops inside;
     - `tile`: the loops inside make values from 0, and those outside make multiples of their number;
     - `predicate`: each bound is over loops outside, or compares the binding of an axis;
-    - `init`: no loop inside moves a reduce axis together with another axis.
+    - `init`: no loop inside moves a reduce axis together with another axis;
+    - `blocks-around`: what blocks that hold others touch is known by their axes, after the step.
 
     Source: TensorIR, ASPLOS 2023, section 3.2.
     """
@@ -104,7 +106,7 @@ class Blockize(Primitive):
         init = self._init(program, loops, inner, splits, place) if block.init else ()
         reads, writes = touched((*init, *body), around, program.buffers)
         outer = Block(name, axes, reads, writes, body, init, predicate[0])
-        return program.replace(self.target, outer)
+        return with_blocks_around(self, program, program.replace(self.target, outer))
 
     def result_names(self, program: Program) -> tuple[str, ...]:
         """Returns the name of the outer block."""

@@ -27,11 +27,12 @@ from ...dialects.nest.rewriting import rename_buffer
 from ...dialects.nest.scalars import Load
 from ...dialects.sym import Ranges, prove_eq, symbol
 from ...dialects.sym.proof import NO_RANGES
+from .blocks_around import with_blocks_around
 from .domains import axis_ranges, exact_box, narrowed, nest_over
 from .legality import check_written
 from .moving import Moving
 from .primitive import place_of
-from .stages import Stage, Stages, common_prefix, refreshed
+from .stages import Stage, Stages, common_prefix
 
 
 def copy_nest(
@@ -172,8 +173,9 @@ class CacheRead(_Cache):
         statement = program.places[before][-1]
         program = program.replace(before, nest, statement)
         program = replace(program, allocations=(*program.allocations, cache))
+        program = with_blocks_around(self, stages.program, program)
         check_written(self, program, (self.buffer,), f"@{self.block}")
-        return program if stages.scope is None else refreshed(program, stages.scope.name)
+        return program
 
     def _consumers(self, program: Program, stages: Stages) -> list[Stage]:
         found: list[Stage] = []
@@ -279,9 +281,10 @@ class CacheWrite(_Cache):
         program = program.replace(self.block, renamed)
         program = program.replace(behind, program.places[behind][-1], nest)
         program = replace(program, allocations=(*program.allocations, cache))
+        program = with_blocks_around(self, stages.program, program)
         if box is not None:
             check_written(self, program, (cache.name, self.buffer), f"@{self.block}")
-        return program if stages.scope is None else refreshed(program, stages.scope.name)
+        return program
 
     def _written(
         self, program: Program, stages: Stages, stage: Stage, depth: int, ranges: Ranges
@@ -417,8 +420,9 @@ class CacheInplace(_Cache):
         before = () if is_first else (copy,)
         program = program.replace(around, *before, program.places[around][-1], back)
         program = replace(program, allocations=(*program.allocations, cache))
+        program = with_blocks_around(self, stages.program, program)
         check_written(self, program, (self.buffer, cache.name), f"@{self.block}")
-        return program if stages.scope is None else refreshed(program, stages.scope.name)
+        return program
 
     def _is_begun(self, program: Program, stage: Stage, others: list[Stage]) -> bool:
         """Whether the buffer may hold what the caller, or a block before, has written."""

@@ -11,10 +11,11 @@ from ...dialects.nest.rewriting import Rewriter
 from ...dialects.nest.scalars import Load, Scalar, Subscript, Variable
 from ...dialects.sym import Expression, constant, prove_le
 from .accesses import loads_in
+from .blocks_around import with_blocks_around
 from .domains import axis_ranges
 from .legality import check_written
 from .moving import Moving
-from .stages import Stage, Stages, calls_on, refreshed, without_stage
+from .stages import Stage, Stages, calls_on, without_stage
 
 
 def single_store(body: Body) -> Store | None:
@@ -104,8 +105,9 @@ class ComputeInline(Moving):
             inlined = Rewriter(of_leaf=inline).statement(consumer.block)
             program = self._with_regions(program.replace(consumer.name, inlined), consumer.name)
         program = without_buffer(without_stage(program, stage), store.buffer)
+        program = with_blocks_around(self, stages.program, program)
         check_written(self, program, stage.reads, f"@{self.block}")
-        return program if stages.scope is None else refreshed(program, stages.scope.name)
+        return program
 
     def _with_regions(self, program: Program, name: str) -> Program:
         """Returns the program with the regions of a block and those inside it found anew."""
@@ -354,4 +356,4 @@ class ReverseComputeInline(Dissolving):
         program = program.replace(producer.name, retouched(program, block))
         gone = Stages(program, self.block).stage_of(self, self.block)
         program = without_stage(program, gone)
-        return program if stages.scope is None else refreshed(program, stages.scope.name)
+        return with_blocks_around(self, stages.program, program)

@@ -24,6 +24,7 @@ from ...dialects.nest.regions import ONE
 from ...dialects.nest.rewriting import Rewriter, substitute
 from ...dialects.nest.scalars import Constant, Load, Scalar, Subscript, Variable, is_float
 from ...dialects.sym import Expression, constant, symbol
+from .blocks_around import with_blocks_around
 from .inlining import retouched
 from .legality import check_any_order, check_written
 from .moving import Moving
@@ -58,7 +59,7 @@ class TransformLayout(Moving):
 
     def apply(self, program: Program) -> Program:
         """Returns the program with the buffer rearranged."""
-        buffer = self._checked(program)
+        before, buffer = program, self._checked(program)
         shape = self._shape(program, buffer)
         changed = replace(buffer, shape=shape)
         touching = [
@@ -73,12 +74,18 @@ class TransformLayout(Moving):
         for name in reversed(touching):
             program = program.replace(name, retouched(program, self.block_of(program, name)))
         check_written(self, program, (self.buffer,), f"@{self.block}")
-        if filled is None:
-            return program
-        first = Stages(program, self.block).writers(self.buffer)[0].outermost
-        if not isinstance(first, Loop | Block):
-            raise self.refused("guard", "expected loops and blocks around", f"@{self.block}")
-        return program.replace(first.name, filled, first)
+        if filled is not None:
+            # Before all writers, wherever they are: what is filled later would be lost.
+            writer = next(
+                block.name
+                for block in blocks_of(program.body)
+                if any(region.buffer == self.buffer for region in block.writes)
+            )
+            first = program.places[writer][0]
+            if not isinstance(first, Loop | Block):
+                raise self.refused("guard", "expected loops and blocks around", f"@{self.block}")
+            program = program.replace(first.name, filled, first)
+        return with_blocks_around(self, before, program)
 
     def result_names(self, program: Program) -> tuple[str, ...]:
         """Returns the names of the filling block, its loops and its axes, if there is one."""
@@ -217,6 +224,7 @@ class TransformBlockLayout(Moving):
         program = program.replace(self._own_loops(stages, stage), self._nest(program, block))
         moved = retouched(program, self.block_of(program, self.block))
         program = program.replace(self.block, moved)
+        program = with_blocks_around(self, stages.program, program)
         check_written(self, program, stage.reads | stage.writes, f"@{self.block}")
         return program
 

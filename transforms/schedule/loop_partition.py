@@ -20,6 +20,7 @@ from ...dialects.nest.program import (
 from ...dialects.nest.regions import ONE, ZERO, bounds_over, ranges_inside, simplified
 from ...dialects.nest.rewriting import Rewriter, substitute_loops
 from ...dialects.sym import Expression, constant, prove_eq, prove_lt, symbol
+from .blocks_around import with_blocks_around
 from .legality import check_serial, check_written
 from .primitive import Primitive, place_of
 from .split import Factor
@@ -61,6 +62,7 @@ class LoopPartition(Primitive):
         """Returns the program with the segments in place of the loop."""
         loop = self.loop_of(program, self.loop)
         check_serial(self, program, loop)
+        before = program
         lengths = self._lengths(program, loop)
         names = self.result_names(program)
         taken = {*program.names, *names}
@@ -76,6 +78,7 @@ class LoopPartition(Primitive):
             start = start + length
         written = {touch.buffer for touch in touches(program, (loop,)) if touch.is_write}
         program = program.replace(self.loop, *segments)
+        program = with_blocks_around(self, before, program)
         check_written(self, program, written, self.loop)
         return program
 

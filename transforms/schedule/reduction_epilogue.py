@@ -8,11 +8,12 @@ from ...dialects.nest.rewriting import Rewriter
 from ...dialects.nest.scalars import Apply, Load, Scalar, Variable, loads_of
 from ...dialects.nest.structure import Combiner, combiner_of
 from ...dialects.sym import Expression, constant
+from .blocks_around import with_blocks_around
 from .compute_at import ReverseComputeAt
 from .inlining import Dissolving, retouched, single_store, without_buffer
 from .legality import check_written
 from .primitive import ScheduleError
-from .stages import Stage, Stages, refreshed, without_stage
+from .stages import Stage, Stages, without_stage
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class FuseReductionEpilogue(Dissolving):
         program = program.replace(producer.name, retouched(program, block))
         gone = Stages(program, self.block).stage_of(self, self.block)
         program = without_stage(program, gone)
-        return program if stages.scope is None else refreshed(program, stages.scope.name)
+        return with_blocks_around(self, stages.program, program)
 
     def _behind(self, program: Program, producer: Stage) -> Program:
         reduced = {

@@ -21,9 +21,11 @@ from ...dialects.nest.rewriting import Rewriter
 from ...dialects.nest.scalars import Load, Subscript
 from ...dialects.sym import Expression, symbol
 from .accesses import indices_in
+from .blocks_around import with_blocks_around
 from .inlining import retouched
+from .legality import check_written
 from .moving import Moving
-from .stages import Stage, Stages, calls_on, refreshed
+from .stages import Stage, Stages, calls_on
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,10 @@ class _Reindexing(Moving):
         around = program.places[outer.name][-1]
         both = (around, nest) if writes else (nest, around)
         program = program.replace(outer.name, *both)
-        return program if stages.scope is None else refreshed(program, stages.scope.name)
+        program = with_blocks_around(self, stages.program, program)
+        if writes:
+            check_written(self, program, (cache,), f"@{self.block}")
+        return program
 
     def _redirected(self, block: Block, cache: str, point: tuple[Expression, ...]) -> Statement:
         """Returns the block with the point of a copy in the place of each access."""
