@@ -21,7 +21,6 @@ from tilewright.transforms.schedule.copies_at import ReadAt, WriteAt
 from tilewright.transforms.schedule.inlining import ComputeInline, ReverseComputeInline
 from tilewright.transforms.schedule.kinds import Parallel
 from tilewright.transforms.schedule.layout import TransformBlockLayout, TransformLayout
-from tilewright.transforms.schedule.loop_partition import LoopPartition
 from tilewright.transforms.schedule.pad_einsum import PadEinsum
 from tilewright.transforms.schedule.primitive import Primitive, ScheduleError
 from tilewright.transforms.schedule.reduction_epilogue import FuseReductionEpilogue
@@ -229,7 +228,6 @@ def seed_of(text: str) -> int:
 MAP = index_map("(i, j) -> (j, i)")
 FOURS = index_map("(i) -> (i floordiv 4, i mod 4)")
 INSIDE, BOTH = (CacheRead("C", "A", SHARED), Blockize("j")), ("A_shared", "C")
-BACK = (CacheInplace("T", "T", SHARED), Blockize("T_shared_back"))
 TILE_T = (Split("i", (None, 4)), ReverseComputeAt("U", "i_0"))
 REFUSED: list[tuple[str, Source, tuple[Primitive, ...], Primitive]] = [
     # cache_read
@@ -375,7 +373,7 @@ REFUSED: list[tuple[str, Source, tuple[Primitive, ...], Primitive]] = [
     ("output", programs.chain, (), SetDtype("X", "f64")),
     # blockize, and steps behind it
     ("separable", programs.turned, (), Blockize("j")),
-    ("blocks-around", programs.strided, BACK, LoopPartition("ax0_back", (None, 1))),
+    ("blocks-around", programs.conv, (Blockize("T"),), TransformLayout("Y", "T", FOURS, 7.0)),
     # layouts
     ("output", programs.chain, (), TransformLayout("T", "X", MAP)),
     ("accesses", programs.chain, (), TransformLayout("Y", "T", MAP)),
@@ -532,7 +530,7 @@ def test_a_narrower_dtype_rounds_where_it_is_asked_for() -> None:
 
 
 def test_a_buffer_is_filled_before_blocks_inside_of_others_write_it() -> None:
-    steps = (Blockize("T"), TransformLayout("Y", "T", FOURS, 7.0))
+    steps = (*TILE, Blockize("i_1"), TransformLayout("Y", "T", FOURS, 7.0))
     program = applied(programs.conv(), steps)
     assert next(iter(blocks_of(program.body))).name == "T_fill"
 
