@@ -172,7 +172,7 @@ def _section(
         num_qo_heads=spec.num_qo_heads,
         num_kv_heads=spec.num_kv_heads,
         head_dim=spec.head_dim,
-        page_size=spec.page_size,
+        page_size=spec.page_size or 1,
         layout=spec.layout,
         dtype=spec.dtype,
         tile_rows=tile_rows(spec),

@@ -108,7 +108,7 @@ class BatchPlanner:
     """
 
     def __init__(self, section: AttentionContract) -> None:
-        self.section = section = planned(section)
+        self.section = section
         # A head with keys of its own is planned for as a request of one head.
         one = replace(section, num_qo_heads=section.group, num_kv_heads=1, kv=())
         self._of_heads = BatchPlanner(one) if "table_of_heads" in section.kv else None
@@ -164,11 +164,6 @@ class BatchPlanner:
         return replace(arrays, tables=tables, rows=int(qo_indptr[-1]))
 
 
-def planned(section: AttentionContract) -> AttentionContract:
-    """Returns a section as it is planned for: a ragged row is a page."""
-    return replace(section, page_size=1) if "ragged" in section.kv else section
-
-
 def _rounded(count: int) -> int:
     """Returns the next power of two, as far as int32 goes."""
     return min(1 << max(count - 1, 0).bit_length(), _LARGEST)
@@ -203,7 +198,7 @@ class FixedPlanner:
         if "table_of_heads" in section.kv:
             expected = "None where each KV head has pages of its own"
             raise ArgumentError("limits", expected, repr(limits))
-        self.section, self.limits, self.sharing = planned(section), limits, sharing
+        self.section, self.limits, self.sharing = section, limits, sharing
         self._planner = planner = _planner(section, limits, sharing)
         numbers, layout, buffer = planner.limits, planner.layout, planner.buffer
         items = buffer[layout.items : layout.items + 6 * numbers.items]
