@@ -149,7 +149,7 @@ def variable_blocks(block_map: object, row_sizes: object, column_sizes: object) 
     columns = int(column_ends[0, -1]) if column_ends.shape[1] else 0
     # For each stretch of rows and each head, the block row that it lies in.
     lists: list[Array] = []
-    for begin in bounds[:-1]:
+    for begin in bounds[:-1].tolist():
         for head, map_of_head in enumerate(maps):
             row = int(np.searchsorted(row_ends[head], begin, side="right"))
             blocks = np.repeat(map_of_head[row], np.diff(column_ends[head], prepend=0) // block)

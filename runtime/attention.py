@@ -360,6 +360,7 @@ class Plan:
         k_scales: object = None,
         v_scales: object = None,
         kv_scales: object = None,
+        kv_indices: object = None,
         out: object = None,
         lse: object = None,
         params: Mapping[str, object] | None = None,
@@ -376,7 +377,8 @@ class Plan:
         place of `k_pages` alone. Codes, uint8 or int8 with `format.width(D)` on the last axis, have
         scales: one for all (`k_scale` and `v_scale`, numbers, by default 1), one a head (those,
         f32 [Hkv]), or those of blocks (`k_scales` and `v_scales`, or `kv_scales`, as the pages are,
-        with D / block on the last axis).
+        with D / block on the last axis). `kv_indices`, int32 of the plan's size, stands in for the
+        plan's own: pages that the device chose, which are then not checked.
         `out` [n, Hq, D] and `lse` f32 [n, Hq], the natural logarithm, are written where given. A
         row without KV gets out 0 and lse -inf. `params` holds the variant's parameters by name.
         `device`, also by name, is by default where the arrays lie, else `default_device()`.
@@ -395,6 +397,8 @@ class Plan:
         for view in views.values():
             self.op.signature.check(view, symbols)
         self._check_batch(views["q"], kv)
+        if kv_indices is not None:
+            views["kv_indices"] = self._chosen_pages(kv_indices, kv, handle)
         check_params(self.op.section, self.arrays.tables, views, kv.extent)
         named = get_device(device) if isinstance(device, str) else device
         chosen = named or _device_of(views.values())
@@ -441,6 +445,20 @@ class Plan:
             below = f"page numbers below {pages}, the pages of {kv.name}"
             raise ArgumentError("kv_indices", below, f"{largest} at [{at}]")
         self._cache_pages = min(pages, pages if self._cache_pages is None else self._cache_pages)
+
+    def _chosen_pages(self, kv_indices: object, kv: KVViews, stream: int | None) -> ArrayView:
+        """Returns pages that stand in for the plan's, checked as far as the host can see them."""
+        view = view_of(kv_indices, "kv_indices", stream)
+        if "kv_indices" not in self.op.signature.pointers:
+            raise ArgumentError("kv_indices", "nothing, ragged keys have no pages", "an array")
+        self.op.signature.check(view, self._symbols)
+        if view.host is not None and view.host.size:
+            outside = (view.host < 0) | (view.host >= self._pages(kv))
+            if outside.any():
+                at = int(np.argmax(outside))
+                expected = f"page numbers from 0 to {self._pages(kv) - 1}, the pages of {kv.name}"
+                raise ArgumentError("kv_indices", expected, f"{int(view.host[at])} at [{at}]")
+        return view
 
     def _pages(self, kv: KVViews) -> int:
         if "columns" not in self.op.section.kv:
@@ -496,16 +514,16 @@ class Plan:
         signature.check_ranges(symbols)
         grid = signature.grid(symbols)
         kernel = device.load(self.op.artifact)
-        buffers: dict[str, Buffer] = {n: device.adopt(v, stream) for n, v in views.items()}
+        workspace = self.upload(device, stream)
+        workspace.ready(stream)
+        # What the caller passes stands in for the plan's own tables.
+        buffers = {**workspace.buffers, **self._partials[device]}
+        buffers |= {n: device.adopt(v, stream) for n, v in views.items()}
         for name, (_, view) in results.items():
             copied = view.place == HOST
             buffers[name] = (
                 device.empty(view.shape, view.dtype, name) if copied else device.adopt(view, stream)
             )
-        workspace = self.upload(device, stream)
-        workspace.ready(stream)
-        buffers |= workspace.buffers
-        buffers |= self._partials[device]
         kernel.launch(grid, signature.arguments(buffers, scalars, symbols), stream)
         for name, (_, view) in results.items():
             if view.host is not None:

@@ -142,18 +142,18 @@ class Storing:
         indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
         lengths = np.array([n for _, n in self.lengths], np.int64)
         last = np.where(lengths > 0, lengths - (counts - 1) * size, 0).astype(np.int32)
-        places = np.concatenate(
-            [
-                order[indptr[b] + np.arange(n) // size] * size + np.arange(n) % size
-                for b, n in enumerate(lengths)
-            ]
-        )
+        places = np.zeros(int(lengths.sum()), np.int64)
+        begins = np.cumsum([0, *lengths])
+        for b, count in enumerate(lengths):
+            slots = np.arange(count)
+            pages = order[indptr[b] + slots // size].astype(np.int64)
+            places[begins[b] : begins[b + 1]] = pages * size + slots % size
 
         def paged(rows: Array) -> Array:
             # What belongs to no key is full of ones: codes of NaN, or large numbers.
             full = np.full((total * size, *rows.shape[1:]), 1, rows.dtype)
             full.view(np.uint8)[...] = 0x7F
-            full[places.astype(np.int64)] = rows
+            full[places] = rows
             pages = full.reshape(total, size, *rows.shape[1:])
             return pages if kv.layout == "NHD" else np.ascontiguousarray(pages.swapaxes(1, 2))
 
