@@ -18,6 +18,7 @@ from ..runtime.errors import ArgumentError
 from ..runtime.page_table import PageTable, append_positions, from_block_table
 from .append_plan import AppendPlan, DeviceAppendPlan, plan_append, plan_append_on_device
 from .block_mask import block_mask
+from .block_sparse import BlockSparse, block_sparse, variable_blocks
 from .cached import cached_attention
 from .expression import Value, VariantError, is_integer
 from .functions import (
@@ -61,7 +62,7 @@ from .parameters import Tensor, page_of, row_of, scalar, tensor
 from .quest import PageChoice, changed_pages, plan_choice, summarize_pages
 from .rotary import llama31_frequencies, rope_frequencies
 from .rotation import Rotation
-from .spec import TARGETS, AttentionSpec, PagedKV
+from .spec import TARGETS, AttentionSpec, BlockSparseKV, KVStorage, PagedKV, RaggedKV
 from .state import (
     lse_from_base2,
     lse_to_base2,
@@ -77,13 +78,17 @@ __all__ = [
     "AttentionOp",
     "AttentionSpec",
     "BlockMask",
+    "BlockSparse",
+    "BlockSparseKV",
     "DeviceAppendPlan",
     "KVCache",
     "KVFormat",
+    "KVStorage",
     "PageChoice",
     "PageTable",
     "PagedKV",
     "Plan",
+    "RaggedKV",
     "Rotation",
     "Tensor",
     "Value",
@@ -96,6 +101,7 @@ __all__ = [
     "attention_sinks",
     "bit_mask",
     "block_mask",
+    "block_sparse",
     "causal",
     "changed_pages",
     "compile",
@@ -142,6 +148,7 @@ __all__ = [
     "temperature",
     "tensor",
     "tree_mask",
+    "variable_blocks",
     "where",
 ]
 
@@ -151,7 +158,7 @@ def compile(
     num_qo_heads: int,
     num_kv_heads: int,
     head_dim: int,
-    kv: PagedKV,
+    kv: KVStorage,
     variant: object = None,
     dtype: str = "bf16",
     target: str = "sm_80",
@@ -164,7 +171,8 @@ def compile(
 
     `variant` is a `Variant`, or a Python function with FlexAttention's signature: a score_mod
     of five parameters or a mask_mod of four. None sees every key. `softmax_scale` is by default
-    `head_dim ** -0.5`. `dtype` is "bf16" or "f16". Lengths, page tables and the size of the batch
+    `head_dim ** -0.5`. `dtype` of queries and results is "bf16" or "f16"; `kv` says how keys and
+    values are stored, in which format and where. Lengths, page tables and the size of the batch
     are run-time values: one compilation serves them all. `query_len` says how many query rows the
     requests usually have at most, 1 where all decode: the tiles are chosen for it, and other
     lengths are served by more of them. `stages` tiles of keys are kept in shared memory, by default
@@ -173,15 +181,14 @@ def compile(
     Raises `VariantError` for a function that cannot be traced, `ArgumentError` for numbers that no
     kernel can have, `DiagnosticError` for what the target cannot do.
     """
-    pages = _paged(kv)
+    _check_kv(kv)
     numbers = (head_dim, num_qo_heads, num_kv_heads)
-    tiles = _tiles(*numbers, query_len, target)
+    tiles = _tiles(*numbers, query_len, target, kv.format)
     spec = AttentionSpec(
         num_qo_heads=num_qo_heads,
         num_kv_heads=num_kv_heads,
         head_dim=head_dim,
-        page_size=pages.page_size,
-        layout=pages.layout,
+        kv=kv,
         dtype=dtype,
         target=target,
         softmax_scale=_scale(softmax_scale, head_dim),
@@ -193,8 +200,18 @@ def compile(
     return AttentionOp(cached_attention(spec, as_variant(variant).traced))
 
 
+def _check_kv(kv: object) -> None:
+    if not isinstance(kv, KVStorage):
+        raise ArgumentError("kv", "a PagedKV, RaggedKV or BlockSparseKV", type(kv).__name__)
+
+
 def _tiles(
-    head_dim: int, num_qo_heads: int, num_kv_heads: int, query_len: int | None, target: str
+    head_dim: int,
+    num_qo_heads: int,
+    num_kv_heads: int,
+    query_len: int | None,
+    target: str,
+    form: KVFormat | None,
 ) -> Tiles:
     if query_len is not None and (not is_integer(query_len) or query_len < 1):
         raise ArgumentError("query_len", "an integer from 1, or None", repr(query_len))
@@ -202,13 +219,7 @@ def _tiles(
     if target not in TARGETS or not all(is_integer(number) and number > 0 for number in numbers):
         # What is no number, and an unknown target, is refused with the other numbers.
         return choose_tiles(1, 1, None, TARGETS[0])
-    return choose_tiles(head_dim, num_qo_heads // num_kv_heads, query_len, target)
-
-
-def _paged(kv: object) -> PagedKV:
-    if not isinstance(kv, PagedKV):
-        raise ArgumentError("kv", "a PagedKV", type(kv).__name__)
-    return kv
+    return choose_tiles(head_dim, num_qo_heads // num_kv_heads, query_len, target, form)
 
 
 def _scale(softmax_scale: float | None, head_dim: int) -> float:

@@ -27,14 +27,22 @@ from ..runtime.contract import (
     ScalarParam,
     SymbolRange,
 )
+from .kv_params import (
+    LARGEST_ROWS,
+    kv_params,
+    kv_symbols,
+    request_bounds,
+    scale_params,
+    stride_params,
+    table_params,
+)
 from .module import attention_module
 from .plan_contract import PlanContract, plan_contract
 from .spec import AttentionSpec
 from .variant_contract import VariantContract, variant_contract
 from .variants import TracedVariant
 
-# Kernels count the rows of an array, one for each head, in 32 bits.
-LARGEST_ROWS = LARGEST_I32 = 2**31 - 1
+LARGEST_I32 = 2**31 - 1
 
 
 @dataclass
@@ -132,13 +140,11 @@ def kernel_contract(
 def _symbols(spec: AttentionSpec, variant: VariantContract) -> Mapping[str, SymbolRange]:
     symbols = {
         "n": SymbolRange(0, LARGEST_ROWS // spec.num_qo_heads),
-        "pages": SymbolRange(0, LARGEST_ROWS // (spec.page_size * spec.num_kv_heads)),
-        "batch": SymbolRange(0),
-        "nnz": SymbolRange(0),
         "cta_bounds": SymbolRange(1),
         "items": SymbolRange(0, LARGEST_ROWS // ITEM_FIELDS),
         "merges": SymbolRange(0, LARGEST_ROWS // 2),
         "slots": SymbolRange(0, LARGEST_ROWS // tile_rows(spec)),
+        **kv_symbols(spec),
     }
     # A tensor is never empty: what is outside of it reads the nearest element.
     for symbol in variant.symbols:
@@ -166,7 +172,7 @@ def _section(
         num_qo_heads=spec.num_qo_heads,
         num_kv_heads=spec.num_kv_heads,
         head_dim=spec.head_dim,
-        page_size=spec.page_size,
+        page_size=spec.page_size or 1,
         layout=spec.layout,
         dtype=spec.dtype,
         tile_rows=tile_rows(spec),
@@ -174,17 +180,12 @@ def _section(
         params=variant.names,
         reaches=variant.reaches,
         **vars(tiles),
+        kv=(*spec.kv.flags, *(("packed",) if spec.format.dtype == "i4" else ())),
     )
 
 
 def _params(spec: AttentionSpec) -> tuple[Param, ...]:
-    heads, kv_heads = str(spec.num_qo_heads), str(spec.num_kv_heads)
-    head_dim, page_size = str(spec.head_dim), str(spec.page_size)
-    page: Mapping[str, tuple[str, ...]] = {
-        "NHD": (page_size, kv_heads, head_dim),
-        "HND": (kv_heads, page_size, head_dim),
-    }
-    pages = ("pages", *page[spec.layout])
+    heads, head_dim = str(spec.num_qo_heads), str(spec.head_dim)
     rows = str(tile_rows(spec))
 
     def table(name: str, *extents: str) -> PointerParam:
@@ -192,12 +193,9 @@ def _params(spec: AttentionSpec) -> tuple[Param, ...]:
 
     return (
         PointerParam("q", spec.dtype, ("n", heads, head_dim)),
-        PointerParam("k_pages", spec.dtype, pages),
-        PointerParam("v_pages", spec.dtype, pages),
-        table("qo_indptr", "batch + 1"),
-        table("kv_indptr", "batch + 1"),
-        table("kv_indices", "nnz"),
-        table("kv_last_page_len", "batch"),
+        *kv_params(spec),
+        table("qo_indptr", request_bounds(spec)),
+        *table_params(spec),
         table("cta_indptr", "cta_bounds"),
         table("items", "items", str(ITEM_FIELDS)),
         table("item_merge", "items"),
@@ -208,4 +206,6 @@ def _params(spec: AttentionSpec) -> tuple[Param, ...]:
         PointerParam("out", spec.dtype, ("n", heads, head_dim), "write"),
         PointerParam("lse", "f32", ("n", heads), "write", alignment=4),
         ScalarParam("softmax_scale", "f32"),
+        *scale_params(spec),
+        *stride_params(spec),
     )

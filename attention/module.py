@@ -8,8 +8,11 @@ from xdsl.dialects.builtin import (
     ArrayAttr,
     BFloat16Type,
     FileLineColLoc,
+    Float8E4M3FNType,
+    Float8E5M2Type,
     Float16Type,
     IntAttr,
+    IntegerType,
     LocationAttr,
     ModuleOp,
     StringAttr,
@@ -34,6 +37,8 @@ from ..dialects.attn import (
     QueryRowOp,
     RaggedType,
     RowSumOp,
+    ScalesAttr,
+    ScaleUnit,
     VariantOp,
     YieldOp,
     term_region,
@@ -42,7 +47,7 @@ from ..dialects.attn import (
 from ..dialects.sym import Expression, ExpressionAttr, constant, symbol
 from ..lowering.emitter import Emitter
 from .expression import Parameter, ScalarType, SourceLine, Value, canonical, depending_on, in_order
-from .spec import AttentionSpec
+from .spec import AttentionSpec, RaggedKV
 from .variants import FUNCTIONS, TracedVariant
 
 KERNEL_NAME = "attend"
@@ -60,7 +65,14 @@ _TYPES: dict[ScalarType, Attribute] = {
     ScalarType.I32: i32,
     ScalarType.I1: i1,
 }
-ELEMENT_TYPES: dict[str, Attribute] = {"f16": Float16Type(), "bf16": BFloat16Type()}
+ELEMENT_TYPES: dict[str, Attribute] = {
+    "f16": Float16Type(),
+    "bf16": BFloat16Type(),
+    "e4m3": Float8E4M3FNType(),
+    "e5m2": Float8E5M2Type(),
+    "i8": IntegerType(8),
+    "i4": IntegerType(4),
+}
 
 
 def attention_module(spec: AttentionSpec, variant: TracedVariant) -> ModuleOp:
@@ -87,20 +99,42 @@ def _extents(*extents: str | int) -> ArrayAttr[ExpressionAttr]:
 def _function(spec: AttentionSpec, place: LocationAttr) -> func.FuncOp:
     element, heads, head_dim = ELEMENT_TYPES[spec.dtype], spec.num_qo_heads, spec.head_dim
     query = RaggedType(_extents("n", heads, head_dim), element)
-    page = _extents("pages", spec.page_size, spec.num_kv_heads, head_dim)
-    pages = PagedType(page, element, PageLayoutAttr(PageLayout(spec.layout)))
+    keys = _keys(spec)
     lse = RaggedType(_extents("n", heads), f32)
-    types = (query, pages, pages, BatchType(_extents("batch", "nnz")), f32)
+    types = (query, keys, keys, BatchType(_extents("batch", "nnz")), f32)
     block = Block(arg_types=types)
     for name, argument in zip(("q", "k", "v", "batch", "scale"), block.args, strict=True):
         argument.name_hint = name
-    query_rows, keys, values, batch, scale = block.args
-    attend = AttendOp(query_rows, keys, values, batch, scale, VARIANT_NAME)
+    query_rows, keys_given, values, batch, scale = block.args
+    given = (query_rows, keys_given, values, batch, scale)
+    attend = AttendOp(*given, VARIANT_NAME, _scales(spec), _flags(spec))
     attend.location = place
     block.add_ops([attend, func.ReturnOp(attend.out, attend.lse)])
     function = func.FuncOp(KERNEL_NAME, (types, (query, lse)), Region(block))
     function.location = place
     return function
+
+
+def _keys(spec: AttentionSpec) -> PagedType | RaggedType:
+    element = ELEMENT_TYPES[spec.format.dtype]
+    if isinstance(spec.kv, RaggedKV):
+        return RaggedType(_extents("kv_rows", spec.num_kv_heads, spec.head_dim), element)
+    page = _extents("pages", spec.page_size, spec.num_kv_heads, spec.head_dim)
+    return PagedType(page, element, PageLayoutAttr(PageLayout(spec.layout)))
+
+
+def _flags(spec: AttentionSpec) -> list[str]:
+    return [flag for flag in spec.kv.flags if flag != "ragged"]
+
+
+def _scales(spec: AttentionSpec) -> ScalesAttr | None:
+    if not spec.scales:
+        return None
+    unit = ScaleUnit(spec.scales)
+    if unit is not ScaleUnit.BLOCK:
+        return ScalesAttr(unit)
+    kind = f32 if spec.format.scale_dtype == "f32" else Float16Type()
+    return ScalesAttr(unit, spec.format.block_of(spec.head_dim), kind)
 
 
 def _location(place: SourceLine | None) -> LocationAttr:

@@ -33,7 +33,9 @@ def plan_contract(module: ModuleOp, spec: AttentionSpec) -> PlanContract:
     geometry = geometry_of(attend, spec.target, *numbers)
     short = geometry.short.rows
     variant = next((op for op in module.walk() if isinstance(op, VariantOp)), None)
-    bounds = kv_bounds(variant.mask if variant else None)
+    # Positions that pages tell are not those that the planner counts in.
+    mask = variant.mask if variant and not geometry.storage.columns else None
+    bounds = kv_bounds(mask)
     return PlanContract(
         short_rows=short if short < geometry.rows else 0,
         kv_tile=geometry.kv_tile,

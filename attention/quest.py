@@ -9,7 +9,8 @@ highest bounds are attended to, each key head having its own.
 ```python
 attention.summarize_pages(k_pages, summaries, *attention.changed_pages(table, counts))
 choice = attention.plan_choice(table, num_kv_heads, budget=64)  # once a step, for all layers
-kv_indices = choice.run(q, summaries)
+plan = choice.plan(op)  # of an op over PagedKV(page_size, table_of_heads=True)
+out, lse = plan.run(q, k_pages, v_pages, kv_indices=choice.run(q, summaries))
 ```
 """
 
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..runtime.array import ArrayView, view_of
+from ..runtime.attention import AttentionOp, Plan
 from ..runtime.device import Device
 from ..runtime.errors import ArgumentError
 from ..runtime.kernel_call import (
@@ -154,6 +156,23 @@ class PageChoice:
         owner, _ = _owners(table)
         tables = {"owner": owner, "page": table.kv_indices, "indptr": table.kv_indptr}
         self._tables = Tables({**tables, "chosen_indptr": self.kv_indptr})
+
+    def plan(self, op: AttentionOp, *, device: Device | str | None = None) -> Plan:
+        """
+        Returns the plan of attention to the chosen pages, one query a request.
+
+        `op` is over `PagedKV(page_size, table_of_heads=True)`; its variant sees positions among the
+        keys that were chosen. The pages themselves are passed to `Plan.run` as `kv_indices`. Raises
+        ArgumentError.
+        """
+        section = op.section
+        if "table_of_heads" not in section.kv or section.page_size != self.table.page_size:
+            expected = f"an op over PagedKV({self.table.page_size}, table_of_heads=True)"
+            raise ArgumentError("op", expected, f"pages of {section.page_size}, {section.kv}")
+        rows = np.arange(self.table.batch + 1, dtype=np.int32)
+        unknown = np.zeros(int(self.kv_indptr[-1]), np.int32)
+        tables = (rows, self.kv_indptr, unknown, self.kv_last_page_len)
+        return op.plan(*tables, device=device)
 
     def upload(self, device: Device, stream: object = None) -> dict[str, ArrayView]:
         """Puts the tables on `device`, once; do it before a CUDA graph is captured."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from ..runtime.errors import ArgumentError
 from .expression import LARGEST_F32, is_integer, is_real
+from .kv_format import KVFormat
 
 TARGETS = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_90a")
 DTYPES = ("bf16", "f16")
@@ -18,18 +19,100 @@ class PagedKV:
     """
     Keys and values in pages of `page_size` tokens.
 
-    An array of pages is [pages, page_size, heads, head_dim] in layout "NHD", and
-    [pages, heads, page_size, head_dim] in layout "HND".
+    An array of pages is [pages, page_size, heads, width] in layout "NHD", and
+    [pages, heads, page_size, width] in layout "HND"; with `combined` keys and values are one array
+    [pages, 2, ...]. `format` says how elements are stored, None as the queries are; a format with
+    one scale has one for each KV head where `scale_per_head`. `strided` arrays have any strides of
+    multiples of 16 bytes, 1 on the last axis. With `table_of_heads` each KV head has pages of its
+    own: row `request * num_kv_heads + head` of the page table, as sparse decoding chooses them.
     """
 
     page_size: int
     layout: str = "NHD"
+    format: KVFormat | None = None
+    combined: bool = False
+    strided: bool = False
+    scale_per_head: bool = False
+    table_of_heads: bool = False
 
     def __post_init__(self) -> None:
         if not is_integer(self.page_size) or not 1 <= self.page_size <= 2**20:
             raise ArgumentError("page_size", "an integer from 1 to 2^20", repr(self.page_size))
         if self.layout not in LAYOUTS:
             raise ArgumentError("layout", "'NHD' or 'HND'", repr(self.layout))
+        _check_format(self.format, self.scale_per_head)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The properties of the storage that a kernel is specialised on, by name."""
+        names = ("combined", "strided", "table_of_heads")
+        return tuple(name for name in names if getattr(self, name))
+
+
+@dataclass(frozen=True)
+class RaggedKV:
+    """
+    Keys and values as rows of all requests, [nnz, heads, width] each: no page table.
+
+    Those of request b are the rows `kv_indptr[b]` to before `kv_indptr[b + 1]`. See `PagedKV`.
+    """
+
+    format: KVFormat | None = None
+    strided: bool = False
+    scale_per_head: bool = False
+
+    def __post_init__(self) -> None:
+        _check_format(self.format, self.scale_per_head)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The properties of the storage that a kernel is specialised on, by name."""
+        return ("ragged", *(("strided",) if self.strided else ()))
+
+
+@dataclass(frozen=True)
+class BlockSparseKV:
+    """
+    Block-sparse attention of one sequence: rows of queries see listed blocks of key columns.
+
+    Keys and values are [columns, heads, width]; a block has `block_columns` of them, 1 for
+    vector-sparse. With `per_head` each KV head has a pattern of its own. See `BlockSparse` for the
+    patterns, `PagedKV` for the rest.
+    """
+
+    block_columns: int
+    format: KVFormat | None = None
+    strided: bool = False
+    scale_per_head: bool = False
+    per_head: bool = False
+
+    def __post_init__(self) -> None:
+        if not is_integer(self.block_columns) or not 1 <= self.block_columns <= 2**20:
+            got = repr(self.block_columns)
+            raise ArgumentError("block_columns", "an integer from 1 to 2^20", got)
+        _check_format(self.format, self.scale_per_head)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The properties of the storage that a kernel is specialised on, by name."""
+        more = (("strided", self.strided), ("table_of_heads", self.per_head))
+        return ("columns", *(name for name, wanted in more if wanted))
+
+
+KVStorage = PagedKV | RaggedKV | BlockSparseKV
+
+
+def _check_format(form: object, scale_per_head: bool) -> None:
+    if form is None:
+        if scale_per_head:
+            raise ArgumentError("scale_per_head", "False without a format", "True")
+        return
+    if not isinstance(form, KVFormat):
+        raise ArgumentError("format", "a KVFormat, or None", type(form).__name__)
+    if form.dtype == "f32":
+        raise ArgumentError("format", "a format of at most 16 bits an element", "f32")
+    if scale_per_head and (form.has_blocks or not form.is_quantized):
+        raise ArgumentError("scale_per_head", "False, the format has no single scale", "True")
 
 
 @dataclass(frozen=True)
@@ -45,8 +128,7 @@ class AttentionSpec:
     num_qo_heads: int
     num_kv_heads: int
     head_dim: int
-    page_size: int
-    layout: str
+    kv: KVStorage
     dtype: str
     target: str
     softmax_scale: float
@@ -56,7 +138,6 @@ class AttentionSpec:
     stages: int = 2
 
     def __post_init__(self) -> None:
-        PagedKV(self.page_size, self.layout)  # checks both
         for name in ("num_qo_heads", "num_kv_heads"):
             count = getattr(self, name)
             if not is_integer(count) or not 1 <= count <= 65535:
@@ -73,6 +154,46 @@ class AttentionSpec:
         if self.target not in TARGETS:
             raise ArgumentError("target", "one of " + ", ".join(TARGETS), repr(self.target))
         self._check_options()
+        self._check_kv()
+
+    def _check_kv(self) -> None:
+        form = self.format
+        if not form.is_quantized:
+            if form.dtype != self.dtype:
+                expected = f"a quantised format, or that of the queries, {self.dtype}"
+                raise ArgumentError("format", expected, form.dtype)
+            return
+        if form.width(self.head_dim) % 16:
+            expected = f"rows of multiples of 16 elements, or 32 for i4, in format {form.dtype}"
+            raise ArgumentError("head_dim", expected, str(self.head_dim))
+        if form.has_blocks:
+            form.block_of(self.head_dim)
+
+    @property
+    def format(self) -> KVFormat:
+        """How elements of keys and values are stored."""
+        return self.kv.format or KVFormat(self.dtype)
+
+    @property
+    def page_size(self) -> int:
+        """The tokens of a page, or the columns of a block; 0 for ragged rows."""
+        if isinstance(self.kv, PagedKV):
+            return self.kv.page_size
+        return self.kv.block_columns if isinstance(self.kv, BlockSparseKV) else 0
+
+    @property
+    def layout(self) -> str:
+        """The order of the axes of a page, NHD for rows."""
+        return self.kv.layout if isinstance(self.kv, PagedKV) else "NHD"
+
+    @property
+    def scales(self) -> str:
+        """What has a scale: "tensor", "head" or "block"; "" for elements that have none."""
+        if not self.format.is_quantized:
+            return ""
+        if self.format.has_blocks:
+            return "block"
+        return "head" if self.kv.scale_per_head else "tensor"
 
     def _check_options(self) -> None:
         # The kernel multiplies by the scale after it has found the greatest product, so it is
@@ -89,6 +210,9 @@ class AttentionSpec:
         return {
             "dtype": self.dtype,
             "head_dim": self.head_dim,
+            "kv_dtype": self.format.dtype,
+            "kv_scales": self._scales_text(),
+            "kv_storage": " ".join(self.kv.flags),
             "kv_tile": self.kv_tile,
             "layout": self.layout,
             "num_kv_heads": self.num_kv_heads,
@@ -99,3 +223,8 @@ class AttentionSpec:
             "tile_rows": self.tile_rows,
             "warps": self.warps,
         }
+
+    def _scales_text(self) -> str:
+        if self.scales != "block":
+            return self.scales
+        return f"block {self.format.block_of(self.head_dim)} {self.format.scale_dtype}"

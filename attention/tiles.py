@@ -10,6 +10,7 @@ key more often.
 from dataclasses import dataclass
 
 from ..runtime.occupancy import RESERVED_BYTES, SM_SHARED_BYTES
+from .kv_format import KVFormat
 
 ELEMENT_BYTES = 2
 # Up to here the output of 16 rows leaves a warp registers for the scores of 64 keys.
@@ -32,26 +33,38 @@ class Tiles:
     kv_tile: int
     stages: int
 
-    def shared_bytes(self, head_dim: int) -> int:
-        """Returns the bytes of shared memory of a CTA, but for padding."""
-        rows = self.rows + 2 * self.stages * self.kv_tile
-        return rows * head_dim * ELEMENT_BYTES
+    def shared_bytes(self, head_dim: int, form: KVFormat | None = None) -> int:
+        """
+        Returns the bytes of shared memory of a CTA, with the padding of rows that have some.
+
+        Keys and values in a quantised format have a stage of 16 bits each beside their rings.
+        """
+        wide = _row_bytes(head_dim * ELEMENT_BYTES)
+        if form is None or not form.is_quantized or head_dim % 2:
+            return (self.rows + 2 * self.stages * self.kv_tile) * wide
+        narrow = _row_bytes(form.width(head_dim))
+        return (self.rows + 2 * self.kv_tile) * wide + 2 * self.stages * self.kv_tile * narrow
 
 
-def choose_tiles(head_dim: int, group: int, query_len: int | None, target: str) -> Tiles:
+def _row_bytes(payload: int) -> int:
+    return payload if payload % 128 == 0 else payload + 16
+
+
+def choose_tiles(
+    head_dim: int, group: int, query_len: int | None, target: str, form: KVFormat | None = None
+) -> Tiles:
     """
     Returns the tiles for requests of usually at most `query_len` query rows, None for any number.
 
-    `group` query heads share a key head, and so a query tile.
+    `group` query heads share a key head, and so a query tile. `form` is the format of keys and
+    values, None for that of the queries.
     """
     few_keys = head_dim > LARGEST_HEAD_DIM_OF_64_KEYS
     if query_len is None or query_len * group > SHORT_ROWS:
         return Tiles(64, 4, 32 if few_keys else 64, 2)
     for ctas, stages in ((2, MOST_STAGES), (2, 3), (2, 2), (1, 3), (1, 2)):
         tiles = Tiles(SHORT_ROWS, 4, 64, stages)
-        # The padding of rows that are not swizzled is 16 bytes each.
-        padding = 16 * (tiles.rows + 2 * stages * tiles.kv_tile)
-        needed = tiles.shared_bytes(head_dim) + padding + RESERVED_BYTES
+        needed = tiles.shared_bytes(head_dim, form) + RESERVED_BYTES
         if ctas * needed <= SM_SHARED_BYTES[target]:
             return tiles
     return Tiles(2 * SHORT_ROWS, 4, 32, 2)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from ..attention.expression import VariantError
 from ..attention.library import alibi, causal, full, sliding_window, soft_cap
-from ..attention.spec import DTYPES, LAYOUTS, TARGETS, AttentionSpec
+from ..attention.spec import DTYPES, LAYOUTS, TARGETS, AttentionSpec, PagedKV
 from ..attention.variants import Variant
 from ..runtime.errors import ArgumentError
 
@@ -82,8 +82,7 @@ def spec_of(arguments: argparse.Namespace) -> AttentionSpec:
             num_qo_heads=arguments.heads,
             num_kv_heads=arguments.kv_heads,
             head_dim=head_dim,
-            page_size=arguments.page_size,
-            layout=arguments.layout,
+            kv=PagedKV(arguments.page_size, arguments.layout),
             dtype=arguments.dtype,
             target=arguments.target,
             softmax_scale=1.0 / math.sqrt(max(head_dim, 1)),

@@ -9,7 +9,7 @@ from xdsl.dialects import arith, func, scf
 from xdsl.dialects import math as math_dialect
 from xdsl.dialects.builtin import BFloat16Type, Builtin, ModuleOp
 
-from ..attention.spec import TARGETS, AttentionSpec
+from ..attention.spec import TARGETS, AttentionSpec, PagedKV
 from ..dialects.attn import AttendOp, PagedType, RaggedType
 from ..dialects.diagnostic import DiagnosticError, error_at
 from ..dialects.parsing import parse_module
@@ -70,8 +70,7 @@ def spec_of_op(op: AttendOp, target: str) -> AttentionSpec:
             num_qo_heads=heads,
             num_kv_heads=kv_heads,
             head_dim=head_dim,
-            page_size=page_size,
-            layout=str(keys.layout.data),
+            kv=PagedKV(page_size, str(keys.layout.data)),
             dtype="bf16" if isinstance(query.element_type, BFloat16Type) else "f16",
             target=target,
             softmax_scale=1.0 / math.sqrt(head_dim),

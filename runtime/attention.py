@@ -16,6 +16,7 @@ import numpy as np
 
 from .array import HOST, ArrayView, empty_like, show_shape, view_of
 from .artifact import KernelArtifact
+from .attention_kv import KVArguments, KVViews, kv_views
 from .attention_params import check_params
 from .attention_plan import PlanArrays, checked_tables
 from .attention_planner import (
@@ -36,7 +37,6 @@ from .launch import Signature
 from .page_table import Int32Array, int32_table
 from .stream import stream_handle
 
-_INPUTS = ("q", "k_pages", "v_pages")
 _TABLES = (
     "qo_indptr",
     "kv_indptr",
@@ -53,6 +53,8 @@ _DIMENSIONS = {"items": 2, "merges": 2}
 _PARTIALS = ("partial_out", "partial_lse")
 _OUTPUTS = ("out", "lse")
 _SCALE = "softmax_scale"
+# The scales of keys and values that are stored as codes: numbers, or arrays.
+_KV_SCALES = ("k_scale", "v_scale", "k_scales", "v_scales", "kv_scales")
 
 
 class AttentionOp:
@@ -91,8 +93,8 @@ class AttentionOp:
         self,
         qo_indptr: object,
         kv_indptr: object,
-        kv_indices: object,
-        kv_last_page_len: object,
+        kv_indices: object = None,
+        kv_last_page_len: object = None,
         *,
         num_ctas: int | None = None,
         batch_invariant: bool = False,
@@ -104,8 +106,10 @@ class AttentionOp:
         Returns the plan of a batch of B requests; raises ArgumentError.
 
         All are int32 in host memory: qo_indptr[B+1] (query rows), kv_indptr[B+1] (pages),
-        kv_indices[nnz] (page numbers), kv_last_page_len[B] (rows in the last page). Nothing waits
-        for a device.
+        kv_indices[nnz] (page numbers), kv_last_page_len[B] (rows in the last page). Of ragged keys
+        kv_indptr counts rows, and there are no pages. Where each KV head has pages of its own,
+        kv_indptr and kv_last_page_len have B * num_kv_heads rows, row b * num_kv_heads + h that of
+        request b and head h. Nothing waits for a device.
 
         `num_ctas` share the work, by default as many as `device` holds at a time, which is by
         default `default_device()`. The KV of a query tile is split where that evens their loads.
@@ -157,10 +161,11 @@ def load_bundle(directory: str | os.PathLike[str]) -> AttentionOp:
 
 def _check_params(contract: KernelContract, section: AttentionContract) -> None:
     pointers = {param.name for param in contract.pointers}
-    required = {*_INPUTS, "out"}
+    required = {"q", *section.kv_arrays, "out"}
     for name in sorted(required - pointers):
         raise ContractError("params", f"an attention kernel needs the pointer '{name}'")
-    known = {*_INPUTS, *_OUTPUTS, *_TABLES, *_PARTIALS, *section.params}
+    inputs = {"q", *section.kv_arrays, *_KV_SCALES}
+    known = {*inputs, *_OUTPUTS, *_TABLES, *_PARTIALS, *section.params}
     for index, param in enumerate(contract.params):
         passed = param.name in known or param.name == _SCALE
         if isinstance(param, PointerParam):
@@ -272,8 +277,8 @@ class Plan:
         self,
         qo_indptr: object,
         kv_indptr: object,
-        kv_indices: object,
-        kv_last_page_len: object,
+        kv_indices: object = None,
+        kv_last_page_len: object = None,
         *,
         stream: object = None,
     ) -> None:
@@ -348,8 +353,14 @@ class Plan:
         self,
         q: object,
         k_pages: object,
-        v_pages: object,
+        v_pages: object = None,
         *,
+        k_scale: object = None,
+        v_scale: object = None,
+        k_scales: object = None,
+        v_scales: object = None,
+        kv_scales: object = None,
+        kv_indices: object = None,
         out: object = None,
         lse: object = None,
         params: Mapping[str, object] | None = None,
@@ -362,21 +373,33 @@ class Plan:
 
         `q` is [n, Hq, D]; `k_pages` and `v_pages` are [pages, page_size, Hkv, D] (NHD) or
         [pages, Hkv, page_size, D] (HND), in the kernel's dtype; bf16 is ml_dtypes' or uint16 bits.
+        Ragged keys and values, and those of blocks, are [rows, Hkv, D]; those in one array take the
+        place of `k_pages` alone. Codes, uint8 or int8 with `format.width(D)` on the last axis, have
+        scales: one for all (`k_scale` and `v_scale`, numbers, by default 1), one a head (those,
+        f32 [Hkv]), or those of blocks (`k_scales` and `v_scales`, or `kv_scales`, as the pages are,
+        with D / block on the last axis). `kv_indices`, int32 of the plan's size, stands in for the
+        plan's own: pages that the device chose, which are then not checked.
         `out` [n, Hq, D] and `lse` f32 [n, Hq], the natural logarithm, are written where given. A
         row without KV gets out 0 and lse -inf. `params` holds the variant's parameters by name.
         `device`, also by name, is by default where the arrays lie, else `default_device()`.
         `stream` is a CUDA stream. Raises ArgumentError or TargetError before anything is launched.
         """
         handle = stream_handle(stream)
-        inputs = {"q": q, "k_pages": k_pages, "v_pages": v_pages}
+        numbers = (k_scale, v_scale, k_scales, v_scales, kv_scales)
+        given = KVArguments(k_pages, v_pages, dict(zip(_KV_SCALES, numbers, strict=True)))
+        kv = kv_views(self.op.section, self.op.signature, given, handle)
         pointers, scalars = self._split_params(params or {})
-        views = {name: view_of(a, name, handle) for name, a in (inputs | pointers).items()}
+        scalars |= kv.scalars
+        views = {name: view_of(a, name, handle) for name, a in ({"q": q} | pointers).items()}
+        views |= kv.views
         # The plan's tables say how many requests there are, whatever a parameter's shape is.
-        symbols = self.op.signature.bind(views) | self._symbols
+        symbols = self.op.signature.bind(views) | kv.symbols | self._symbols
         for view in views.values():
             self.op.signature.check(view, symbols)
-        self._check_batch(views)
-        check_params(self.op.section, self.arrays.tables, views)
+        self._check_batch(views["q"], kv)
+        if kv_indices is not None:
+            views["kv_indices"] = self._chosen_pages(kv_indices, kv, handle)
+        check_params(self.op.section, self.arrays.tables, views, kv.extent)
         named = get_device(device) if isinstance(device, str) else device
         chosen = named or _device_of(views.values())
         chosen.check_target(self.op.contract.target)
@@ -404,17 +427,43 @@ class Plan:
         pointers = {n: a for n, a in params.items() if n in self.op.signature.pointers}
         return pointers, {n: a for n, a in params.items() if n not in pointers}
 
-    def _check_batch(self, views: Mapping[str, ArrayView]) -> None:
-        rows, expected = views["q"].shape[0], self.arrays.rows
+    def _check_batch(self, q: ArrayView, kv: KVViews) -> None:
+        rows, expected = q.shape[0], self.arrays.rows
         if rows != expected:
             what = "the last entry of qo_indptr" if self._fixed is None else "as declared"
             raise ArgumentError("q", f"{expected} rows, {what}", str(rows))
-        pages, largest = views["k_pages"].shape[0], self.arrays.largest_page
+        largest, tables = self.arrays.largest_page, self.arrays.tables
+        if "ragged" in self.op.section.kv:
+            wanted = int(tables["kv_indptr"][-1])
+            if kv.extent < wanted:
+                expected = f"at least {wanted} rows, the last entry of kv_indptr"
+                raise ArgumentError(kv.name, expected, str(kv.extent))
+            return
+        pages = self._pages(kv)
         if largest >= pages:
-            at = int(np.argmax(self.arrays.tables["kv_indices"] == largest))
-            below = f"page numbers below {pages}, the pages of k_pages"
+            at = int(np.argmax(tables["kv_indices"] == largest))
+            below = f"page numbers below {pages}, the pages of {kv.name}"
             raise ArgumentError("kv_indices", below, f"{largest} at [{at}]")
         self._cache_pages = min(pages, pages if self._cache_pages is None else self._cache_pages)
+
+    def _chosen_pages(self, kv_indices: object, kv: KVViews, stream: int | None) -> ArrayView:
+        """Returns pages that stand in for the plan's, checked as far as the host can see them."""
+        view = view_of(kv_indices, "kv_indices", stream)
+        if "kv_indices" not in self.op.signature.pointers:
+            raise ArgumentError("kv_indices", "nothing, ragged keys have no pages", "an array")
+        self.op.signature.check(view, self._symbols)
+        if view.host is not None and view.host.size:
+            outside = (view.host < 0) | (view.host >= self._pages(kv))
+            if outside.any():
+                at = int(np.argmax(outside))
+                expected = f"page numbers from 0 to {self._pages(kv) - 1}, the pages of {kv.name}"
+                raise ArgumentError("kv_indices", expected, f"{int(view.host[at])} at [{at}]")
+        return view
+
+    def _pages(self, kv: KVViews) -> int:
+        if "columns" not in self.op.section.kv:
+            return kv.extent
+        return -(-kv.extent // self.op.section.page_size)
 
     def _results(
         self,
@@ -465,16 +514,16 @@ class Plan:
         signature.check_ranges(symbols)
         grid = signature.grid(symbols)
         kernel = device.load(self.op.artifact)
-        buffers: dict[str, Buffer] = {n: device.adopt(v, stream) for n, v in views.items()}
+        workspace = self.upload(device, stream)
+        workspace.ready(stream)
+        # What the caller passes stands in for the plan's own tables.
+        buffers = {**workspace.buffers, **self._partials[device]}
+        buffers |= {n: device.adopt(v, stream) for n, v in views.items()}
         for name, (_, view) in results.items():
             copied = view.place == HOST
             buffers[name] = (
                 device.empty(view.shape, view.dtype, name) if copied else device.adopt(view, stream)
             )
-        workspace = self.upload(device, stream)
-        workspace.ready(stream)
-        buffers |= workspace.buffers
-        buffers |= self._partials[device]
         kernel.launch(grid, signature.arguments(buffers, scalars, symbols), stream)
         for name, (_, view) in results.items():
             if view.host is not None:

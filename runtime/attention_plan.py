@@ -9,6 +9,8 @@ request b owns the pages `kv_indices[kv_indptr[b]:kv_indptr[b + 1]]`, the last o
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from .contract import AttentionContract
 from .errors import ArgumentError
 from .page_table import Int32Array, PageTable, check_indptr, int32_table
@@ -49,30 +51,47 @@ def checked_tables(
     section: AttentionContract,
     qo_indptr: object,
     kv_indptr: object,
-    kv_indices: object,
-    kv_last_page_len: object,
+    kv_indices: object = None,
+    kv_last_page_len: object = None,
 ) -> tuple[Int32Array, PageTable]:
     """
     Returns qo_indptr[B+1] and the page table of a batch of B requests; raises ArgumentError.
 
     Takes one-dimensional int32 arrays in host memory: qo_indptr[B+1], kv_indptr[B+1],
-    kv_indices[nnz], kv_last_page_len[B].
+    kv_indices[nnz], kv_last_page_len[B]; for ragged keys the first two alone, rows being pages of
+    one token.
     """
-    starts, kv_starts = int32_table(qo_indptr, "qo_indptr"), int32_table(kv_indptr, "kv_indptr")
+    starts = int32_table(qo_indptr, "qo_indptr")
     check_indptr(starts, "qo_indptr")
-    if kv_starts.size not in (0, starts.size):
-        expected = f"{starts.size} entries, as in qo_indptr"
-        raise ArgumentError("kv_indptr", expected, str(kv_starts.size))
-    table = PageTable(
-        kv_starts,
-        int32_table(kv_indices, "kv_indices"),
-        int32_table(kv_last_page_len, "kv_last_page_len"),
-        section.page_size,
-    )
+    kv_starts = int32_table(kv_indptr, "kv_indptr")
+    rows = (starts.size - 1) * (section.num_kv_heads if "table_of_heads" in section.kv else 1) + 1
+    if kv_starts.size not in (0, rows):
+        what = "as in qo_indptr" if rows == starts.size else "one for each KV head of a request"
+        raise ArgumentError("kv_indptr", f"{rows} entries, {what}", str(kv_starts.size))
+    if "ragged" in section.kv:
+        table = _rows_table(kv_starts, kv_indices, kv_last_page_len)
+    else:
+        table = PageTable(
+            kv_starts,
+            int32_table(kv_indices, "kv_indices"),
+            int32_table(kv_last_page_len, "kv_last_page_len"),
+            section.page_size,
+        )
     longest = int((starts[1:] - starts[:-1]).max(initial=0))
     if longest * section.group > LARGEST:
         raise ArgumentError("qo_indptr", f"at most {LARGEST} packed rows a request", "more")
     return starts, table
+
+
+def _rows_table(kv_indptr: Int32Array, kv_indices: object, kv_last_page_len: object) -> PageTable:
+    """Returns ragged rows as a page table: each is a page."""
+    pairs = (("kv_indices", kv_indices), ("kv_last_page_len", kv_last_page_len))
+    for name, array in pairs:
+        if array is not None:
+            raise ArgumentError(name, "nothing, ragged keys have no pages", "an array")
+    check_indptr(kv_indptr, "kv_indptr")
+    pages = np.arange(int(kv_indptr[-1]), dtype=np.int32)
+    return PageTable(kv_indptr, pages, (np.diff(kv_indptr) > 0).astype(np.int32), 1)
 
 
 def batch_tables(qo_indptr: Int32Array, table: PageTable) -> dict[str, Int32Array]:

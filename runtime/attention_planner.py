@@ -18,7 +18,7 @@ from .device import Device
 from .errors import ArgumentError
 from .occupancy import resident_ctas
 from .page_table import PageTable, int32_table
-from .planner import CostModel, KvBounds, LinearBound, Planner, PlanLimits, WorkPlan
+from .planner import CostModel, KvBounds, LinearBound, PlanLimits, Planner, WorkPlan
 
 # KV rows of a piece where the split must not depend on the batch.
 DEFAULT_CHUNK = 1024
@@ -109,11 +109,16 @@ class BatchPlanner:
 
     def __init__(self, section: AttentionContract) -> None:
         self.section = section
+        # A head with keys of its own is planned for as a request of one head.
+        one = replace(section, num_qo_heads=section.group, num_kv_heads=1, kv=())
+        self._of_heads = BatchPlanner(one) if "table_of_heads" in section.kv else None
         self._planners: dict[tuple[BatchLimits, Sharing], Planner] = {}
         self._lock = Lock()
 
     def plan(self, qo_indptr: Int32Array, table: PageTable, sharing: Sharing) -> PlanArrays:
         """Returns the plan of a batch whose tables were checked; raises ArgumentError."""
+        if self._of_heads is not None:
+            return self._planned_heads(self._of_heads, qo_indptr, table, sharing)
         lengths = table.row_counts
         limits = BatchLimits(
             requests=_rounded(len(lengths)),
@@ -141,6 +146,22 @@ class BatchPlanner:
             }
             slots = work.slots
         return PlanArrays(tables, int(qo_indptr[-1]), table.largest_page, slots)
+
+    def _planned_heads(
+        self, planner: "BatchPlanner", qo_indptr: Int32Array, table: PageTable, sharing: Sharing
+    ) -> PlanArrays:
+        heads = self.section.num_kv_heads
+        lengths = np.repeat(np.diff(qo_indptr).astype(np.int64), heads)
+        ends = np.cumsum(lengths)
+        if ends.size and int(ends[-1]) > _LARGEST:
+            expected = f"at most {_LARGEST} rows, those of each KV head"
+            raise ArgumentError("qo_indptr", expected, str(int(ends[-1])))
+        rows = np.concatenate([[0], ends]).astype(np.int32)
+        arrays = planner.plan(rows, table, sharing)
+        items = arrays.tables["items"]
+        items[:, 0], items[:, 2] = items[:, 0] // heads, items[:, 0] % heads
+        tables = arrays.tables | {"qo_indptr": qo_indptr.copy()}
+        return replace(arrays, tables=tables, rows=int(qo_indptr[-1]))
 
 
 def _rounded(count: int) -> int:
@@ -173,9 +194,10 @@ class FixedPlanner:
     `tables` are these arrays, `arrays` the present plan in them.
     """
 
-    def __init__(
-        self, section: AttentionContract, limits: BatchLimits, sharing: Sharing
-    ) -> None:
+    def __init__(self, section: AttentionContract, limits: BatchLimits, sharing: Sharing) -> None:
+        if "table_of_heads" in section.kv:
+            expected = "None where each KV head has pages of its own"
+            raise ArgumentError("limits", expected, repr(limits))
         self.section, self.limits, self.sharing = section, limits, sharing
         self._planner = planner = _planner(section, limits, sharing)
         numbers, layout, buffer = planner.limits, planner.layout, planner.buffer

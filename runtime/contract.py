@@ -129,7 +129,11 @@ class AttentionContract:
     `kv_upper` bound the KV rows that a query at a position sees, from the largest
     `slope * position + offset` of pairs (slope, offset) to the least one, both included.
     `params` names the parameters of the variant, passed by the caller at run; `reaches` tells
-    which of their axes must be how long.
+    which of their axes must be how long. `kv` says how keys and
+    values are stored: "ragged" rows, else pages; "combined" in one array; "strided", with strides
+    known at run time; "packed", two codes in a byte; "table_of_heads", each KV head with a row of
+    its own in the page table; "columns", where the number of a page tells the positions of its
+    keys.
     """
 
     num_qo_heads: int
@@ -146,6 +150,15 @@ class AttentionContract:
     kv_tile: int = 64
     kv_lower: tuple[tuple[int, int], ...] = ()
     kv_upper: tuple[tuple[int, int], ...] = ()
+    kv: tuple[str, ...] = ()
+
+    @property
+    def kv_arrays(self) -> tuple[str, ...]:
+        """The names of the arrays of keys and values."""
+        if "combined" in self.kv:
+            return ("kv_pages",)
+        rows = "ragged" in self.kv or "columns" in self.kv
+        return ("k", "v") if rows else ("k_pages", "v_pages")
 
     @property
     def tile_heights(self) -> tuple[int, ...]:

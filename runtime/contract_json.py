@@ -89,7 +89,8 @@ def _write_attention(section: AttentionContract | None) -> dict[str, object] | N
         return None
     reaches = [[reach.param, reach.axis, reach.position] for reach in section.reaches]
     bounds = {name: [list(bound) for bound in getattr(section, name)] for name in _BOUNDS}
-    return {**vars(section), "params": list(section.params), "reaches": reaches, **bounds}
+    lists = {"params": list(section.params), "reaches": reaches, "kv": list(section.kv)}
+    return {**vars(section), **lists, **bounds}
 
 
 def _fields(value: object, path: str, *names: str) -> Mapping[str, object]:
@@ -225,6 +226,7 @@ def _attention(value: object, path: str) -> AttentionContract:
         kv_tile=integer("kv_tile"),
         kv_lower=_list(found["kv_lower"], f"{path}.kv_lower", _bound),
         kv_upper=_list(found["kv_upper"], f"{path}.kv_upper", _bound),
+        kv=_list(found["kv"], f"{path}.kv", _text),
     )
 
 

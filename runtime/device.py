@@ -84,9 +84,7 @@ class Workspace(Protocol):
         """Makes the work that follows on `stream` see the content."""
         ...
 
-    def write(
-        self, entries: Mapping[str, npt.NDArray[np.int32]], stream: object = None
-    ) -> None:
+    def write(self, entries: Mapping[str, npt.NDArray[np.int32]], stream: object = None) -> None:
         """Overwrites the first entries of arrays, by name, in the order of `stream`."""
         ...
 

@@ -32,9 +32,7 @@ class HostWorkspace:
     def ready(self, stream: object = None) -> None:
         """Does nothing: the host has one order of work."""
 
-    def write(
-        self, entries: Mapping[str, npt.NDArray[np.int32]], stream: object = None
-    ) -> None:
+    def write(self, entries: Mapping[str, npt.NDArray[np.int32]], stream: object = None) -> None:
         """Overwrites the first entries of arrays."""
         for name, array in entries.items():
             held = cast("npt.NDArray[np.int32]", self.buffers[name].handle)

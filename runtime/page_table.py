@@ -87,7 +87,9 @@ class PageTable:
         check_indptr(self.kv_indptr, "kv_indptr", entries, "the size of kv_indices")
         last, batch = self.kv_last_page_len, self.batch
         if last.size != batch:
-            raise ArgumentError("kv_last_page_len", f"{batch} entries, one a request", str(last.size))
+            raise ArgumentError(
+                "kv_last_page_len", f"{batch} entries, one a request", str(last.size)
+            )
         wrong = (last < (self.pages > 0)) | (last > np.where(self.pages > 0, self.page_size, 0))
         expected = f"1 to {self.page_size} tokens, 0 only without pages"
         _refuse(last, wrong, "kv_last_page_len", expected)

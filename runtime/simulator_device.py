@@ -31,9 +31,7 @@ class SimulatorWorkspace:
     def ready(self, stream: object = None) -> None:
         """Does nothing: the simulator has one order of work."""
 
-    def write(
-        self, entries: Mapping[str, npt.NDArray[np.int32]], stream: object = None
-    ) -> None:
+    def write(self, entries: Mapping[str, npt.NDArray[np.int32]], stream: object = None) -> None:
         """Overwrites the first entries of arrays."""
         for name, array in entries.items():
             self.raw[name].numpy().reshape(-1)[: array.size] = array.reshape(-1)

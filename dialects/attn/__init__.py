@@ -7,7 +7,7 @@ nothing of how a GPU computes it. Extents are symbolic integers.
 
 from xdsl.ir import Dialect
 
-from .attend import AttendOp
+from .attend import AttendOp, is_code
 from .reads import (
     ElementOp,
     PageOp,
@@ -18,7 +18,15 @@ from .reads import (
     YieldOp,
     term_region,
 )
-from .types import BatchType, PagedType, PageLayout, PageLayoutAttr, RaggedType
+from .types import (
+    BatchType,
+    PagedType,
+    PageLayout,
+    PageLayoutAttr,
+    RaggedType,
+    ScalesAttr,
+    ScaleUnit,
+)
 from .variant import POSITION_TYPES, REGIONS, VariantOp, mask_region, variant_region, yielded
 
 __all__ = [
@@ -37,8 +45,11 @@ __all__ = [
     "QueryRowOp",
     "RaggedType",
     "RowSumOp",
+    "ScaleUnit",
+    "ScalesAttr",
     "VariantOp",
     "YieldOp",
+    "is_code",
     "mask_region",
     "term_region",
     "variant_region",
@@ -48,5 +59,5 @@ __all__ = [
 Attn = Dialect(
     "attn",
     [AttendOp, ElementOp, PageOp, ParamOp, QueryRowOp, RowSumOp, VariantOp, YieldOp],
-    [BatchType, PagedType, PageLayoutAttr, ParamAttr, RaggedType],
+    [BatchType, PagedType, PageLayoutAttr, ParamAttr, RaggedType, ScalesAttr],
 )

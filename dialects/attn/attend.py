@@ -1,18 +1,26 @@
 """The op that attends: what is computed, on which keys, over which storage format."""
 
+from collections.abc import Sequence
+
 from xdsl.dialects.builtin import (
     ArrayAttr,
     BFloat16Type,
     FlatSymbolRefAttr,
+    Float8E4M3FNType,
+    Float8E5M2Type,
     Float16Type,
+    IntegerType,
     SymbolRefAttr,
+    UnitAttr,
     f32,
 )
-from xdsl.ir import SSAValue
+from xdsl.ir import Attribute, SSAValue
 from xdsl.irdl import (
     IRDLOperation,
+    ParsePropInAttrDict,
     irdl_op_definition,
     operand_def,
+    opt_prop_def,
     prop_def,
     result_def,
     traits_def,
@@ -20,7 +28,7 @@ from xdsl.irdl import (
 from xdsl.traits import Pure, SymbolTable
 from xdsl.utils.exceptions import VerifyException
 
-from .types import BatchType, PagedType, RaggedType
+from .types import BatchType, PagedType, RaggedType, ScalesAttr
 from .variant import VariantOp
 
 
@@ -34,6 +42,15 @@ class AttendOp(IRDLOperation):
     exponentials; a row that sees no key has `out = 0` and `lse = -inf`. Query heads share key heads
     in equal groups.
 
+    Keys and values have the query's element type, or are codes of f8E4M3FN, f8E5M2, i8 or i4 with
+    `scales`.
+
+    They are in pages, or ragged rows as the query is. `combined` says that they are one array, keys
+    before values in each page; `strided`, that arrays have strides that are known at run time;
+    `table_of_heads`, that each key head has a row of its own in the page table, row
+    `request * heads + head`; `columns`, that a page's number tells the positions of its keys,
+    from `page * page_size` on, and a query's position is its row among all.
+
     ```mlir
     %out, %lse = attn.attend %q, %k, %v over %batch scale %scale variant @causal
       : !attn.ragged<[n, 32, 128], bf16>, !attn.paged<[pages, 16, 8, 128], bf16, NHD>,
@@ -44,14 +61,20 @@ class AttendOp(IRDLOperation):
     name = "attn.attend"
 
     query = operand_def(RaggedType)
-    keys = operand_def(PagedType)
-    values = operand_def(PagedType)
+    keys = operand_def(PagedType | RaggedType)
+    values = operand_def(PagedType | RaggedType)
     batch = operand_def(BatchType)
     scale = operand_def(f32)
     variant = prop_def(FlatSymbolRefAttr)
+    scales = opt_prop_def(ScalesAttr)
+    combined = opt_prop_def(UnitAttr)
+    strided = opt_prop_def(UnitAttr)
+    table_of_heads = opt_prop_def(UnitAttr)
+    columns = opt_prop_def(UnitAttr)
     out = result_def(RaggedType)
     lse = result_def(RaggedType)
 
+    irdl_options = (ParsePropInAttrDict(),)
     traits = traits_def(Pure())
 
     def __init__(
@@ -62,13 +85,19 @@ class AttendOp(IRDLOperation):
         batch: SSAValue,
         scale: SSAValue,
         variant: str | SymbolRefAttr,
+        scales: ScalesAttr | None = None,
+        flags: Sequence[str] = (),
     ):
         if not isinstance(query.type, RaggedType):
             raise VerifyException(f"expected a query of !attn.ragged, got {query.type}")
         rows = query.type.extents.data[:2]
         super().__init__(
             operands=[query, keys, values, batch, scale],
-            properties={"variant": SymbolRefAttr(variant) if isinstance(variant, str) else variant},
+            properties={
+                "variant": SymbolRefAttr(variant) if isinstance(variant, str) else variant,
+                "scales": scales,
+                **{name: UnitAttr() for name in flags},
+            },
             result_types=[query.type, RaggedType(ArrayAttr(rows), f32)],
         )
 
@@ -80,7 +109,7 @@ class AttendOp(IRDLOperation):
 
     def verify_(self) -> None:
         query, keys = self.query.type, self.keys.type
-        if not isinstance(query, RaggedType) or not isinstance(keys, PagedType):
+        if not isinstance(query, RaggedType) or not isinstance(keys, PagedType | RaggedType):
             return
         if self.values.type != keys:
             raise VerifyException(
@@ -88,25 +117,37 @@ class AttendOp(IRDLOperation):
             )
         if len(query.extents) != 3:
             raise VerifyException(f"expects a query [rows, heads, head_dim], got {query}")
-        if query.element_type != keys.element_type or not isinstance(
-            query.element_type, Float16Type | BFloat16Type
-        ):
-            raise VerifyException(
-                "expects query, keys and values of one element type, f16 or bf16, "
-                f"got {query.element_type} and {keys.element_type}"
-            )
+        if len(keys.extents) != len(self._axes(keys)):
+            raise VerifyException(f"expects keys [rows, heads, head_dim], got {keys}")
+        self._verify_elements(query.element_type, keys.element_type)
         self._verify_heads(query, keys)
         self._verify_results(query)
         self._verify_variant()
 
-    def _verify_heads(self, query: RaggedType, keys: PagedType) -> None:
-        if query.extents.data[2] != keys.extents.data[3]:
+    def _verify_elements(self, query: Attribute, keys: Attribute) -> None:
+        known = isinstance(query, Float16Type | BFloat16Type)
+        if not known or (query != keys and not is_code(keys)):
+            raise VerifyException(
+                "expects query, keys and values of one element type, f16 or bf16, "
+                f"or keys and values of codes, got {query} and {keys}"
+            )
+        if is_code(keys) == (self.scales is None):
+            expected = "scales" if is_code(keys) else "no scales"
+            raise VerifyException(f"expects {expected} for keys and values of {keys}")
+
+    @staticmethod
+    def _axes(keys: PagedType | RaggedType) -> tuple[str, ...]:
+        tokens = ("pages", "tokens") if isinstance(keys, PagedType) else ("rows",)
+        return (*tokens, "heads", "head_dim")
+
+    def _verify_heads(self, query: RaggedType, keys: PagedType | RaggedType) -> None:
+        if query.extents.data[2] != keys.extents.data[-1]:
             raise VerifyException(
                 f"expects keys of head_dim {query.extents.data[2].data}, "
-                f"got {keys.extents.data[3].data}"
+                f"got {keys.extents.data[-1].data}"
             )
         heads = query.heads.data.constant_value
-        kv_heads = keys.extents.data[2].data.constant_value
+        kv_heads = keys.extents.data[-2].data.constant_value
         if heads is None or kv_heads is None:
             raise VerifyException("expects constant numbers of heads")
         if heads % kv_heads:
@@ -128,3 +169,9 @@ class AttendOp(IRDLOperation):
             raise VerifyException(f"expects {self.variant} to be an attn.variant, got {found.name}")
         if found is None:
             raise VerifyException(f"expects a variant, got {self.variant}, which is not defined")
+
+
+def is_code(element_type: Attribute) -> bool:
+    """Whether keys and values of a type are codes with scales."""
+    floats = isinstance(element_type, Float8E4M3FNType | Float8E5M2Type)
+    return floats or element_type in (IntegerType(4), IntegerType(8))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from xdsl.dialects.builtin import ArrayAttr
+from xdsl.dialects.builtin import ArrayAttr, IntAttr, StringAttr, f16, f32
 from xdsl.dialects.utils import EnumAttribute
 from xdsl.ir import (
     Attribute,
@@ -31,6 +31,57 @@ class PageLayoutAttr(EnumAttribute[PageLayout], SpacedOpaqueSyntaxAttribute):
     """The order of the axes of a page: `NHD` or `HND`."""
 
     name = "attn.page_layout"
+
+
+class ScaleUnit(StrEnum):
+    """What has a scale of its own: all keys or values, each head, or each block of a row."""
+
+    TENSOR = "tensor"
+    HEAD = "head"
+    BLOCK = "block"
+
+
+@irdl_attr_definition
+class ScalesAttr(ParametrizedAttribute):
+    """
+    The scales of keys and values that are stored as codes; an element is its code times a scale.
+
+    `#attn.scales<tensor>` is one f32 for all keys and one for all values, `#attn.scales<head>` one
+    f32 a key head. `#attn.scales<block 32, f16>` has one for each 32 neighbours of a row of a head,
+    in arrays that are stored as keys and values are. docs/kv_cache.md defines the formats.
+    """
+
+    name = "attn.scales"
+
+    unit: StringAttr
+    block: IntAttr
+    element_type: Attribute
+
+    def __init__(self, unit: ScaleUnit, block: int = 0, element_type: Attribute = f32):
+        super().__init__(StringAttr(unit), IntAttr(block), element_type)
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            unit = parser.parse_str_enum(ScaleUnit)
+            if unit is not ScaleUnit.BLOCK:
+                return StringAttr(unit), IntAttr(0), f32
+            block = parser.parse_integer()
+            parser.parse_punctuation(",")
+            return StringAttr(unit), IntAttr(block), parser.parse_type()
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string(self.unit.data)
+            if self.unit.data == ScaleUnit.BLOCK:
+                printer.print_string(f" {self.block.data}, ")
+                printer.print_attribute(self.element_type)
+
+    def verify(self) -> None:
+        if self.unit.data == ScaleUnit.BLOCK and self.block.data < 1:
+            raise VerifyException(f"expected a block of at least 1, got {self.block.data}")
+        if self.element_type not in (f16, f32):
+            raise VerifyException(f"expected scales of f16 or f32, got {self.element_type}")
 
 
 def parse_extents(parser: AttrParser, opened: bool = False) -> ArrayAttr[ExpressionAttr]:

@@ -137,6 +137,12 @@ class VariantOp(IRDLOperation):
             if region is not None:
                 yield kind, region
 
+    @property
+    def reads_key_position(self) -> bool:
+        """Whether scores or the mask depend on the position of the key."""
+        regions = (self.score, self.mask)
+        return any(region is not None and region.block.args[-1].uses for region in regions)
+
     @classmethod
     def parse(cls, parser: Parser) -> "VariantOp":
         name = parser.parse_symbol_name()

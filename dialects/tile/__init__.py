@@ -43,7 +43,9 @@ from .types import (
     SharedLayout,
     SharedLayoutAttr,
     SharedType,
+    element_bits,
 )
+from .widen import WidenOp
 
 __all__ = [
     "RING_ALIGNMENT",
@@ -86,7 +88,9 @@ __all__ = [
     "Tile",
     "ViewOp",
     "WaitOp",
+    "WidenOp",
     "YieldOp",
+    "element_bits",
     "map_region",
     "pending_groups",
     "rewrite_region",
@@ -125,6 +129,7 @@ Tile = Dialect(
         TeamReduceOp,
         ViewOp,
         WaitOp,
+        WidenOp,
         YieldOp,
     ],
     [

@@ -24,6 +24,8 @@ from xdsl.dialects.builtin import (
     AnyFloat,
     ArrayAttr,
     BFloat16Type,
+    Float8E4M3FNType,
+    Float8E5M2Type,
     Float16Type,
     IntAttr,
     IntegerType,
@@ -97,11 +99,18 @@ class ReduceKindAttr(EnumAttribute[ReduceKind], SpacedOpaqueSyntaxAttribute):
     name = "tile.reduce_kind"
 
 
-def element_bytes(element_type: Attribute) -> int:
-    """Returns the size in bytes of an element of a shared-memory tile."""
+def element_bits(element_type: Attribute) -> int:
+    """Returns the size in bits of an element of a shared-memory tile."""
     if isinstance(element_type, Float16Type | BFloat16Type):
-        return 2
-    raise VerifyException(f"expected element type f16 or bf16, got {element_type}")
+        return 16
+    if isinstance(element_type, Float8E4M3FNType | Float8E5M2Type):
+        return 8
+    for width in (4, 8):
+        if element_type == IntegerType(width):
+            return width
+    raise VerifyException(
+        f"expected element type f16, bf16, f8E4M3FN, f8E5M2, i8 or i4, got {element_type}"
+    )
 
 
 def _parse_shape(parser: AttrParser) -> ArrayAttr[IntAttr]:
@@ -139,9 +148,14 @@ class _SharedTile(ParametrizedAttribute, TypeAttribute):
         return self.shape.data[1].data
 
     @property
+    def payload_bytes(self) -> int:
+        """The bytes of the elements of a row."""
+        return self.columns * element_bits(self.element_type) // 8
+
+    @property
     def row_bytes(self) -> int:
         """The distance in bytes from one row to the next."""
-        payload = self.columns * element_bytes(self.element_type)
+        payload = self.payload_bytes
         return payload + 16 if self.layout.data is SharedLayout.PADDED_16 else payload
 
     @property
@@ -152,14 +166,14 @@ class _SharedTile(ParametrizedAttribute, TypeAttribute):
     @property
     def chunks(self) -> int:
         """The number of 16-byte chunks of a row."""
-        return self.columns * element_bytes(self.element_type) // 16
+        return self.payload_bytes // 16
 
     def verify(self) -> None:
         if len(self.shape) != 2:
             raise VerifyException(f"expected a shape of 2 extents, got {len(self.shape)}")
         if self.rows < 1 or self.rows % 8:
             raise VerifyException(f"expected a positive multiple of 8 rows, got {self.rows}")
-        payload = self.columns * element_bytes(self.element_type)
+        payload = self.payload_bytes
         if payload < 16 or payload % 16:
             raise VerifyException(f"expected rows of a multiple of 16 bytes, got {payload}")
         if self.layout.data is SharedLayout.SWIZZLE_128 and payload % 128:

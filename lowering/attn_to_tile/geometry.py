@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from xdsl.dialects.builtin import BFloat16Type
 from xdsl.ir import Attribute
 
-from ...dialects.attn import AttendOp, PagedType, PageLayout, RaggedType
+from ...dialects.attn import AttendOp, PagedType, PageLayout, RaggedType, ScalesAttr, is_code
 from ...dialects.diagnostic import error_at
 from ...dialects.tile import (
     RING_ALIGNMENT,
@@ -13,6 +13,7 @@ from ...dialects.tile import (
     RingType,
     SharedLayout,
     SharedType,
+    element_bits,
 )
 
 # Targets whose instruction set the kernels of this lowering use: mma.sync, ldmatrix, cp.async.
@@ -32,6 +33,41 @@ LARGEST_HEAD_DIM_IN_REGISTERS = 128
 
 
 @dataclass(frozen=True)
+class Storage:
+    """
+    How keys and values are stored: their elements, and where those of a request lie.
+
+    `page_size` is in tokens, 0 for ragged rows. See `attn.attend` for the flags. `scales` are those
+    of codes, None for elements that are what they are.
+    """
+
+    element_type: Attribute
+    page_size: int
+    layout: PageLayout
+    scales: ScalesAttr | None = None
+    combined: bool = False
+    strided: bool = False
+    table_of_heads: bool = False
+    columns: bool = False
+
+    @property
+    def paged(self) -> bool:
+        """Whether there is a page table."""
+        return self.page_size > 0
+
+    @property
+    def narrow(self) -> bool:
+        """Whether elements are codes, which are widened before products are computed."""
+        return is_code(self.element_type)
+
+    @property
+    def block(self) -> int | None:
+        """How many neighbours of a row share a scale, None where scales are not stored."""
+        scales = self.scales
+        return scales.block.data if scales is not None and scales.unit.data == "block" else None
+
+
+@dataclass(frozen=True)
 class Geometry:
     """
     The compile-time numbers of an attention kernel, for query tiles of `rows` packed rows.
@@ -43,8 +79,7 @@ class Geometry:
     qo_heads: int
     kv_heads: int
     head_dim: int
-    page_size: int
-    layout: PageLayout
+    storage: Storage
     element_type: Attribute
     warps: int
     rows: int
@@ -74,7 +109,7 @@ class Geometry:
     @property
     def teams_have_room(self) -> bool:
         """Whether teams can exchange 8 columns of f32 at a time through the ring of keys."""
-        ring = self.kv_ring.stages.data * self.kv_ring.stage_bytes
+        ring = self.scratch_ring.stages.data * self.scratch_ring.stage_bytes
         return self.teams == 1 or ring >= ROWS_PER_WARP * self.warps * 8 * 4
 
     @property
@@ -97,10 +132,11 @@ class Geometry:
         """The element type's short name: "f16" or "bf16"."""
         return "bf16" if isinstance(self.element_type, BFloat16Type) else "f16"
 
-    def _ring(self, stages: int, rows: int) -> RingType:
-        swizzled = self.head_dim % 64 == 0
+    def _ring(self, stages: int, rows: int, element: Attribute | None = None) -> RingType:
+        element = element or self.element_type
+        swizzled = self.head_dim * element_bits(element) % 1024 == 0
         layout = SharedLayout.SWIZZLE_128 if swizzled else SharedLayout.PADDED_16
-        return RingType(stages, (rows, self.head_dim), self.element_type, layout)
+        return RingType(stages, (rows, self.head_dim), element, layout)
 
     @property
     def query_ring(self) -> RingType:
@@ -110,7 +146,17 @@ class Geometry:
     @property
     def kv_ring(self) -> RingType:
         """The shared memory of the key tiles, and as much again of the value tiles."""
-        return self._ring(self.stages, self.kv_tile)
+        return self._ring(self.stages, self.kv_tile, self.storage.element_type)
+
+    @property
+    def wide_ring(self) -> RingType:
+        """The shared memory of a widened tile of keys, and as much again of values."""
+        return self._ring(1, self.kv_tile)
+
+    @property
+    def scratch_ring(self) -> RingType:
+        """The shared memory of keys that holds other things once all keys are seen."""
+        return self.wide_ring if self.storage.narrow else self.kv_ring
 
     @property
     def team_stage(self) -> SharedType:
@@ -121,7 +167,8 @@ class Geometry:
     def shared_bytes(self) -> int:
         """The bytes of shared memory of a CTA: the rings, each where one may begin."""
         end = 0
-        for ring in (self.query_ring, self.kv_ring, self.kv_ring):
+        wide = (self.wide_ring, self.wide_ring) if self.storage.narrow else ()
+        for ring in (self.query_ring, self.kv_ring, self.kv_ring, *wide):
             start = -(-end // RING_ALIGNMENT) * RING_ALIGNMENT
             end = start + ring.stages.data * ring.stage_bytes
         return end
@@ -138,8 +185,8 @@ def geometry_of(
     Raises `DiagnosticError` for what the target or these kernels cannot do.
     """
     query, keys = op.query.type, op.keys.type
-    if not isinstance(query, RaggedType) or not isinstance(keys, PagedType):
-        raise error_at(op, f"expects a ragged query and paged keys, got {query} and {keys}")
+    if not isinstance(query, RaggedType) or not isinstance(keys, PagedType | RaggedType):
+        raise error_at(op, f"expects a ragged query and stored keys, got {query} and {keys}")
     head_dim = _constant(op, query, 2, "head_dim")
     if head_dim % 16 or not 16 <= head_dim <= LARGEST_HEAD_DIM:
         raise error_at(
@@ -147,10 +194,9 @@ def geometry_of(
         )
     geometry = Geometry(
         qo_heads=_constant(op, query, 1, "number of query heads"),
-        kv_heads=_constant(op, keys, 2, "number of key heads"),
+        kv_heads=_constant(op, keys, len(keys.extents) - 2, "number of key heads"),
         head_dim=head_dim,
-        page_size=_constant(op, keys, 1, "page size"),
-        layout=keys.layout.data,
+        storage=_storage(op, keys),
         element_type=query.element_type,
         warps=warps,
         rows=rows or ROWS_PER_WARP * warps,
@@ -159,6 +205,37 @@ def geometry_of(
     )
     _check_target(op, geometry, target)
     return geometry
+
+
+def _storage(op: AttendOp, keys: PagedType | RaggedType) -> Storage:
+    paged = isinstance(keys, PagedType)
+    storage = Storage(
+        element_type=keys.element_type,
+        page_size=_constant(op, keys, 1, "page size") if paged else 0,
+        layout=keys.layout.data if paged else PageLayout.NHD,
+        scales=op.scales,
+        combined=op.combined is not None,
+        strided=op.strided is not None,
+        table_of_heads=op.table_of_heads is not None,
+        columns=op.columns is not None,
+    )
+    head_dim = _constant(op, keys, len(keys.extents) - 1, "head_dim")
+    if head_dim * element_bits(keys.element_type) % 128:
+        raise error_at(
+            op, f"expects rows of keys of a multiple of 16 bytes, got {head_dim} elements of {keys}"
+        )
+    for name in ("combined", "table_of_heads", "columns"):
+        if not paged and getattr(storage, name):
+            raise error_at(op, f"expects pages for '{name}', got {keys}")
+    if storage.scales is not None and storage.block is not None:
+        block = storage.block
+        if head_dim % block or (block % 16 and block != head_dim):
+            raise error_at(
+                op,
+                f"expects blocks of a multiple of 16 that divides head_dim {head_dim}, or of that, "
+                f"got {block}",
+            )
+    return storage
 
 
 def _constant(op: AttendOp, kind: RaggedType | PagedType, axis: int, name: str) -> int:
@@ -206,5 +283,6 @@ def _check_rows(op: AttendOp, geometry: Geometry) -> None:
             op,
             f"expects keys of at least {ROWS_PER_WARP * warps * 8 * 4} bytes in shared memory for "
             f"the {geometry.teams} teams that exchange results through them, got "
-            f"{geometry.kv_ring.stages.data * geometry.kv_ring.stage_bytes}: choose more stages",
+            f"{geometry.scratch_ring.stages.data * geometry.scratch_ring.stage_bytes}: choose more "
+            "stages",
         )

@@ -28,8 +28,10 @@ from ...dialects.tile import (
 )
 from ..emitter import Emitter, name_fields
 from .geometry import Geometry
+from .key_tiles import KeyRings, KeyTiles
 from .kv_range import KvRange
-from .request import Params, Request, kv_rows, query_rows
+from .params import Params
+from .request import Request, query_rows
 from .scores import Scores, change_scores
 from .softmax import (
     RowState,
@@ -48,7 +50,7 @@ class QueryTile:
     """
     What the attention of a query tile needs, and its parts in the order of the program.
 
-    `query_ring` is the shared memory of the queries, `keys` and `values` the rings of their tiles.
+    `query_ring` is the shared memory of the queries, `rings` that of the tiles of keys and values.
     """
 
     emit: Emitter
@@ -58,8 +60,7 @@ class QueryTile:
     scores: Scores
     tiles: KvRange
     query_ring: SSAValue
-    keys: SSAValue
-    values: SSAValue
+    rings: KeyRings
 
     def visit_keys(self, cut_at_front: bool) -> RowState:
         """Appends the copies and the loops: tiles that need a mask are peeled from the others."""
@@ -94,7 +95,8 @@ class QueryTile:
     ) -> tuple[RowState, InFlight]:
         """Appends the work on one tile of keys."""
         emit, geometry = self.emit, self.geometry
-        keys = emit.value(WaitOp(in_flight[0]))
+        tiles = self.key_tiles(self.first_key(tile))
+        keys = tiles.landed_keys(in_flight[0])
         ahead = self.copy_tile(emit.add(tile, geometry.stages - 1))
         transform_keys(self.scores.scope, keys, self.first_key(tile))
         products = self.query_times_keys(query, self.team_rows(keys))
@@ -108,7 +110,7 @@ class QueryTile:
             probabilities, state = scores, add_weights(emit, geometry, scores, state)
         probabilities.name_hint = "probabilities"
         name_fields(state)
-        values = emit.value(WaitOp(in_flight[1]))
+        values = tiles.landed_values(in_flight[1])
         transform_values(self.scores.scope, values, self.first_key(tile))
         out = self.add_weighted_values(probabilities, self.team_rows(values), state.out)
         return RowState(out, state.maximum, state.total), (*in_flight[2:], *ahead)
@@ -143,12 +145,13 @@ class QueryTile:
     def copy_tile(self, tile: SSAValue) -> InFlight:
         """Appends the start of the copies of a tile of keys and values, if there is one."""
         emit, geometry = self.emit, self.geometry
-        rows = kv_rows(emit, self.params, self.request, geometry, self.first_key(tile))
         stage = emit.remu(tile, geometry.stages)
         exists = emit.compare("slt", tile, self.tiles.end)
-        sources = (self.params.k_pages, self.params.v_pages)
-        copy = CopyAsyncOp(sources, (self.keys, self.values), stage, exists, rows)
-        return emit.append(copy).results
+        return self.key_tiles(self.first_key(tile)).copy(stage, exists)
+
+    def key_tiles(self, first_key: SSAValue) -> KeyTiles:
+        """Returns what is known of the tile of keys that begins at one."""
+        return KeyTiles(self.scores.scope, self.rings, first_key)
 
     def query_fragment(self, query: SSAValue) -> SSAValue:
         """Appends the load of the whole query tile into registers."""

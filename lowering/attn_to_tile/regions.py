@@ -17,7 +17,8 @@ from ...dialects.attn import ParamAttr, VariantOp
 from ...dialects.diagnostic import error_at
 from ..emitter import Emitter
 from .geometry import Geometry
-from .request import Params, Request
+from .params import Params
+from .request import Request, page_of_key
 
 Bound = int | str
 
@@ -101,7 +102,7 @@ class Scope:
                 case attn.ParamOp():
                     values[op.value] = self.read(op, operands, bounds)
                 case attn.PageOp():
-                    values[op.page] = self._page(operands[0])
+                    values[op.page] = self._page(op, operands[0])
                 case attn.QueryRowOp():
                     first = emit.sub(self.request.query_begin, self.request.position)
                     values[op.row] = emit.add(operands[0], first)
@@ -163,13 +164,16 @@ class Scope:
             raise error_at(op, "expects an index")
         return emit.value(tile.LoadOp(self.values[name], flat, op.value.type))
 
-    def _page(self, position: SSAValue) -> SSAValue:
-        emit, request = self.emit, self.request
+    def _page(self, op: attn.PageOp, position: SSAValue) -> SSAValue:
+        emit, request, storage = self.emit, self.request, self.geometry.storage
+        if not storage.paged:
+            raise error_at(op, "expects keys in pages, got ragged rows")
+        if storage.columns:
+            return emit.divu(position, storage.page_size)
         query_len = emit.divu(request.packed_rows, self.geometry.group)
         last = emit.sub(emit.add(request.position, query_len), 1)
         within = emit.max(emit.min(position, last), 0)
-        entry = emit.add(request.page_begin, emit.divu(within, self.geometry.page_size))
-        return emit.value(tile.LoadOp(self.params.kv_indices, entry, i32))
+        return page_of_key(emit, self.params, request, self.geometry, within)
 
 
 def _within(bound: Bound | None, extent: Bound) -> bool:
@@ -245,7 +249,7 @@ def _reads_of(region: Region, arguments: set[SSAValue]) -> list[SSAValue]:
 def _read_for_cta(
     scope: Scope, region: Region, read: SSAValue, known: Mapping[SSAValue, SSAValue]
 ) -> SSAValue:
-    values = {**known, region.block.args[-4]: scope.request.index}
+    values = {**known, region.block.args[-4]: scope.request.batch}
     return scope.evaluate(region, read, values)
 
 
@@ -266,7 +270,7 @@ def _read_rows(
         results: list[SSAValue] = []
         known = dict(uniform)
         for region, read in reads:
-            arguments = zip(region.block.args[-4:-1], (scope.request.index, h, at), strict=True)
+            arguments = zip(region.block.args[-4:-1], (scope.request.batch, h, at), strict=True)
             known[read] = scope.evaluate(region, read, {**known, **dict(arguments)})
             results.append(known[read])
         emit.append(tile.YieldOp(*results))

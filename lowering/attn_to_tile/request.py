@@ -16,36 +16,15 @@ from xdsl.dialects.builtin import i32
 from xdsl.ir import Region, SSAValue
 
 from ...dialects.attn import PageLayout
+from ...dialects.diagnostic import DiagnosticError
 from ...dialects.tile import BlockIndexOp, LoadOp, YieldOp, rows_region
 from ..emitter import Emitter, name_fields
 from .geometry import Geometry
+from .params import Params, Strides
 
 # The numbers of a work item.
 ITEM_FIELDS = 6
 SLOT = 5
-
-
-@dataclass(frozen=True)
-class Params:
-    """The kernel's parameters, by name."""
-
-    q: SSAValue
-    k_pages: SSAValue
-    v_pages: SSAValue
-    qo_indptr: SSAValue
-    kv_indptr: SSAValue
-    kv_indices: SSAValue
-    kv_last_page_len: SSAValue
-    cta_indptr: SSAValue
-    items: SSAValue
-    item_merge: SSAValue
-    merges: SSAValue
-    counters: SSAValue
-    partial_out: SSAValue
-    partial_lse: SSAValue
-    out: SSAValue
-    lse: SSAValue
-    softmax_scale: SSAValue
 
 
 @dataclass(frozen=True)
@@ -69,10 +48,13 @@ class Request(QueryRows):
     """
     What a CTA knows of a work item, i32 and the same for all threads.
 
-    `position` is the place of the request's first query row in its sequence. The item has the keys
-    from `kv_begin` to before `kv_end`.
+    `batch` is what variants are told of the request, 0 where all are rows of one sequence.
+    `page_begin` is its first entry of the page table, or its first row of ragged keys. `position`
+    is the place of the request's first query row in its sequence. The item has the keys from
+    `kv_begin` to before `kv_end`, counted among those of the request.
     """
 
+    batch: SSAValue
     page_begin: SSAValue
     position: SSAValue
     kv_begin: SSAValue
@@ -119,21 +101,27 @@ def emit_query_rows(emit: Emitter, params: Params, geometry: Geometry, item: SSA
 
 def emit_request(emit: Emitter, params: Params, geometry: Geometry, item: SSAValue) -> Request:
     """Appends the loads that tell what a work item is."""
+    storage = geometry.storage
     rows = emit_query_rows(emit, params, geometry, item)
     kv_begin, planned_end = (load_field(emit, params, item, number) for number in (3, 4))
-    page_begin, page_end = (
-        emit.value(LoadOp(params.kv_indptr, emit.add(rows.index, step), i32)) for step in range(2)
+    table_row = rows.index
+    if storage.table_of_heads:
+        table_row = emit.add(emit.mul(rows.index, geometry.kv_heads), rows.kv_head)
+    begin, end = (
+        emit.value(LoadOp(params.kv_indptr, emit.add(table_row, step), i32)) for step in range(2)
     )
-    pages = emit.sub(page_end, page_begin)
-    last_page_len = emit.value(LoadOp(params.kv_last_page_len, rows.index, i32))
-    full_pages = emit.mul(emit.sub(pages, 1), geometry.page_size)
-    has_pages = emit.compare("sgt", pages, 0)
-    kv_len = emit.select(has_pages, emit.add(full_pages, last_page_len), emit.integer(0))
+    kv_len = emit.sub(end, begin)
+    if params.kv_last_page_len is not None:
+        last_page_len = emit.value(LoadOp(params.kv_last_page_len, table_row, i32))
+        full_pages = emit.mul(emit.sub(kv_len, 1), storage.page_size)
+        has_pages = emit.compare("sgt", kv_len, 0)
+        kv_len = emit.select(has_pages, emit.add(full_pages, last_page_len), emit.integer(0))
     query_len = emit.divu(rows.packed_rows, geometry.group)
     found = Request(
         **vars(rows),
-        page_begin=page_begin,
-        position=emit.sub(kv_len, query_len),
+        batch=emit.integer(0) if storage.columns else rows.index,
+        page_begin=begin,
+        position=rows.query_begin if storage.columns else emit.sub(kv_len, query_len),
         kv_begin=kv_begin,
         kv_end=emit.min(planned_end, kv_len),
     )
@@ -190,25 +178,76 @@ class SlotRows:
         return _rows(emit, place)
 
 
-def kv_rows(
-    emit: Emitter, params: Params, request: Request, geometry: Geometry, first_key: SSAValue
-) -> Region:
-    """Returns the rows region of the tile of keys that begins at `first_key`."""
-    page_size, heads, head_dim = geometry.page_size, geometry.kv_heads, geometry.head_dim
-    head_major = geometry.layout is PageLayout.HND
+@dataclass(frozen=True)
+class KeyRows:
+    """Where the keys of a tile that begins at `first_key` lie in arrays of keys or values."""
 
-    def place(row: SSAValue) -> tuple[SSAValue, SSAValue]:
-        key = emit.add(first_key, row)
+    emit: Emitter
+    params: Params
+    request: Request
+    geometry: Geometry
+    first_key: SSAValue
+
+    def contiguous(self, elements: int) -> Region:
+        """Returns the rows region in a contiguous array of `elements` a row of a head."""
+        emit, storage, heads = self.emit, self.geometry.storage, self.geometry.kv_heads
+        page_rows = storage.page_size * heads * (2 if storage.combined else 1)
+
+        def place(row: SSAValue) -> tuple[SSAValue, SSAValue]:
+            page, token, valid = self._place(row)
+            if storage.layout is PageLayout.HND:
+                array_row = emit.add(emit.mul(self.request.kv_head, storage.page_size), token)
+            else:
+                array_row = emit.add(emit.mul(token, heads), self.request.kv_head)
+            if page is not None:
+                array_row = emit.add(emit.mul(page, page_rows), array_row)
+            return emit.mul(emit.to_i64(array_row), elements), valid
+
+        return _rows(emit, place)
+
+    def strided(self, strides: Strides) -> Region:
+        """Returns the rows region in an array of these strides."""
+        emit = self.emit
+
+        def place(row: SSAValue) -> tuple[SSAValue, SSAValue]:
+            page, token, valid = self._place(row)
+            offset = emit.mul(emit.to_i64(token), strides.token)
+            offset = emit.add(offset, emit.mul(emit.to_i64(self.request.kv_head), strides.head))
+            if page is not None and strides.page is not None:
+                offset = emit.add(offset, emit.mul(emit.to_i64(page), strides.page))
+            return offset, valid
+
+        return _rows(emit, place)
+
+    def _place(self, row: SSAValue) -> tuple[SSAValue | None, SSAValue, SSAValue]:
+        """Appends the page of a key, its place there or its ragged row, and whether it is one."""
+        emit, request = self.emit, self.request
+        key = emit.add(self.first_key, row)
         valid = emit.compare("slt", key, request.kv_end)
         key = emit.min(key, emit.sub(request.kv_end, 1))
-        entry = emit.add(request.page_begin, emit.divu(key, page_size))
-        page = emit.value(LoadOp(params.kv_indices, entry, i32))
-        token = emit.remu(key, page_size)
-        if head_major:
-            in_page = emit.add(emit.mul(request.kv_head, page_size), token)
-        else:
-            in_page = emit.add(emit.mul(token, heads), request.kv_head)
-        array_row = emit.add(emit.mul(page, page_size * heads), in_page)
-        return emit.mul(emit.to_i64(array_row), head_dim), valid
+        if self.params.kv_indices is None:
+            return None, emit.add(request.page_begin, key), valid
+        page = page_of_key(emit, self.params, request, self.geometry, key)
+        return page, emit.remu(key, self.geometry.storage.page_size), valid
 
-    return _rows(emit, place)
+
+def page_of_key(
+    emit: Emitter, params: Params, request: Request, geometry: Geometry, key: SSAValue
+) -> SSAValue:
+    """Appends the load of the page number of a key of the request."""
+    if params.kv_indices is None:
+        raise DiagnosticError("expected pages, got ragged keys")
+    entry = emit.add(request.page_begin, emit.divu(key, geometry.storage.page_size))
+    return emit.value(LoadOp(params.kv_indices, entry, i32))
+
+
+def key_position(
+    emit: Emitter, params: Params, request: Request, geometry: Geometry, key: SSAValue
+) -> SSAValue:
+    """Appends the position of a key of the request in its sequence."""
+    if not geometry.storage.columns:
+        return key
+    page_size = geometry.storage.page_size
+    key = emit.min(key, emit.sub(request.kv_end, 1))
+    page = page_of_key(emit, params, request, geometry, key)
+    return emit.add(emit.mul(page, page_size), emit.remu(key, page_size))

@@ -28,10 +28,10 @@ from ...dialects.tile import (
 )
 from ..emitter import Emitter
 from .geometry import Geometry
+from .params import Params
 from .regions import Scope
 from .request import (
     SLOT,
-    Params,
     QueryRows,
     SlotRows,
     emit_query_rows,
@@ -39,6 +39,7 @@ from .request import (
     load_field,
     query_rows,
 )
+from .scales import scale_after
 from .softmax import (
     RowState,
     combine_teams,
@@ -48,6 +49,7 @@ from .softmax import (
     emit_log_total,
     emit_result,
     row_type,
+    scaled_by,
 )
 from .transforms import changes_results, finish_rows
 
@@ -89,6 +91,9 @@ class Results:
         state = combine_teams(emit, geometry, state, unit, self.scratch)
         out, lse = self._divided(geometry, state, unit)
         rows = emit_query_rows(emit, self.params, geometry, self.item)
+        factor = scale_after(self.scope, "value", rows.kv_head)
+        if factor is not None:
+            out = scaled_by(emit, out, factor)
         slot = load_field(emit, self.params, self.item, SLOT)
         emit.branch(
             emit.compare("slt", slot, 0),

@@ -16,7 +16,8 @@ from ...dialects.tile import (
 from ..emitter import Emitter
 from .geometry import Geometry
 from .regions import Hoisted, Scope, hoist_reads
-from .request import Request
+from .request import Request, key_position
+from .scales import scale_after
 
 LOG2_E = 1.4426950408889634
 LN_2 = 0.6931471805599453
@@ -45,9 +46,11 @@ class Scores:
         return self.scope.variant.no_softmax is None
 
 
-def emit_scores(emit: Emitter, scope: Scope, softmax_scale: SSAValue) -> Scores:
+def emit_scores(emit: Emitter, scope: Scope) -> Scores:
     """Appends what the scores of all tiles share: the rows' positions, heads, and reads."""
-    unit, variant = None, scope.variant
+    unit, variant, softmax_scale = None, scope.variant, scope.params.softmax_scale
+    if (factor := scale_after(scope, "key", scope.request.kv_head)) is not None:
+        softmax_scale = emit.binary("mulf", softmax_scale, factor)
     if variant.score is None and variant.no_softmax is None:
         unit = emit.binary("mulf", softmax_scale, emit.float32(LOG2_E))
     position, head = rows_of_tile(emit, scope.request, scope.geometry)
@@ -84,7 +87,10 @@ def change_scores(
     with emit.into(region.block):
         score, position, head, *reads, _, column = region.block.args
         key = emit.add(first_key, column)
-        place = (scope.request.index, head, position, key)
+        at = key
+        if variant.reads_key_position:
+            at = key_position(emit, scope.params, scope.request, scope.geometry, key)
+        place = (scope.request.batch, head, position, at)
         known = scores.hoisted.known(reads)
         if scores.unit is None:
             score = _changed_score(scores, score, place, known)

@@ -170,6 +170,19 @@ def _scale_rows(emit: Emitter, fragment: SSAValue, factors: SSAValue) -> SSAValu
     return scaled
 
 
+def scaled_by(emit: Emitter, fragment: SSAValue, factor: SSAValue) -> SSAValue:
+    """Appends the product of a fragment and one factor."""
+    kind = fragment.type
+    if not isinstance(kind, FragmentType):
+        raise TypeError(f"expected a fragment, got {kind}")
+
+    def scale(element: SSAValue) -> Sequence[SSAValue]:
+        return (emit.binary("mulf", element, factor),)
+
+    (scaled,) = emit_map(emit, (fragment,), (kind,), scale)
+    return scaled
+
+
 def _in_log2(emit: Emitter, score: SSAValue, unit: SSAValue | None, shift: SSAValue) -> SSAValue:
     return emit.binary("addf", score, shift) if unit is None else emit.fma(score, unit, shift)
 

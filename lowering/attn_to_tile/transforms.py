@@ -22,6 +22,7 @@ from ...dialects.tile import (
     rewrite_region,
 )
 from .regions import Scope
+from .request import key_position
 from .scores import LN_2, LOG2_E, rows_of_tile
 
 MINUS_INFINITY = float("-inf")
@@ -40,7 +41,7 @@ def transform_query(scope: Scope, stage: SSAValue) -> None:
         position = emit.add(request.position, emit.divu(packed, geometry.group))
         first_head = emit.mul(request.kv_head, geometry.group)
         head = emit.add(first_head, emit.remu(packed, geometry.group))
-        return request.index, head, position, valid
+        return request.batch, head, position, valid
 
     _rewrite(scope, region, stage, place)
 
@@ -61,7 +62,8 @@ def _place_of_key(scope: Scope, first_key: SSAValue) -> Callable[[SSAValue], Pla
     def place(row: SSAValue) -> Place:
         key = emit.add(first_key, row)
         # Rows behind the last key stay zero, so that a weight of 0 leaves nothing of them.
-        return request.index, request.kv_head, key, emit.compare("slt", key, request.kv_end)
+        at = key_position(emit, scope.params, request, scope.geometry, key)
+        return request.batch, request.kv_head, at, emit.compare("slt", key, request.kv_end)
 
     return place
 
@@ -118,7 +120,7 @@ def _update_state(
         nothing = emit.float32(MINUS_INFINITY)
         nothing_seen = emit.value(arith.CmpfOp(before, nothing, "oeq"))
         total = emit.select(nothing_seen, zero, one)
-        arguments = (before, total, scope.request.index, head, position)
+        arguments = (before, total, scope.request.batch, head, position)
         after, new_total = scope.inline(region, arguments)
         grown = emit.binary("mulf", emit.binary("subf", before, after), emit.float32(LOG2_E))
         factor = emit.binary("divf", emit.exp2(grown), new_total)
@@ -143,7 +145,7 @@ def _transform_output(
     body = map_region(inputs, kind)
     with emit.into(body.block):
         element, position, head, _, column = body.block.args
-        arguments = (element, scope.request.index, head, position, column)
+        arguments = (element, scope.request.batch, head, position, column)
         emit.append(YieldOp(*scope.inline(region, arguments)))
     return emit.value(MapOp(inputs, body, (kind,)))
 

@@ -14,6 +14,7 @@ from .rewrite import REWRITE_RULES
 from .rules import Rule
 from .teams import TEAM_RULES
 from .thread import Thread, copy_with
+from .widen import WIDEN_RULES
 
 RULES: Mapping[type[Operation], Rule] = {
     **MEMORY_RULES,
@@ -21,6 +22,7 @@ RULES: Mapping[type[Operation], Rule] = {
     **TEAM_RULES,
     **DEVICE_RULES,
     **REWRITE_RULES,
+    **WIDEN_RULES,
 }
 
 # The dialects whose ops on scalars mean the same for a CTA and for its threads.

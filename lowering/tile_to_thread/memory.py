@@ -9,7 +9,15 @@ from xdsl.ir import Block, Operation, Region, SSAValue
 
 from ...dialects import nvvm, tile
 from ...dialects.diagnostic import error_at
-from ...dialects.tile import FragmentLayout, FragmentType, RingType, SharedLayout, SharedType
+from ...dialects.tile import (
+    FragmentLayout,
+    FragmentType,
+    InflightType,
+    RingType,
+    SharedLayout,
+    SharedType,
+    element_bits,
+)
 from ..emitter import Emitter
 from .compute import pack
 from .fragments import extract, insert, shape_of, shuffle, vector_of, zeros
@@ -65,7 +73,7 @@ class Share:
     partial: bool
 
 
-def share_of(thread: Thread, op: Operation, ring: RingType) -> Share:
+def share_of(thread: Thread, op: Operation, ring: RingType | InflightType) -> Share:
     """Returns the share of a thread of one stage of a ring."""
     emit, threads = thread.emit, thread.lanes.threads
     # As many neighbours on a row as rows in steps of the swizzle's period of 8 allow.
@@ -125,10 +133,11 @@ def _copy_sources(
 ) -> None:
     """The places of the rows are found once, then each source is copied by them."""
     emit, share = thread.emit, share_of(thread, op, ring)
+    bits = element_bits(ring.element_type)
 
     def find(step: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
-        row = _row_at(emit, share, step)
-        start, valid = _start_of_row(thread, op.rows, share, row)
+        row = row_at(emit, share, step)
+        start, valid = _start_of_row(thread, op.rows, share, row, bits)
         size = emit.select(valid, emit.integer(CHUNK_BYTES), emit.integer(0))
         starts, sizes = carried
         return insert(emit, start, starts, step), insert(emit, size, sizes, step)
@@ -158,18 +167,20 @@ def _copy_sources(
         emit.append(nvvm.CpAsyncCommitGroupOp())
 
 
-def _row_at(emit: Emitter, share: Share, step: SSAValue) -> SSAValue:
+def row_at(emit: Emitter, share: Share, step: SSAValue) -> SSAValue:
+    """Appends the row of a step of a share."""
     return emit.add(share.row, emit.mul(emit.to_i32(step), share.rows_apart))
 
 
 def _start_of_row(
-    thread: Thread, rows: Region, share: Share, row: SSAValue
+    thread: Thread, rows: Region, share: Share, row: SSAValue, bits: int
 ) -> tuple[SSAValue, SSAValue]:
     """Returns the byte offset of a thread's first chunk of a row, i64, and the row's validity."""
     emit = thread.emit
     offset, valid = thread.inline(rows, (row,))
     in_row = emit.to_i64(emit.mul(share.chunk, CHUNK_BYTES))
-    return emit.add(emit.mul(offset, ELEMENT_BYTES), in_row), valid
+    start = emit.mul(offset, bits // 8) if bits >= 8 else emit.divu(offset, 8 // bits)
+    return emit.add(start, in_row), valid
 
 
 def _each_row(
@@ -189,7 +200,7 @@ def _each_row(
         distance = emit.mul(emit.to_i32(index), share.rows_apart * ring.row_bytes)
         place = address(emit, address(emit, stage, first), distance)
         if share.partial:
-            within = emit.compare("slt", _row_at(emit, share, index), ring.rows)
+            within = emit.compare("slt", row_at(emit, share, index), ring.rows)
             emit.when(within, lambda: body(index, pointer, place))
         else:
             body(index, pointer, place)
@@ -314,10 +325,11 @@ def lower_store_rows(thread: Thread, op: tile.StoreRowsOp) -> None:
 
 def _store_ring(thread: Thread, op: tile.StoreRowsOp, ring: RingType) -> None:
     emit, share = thread.emit, share_of(thread, op, ring)
+    bits = element_bits(ring.element_type)
     four_registers = VectorType(i32, (4,))
 
     def store(step: SSAValue, pointer: SSAValue, source: SSAValue) -> None:
-        start, valid = _start_of_row(thread, op.rows, share, _row_at(emit, share, step))
+        start, valid = _start_of_row(thread, op.rows, share, row_at(emit, share, step), bits)
         target = address(emit, pointer, start)
 
         def move(distance: SSAValue) -> None:

@@ -83,9 +83,7 @@ class CudaWorkspace:
         finalize(self, release, context, "cuEventSynchronize", self._event)
         return pinned
 
-    def write(
-        self, entries: Mapping[str, npt.NDArray[np.int32]], stream: object = None
-    ) -> None:
+    def write(self, entries: Mapping[str, npt.NDArray[np.int32]], stream: object = None) -> None:
         """Overwrites the first entries of arrays by copies on `stream`."""
         entries = {name: array for name, array in entries.items() if array.size}
         if not entries:

@@ -18,7 +18,7 @@ from tilewright.attention import (
 )
 from tilewright.attention.mask_program import mask_program
 from tilewright.attention.module import attention_module
-from tilewright.attention.spec import AttentionSpec
+from tilewright.attention.spec import AttentionSpec, PagedKV
 from tilewright.dialects.attn import VariantOp
 from tilewright.runtime.block_mask import Instruction, MaskProgram, bind, evaluate
 from tilewright.runtime.errors import ArgumentError
@@ -131,7 +131,7 @@ def test_a_mask_that_tells_heads_apart_needs_their_number() -> None:
         block_mask(Variant(mask_mod=lambda b, h, q, k: q >= k + h), 64, 64)
 
 
-SPEC = AttentionSpec(4, 2, 64, 16, "NHD", "bf16", "sm_80", 0.125)
+SPEC = AttentionSpec(4, 2, 64, PagedKV(16), "bf16", "sm_80", 0.125)
 
 
 def program_of_region(variant: Variant) -> MaskProgram:

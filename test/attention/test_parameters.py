@@ -7,10 +7,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from xdsl.dialects.builtin import IntegerType
 
 import tilewright.attention as attention
-from tilewright.attention import AttentionOp, Variant, VariantError, compiler, scalar, tensor
-from tilewright.lowering.attn_to_tile.kernel import PARAMS
+from tilewright.attention import (
+    AttentionOp,
+    AttentionSpec,
+    BlockSparseKV,
+    PagedKV,
+    RaggedKV,
+    Variant,
+    VariantError,
+    compiler,
+    scalar,
+    tensor,
+)
+from tilewright.attention.compiler import compile_attention
+from tilewright.dialects.attn import PageLayout, ScalesAttr, ScaleUnit
+from tilewright.lowering.attn_to_tile.geometry import Storage
+from tilewright.lowering.attn_to_tile.params import kernel_params
 from tilewright.runtime.attention import load_bundle
 from tilewright.runtime.attention_params import KERNEL_NAMES, KERNEL_SYMBOLS
 from tilewright.runtime.errors import ArgumentError
@@ -221,7 +236,18 @@ def test_a_parameter_of_another_name_is_refused() -> None:
 
 
 def test_the_names_of_the_kernel_are_those_that_are_refused() -> None:
-    assert tuple(name for name, _ in PARAMS) == KERNEL_NAMES
+    code, layout = IntegerType(8), PageLayout.NHD
+    names: set[str] = set()
+    for pages, columns, combined in (
+        (0, False, False),
+        (4, True, False),
+        (4, False, True),
+        (4, False, False),
+    ):
+        for scales in (ScalesAttr(ScaleUnit.TENSOR), ScalesAttr(ScaleUnit.BLOCK, 16)):
+            storage = Storage(code, pages, layout, scales, combined, True, False, columns)
+            names |= {name for name, _ in kernel_params(storage)}
+    assert names == set(KERNEL_NAMES)
 
 
 @pytest.mark.parametrize("name", ["q", "items", "softmax_scale", "extent_n"])
@@ -231,8 +257,12 @@ def test_a_parameter_with_a_name_of_the_kernel_is_refused(name: str) -> None:
 
 
 def test_the_symbols_of_the_kernel_are_those_that_are_refused() -> None:
-    symbols = GEOMETRY.compile().contract.symbols
-    assert set(symbols) - {"n", "pages", "batch", "nnz"} == set(KERNEL_SYMBOLS)
+    symbols: set[str] = set()
+    paged = (PagedKV(4, strided=True, table_of_heads=True), PagedKV(4, strided=True, combined=True))
+    for kv in (*paged, RaggedKV(), BlockSparseKV(4, strided=True)):
+        spec = AttentionSpec(4, 2, 32, kv, "f16", "sm_80", 1.0)
+        symbols |= set(compile_attention(spec, attention.causal().traced).contract.symbols)
+    assert symbols - {"n", "pages", "batch", "nnz"} == set(KERNEL_SYMBOLS)
 
 
 @pytest.mark.parametrize("symbol", KERNEL_SYMBOLS)

@@ -261,3 +261,48 @@ def test_bf16_is_taken_as_bits_too(device: SimulatorDevice) -> None:
     attention.summarize_pages(pages.view(np.uint16), summaries, i32(1), i32(8), device=device)
     found = summaries.view(ml_dtypes.bfloat16)[1, 1]
     np.testing.assert_array_equal(found, pages[1].max(axis=0))
+
+
+def test_decode_attends_to_the_chosen_pages(device: SimulatorDevice) -> None:
+    """The result is that of attention over the pages that a ranking in float64 chooses."""
+    table, total = table_of(LENGTHS, 8, 11)
+    k, v, q = keys(total, 8, seed=12), keys(total, 8, seed=13), query(len(LENGTHS), seed=14)
+    choice = attention.plan_choice(table, HEADS, budget=3)
+    op = attention.compile(
+        variant=attention.causal(),
+        kv=attention.PagedKV(8, table_of_heads=True),
+        num_qo_heads=HEADS * GROUP,
+        num_kv_heads=HEADS,
+        head_dim=DIM,
+        dtype="f16",
+        query_len=1,
+    )
+    chosen = choice.run(q, summarized(k, table, device), device=device)
+    out, lse = choice.plan(op).run(q, k, v, kv_indices=chosen, device=device)
+    for b, length in enumerate(LENGTHS):
+        pages = table.kv_indices[table.kv_indptr[b] : table.kv_indptr[b + 1]]
+        for head in range(HEADS * GROUP):
+            group = slice(head // GROUP * GROUP, head // GROUP * GROUP + GROUP)
+            places = _best_pages(q[b, group], k[:, :, head // GROUP], pages, length, 3)
+            ends = [(8 * place, min(8 * place + 8, length)) for place in places]
+            tokens = np.array([t for a, b in ends for t in range(a, b)], np.int64)
+            rows = [x[pages[tokens // 8], tokens % 8, head // GROUP] for x in (k, v)]
+            scores = rows[0].astype(float) @ q[b, head].astype(float) * DIM**-0.5
+            weights = np.exp(scores)
+            if not tokens.size:
+                assert lse[b, head] == -np.inf
+                continue
+            np.testing.assert_allclose(lse[b, head], np.log(weights.sum()), rtol=0, atol=1e-3)
+            wanted = weights @ rows[1].astype(float) / weights.sum()
+            np.testing.assert_allclose(out[b, head], wanted, rtol=0, atol=2e-3)
+
+
+def _best_pages(q: Array, k: Array, pages: Array, length: int, budget: int) -> list[int]:
+    """Returns the places of the last page and of those with the highest bounds, ascending."""
+    bounds: list[float] = []
+    for place, page in enumerate(pages):
+        rows = k[page, : min(8, length - 8 * place)].astype(float)
+        products = np.maximum(q.astype(float) * rows.min(0), q.astype(float) * rows.max(0))
+        bounds.append(products.sum(1).max())
+    order = sorted(range(len(bounds) - 1), key=lambda place: (-bounds[place], place))
+    return sorted([*order[: budget - 1], *([len(bounds) - 1] if bounds else [])])

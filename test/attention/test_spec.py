@@ -54,7 +54,7 @@ BAD: list[tuple[str, str, Any]] = [
     ("softmax_scale", SCALE, True),
     ("stages", "an integer from 2", 1),
     ("stages", "an integer from 2", 2.0),
-    ("kv", "a PagedKV", 16),
+    ("kv", "a PagedKV, RaggedKV or BlockSparseKV", 16),
 ]
 
 
@@ -99,6 +99,6 @@ def test_the_scale_is_by_default_that_of_the_head_dim() -> None:
 
 
 def test_what_specialises_a_kernel_has_no_scale() -> None:
-    numbers = (4, 2, 64, 16, "NHD", "bf16", "sm_80")
+    numbers = (4, 2, 64, PagedKV(16), "bf16", "sm_80")
     one, other = (AttentionSpec(*numbers, softmax_scale=scale) for scale in (0.125, 0.5))
     assert one.kernel_numbers == other.kernel_numbers

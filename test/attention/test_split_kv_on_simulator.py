@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tilewright.attention import AttentionOp, AttentionSpec, Plan, causal, sliding_window
+from tilewright.attention import AttentionOp, AttentionSpec, PagedKV, Plan, causal, sliding_window
 from tilewright.attention.compiler import compile_attention
 from tilewright.attention.variants import Variant
 from tilewright.test.attention.queues import (
@@ -87,8 +87,7 @@ def test_query_tiles_of_any_height(
         num_qo_heads=geometry.num_qo_heads,
         num_kv_heads=geometry.num_kv_heads,
         head_dim=head_dim,
-        page_size=geometry.page_size,
-        layout=geometry.layout,
+        kv=PagedKV(geometry.page_size, geometry.layout),
         dtype=geometry.dtype,
         target="sm_90",
         softmax_scale=head_dim**-0.5,

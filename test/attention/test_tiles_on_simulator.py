@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tilewright.attention import AttentionOp, AttentionSpec, sliding_window
+from tilewright.attention import AttentionOp, AttentionSpec, PagedKV, sliding_window
 from tilewright.attention.compiler import compile_attention
 from tilewright.test.attention.reference import Geometry, attend, check, random_batch
 from tilewright.test.attention.test_on_simulator import generator
@@ -30,8 +30,7 @@ def test_other_tiles_compute_the_same(head_dim: int, warps: int, kv_tile: int, s
         num_qo_heads=geometry.num_qo_heads,
         num_kv_heads=geometry.num_kv_heads,
         head_dim=head_dim,
-        page_size=geometry.page_size,
-        layout=geometry.layout,
+        kv=PagedKV(geometry.page_size, geometry.layout),
         dtype=geometry.dtype,
         target="sm_90",
         softmax_scale=head_dim**-0.5,

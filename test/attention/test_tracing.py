@@ -31,7 +31,7 @@ from tilewright.attention import (
 from tilewright.attention.expression import ScalarType, Value
 from tilewright.attention.interpreter import evaluate
 from tilewright.attention.module import attention_module
-from tilewright.attention.spec import AttentionSpec
+from tilewright.attention.spec import AttentionSpec, PagedKV
 from tilewright.attention.variants import as_variant
 from tilewright.test.attention.reference import MaskMod, ScoreMod
 
@@ -67,7 +67,7 @@ def arguments() -> Mapping[str, Array]:
 
 def lines_of(variant: Variant) -> list[str]:
     """Returns the lines of the module that a variant becomes, at level attn."""
-    spec = AttentionSpec(4, 2, 64, 16, "NHD", "bf16", "sm_80", 0.125)
+    spec = AttentionSpec(4, 2, 64, PagedKV(16), "bf16", "sm_80", 0.125)
     return [line.strip() for line in str(attention_module(spec, variant.traced)).splitlines()]
 
 

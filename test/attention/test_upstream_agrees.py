@@ -11,7 +11,7 @@ from xdsl.dialects.builtin import ModuleOp
 
 from tilewright.attention import Variant, causal, cos, sin, sliding_window, soft_cap, where
 from tilewright.attention.module import attention_module
-from tilewright.attention.spec import AttentionSpec
+from tilewright.attention.spec import AttentionSpec, PagedKV
 from tilewright.attention.variants import as_variant
 from tilewright.lowering.pipelines.attention import attention_to_thread
 from tilewright.lowering.upstream import print_ptx_upstream, verify_upstream
@@ -55,8 +55,7 @@ def thread_module(geometry: Geometry, variant: object) -> ModuleOp:
         num_qo_heads=geometry.num_qo_heads,
         num_kv_heads=geometry.num_kv_heads,
         head_dim=geometry.head_dim,
-        page_size=geometry.page_size,
-        layout=geometry.layout,
+        kv=PagedKV(geometry.page_size, geometry.layout),
         dtype=geometry.dtype,
         target="sm_80",
         softmax_scale=geometry.head_dim**-0.5,

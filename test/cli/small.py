@@ -8,15 +8,14 @@ import numpy.typing as npt
 
 from tilewright.attention import causal
 from tilewright.attention.module import attention_module
-from tilewright.attention.spec import AttentionSpec
+from tilewright.attention.spec import AttentionSpec, PagedKV
 from tilewright.cli.batch import Inputs, Request, random_inputs
 
 SPEC = AttentionSpec(
     num_qo_heads=4,
     num_kv_heads=2,
     head_dim=32,
-    page_size=4,
-    layout="NHD",
+    kv=PagedKV(4),
     dtype="f16",
     target="sm_80",
     softmax_scale=32**-0.5,

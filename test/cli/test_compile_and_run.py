@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tilewright.attention import causal
+from tilewright.attention import PagedKV, causal
 from tilewright.attention.interpreter import Batch, attend
 from tilewright.cli.batch import numbers, random_inputs
 from tilewright.runtime.attention import load_bundle
@@ -30,7 +30,7 @@ from tilewright.test.cli.small import (
 def test_a_bundle_computes_what_the_text_says(
     command: Command, tmp_path: Path, dtype: str, layout: str
 ) -> None:
-    spec = replace(SPEC, dtype=dtype, layout=layout)
+    spec = replace(SPEC, dtype=dtype, kv=PagedKV(4, layout))
     assert command("compile", write_mlir(tmp_path / "a.mlir", spec), "-o", "bundle").code == 0
     inputs = random_inputs(spec, REQUESTS, np.random.default_rng())
     options = write_arrays(tmp_path, arrays_of(inputs))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tilewright.attention import PagedKV
 from tilewright.cli import demo, run
 from tilewright.test.cli.conftest import Command, Outcome
 from tilewright.test.cli.small import OPTIONS, SPEC, random_arrays, write_arrays, write_mlir
@@ -362,7 +363,7 @@ def test_a_missing_array_file_is_refused(command: Command, bundle: Path, tmp_pat
 def test_a_page_size_beyond_all_kernels_is_refused_at_the_op(
     command: Command, tmp_path: Path
 ) -> None:
-    path = write_mlir(tmp_path / "a.mlir", replace(SPEC, page_size=3))
+    path = write_mlir(tmp_path / "a.mlir", replace(SPEC, kv=PagedKV(3)))
     path.write_text(path.read_text().replace("[pages, 3,", "[pages, 1048577,"))
     outcome = command("compile", "a.mlir", "-o", "b")
     assert outcome.code == 1

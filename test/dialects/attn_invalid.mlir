@@ -158,7 +158,7 @@ func.func @keys_of_another_element_type(
   %q: !attn.ragged<[n, 4, 64], bf16>, %k: !attn.paged<[pages, 16, 2, 64], f16, NHD>,
   %batch: !attn.batch<[b, nnz]>, %scale: f32
 ) {
-  // expected-error @+1 {{expects query, keys and values of one element type, f16 or bf16, got bf16 and f16}}
+  // expected-error @+1 {{expects query, keys and values of one element type, f16 or bf16, or keys and values of codes, got bf16 and f16}}
   %out, %lse = attn.attend %q, %k, %k over %batch scale %scale variant @full
     : !attn.ragged<[n, 4, 64], bf16>, !attn.paged<[pages, 16, 2, 64], f16, NHD>,
       !attn.paged<[pages, 16, 2, 64], f16, NHD>, !attn.batch<[b, nnz]>
@@ -174,7 +174,7 @@ func.func @elements_of_f32(
   %q: !attn.ragged<[n, 4, 64], f32>, %k: !attn.paged<[pages, 16, 2, 64], f32, NHD>,
   %batch: !attn.batch<[b, nnz]>, %scale: f32
 ) {
-  // expected-error @+1 {{expects query, keys and values of one element type, f16 or bf16, got f32 and f32}}
+  // expected-error @+1 {{expects query, keys and values of one element type, f16 or bf16, or keys and values of codes, got f32 and f32}}
   %out, %lse = attn.attend %q, %k, %k over %batch scale %scale variant @full
     : !attn.ragged<[n, 4, 64], f32>, !attn.paged<[pages, 16, 2, 64], f32, NHD>,
       !attn.paged<[pages, 16, 2, 64], f32, NHD>, !attn.batch<[b, nnz]>

@@ -32,7 +32,7 @@ func.func @swizzled_rows_of_96_bytes(%x: !tile.ring<2 x [16, 48], bf16, swizzle1
 
 // -----
 
-// expected-error @+1 {{expected element type f16 or bf16, got f32}}
+// expected-error @+1 {{expected element type f16, bf16, f8E4M3FN, f8E5M2, i8 or i4, got f32}}
 func.func @stage_of_f32(%x: !tile.shared<[16, 64], f32, padded16>) {
   func.return
 }

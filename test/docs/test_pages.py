@@ -8,7 +8,7 @@ import pytest
 
 from tilewright.attention import causal
 from tilewright.attention.compiler import Levels, compile_attention
-from tilewright.attention.spec import AttentionSpec
+from tilewright.attention.spec import AttentionSpec, PagedKV
 from tilewright.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -29,8 +29,7 @@ def levels() -> dict[str, str]:
         num_qo_heads=32,
         num_kv_heads=8,
         head_dim=128,
-        page_size=16,
-        layout="NHD",
+        kv=PagedKV(16),
         dtype="bf16",
         target="sm_80",
         softmax_scale=128**-0.5,

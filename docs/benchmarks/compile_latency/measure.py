@@ -16,7 +16,7 @@ import time
 
 import tilewright.attention as attention
 from tilewright.attention.compiler import Levels, compile_attention
-from tilewright.attention.spec import AttentionSpec
+from tilewright.attention.spec import AttentionSpec, PagedKV
 from tilewright.runtime.ptxas import find_ptxas
 
 BUDGET_MS, HIT_BUDGET_MS, VARIANT_BUDGET_MS = 150.0, 2.0, 200.0
@@ -27,8 +27,7 @@ def _spec(head_dim: int) -> AttentionSpec:
         num_qo_heads=32,
         num_kv_heads=8,
         head_dim=head_dim,
-        page_size=16,
-        layout="NHD",
+        kv=PagedKV(16),
         dtype="bf16",
         target="sm_80",
         softmax_scale=head_dim**-0.5,

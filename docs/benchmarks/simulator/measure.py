@@ -16,7 +16,7 @@ import numpy as np
 
 from tilewright.attention.compiler import compile_attention
 from tilewright.attention.library import causal
-from tilewright.attention.spec import AttentionSpec
+from tilewright.attention.spec import AttentionSpec, PagedKV
 from tilewright.cli.batch import REQUESTS, Inputs, random_inputs
 from tilewright.runtime import simulator
 from tilewright.runtime.attention import AttentionOp, Plan
@@ -28,8 +28,7 @@ LLAMA = AttentionSpec(
     num_qo_heads=32,
     num_kv_heads=8,
     head_dim=128,
-    page_size=16,
-    layout="NHD",
+    kv=PagedKV(16),
     dtype="bf16",
     target="sm_80",
     softmax_scale=128**-0.5,
