@@ -13,6 +13,7 @@ import math
 
 from ..runtime.attention import AttentionOp, Plan
 from ..runtime.attention import load_bundle as load
+from ..runtime.attention_planner import BatchLimits
 from ..runtime.block_mask import BlockMask
 from ..runtime.errors import ArgumentError
 from ..runtime.page_table import PageTable, append_positions, from_block_table
@@ -77,6 +78,7 @@ __all__ = [
     "AppendPlan",
     "AttentionOp",
     "AttentionSpec",
+    "BatchLimits",
     "BlockMask",
     "BlockSparse",
     "BlockSparseKV",

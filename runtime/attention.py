@@ -207,7 +207,7 @@ class _Result(NamedTuple):
 class PlanLayout(NamedTuple):
     """What addresses and the grid of a plan follow from: the kernel and the declared maxima."""
 
-    ptx: str
+    kernel: KernelArtifact
     limits: BatchLimits
     sharing: Sharing
 
@@ -266,7 +266,7 @@ class Plan:
     def layout(self) -> PlanLayout:
         """What two plans have in common that can take each other's place in a CUDA graph."""
         fixed = self._needs_limits("layout")
-        return PlanLayout(self.op.artifact.ptx, fixed.limits, fixed.sharing)
+        return PlanLayout(self.op.artifact, fixed.limits, fixed.sharing)
 
     @property
     def nbytes(self) -> PlanBytes:

@@ -117,7 +117,8 @@ def attend_tiles(contract: KernelContract, grid: Grid, values: dict[str, Any]) -
         first, end = values["cta_indptr"][cta : cta + 2]
         for item in values["items"][first:end]:
             _attend_item(section, values, item)
-    for item, merge in zip(values["items"], values["item_merge"], strict=True):
+    planned = values["cta_indptr"][grid[0]]
+    for item, merge in zip(values["items"][:planned], values["item_merge"], strict=False):
         first, count = values["merges"][merge] if merge >= 0 else (-1, 0)
         if count and item[5] == first:
             _merge_slots(section, values, item, int(first), int(count))
