@@ -291,7 +291,7 @@ class Plan:
         fixed = self._needs_limits("update")
         given = (qo_indptr, kv_indptr, kv_indices, kv_last_page_len)
         starts, table = checked_tables(self.op.section, *given)
-        self._check_cached(table.kv_indices)
+        self._check_cached(table.largest_page)
         self._send(fixed.plan(starts, table), stream)
 
     def step(
@@ -311,7 +311,7 @@ class Plan:
         """
         fixed = self._needs_limits("step")
         if pages is not None:
-            self._check_cached(int32_table(pages, "pages"))
+            self._check_cached(int(int32_table(pages, "pages").max(initial=-1)))
         self._send(fixed.step(rows, pages, requests), stream)
 
     def pages_needed(self, rows: int = 1, requests: object = None) -> int:
@@ -328,7 +328,7 @@ class Plan:
         if self.layout != other.layout:
             expected = "a plan of the same kernel, limits, CTAs and mode"
             raise ArgumentError("other", expected, "a plan of another layout")
-        self._check_cached(theirs.arrays.tables["kv_indices"])
+        self._check_cached(theirs.arrays.largest_page)
         self._send(fixed.adopt(theirs), stream)
 
     def _needs_limits(self, name: str) -> FixedPlanner:
@@ -336,8 +336,7 @@ class Plan:
             raise ArgumentError(name, "a plan that was made with limits", "one without")
         return self._fixed
 
-    def _check_cached(self, pages: Int32Array) -> None:
-        largest = int(pages.max(initial=-1))
+    def _check_cached(self, largest: int) -> None:
         if self._cache_pages is not None and largest >= self._cache_pages:
             expected = f"page numbers below {self._cache_pages}, the pages of earlier runs"
             raise ArgumentError("kv_indices", expected, str(largest))

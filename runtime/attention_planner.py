@@ -250,7 +250,8 @@ class FixedPlanner:
             own = self.tables[name]
             own[: given.size] = given
             # No request has anything behind the batch.
-            own[given.size :] = given[-1] if name.endswith("indptr") else 0
+            if name != "kv_indices":
+                own[given.size :] = given[-1] if name.endswith("indptr") else 0
             changed[name] = own[: given.size]
         return changed
 

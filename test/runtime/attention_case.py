@@ -19,6 +19,7 @@ from tilewright.runtime.contract import (
 )
 from tilewright.runtime.device import Grid
 
+Int32 = npt.NDArray[np.int32]
 SYMBOLS = ("n", "pages", "batch", "nnz", "cta_bounds", "items", "merges", "slots")
 
 
@@ -199,7 +200,7 @@ class Batch:
     v_pages: npt.NDArray[Any]
 
     @property
-    def tables(self) -> tuple[npt.NDArray[np.int32], ...]:
+    def tables(self) -> tuple[Int32, Int32, Int32, Int32]:
         """The arguments of `plan`."""
         return self.qo_indptr, self.kv_indptr, self.kv_indices, self.kv_last_page_len
 

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from tilewright.runtime.attention import Plan
 from tilewright.runtime.attention_planner import BatchLimits
+from tilewright.runtime.contract import KernelContract
+from tilewright.runtime.device import Grid
 from tilewright.runtime.errors import ArgumentError
 from tilewright.runtime.page_table import PageTable
 from tilewright.test.runtime.attention_case import (
@@ -171,7 +173,11 @@ def test_the_declared_bytes_are_those_on_the_device() -> None:
     batch, device = batches([(2, 36), (1, 9)]), FakeDevice(attend_tiles)
     plan = plan_of(batch, batch_invariant=True, chunk=64)
     seen: dict[str, Any] = {}
-    device.body = lambda _, __, values: seen.update(values)
+
+    def note(contract: KernelContract, grid: Grid, values: dict[str, Any]) -> None:
+        seen.update(values)
+
+    device.body = note
     plan.run(*batch.arrays, device=device)
     sizes = {name: array.nbytes for name, array in seen.items() if name != "softmax_scale"}
     tables = sum(sizes[name] for name in plan.arrays.tables)
@@ -190,21 +196,21 @@ def test_a_plan_adopts_another_of_its_layout() -> None:
 
 
 @pytest.mark.parametrize(
-    "other",
+    ("geometry", "options"),
     [
-        lambda batch: plan_of(batch, replace(LIMITS, pages=81)),
-        lambda batch: plan_of(batch, batch_invariant=True),
-        lambda batch: op_of(GEOMETRY).plan(*batch.tables, limits=LIMITS, num_ctas=6),
-        lambda batch: op_of(replace(GEOMETRY, head_dim=32)).plan(
-            *batch.tables, limits=LIMITS, num_ctas=5
-        ),
+        (GEOMETRY, {"limits": replace(LIMITS, pages=81)}),
+        (GEOMETRY, {"batch_invariant": True}),
+        (GEOMETRY, {"num_ctas": 6}),
+        (replace(GEOMETRY, head_dim=32), {}),
     ],
     ids=["limits", "mode", "CTAs", "kernel"],
 )
-def test_a_plan_of_another_layout_is_refused(other: Callable[[Batch], Plan]) -> None:
+def test_a_plan_of_another_layout_is_refused(geometry: Geometry, options: dict[str, Any]) -> None:
     batch = batches([(1, 5)])
+    named: dict[str, Any] = {"limits": LIMITS, "num_ctas": 5, **options}
+    other = op_of(geometry).plan(*batch.tables, **named)
     with pytest.raises(ArgumentError, match="'other': expected a plan of the same kernel"):
-        plan_of(batch).adopt(other(batch))
+        plan_of(batch).adopt(other)
 
 
 def test_a_plan_without_limits_stays_what_it_is() -> None:
