@@ -92,6 +92,11 @@ class AttentionOp:
         """The kernel's contract."""
         return self.artifact.contract
 
+    @property
+    def mask_block(self) -> tuple[int, int]:
+        """The query rows and the keys of a tile, as block masks for this kernel have them."""
+        return max(self.section.tile_rows // self.section.group, 1), self.section.kv_tile
+
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Writes the kernel as a bundle; raises BundleError."""
         self.artifact.save(directory)
