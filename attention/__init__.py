@@ -13,6 +13,7 @@ import math
 
 from ..runtime.attention import AttentionOp, Plan
 from ..runtime.attention import load_bundle as load
+from ..runtime.attention_planner import BatchLimits
 from ..runtime.block_mask import BlockMask
 from ..runtime.errors import ArgumentError
 from ..runtime.page_table import PageTable, append_positions, from_block_table
@@ -77,6 +78,7 @@ __all__ = [
     "AppendPlan",
     "AttentionOp",
     "AttentionSpec",
+    "BatchLimits",
     "BlockMask",
     "BlockSparse",
     "BlockSparseKV",
@@ -165,6 +167,7 @@ def compile(
     softmax_scale: float | None = None,
     query_len: int | None = None,
     stages: int | None = None,
+    work: str = "ranges",
 ) -> AttentionOp:
     """
     Returns the attention operation of a variant, compiled or from the cache.
@@ -176,7 +179,9 @@ def compile(
     are run-time values: one compilation serves them all. `query_len` says how many query rows the
     requests usually have at most, 1 where all decode: the tiles are chosen for it, and other
     lengths are served by more of them. `stages` tiles of keys are kept in shared memory, by default
-    as many as the tiles are chosen for.
+    as many as the tiles are chosen for. `work` "tile_lists" is for masks that hide whole tiles of
+    keys beside a range: plans take block masks. `work` "cascade" is for requests that share
+    prefixes, which are read once for the query rows of all.
 
     Raises `VariantError` for a function that cannot be traced, `ArgumentError` for numbers that no
     kernel can have, `DiagnosticError` for what the target cannot do.
@@ -196,6 +201,7 @@ def compile(
         tile_rows=tiles.rows,
         kv_tile=tiles.kv_tile,
         stages=tiles.stages if stages is None else stages,
+        work=work,
     )
     return AttentionOp(cached_attention(spec, as_variant(variant).traced))
 

@@ -13,7 +13,7 @@ from xdsl.utils.hints import isa
 from ..dialects.diagnostic import DiagnosticError
 from ..dialects.tile import ROWS_PER_WARP
 from ..dialects.verification import verify_module
-from ..lowering.attn_to_tile.request import ITEM_FIELDS
+from ..lowering.attn_to_tile.geometry import Work
 from ..lowering.garbage import paused_collection
 from ..lowering.pipelines.attention import LEVELS, attention_to_thread
 from ..lowering.ptx import print_ptx
@@ -43,6 +43,16 @@ from .variant_contract import VariantContract, variant_contract
 from .variants import TracedVariant
 
 LARGEST_I32 = 2**31 - 1
+_WORK_TABLES: dict[Work, dict[str, tuple[str, ...]]] = {
+    Work.RANGES: {},
+    Work.TILE_LISTS: {"kv_tiles": ("listed",)},
+    Work.CASCADE: {"query_rows": ("n", "2"), "parts": ("parts",)},
+}
+_WORK_SYMBOLS: dict[Work, dict[str, SymbolRange]] = {
+    Work.RANGES: {},
+    Work.TILE_LISTS: {"listed": SymbolRange(1, LARGEST_I32)},
+    Work.CASCADE: {"parts": SymbolRange(0, LARGEST_I32)},
+}
 
 
 @dataclass
@@ -95,7 +105,7 @@ def lower_attention(
         variant, tiles = variant_contract(module), plan_contract(module, spec)
         context = Context()
         numbers = (spec.warps, spec.tile_rows, spec.kv_tile, spec.stages)
-        passes = attention_to_thread(spec.target, *numbers)
+        passes = attention_to_thread(spec.target, *numbers, spec.work)
         for level, step in zip(LEVELS, passes, strict=True):
             step.apply(context, module)
             clock.lap(level, module)
@@ -141,10 +151,11 @@ def _symbols(spec: AttentionSpec, variant: VariantContract) -> Mapping[str, Symb
     symbols = {
         "n": SymbolRange(0, LARGEST_ROWS // spec.num_qo_heads),
         "cta_bounds": SymbolRange(1),
-        "items": SymbolRange(0, LARGEST_ROWS // ITEM_FIELDS),
-        "merges": SymbolRange(0, LARGEST_ROWS // 2),
+        "items": SymbolRange(0, LARGEST_ROWS // Work(spec.work).item_fields),
+        "merges": SymbolRange(0, LARGEST_ROWS // Work(spec.work).merge_fields),
         "slots": SymbolRange(0, LARGEST_ROWS // tile_rows(spec)),
         **kv_symbols(spec),
+        **_WORK_SYMBOLS[Work(spec.work)],
     }
     # A tensor is never empty: what is outside of it reads the nearest element.
     for symbol in variant.symbols:
@@ -186,7 +197,7 @@ def _section(
 
 def _params(spec: AttentionSpec) -> tuple[Param, ...]:
     heads, head_dim = str(spec.num_qo_heads), str(spec.head_dim)
-    rows = str(tile_rows(spec))
+    rows, work = str(tile_rows(spec)), Work(spec.work)
 
     def table(name: str, *extents: str) -> PointerParam:
         return PointerParam(name, "i32", extents, alignment=4)
@@ -197,12 +208,13 @@ def _params(spec: AttentionSpec) -> tuple[Param, ...]:
         table("qo_indptr", request_bounds(spec)),
         *table_params(spec),
         table("cta_indptr", "cta_bounds"),
-        table("items", "items", str(ITEM_FIELDS)),
-        table("item_merge", "items"),
-        table("merges", "merges", "2"),
+        table("items", "items", str(work.item_fields)),
+        table("item_merge", "items", *(("2",) if work is Work.CASCADE else ())),
+        table("merges", "merges", str(work.merge_fields)),
         PointerParam("counters", "i32", ("merges",), "read_write", alignment=4),
         PointerParam("partial_out", "f32", ("slots", rows, head_dim), "read_write", alignment=8),
         PointerParam("partial_lse", "f32", ("slots", rows), "read_write", alignment=4),
+        *(table(name, *extents) for name, extents in _WORK_TABLES[work].items()),
         PointerParam("out", spec.dtype, ("n", heads, head_dim), "write"),
         PointerParam("lse", "f32", ("n", heads), "write", alignment=4),
         ScalarParam("softmax_scale", "f32"),

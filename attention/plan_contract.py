@@ -24,13 +24,14 @@ class PlanContract:
     kv_tile: int
     kv_lower: Bounds
     kv_upper: Bounds
+    work: str
 
 
 def plan_contract(module: ModuleOp, spec: AttentionSpec) -> PlanContract:
     """Returns what planning needs of a module that attends once; raises `DiagnosticError`."""
     attend = next(op for op in module.walk() if isinstance(op, AttendOp))
     numbers = (spec.warps, spec.tile_rows, spec.kv_tile, spec.stages)
-    geometry = geometry_of(attend, spec.target, *numbers)
+    geometry = geometry_of(attend, spec.target, *numbers, spec.work)
     short = geometry.short.rows
     variant = next((op for op in module.walk() if isinstance(op, VariantOp)), None)
     # Positions that pages tell are not those that the planner counts in.
@@ -41,4 +42,5 @@ def plan_contract(module: ModuleOp, spec: AttentionSpec) -> PlanContract:
         kv_tile=geometry.kv_tile,
         kv_lower=tuple((bound.slope, bound.offset) for bound in bounds.lower),
         kv_upper=tuple((bound.slope, bound.offset) for bound in bounds.upper),
+        work=spec.work,
     )

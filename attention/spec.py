@@ -7,6 +7,9 @@ from .expression import LARGEST_F32, is_integer, is_real
 from .kv_format import KVFormat
 
 TARGETS = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_90a")
+# What a work item's keys are: a range of those of its request; a list of tiles, of block masks; a
+# range that many requests share, in a cascade.
+WORK = ("ranges", "tile_lists", "cascade")
 DTYPES = ("bf16", "f16")
 LAYOUTS = ("NHD", "HND")
 LARGEST_HEAD_DIM = 256
@@ -122,7 +125,7 @@ class AttentionSpec:
 
     `softmax_scale` is the scale a plan uses where none is given; it is passed at run time and
     does not specialise the kernel. `tile_rows` counts the packed rows of a query tile, 0 gives each
-    warp its own 16; `kv_tile` 0 chooses by head_dim.
+    warp its own 16; `kv_tile` 0 chooses by head_dim. `work` says what the kernel's work items are.
     """
 
     num_qo_heads: int
@@ -136,8 +139,11 @@ class AttentionSpec:
     tile_rows: int = 0
     kv_tile: int = 0
     stages: int = 2
+    work: str = "ranges"
 
     def __post_init__(self) -> None:
+        if self.work not in WORK:
+            raise ArgumentError("work", f"one of {', '.join(WORK)}", repr(self.work))
         for name in ("num_qo_heads", "num_kv_heads"):
             count = getattr(self, name)
             if not is_integer(count) or not 1 <= count <= 65535:
@@ -222,6 +228,7 @@ class AttentionSpec:
             "target": self.target,
             "tile_rows": self.tile_rows,
             "warps": self.warps,
+            "work": self.work,
         }
 
     def _scales_text(self) -> str:

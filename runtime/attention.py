@@ -16,6 +16,7 @@ import numpy as np
 
 from .array import HOST, ArrayView, empty_like, show_shape, view_of
 from .artifact import KernelArtifact
+from .attention_cascade import plan_shared
 from .attention_kv import KVArguments, KVViews, kv_views
 from .attention_params import check_params
 from .attention_plan import PlanArrays, checked_tables
@@ -28,6 +29,8 @@ from .attention_planner import (
     Sharing,
     default_ctas,
 )
+from .attention_tile_lists import plan_tile_lists
+from .block_mask import BlockMask
 from .buffer import Buffer
 from .contract import AttentionContract, KernelContract, PointerParam
 from .default_device import default_device, get_device
@@ -35,6 +38,7 @@ from .device import Device, Workspace
 from .errors import ArgumentError, ContractError
 from .launch import Signature
 from .page_table import Int32Array, int32_table
+from .planner import Prefixes
 from .stream import stream_handle
 
 _TABLES = (
@@ -47,9 +51,12 @@ _TABLES = (
     "item_merge",
     "merges",
     "counters",
+    "kv_tiles",
+    "query_rows",
+    "parts",
 )
 # The tables of more than one dimension, and the scratch memory of partial results.
-_DIMENSIONS = {"items": 2, "merges": 2}
+_DIMENSIONS = {"items": 2, "merges": 2, "query_rows": 2}
 _PARTIALS = ("partial_out", "partial_lse")
 _OUTPUTS = ("out", "lse")
 _SCALE = "softmax_scale"
@@ -85,6 +92,11 @@ class AttentionOp:
         """The kernel's contract."""
         return self.artifact.contract
 
+    @property
+    def mask_block(self) -> tuple[int, int]:
+        """The query rows and the keys of a tile, as block masks for this kernel have them."""
+        return max(self.section.tile_rows // self.section.group, 1), self.section.kv_tile
+
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Writes the kernel as a bundle; raises BundleError."""
         self.artifact.save(directory)
@@ -100,6 +112,8 @@ class AttentionOp:
         batch_invariant: bool = False,
         chunk: int = DEFAULT_CHUNK,
         limits: BatchLimits | None = None,
+        block_mask: BlockMask | None = None,
+        prefixes: Prefixes | None = None,
         device: Device | str | None = None,
     ) -> "Plan":
         """
@@ -119,15 +133,30 @@ class AttentionOp:
         With `limits` the plan's grid and addresses stay while `update`, `step` and `adopt` give it
         other batches up to these maxima, as a CUDA graph needs; `q` then has
         `limits.query_rows` rows, and the symbol `batch` is `limits.requests`.
+
+        A kernel of work "tile_lists" takes a `block_mask` of its tiles and of this batch, made for
+        its own mask: KV tiles that it calls empty are not read. A kernel of work "cascade" reads
+        `prefixes` that requests share once; by default those that the page table shows.
         """
         given = (qo_indptr, kv_indptr, kv_indices, kv_last_page_len)
         tables = checked_tables(self.section, *given)
         sharing = self._sharing(num_ctas, batch_invariant, chunk, device)
+        self._check_work("tile_lists", "block_mask", block_mask)
+        self._check_work("cascade", "prefixes", prefixes)
+        if limits is None and self.section.work == "tile_lists":
+            return Plan(self, plan_tile_lists(self._planner, *tables, sharing, block_mask))
+        if limits is None and self.section.work == "cascade":
+            return Plan(self, plan_shared(self._planner, *tables, sharing, prefixes))
         if limits is None:
             return Plan(self, self._planner.plan(*tables, sharing))
         fixed = FixedPlanner(self.section, limits, sharing)
         fixed.plan(*tables)
         return Plan(self, fixed.arrays, fixed)
+
+    def _check_work(self, work: str, name: str, given: object) -> None:
+        if given is not None and self.section.work != work:
+            expected = f"None for a kernel of work '{self.section.work}'"
+            raise ArgumentError(name, f"{expected}, or one of '{work}'", type(given).__name__)
 
     def plan_bytes(
         self,
@@ -171,6 +200,8 @@ def _check_params(contract: KernelContract, section: AttentionContract) -> None:
         if isinstance(param, PointerParam):
             passed = param.name in known
             dimensions = _DIMENSIONS.get(param.name, 1)
+            if section.work == "cascade" and param.name == "item_merge":
+                dimensions = 2
             if param.name in _TABLES and (param.dtype, len(param.shape)) != ("i32", dimensions):
                 path, expected = f"params[{index}]", f"i32 with {dimensions} dimensions"
                 raise ContractError(path, f"'{param.name}' must be {expected}")
@@ -207,7 +238,7 @@ class _Result(NamedTuple):
 class PlanLayout(NamedTuple):
     """What addresses and the grid of a plan follow from: the kernel and the declared maxima."""
 
-    ptx: str
+    kernel: KernelArtifact
     limits: BatchLimits
     sharing: Sharing
 
@@ -266,7 +297,7 @@ class Plan:
     def layout(self) -> PlanLayout:
         """What two plans have in common that can take each other's place in a CUDA graph."""
         fixed = self._needs_limits("layout")
-        return PlanLayout(self.op.artifact.ptx, fixed.limits, fixed.sharing)
+        return PlanLayout(self.op.artifact, fixed.limits, fixed.sharing)
 
     @property
     def nbytes(self) -> PlanBytes:
@@ -291,7 +322,7 @@ class Plan:
         fixed = self._needs_limits("update")
         given = (qo_indptr, kv_indptr, kv_indices, kv_last_page_len)
         starts, table = checked_tables(self.op.section, *given)
-        self._check_cached(table.kv_indices)
+        self._check_cached(table.largest_page)
         self._send(fixed.plan(starts, table), stream)
 
     def step(
@@ -311,7 +342,7 @@ class Plan:
         """
         fixed = self._needs_limits("step")
         if pages is not None:
-            self._check_cached(int32_table(pages, "pages"))
+            self._check_cached(int(int32_table(pages, "pages").max(initial=-1)))
         self._send(fixed.step(rows, pages, requests), stream)
 
     def pages_needed(self, rows: int = 1, requests: object = None) -> int:
@@ -328,7 +359,7 @@ class Plan:
         if self.layout != other.layout:
             expected = "a plan of the same kernel, limits, CTAs and mode"
             raise ArgumentError("other", expected, "a plan of another layout")
-        self._check_cached(theirs.arrays.tables["kv_indices"])
+        self._check_cached(theirs.arrays.largest_page)
         self._send(fixed.adopt(theirs), stream)
 
     def _needs_limits(self, name: str) -> FixedPlanner:
@@ -336,8 +367,7 @@ class Plan:
             raise ArgumentError(name, "a plan that was made with limits", "one without")
         return self._fixed
 
-    def _check_cached(self, pages: Int32Array) -> None:
-        largest = int(pages.max(initial=-1))
+    def _check_cached(self, largest: int) -> None:
         if self._cache_pages is not None and largest >= self._cache_pages:
             expected = f"page numbers below {self._cache_pages}, the pages of earlier runs"
             raise ArgumentError("kv_indices", expected, str(largest))

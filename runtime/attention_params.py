@@ -27,6 +27,9 @@ KERNEL_NAMES = (
     "item_merge",
     "merges",
     "counters",
+    "kv_tiles",
+    "query_rows",
+    "parts",
     "partial_out",
     "partial_lse",
     "out",
@@ -37,6 +40,7 @@ KERNEL_NAMES = (
 )
 KERNEL_SYMBOLS = (
     *("cta_bounds", "items", "merges", "slots", "table_rows", "request_bounds", "kv_rows"),
+    *("listed", "parts"),
     *(f"{name}_elements" for name in _STRIDED),
     *_STRIDES,
 )

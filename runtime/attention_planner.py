@@ -5,6 +5,8 @@ The work is shared by `planner`; here its plans and the batch's own tables becom
 the kernel takes.
 """
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import NamedTuple
@@ -26,6 +28,8 @@ DEFAULT_CHUNK = 1024
 _GRANULE = 2
 _LARGEST = 2**31 - 1
 _WORD = 4
+# Planners that are kept, each with a buffer for its limits.
+_MOST_PLANNERS = 16
 
 
 @dataclass(frozen=True)
@@ -95,57 +99,77 @@ def plan_limits(section: AttentionContract, limits: BatchLimits, sharing: Sharin
     )
 
 
-def _planner(section: AttentionContract, limits: BatchLimits, sharing: Sharing) -> Planner:
-    cost = CostModel.of_heights(section.tile_heights)
-    return Planner(plan_limits(section, limits, sharing), cost)
+class Planners:
+    """Planners of one kernel, kept since most batches are as large as others before."""
+
+    def __init__(self, section: AttentionContract) -> None:
+        self.section = section
+        self.cost = CostModel.of_heights(section.tile_heights)
+        self._known: dict[PlanLimits, Planner] = {}
+        self._lock = Lock()
+
+    @contextmanager
+    def planner(self, limits: PlanLimits) -> Generator[Planner]:
+        """Lends a planner: its plans are valid as long as it is lent."""
+        with self._lock:
+            planner = self._known.get(limits)
+            if planner is None:
+                if len(self._known) >= _MOST_PLANNERS:
+                    self._known.clear()
+                planner = self._known[limits] = Planner(limits, self.cost)
+            yield planner
+
+
+def limits_of(
+    section: AttentionContract,
+    q_rows: int,
+    lengths: npt.NDArray[np.int64],
+    sharing: Sharing,
+) -> PlanLimits:
+    """Returns limits that hold a batch of these KV lengths, and others of about its size."""
+    limits = BatchLimits(
+        requests=_rounded(len(lengths)),
+        query_rows=_rounded(q_rows),
+        kv_len=_rounded(int(lengths.max(initial=0))),
+        pages=1,
+        kv_total=_rounded(int(lengths.sum())) if sharing.batch_invariant else 0,
+    )
+    return plan_limits(section, limits, sharing)
+
+
+def work_tables(work: WorkPlan) -> dict[str, Int32Array]:
+    """Returns copies of a plan's arrays by parameter name, without CTAs that have nothing to do."""
+    ctas = int(work.cta_indptr.searchsorted(len(work.items)))
+    return {
+        "cta_indptr": work.cta_indptr[: ctas + 1].copy(),
+        "items": work.items.copy(),
+        "item_merge": work.item_merge.copy(),
+        "merges": work.merges.copy(),
+        "counters": np.zeros(len(work.merges), np.int32),
+    }
 
 
 class BatchPlanner:
-    """
-    Plans batches for one kernel, each with tables of its own.
-
-    Planners for batches of a size are kept, since most batches are as large as others before.
-    """
+    """Plans batches for one kernel, each with tables of its own."""
 
     def __init__(self, section: AttentionContract) -> None:
         self.section = section
         # A head with keys of its own is planned for as a request of one head.
         one = replace(section, num_qo_heads=section.group, num_kv_heads=1, kv=())
         self._of_heads = BatchPlanner(one) if "table_of_heads" in section.kv else None
-        self._planners: dict[tuple[BatchLimits, Sharing], Planner] = {}
-        self._lock = Lock()
+        self.planners = Planners(section)
 
     def plan(self, qo_indptr: Int32Array, table: PageTable, sharing: Sharing) -> PlanArrays:
         """Returns the plan of a batch whose tables were checked; raises ArgumentError."""
         if self._of_heads is not None:
             return self._planned_heads(self._of_heads, qo_indptr, table, sharing)
-        lengths = table.row_counts
-        limits = BatchLimits(
-            requests=_rounded(len(lengths)),
-            query_rows=_rounded(int(qo_indptr[-1])),
-            kv_len=_rounded(int(lengths.max(initial=0))),
-            pages=1,
-            kv_total=_rounded(int(lengths.sum())) if sharing.batch_invariant else 0,
-        )
-        with self._lock:
-            planner = self._planners.get((limits, sharing))
-            if planner is None:
-                if len(self._planners) > 16:
-                    self._planners.clear()
-                planner = _planner(self.section, limits, sharing)
-                self._planners[limits, sharing] = planner
+        lengths, rows = table.row_counts, int(qo_indptr[-1])
+        limits = limits_of(self.section, rows, lengths, sharing)
+        with self.planners.planner(limits) as planner:
             work = _work(planner, self.section, qo_indptr, lengths)
-            ctas = int(work.cta_indptr.searchsorted(len(work.items)))
-            tables = {
-                **batch_tables(qo_indptr, table),
-                "cta_indptr": work.cta_indptr[: ctas + 1].copy(),
-                "items": work.items.copy(),
-                "item_merge": work.item_merge.copy(),
-                "merges": work.merges.copy(),
-                "counters": np.zeros(len(work.merges), np.int32),
-            }
+            tables = {**batch_tables(qo_indptr, table), **work_tables(work)}
             slots = work.slots
-        return PlanArrays(tables, int(qo_indptr[-1]), table.largest_page, slots)
+        return PlanArrays(tables, rows, table.largest_page, slots)
 
     def _planned_heads(
         self, planner: "BatchPlanner", qo_indptr: Int32Array, table: PageTable, sharing: Sharing
@@ -180,11 +204,16 @@ def _work(
     sees_all = not section.kv_lower and all(s == 1 and o >= 0 for s, o in section.kv_upper)
     if decodes and sees_all:
         return planner.plan_decode(lengths)
+    return planner.plan(qo_indptr, lengths, bounds_of(section))
+
+
+def bounds_of(section: AttentionContract) -> KvBounds:
+    """Returns what a kernel's mask lets each query row see."""
     lower, upper = (
         tuple(LinearBound(*bound) for bound in bounds)
         for bounds in (section.kv_lower, section.kv_upper)
     )
-    return planner.plan(qo_indptr, lengths, KvBounds(lower, upper))
+    return KvBounds(lower, upper)
 
 
 class FixedPlanner:
@@ -195,11 +224,15 @@ class FixedPlanner:
     """
 
     def __init__(self, section: AttentionContract, limits: BatchLimits, sharing: Sharing) -> None:
+        if section.work != "ranges":
+            expected = f"None, plans of work '{section.work}' are made anew for each batch"
+            raise ArgumentError("limits", expected, repr(limits))
         if "table_of_heads" in section.kv:
             expected = "None where each KV head has pages of its own"
             raise ArgumentError("limits", expected, repr(limits))
         self.section, self.limits, self.sharing = section, limits, sharing
-        self._planner = planner = _planner(section, limits, sharing)
+        cost = CostModel.of_heights(section.tile_heights)
+        self._planner = planner = Planner(plan_limits(section, limits, sharing), cost)
         numbers, layout, buffer = planner.limits, planner.layout, planner.buffer
         items = buffer[layout.items : layout.items + 6 * numbers.items]
         merges = buffer[layout.merges : layout.merges + 2 * numbers.merges]
@@ -250,7 +283,8 @@ class FixedPlanner:
             own = self.tables[name]
             own[: given.size] = given
             # No request has anything behind the batch.
-            own[given.size :] = given[-1] if name.endswith("indptr") else 0
+            if name != "kv_indices":
+                own[given.size :] = given[-1] if name.endswith("indptr") else 0
             changed[name] = own[: given.size]
         return changed
 

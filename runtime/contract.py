@@ -128,6 +128,7 @@ class AttentionContract:
     none. `kv_tile` is the number of KV rows that the kernel takes at a time. `kv_lower` and
     `kv_upper` bound the KV rows that a query at a position sees, from the largest
     `slope * position + offset` of pairs (slope, offset) to the least one, both included.
+    `work` says what its work items are: "ranges", "tile_lists" or "cascade".
     `params` names the parameters of the variant, passed by the caller at run; `reaches` tells
     which of their axes must be how long. `kv` says how keys and
     values are stored: "ragged" rows, else pages; "combined" in one array; "strided", with strides
@@ -150,6 +151,7 @@ class AttentionContract:
     kv_tile: int = 64
     kv_lower: tuple[tuple[int, int], ...] = ()
     kv_upper: tuple[tuple[int, int], ...] = ()
+    work: str = "ranges"
     kv: tuple[str, ...] = ()
 
     @property

@@ -227,6 +227,7 @@ def _attention(value: object, path: str) -> AttentionContract:
         kv_lower=_list(found["kv_lower"], f"{path}.kv_lower", _bound),
         kv_upper=_list(found["kv_upper"], f"{path}.kv_upper", _bound),
         kv=_list(found["kv"], f"{path}.kv", _text),
+        work=_text(found["work"], f"{path}.work"),
     )
 
 

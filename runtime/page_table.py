@@ -7,7 +7,8 @@ in the order of its tokens, all full but the last, which holds `kv_last_page_len
 """
 
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +18,15 @@ from .errors import ArgumentError
 
 Int32Array = npt.NDArray[np.int32]
 _LARGEST = 2**31 - 1
+_INT32 = np.dtype(np.int32)
 
 
 def int32_table(array: object, name: str, axes: int = 1) -> Int32Array:
     """Returns an int32 array in host memory with 1 or 2 dimensions; raises ArgumentError."""
+    if isinstance(array, np.ndarray):
+        known = cast("npt.NDArray[Any]", array)
+        if known.dtype == _INT32 and known.ndim == axes:
+            return known
     view = view_of(array, name)
     expected = f"a {('one', 'two')[axes - 1]}-dimensional int32 array in host memory"
     if view.place != HOST:
@@ -90,11 +96,15 @@ class PageTable:
             raise ArgumentError(
                 "kv_last_page_len", f"{batch} entries, one a request", str(last.size)
             )
-        wrong = (last < (self.pages > 0)) | (last > np.where(self.pages > 0, self.page_size, 0))
+        # 1 where there are pages, so that others are compared with 0.
+        used = np.minimum(self.pages, 1)
+        wrong = (last < used) | (last > used * self.page_size)
         expected = f"1 to {self.page_size} tokens, 0 only without pages"
         _refuse(last, wrong, "kv_last_page_len", expected)
-        _refuse(self.kv_indices, self.kv_indices < 0, "kv_indices", "page numbers of at least 0")
-        if self.batch and int(_lengths(self).max()) > _LARGEST:
+        if int(self.kv_indices.min(initial=0)) < 0:
+            negative, expected = self.kv_indices < 0, "page numbers of at least 0"
+            _refuse(self.kv_indices, negative, "kv_indices", expected)
+        if self.batch and int(self.row_counts.max()) > _LARGEST:
             raise ArgumentError("kv_indptr", f"at most {_LARGEST} tokens a request", "more")
 
     @property
@@ -102,17 +112,20 @@ class PageTable:
         """The number of requests."""
         return self.kv_indptr.size - 1
 
-    @property
+    @cached_property
     def pages(self) -> Int32Array:
         """The number of pages of each request, [B]."""
-        return np.diff(self.kv_indptr)
+        return self.kv_indptr[1:] - self.kv_indptr[:-1]
 
-    @property
+    @cached_property
     def row_counts(self) -> npt.NDArray[np.int64]:
         """The number of tokens of each request, int64 [B]."""
-        return _lengths(self)
+        full = (self.pages.astype(np.int64) - 1) * self.page_size
+        full += self.kv_last_page_len
+        # Without pages that is less than nothing.
+        return np.maximum(full, 0, out=full)
 
-    @property
+    @cached_property
     def largest_page(self) -> int:
         """The largest page number, -1 where there is none."""
         return int(self.kv_indices.max(initial=-1))
@@ -120,7 +133,7 @@ class PageTable:
     @property
     def lengths(self) -> Int32Array:
         """The number of tokens of each request, int32 [B]."""
-        return _lengths(self).astype(np.int32)
+        return self.row_counts.astype(np.int32)
 
     def check_pages(self, num_pages: int) -> None:
         """Raises ArgumentError for a page number that a cache of `num_pages` pages lacks."""
@@ -219,11 +232,6 @@ def from_block_table(block_table: object, lengths: object, page_size: int) -> Pa
 def last_page_lengths(lengths: npt.NDArray[Any], page_size: int) -> Int32Array:
     """Returns the tokens in the last page of requests of these lengths; 0 where there are none."""
     return np.where(lengths > 0, (lengths - 1) % page_size + 1, 0).astype(np.int32)
-
-
-def _lengths(table: PageTable) -> npt.NDArray[np.int64]:
-    full = (table.pages.astype(np.int64) - 1) * table.page_size
-    return np.where(table.pages > 0, full + table.kv_last_page_len, 0)
 
 
 def _counts(counts: object, table: PageTable, growing: bool = False) -> Int32Array:

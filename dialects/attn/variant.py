@@ -50,6 +50,8 @@ REGIONS: Mapping[str, tuple[tuple[Attribute, ...], tuple[Attribute, ...]]] = {
     "state": (STATE_TYPES, (f32, f32)),
     "output": (ELEMENT_TYPES, (f32,)),
 }
+# Which argument of a region is the request, where it is not the second.
+_REQUEST = {**dict.fromkeys(REGIONS, 1), "mask": 0, "state": 2}
 # Where a region may read: other elements of its row, and pages of keys.
 _ROW_REGIONS = ("query", "key", "value")
 _PAGE_REGIONS = ("key", "value", "score", "mask")
@@ -142,6 +144,15 @@ class VariantOp(IRDLOperation):
         """Whether scores or the mask depend on the position of the key."""
         regions = (self.score, self.mask)
         return any(region is not None and region.block.args[-1].uses for region in regions)
+
+    @property
+    def reads_request(self) -> bool:
+        """Whether a region depends on the request: its number, its pages, its query rows."""
+        return any(
+            bool(region.block.args[_REQUEST[kind]].uses)
+            or any(isinstance(op, PageOp | QueryRowOp) for op in region.walk())
+            for kind, region in self.named_regions()
+        )
 
     @classmethod
     def parse(cls, parser: Parser) -> "VariantOp":

@@ -11,7 +11,7 @@ from xdsl.traits import SymbolTable
 
 from ...dialects.attn import AttendOp, VariantOp
 from ...dialects.diagnostic import error_at
-from .geometry import geometry_of
+from .geometry import Work, geometry_of
 from .kernel import build_kernel
 
 
@@ -33,6 +33,10 @@ class ConvertAttnToTilePass(ModulePass):
     kv_tile: int = field(default=0, metadata={"doc": "keys of a tile; 0 chooses by head_dim"})
     stages: int = field(default=2, metadata={"doc": "tiles of keys and values in shared memory"})
 
+    work: str = field(
+        default="ranges", metadata={"doc": "work items: ranges, tile_lists or cascade"}
+    )
+
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         functions = [
             function
@@ -51,7 +55,13 @@ class ConvertAttnToTilePass(ModulePass):
         if not isinstance(variant, VariantOp):
             raise error_at(attend, f"expects a variant, got {attend.variant}")
         numbers = (self.warps, self.rows, self.kv_tile, self.stages)
-        geometry = geometry_of(attend, self.target, *numbers)
+        geometry = geometry_of(attend, self.target, *numbers, self.work)
+        if geometry.work is Work.CASCADE and variant.reads_request:
+            raise error_at(
+                variant,
+                "expects a variant that reads nothing of the request where requests share keys, "
+                "got one that reads its number, a page or a query row",
+            )
         kernel = build_kernel(function.sym_name.data, variant, geometry, attend.location)
         Rewriter.replace_op(function, kernel, [])
 

@@ -1,6 +1,7 @@
 """The numbers that an attention kernel is specialised on, and the tiles chosen for them."""
 
 from dataclasses import dataclass, replace
+from enum import Enum
 
 from xdsl.dialects.builtin import BFloat16Type
 from xdsl.ir import Attribute
@@ -67,13 +68,37 @@ class Storage:
         return scales.block.data if scales is not None and scales.unit.data == "block" else None
 
 
+class Work(Enum):
+    """
+    What the items of a kernel's queue are, beside rows of queries for one key head.
+
+    A range of keys of the rows' own request; a list of tiles of its keys, some of which need no
+    mask; or a range of keys of one request that rows of many see, with merges of rows of each.
+    """
+
+    RANGES = "ranges"
+    TILE_LISTS = "tile_lists"
+    CASCADE = "cascade"
+
+    @property
+    def item_fields(self) -> int:
+        """How many numbers an item has."""
+        return {Work.RANGES: 6, Work.TILE_LISTS: 7, Work.CASCADE: 9}[self]
+
+    @property
+    def merge_fields(self) -> int:
+        """How many numbers a merge has."""
+        return 5 if self is Work.CASCADE else 2
+
+
 @dataclass(frozen=True)
 class Geometry:
     """
     The compile-time numbers of an attention kernel, for query tiles of `rows` packed rows.
 
     `kv_tile` keys are worked on at a time, in a ring of `stages` tiles. The warps of a CTA have 16
-    rows each; where that is more than `rows`, teams of warps share the keys of a tile.
+    rows each; where that is more than `rows`, teams of warps share the keys of a tile. `work` says
+    what the items of its queue are.
     """
 
     qo_heads: int
@@ -85,6 +110,7 @@ class Geometry:
     rows: int
     kv_tile: int
     stages: int
+    work: Work = Work.RANGES
 
     @property
     def group(self) -> int:
@@ -175,7 +201,13 @@ class Geometry:
 
 
 def geometry_of(
-    op: AttendOp, target: str, warps: int, rows: int, kv_tile: int, stages: int
+    op: AttendOp,
+    target: str,
+    warps: int,
+    rows: int,
+    kv_tile: int,
+    stages: int,
+    work: str = "ranges",
 ) -> Geometry:
     """
     Returns the numbers of an attention op's kernel; `kv_tile` 0 chooses by head_dim.
@@ -202,9 +234,19 @@ def geometry_of(
         rows=rows or ROWS_PER_WARP * warps,
         kv_tile=kv_tile or (64 if head_dim <= LARGEST_HEAD_DIM_IN_REGISTERS else 32),
         stages=stages,
+        work=_work(op, work),
     )
     _check_target(op, geometry, target)
     return geometry
+
+
+def _work(op: AttendOp, name: str) -> Work:
+    if name not in [work.value for work in Work]:
+        known = ", ".join(work.value for work in Work)
+        raise error_at(op, f"expects work among {known}, got {name}")
+    if Work(name) is not Work.RANGES and (op.columns or op.table_of_heads):
+        raise error_at(op, f"expects work 'ranges' for block-sparse keys, got '{name}'")
+    return Work(name)
 
 
 def _storage(op: AttendOp, keys: PagedType | RaggedType) -> Storage:

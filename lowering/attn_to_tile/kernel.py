@@ -19,9 +19,9 @@ from ...dialects.sym import ExpressionAttr, constant, symbol
 from ...dialects.tile import AllocOp, BarrierOp, KernelOp, ReturnOp
 from ...transforms.kv_bounds import KvBounds, kv_bounds
 from ..emitter import Emitter, name_fields
-from .geometry import Geometry
+from .geometry import Geometry, Work
 from .key_tiles import KeyRings
-from .kv_range import emit_kv_range
+from .kv_range import emit_kv_range, emit_list_range
 from .params import bound_params, kernel_params
 from .query_tile import QueryTile
 from .regions import Scope, variant_params
@@ -44,25 +44,28 @@ def build_kernel(
     if geometry.storage.columns and variant.mask is not None:
         # Positions are not those that tiles are counted in.
         bounds = KvBounds(exact=False)
-    own = kernel_params(geometry.storage)
+    own = kernel_params(geometry.storage, geometry.work)
     names = [name for name, _ in (*own, *more)]
     named = dict(zip(names, arguments, strict=True))
     params = bound_params(emit, geometry, {name: named[name] for name, _ in own})
     read = {name: named[name] for name, _ in more}
     query_ring = emit.value(AllocOp(geometry.query_ring))
     rings = KeyRings.alloc(emit, geometry)
-    short = geometry.short
+    short, lists = geometry.short, geometry.work is Work.TILE_LISTS
 
     def attend(geometry: Geometry, request: Request, results: Results) -> None:
         """The work on one item, with query tiles of these numbers."""
-        tiles = emit_kv_range(emit, request, geometry, bounds)
+        if lists:
+            tiles = emit_list_range(emit, params, geometry, results.item)
+        else:
+            tiles = emit_kv_range(emit, request, geometry, bounds)
         scope = replace(results.scope, geometry=geometry)
         scores = emit_scores(emit, scope)
         ring = ring_of(emit, query_ring, geometry)
         tile = QueryTile(emit, geometry, params, request, scores, tiles, ring, rings)
         for record in (tiles, scores, tile):
             name_fields(record)
-        state = tile.visit_keys(cut_at_front=bool(bounds.lower))
+        state = tile.visit_keys(cut_at_front=lists or bool(bounds.lower))
         results.store(geometry, state, scores.unit)
 
     def work_on(item: SSAValue) -> None:
@@ -75,7 +78,7 @@ def build_kernel(
             attend(geometry, request, results)
         else:
             emit.branch(
-                emit.compare("sgt", request.packed_rows, short.rows),
+                emit.compare("sgt", request.own_rows(emit), short.rows),
                 lambda: attend(geometry, request, results),
                 lambda: attend(short, request, results),
             )
@@ -95,7 +98,7 @@ def _new_kernel(
     """Returns an empty kernel with the parameters of every attention kernel, and more."""
     grid = (symbol(CTA_BOUNDS) - 1, constant(1), constant(1))
     sizes = [ExpressionAttr(axis) for axis in grid]
-    params = [*kernel_params(geometry.storage), *more]
+    params = [*kernel_params(geometry.storage, geometry.work), *more]
     kernel_op = KernelOp(name, params, geometry.warps, sizes)
     kernel_op.location = location
     return kernel_op

@@ -7,7 +7,8 @@ from xdsl.ir import SSAValue
 from ...transforms.kv_bounds import KvBounds, LinearBound
 from ..emitter import Emitter
 from .geometry import Geometry
-from .request import Request
+from .params import Params
+from .request import FIRST_FULL, KV_BEGIN, KV_END, Request, load_field
 
 
 @dataclass(frozen=True)
@@ -30,20 +31,14 @@ class KvRange:
         if self.full_begin is None or self.full_end is None:
             return [(self.begin, self.end, True)]
         front = [(self.begin, self.full_begin, True)] if cut_at_front else []
-        return [
-            *front,
-            (self.full_begin, self.full_end, False),
-            (self.full_end, self.end, True),
-        ]
+        back = [] if self.full_end is self.end else [(self.full_end, self.end, True)]
+        return [*front, (self.full_begin, self.full_end, False), *back]
 
 
 def emit_kv_range(emit: Emitter, request: Request, geometry: Geometry, bounds: KvBounds) -> KvRange:
     """Appends the arithmetic that turns the bounds of a mask into tiles of keys."""
     tile = geometry.kv_tile
-    first_row, last_row = request.first_row, emit.add(request.first_row, geometry.rows - 1)
-    last_row = emit.min(last_row, emit.sub(request.packed_rows, 1))
-    first = emit.add(request.position, emit.divu(first_row, geometry.group))
-    last = emit.add(request.position, emit.divu(last_row, geometry.group))
+    first, last = _positions(emit, request, geometry)
 
     # The first and the past-the-end key that any query sees, and that every query sees.
     some_begin = every_begin = request.kv_begin
@@ -69,6 +64,25 @@ def emit_kv_range(emit: Emitter, request: Request, geometry: Geometry, bounds: K
         full_begin = emit.min(tiles_before(every_begin, round_up=True), end)
     full_end = emit.min(tiles_before(every_end), end)
     return KvRange(begin, end, full_begin, emit.max(full_end, full_begin))
+
+
+def emit_list_range(emit: Emitter, params: Params, geometry: Geometry, item: SSAValue) -> KvRange:
+    """Appends the loads of the entries of a list of tiles; those that need no mask come last."""
+    begin, end, full = (
+        load_field(emit, params, geometry, item, number)
+        for number in (KV_BEGIN, KV_END, FIRST_FULL)
+    )
+    return KvRange(begin, end, full, end)
+
+
+def _positions(emit: Emitter, request: Request, geometry: Geometry) -> tuple[SSAValue, SSAValue]:
+    """Appends the least and the greatest position of the queries of a tile."""
+    if request.positions is not None:
+        return request.positions
+    last_row = emit.add(request.first_row, geometry.rows - 1)
+    last_row = emit.min(last_row, emit.sub(request.packed_rows, 1))
+    first = emit.add(request.position, emit.divu(request.first_row, geometry.group))
+    return first, emit.add(request.position, emit.divu(last_row, geometry.group))
 
 
 def _extremes(

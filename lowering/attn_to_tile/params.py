@@ -9,7 +9,7 @@ from xdsl.ir import Attribute, SSAValue
 from ...dialects.attn import PageLayout
 from ...dialects.tile import element_bits
 from ..emitter import Emitter
-from .geometry import Geometry, Storage
+from .geometry import Geometry, Storage, Work
 
 GLOBAL = LLVMPointerType(IntAttr(1))
 _TABLES = ("cta_indptr", "items", "item_merge", "merges", "counters", "partial_out", "partial_lse")
@@ -31,7 +31,9 @@ class Params:
     The kernel's parameters, by name; `k` and `v` are keys and values, however they are stored.
 
     None is what a storage lacks. `k_scale` and `v_scale` are f32, or arrays of one a head;
-    `k_scales` and `v_scales` arrays of those of blocks.
+    `k_scales` and `v_scales` arrays of those of blocks. `kv_tiles` are the lists of tiles of keys,
+    `query_rows` the row and the position of each query row of a cascade, `parts` the first row of
+    each partial result.
     """
 
     q: SSAValue
@@ -57,6 +59,9 @@ class Params:
     v_scales: SSAValue | None = None
     k_strides: Strides | None = None
     v_strides: Strides | None = None
+    kv_tiles: SSAValue | None = None
+    query_rows: SSAValue | None = None
+    parts: SSAValue | None = None
 
 
 def kv_arrays(storage: Storage) -> tuple[str, ...]:
@@ -79,12 +84,20 @@ def stride_names(storage: Storage, array: str) -> tuple[str, ...]:
     return tuple(f"{array}_stride_{axis}" for axis in range(axes))
 
 
-def kernel_params(storage: Storage) -> list[tuple[str, Attribute]]:
+# The tables that only some kinds of work have.
+_MORE_TABLES = {
+    Work.RANGES: (),
+    Work.TILE_LISTS: ("kv_tiles",),
+    Work.CASCADE: ("query_rows", "parts"),
+}
+
+
+def kernel_params(storage: Storage, work: Work = Work.RANGES) -> list[tuple[str, Attribute]]:
     """Returns the parameters of a kernel, in order, without those of its variant."""
     tables = ["qo_indptr", "kv_indptr"]
     if storage.paged:
         tables += ["kv_indices", "kv_last_page_len"]
-    pointers = ["q", *kv_arrays(storage), *tables, *_TABLES, "out", "lse"]
+    pointers = ["q", *kv_arrays(storage), *tables, *_TABLES, *_MORE_TABLES[work], "out", "lse"]
     params: list[tuple[str, Attribute]] = [(name, GLOBAL) for name in pointers]
     params.append(("softmax_scale", f32))
     if storage.scales is not None and storage.block is None:

@@ -9,7 +9,7 @@ tile before, whose stage the newest copy may then overwrite.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from xdsl.dialects.builtin import f32
+from xdsl.dialects.builtin import f32, i32
 from xdsl.ir import SSAValue
 
 from ...dialects.tile import (
@@ -21,6 +21,7 @@ from ...dialects.tile import (
     FragmentLayout,
     FragmentType,
     LdmatrixOp,
+    LoadOp,
     MmaOp,
     SliceOp,
     TeamIndexOp,
@@ -117,7 +118,11 @@ class QueryTile:
 
     def first_key(self, tile: SSAValue) -> SSAValue:
         """Appends the position of the first key of a tile."""
-        emit = self.emit
+        emit, lists = self.emit, self.params.kv_tiles
+        if lists is not None:
+            # An entry behind the list is not used, nor read: there may be none at all.
+            entry = emit.max(emit.min(tile, emit.sub(self.tiles.end, 1)), 0)
+            return emit.mul(emit.value(LoadOp(lists, entry, i32)), self.geometry.kv_tile)
         return emit.add(emit.mul(tile, self.geometry.kv_tile), self.request.kv_begin)
 
     def team_offset(self) -> SSAValue | int:
@@ -137,7 +142,7 @@ class QueryTile:
     def copy_query(self) -> SSAValue:
         """Appends the start of the copy of the query tile."""
         emit, geometry = self.emit, self.geometry
-        rows = query_rows(emit, self.request, geometry, geometry.head_dim)
+        rows = query_rows(emit, self.params, self.request, geometry, geometry.head_dim)
         always = emit.constant_true()
         copy = CopyAsyncOp((self.params.q,), (self.query_ring,), emit.integer(0), always, rows)
         return emit.value(copy)

@@ -5,6 +5,11 @@ A CTA takes its items from a queue that the plan made: `items[n, 6]` holds reque
 row, key head, first key, end of the keys, and the slot of a partial result, -1 for none. The items
 of CTA c are `cta_indptr[c] .. cta_indptr[c + 1] - 1` (Ye et al., FlashInfer, section 3.3).
 
+Where items have lists of tiles, keys are entries of `kv_tiles`, and a seventh number is the first
+entry of a tile that needs no mask. In a cascade packed rows are counted over the whole batch, in
+the order of `query_rows[n, 2]`: the row of each query, and its position; three more numbers are the
+packed rows of the item, and the least and the greatest of their positions.
+
 Rows of an array are counted in 32 bits, one for each head; the contract bounds the arrays so that
 the count fits. Only the offset of a row's elements takes 64 bits.
 """
@@ -19,12 +24,13 @@ from ...dialects.attn import PageLayout
 from ...dialects.diagnostic import DiagnosticError
 from ...dialects.tile import BlockIndexOp, LoadOp, YieldOp, rows_region
 from ..emitter import Emitter, name_fields
-from .geometry import Geometry
+from .geometry import Geometry, Work
 from .params import Params, Strides
 
-# The numbers of a work item.
-ITEM_FIELDS = 6
-SLOT = 5
+# Numbers of a work item.
+KV_BEGIN, KV_END, SLOT = 3, 4, 5
+FIRST_FULL = 6
+ROW_COUNT, LEAST_POSITION, GREATEST_POSITION = 6, 7, 8
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,8 @@ class QueryRows:
     The rows of a work item, i32 and the same for all threads.
 
     A packed row `r` of a request is its query row `r // group` for the head `r % group` of the
-    item's key head. `index` is the request, `query_begin` its first row among those of all.
+    item's key head. `index` is the request, `query_begin` its first row among those of all. In a
+    cascade rows are those of the batch, and `packed_rows` is the end of the item's own.
     """
 
     index: SSAValue
@@ -51,7 +58,8 @@ class Request(QueryRows):
     `batch` is what variants are told of the request, 0 where all are rows of one sequence.
     `page_begin` is its first entry of the page table, or its first row of ragged keys. `position`
     is the place of the request's first query row in its sequence. The item has the keys from
-    `kv_begin` to before `kv_end`, counted among those of the request.
+    `kv_begin` to before `kv_end`, counted among those of the request. `positions` are the least and
+    the greatest of a cascade's rows.
     """
 
     batch: SSAValue
@@ -59,6 +67,13 @@ class Request(QueryRows):
     position: SSAValue
     kv_begin: SSAValue
     kv_end: SSAValue
+    positions: tuple[SSAValue, SSAValue] | None = None
+
+    def own_rows(self, emit: Emitter) -> SSAValue:
+        """Appends the number of rows for which a tile is chosen: the request's, or the item's."""
+        if self.positions is None:
+            return self.packed_rows
+        return emit.sub(self.packed_rows, self.first_row)
 
 
 def emit_queue(emit: Emitter, params: Params, body: Callable[[SSAValue], None]) -> None:
@@ -75,9 +90,11 @@ def emit_queue(emit: Emitter, params: Params, body: Callable[[SSAValue], None]) 
     emit.loop((first, end), (), each)
 
 
-def load_field(emit: Emitter, params: Params, item: SSAValue, number: int) -> SSAValue:
+def load_field(
+    emit: Emitter, params: Params, geometry: Geometry, item: SSAValue, number: int
+) -> SSAValue:
     """Appends the load of a number of a work item."""
-    place = emit.add(emit.mul(item, ITEM_FIELDS), number)
+    place = emit.add(emit.mul(item, geometry.work.item_fields), number)
     return emit.value(LoadOp(params.items, place, i32))
 
 
@@ -88,8 +105,14 @@ def emit_query_rows(emit: Emitter, params: Params, geometry: Geometry, item: SSA
     They are loaded for the queries, and again for the results: kept, they took registers from the
     keys.
     """
-    index, first_row, kv_head = (load_field(emit, params, item, number) for number in range(3))
+    fields = (load_field(emit, params, geometry, item, number) for number in range(3))
+    index, first_row, kv_head = fields
     index.name_hint = "request"
+    if geometry.work is Work.CASCADE:
+        count = load_field(emit, params, geometry, item, ROW_COUNT)
+        rows = QueryRows(index, first_row, kv_head, index, emit.add(first_row, count))
+        name_fields(rows)
+        return rows
     query_begin, query_end = (
         emit.value(LoadOp(params.qo_indptr, emit.add(index, step), i32)) for step in range(2)
     )
@@ -103,7 +126,9 @@ def emit_request(emit: Emitter, params: Params, geometry: Geometry, item: SSAVal
     """Appends the loads that tell what a work item is."""
     storage = geometry.storage
     rows = emit_query_rows(emit, params, geometry, item)
-    kv_begin, planned_end = (load_field(emit, params, item, number) for number in (3, 4))
+    kv_begin, planned_end = (
+        load_field(emit, params, geometry, item, number) for number in (KV_BEGIN, KV_END)
+    )
     table_row = rows.index
     if storage.table_of_heads:
         table_row = emit.add(emit.mul(rows.index, geometry.kv_heads), rows.kv_head)
@@ -117,16 +142,38 @@ def emit_request(emit: Emitter, params: Params, geometry: Geometry, item: SSAVal
         has_pages = emit.compare("sgt", kv_len, 0)
         kv_len = emit.select(has_pages, emit.add(full_pages, last_page_len), emit.integer(0))
     query_len = emit.divu(rows.packed_rows, geometry.group)
+    lists, positions = geometry.work is Work.TILE_LISTS, None
+    if geometry.work is Work.CASCADE:
+        fields = (LEAST_POSITION, GREATEST_POSITION)
+        least, greatest = (load_field(emit, params, geometry, item, number) for number in fields)
+        positions = (least, greatest)
     found = Request(
         **vars(rows),
         batch=emit.integer(0) if storage.columns else rows.index,
         page_begin=begin,
         position=rows.query_begin if storage.columns else emit.sub(kv_len, query_len),
-        kv_begin=kv_begin,
-        kv_end=emit.min(planned_end, kv_len),
+        kv_begin=emit.integer(0) if lists else kv_begin,
+        kv_end=kv_len if lists else emit.min(planned_end, kv_len),
+        positions=positions,
     )
     name_fields(found)
     return found
+
+
+def query_of(
+    emit: Emitter, params: Params, request: Request, geometry: Geometry, packed: SSAValue
+) -> tuple[SSAValue, SSAValue]:
+    """Appends the position and the head of a packed row of the request."""
+    row = emit.divu(packed, geometry.group)
+    if params.query_rows is None:
+        position = emit.add(request.position, row)
+    else:
+        # Rows behind the last one are no one's; their positions are never used.
+        last = emit.divu(emit.sub(request.packed_rows, 1), geometry.group)
+        place = emit.add(emit.mul(emit.min(row, last), 2), 1)
+        position = emit.value(LoadOp(params.query_rows, place, i32))
+    first_head = emit.mul(request.kv_head, geometry.group)
+    return position, emit.add(first_head, emit.remu(packed, geometry.group))
 
 
 def _rows(emit: Emitter, body: Callable[[SSAValue], tuple[SSAValue, SSAValue]]) -> Region:
@@ -136,14 +183,21 @@ def _rows(emit: Emitter, body: Callable[[SSAValue], tuple[SSAValue, SSAValue]]) 
     return region
 
 
-def query_rows(emit: Emitter, request: QueryRows, geometry: Geometry, elements: int) -> Region:
+def query_rows(
+    emit: Emitter, params: Params, request: QueryRows, geometry: Geometry, elements: int
+) -> Region:
     """Returns the rows region of the query tile in an array of `elements` a row and head."""
 
     def place(row: SSAValue) -> tuple[SSAValue, SSAValue]:
         packed = emit.add(request.first_row, row)
         valid = emit.compare("slt", packed, request.packed_rows)
         packed = emit.min(packed, emit.sub(request.packed_rows, 1))
-        query_row = emit.add(request.query_begin, emit.divu(packed, geometry.group))
+        query_row = emit.divu(packed, geometry.group)
+        if params.query_rows is None:
+            query_row = emit.add(request.query_begin, query_row)
+        else:
+            place = emit.mul(query_row, 2)
+            query_row = emit.value(LoadOp(params.query_rows, place, i32))
         first_head = emit.mul(request.kv_head, geometry.group)
         head = emit.add(first_head, emit.remu(packed, geometry.group))
         array_row = emit.add(emit.mul(query_row, geometry.qo_heads), head)
@@ -155,14 +209,13 @@ def query_rows(emit: Emitter, request: QueryRows, geometry: Geometry, elements: 
 @dataclass(frozen=True)
 class SlotRows:
     """
-    Where `rows` lie in a slot of partial results: behind the first `before` of its `slot_rows`.
+    Where `rows` lie among the rows of partial results: `before` rows behind `first`.
 
     `before` None is 0.
     """
 
     rows: QueryRows
-    slot: SSAValue
-    slot_rows: int
+    first: SSAValue
     before: SSAValue | None = None
 
     def emit(self, emit: Emitter, elements: int) -> Region:
@@ -171,8 +224,8 @@ class SlotRows:
         def place(row: SSAValue) -> tuple[SSAValue, SSAValue]:
             packed = emit.add(self.rows.first_row, row)
             valid = emit.compare("slt", packed, self.rows.packed_rows)
-            in_slot = row if self.before is None else emit.add(row, self.before)
-            array_row = emit.add(emit.mul(self.slot, self.slot_rows), in_slot)
+            behind = row if self.before is None else emit.add(row, self.before)
+            array_row = emit.add(self.first, behind)
             return emit.mul(emit.to_i64(array_row), elements), valid
 
         return _rows(emit, place)

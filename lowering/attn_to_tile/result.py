@@ -27,7 +27,7 @@ from ...dialects.tile import (
     ViewOp,
 )
 from ..emitter import Emitter
-from .geometry import Geometry
+from .geometry import Geometry, Work
 from .params import Params
 from .regions import Scope
 from .request import (
@@ -94,26 +94,64 @@ class Results:
         factor = scale_after(self.scope, "value", rows.kv_head)
         if factor is not None:
             out = scaled_by(emit, out, factor)
-        slot = load_field(emit, self.params, self.item, SLOT)
+        slot = load_field(emit, self.params, geometry, self.item, SLOT)
+
+        def store_partial() -> None:
+            place = SlotRows(rows, emit.mul(slot, self.slot_rows))
+            self._store_partial(geometry, place, out, lse)
+
         emit.branch(
             emit.compare("slt", slot, 0),
             lambda: self._store_output(geometry, rows, out, lse),
-            lambda: self._store_partial(geometry, SlotRows(rows, slot, self.slot_rows), out, lse),
+            store_partial,
         )
 
     def merge(self, geometry: Geometry) -> None:
-        """Appends the merge of the slots of a query tile, by the CTA that filled the last one."""
+        """Appends the merges of the item's rows, by the CTA that filled the last slot of them."""
         emit, params = self.emit, self.params
+        if geometry.work is Work.CASCADE:
+            self._merge_groups(geometry)
+            return
         merge = emit.value(LoadOp(params.item_merge, self.item, i32))
 
         def arrive() -> None:
-            first_field = emit.mul(merge, 2)
-            first = emit.value(LoadOp(params.merges, first_field, i32))
-            count = emit.value(LoadOp(params.merges, emit.add(first_field, 1), i32))
+            first, count = self._merge_fields(geometry, merge)
             last = emit.value(ArriveOp(params.counters, merge, count, self.scratch))
-            emit.when(last, lambda: self._merge_tile(geometry, first, count))
+
+            def merge_tile() -> None:
+                tile = emit_query_rows(emit, params, geometry, self.item)
+                self._merge_tile(geometry, tile, first, count)
+
+            emit.when(last, merge_tile)
 
         emit.when(emit.compare("sge", merge, 0), arrive)
+
+    def _merge_groups(self, geometry: Geometry) -> None:
+        """Appends the merges of a cascade: one for each request that has rows in the item."""
+        emit, params = self.emit, self.params
+        field = emit.mul(self.item, 2)
+        first_merge, merges = (
+            emit.value(LoadOp(params.item_merge, emit.add(field, number), i32))
+            for number in range(2)
+        )
+
+        def each(number: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            merge = emit.add(first_merge, number)
+            first_row, rows, head, first, count = self._merge_fields(geometry, merge)
+            last = emit.value(ArriveOp(params.counters, merge, count, self.scratch))
+            end = emit.add(first_row, rows)
+            group = QueryRows(head, first_row, head, head, end)
+            emit.when(last, lambda: self._merge_tile(geometry, group, first, count))
+            return ()
+
+        emit.loop((emit.integer(0), merges), (), each)
+
+    def _merge_fields(self, geometry: Geometry, merge: SSAValue) -> list[SSAValue]:
+        """Appends the loads of the numbers of a merge."""
+        emit, fields = self.emit, geometry.work.merge_fields
+        first_field = emit.mul(merge, fields)
+        places = (emit.add(first_field, number) for number in range(fields))
+        return [emit.value(LoadOp(self.params.merges, place, i32)) for place in places]
 
     def _divided(
         self, geometry: Geometry, state: RowState, unit: SSAValue | None
@@ -133,7 +171,7 @@ class Results:
         if not changes_results(self.scope.variant):
             return out, lse
         request = emit_request(emit, self.params, geometry, self.item)
-        request = replace(request, first_row=rows.first_row)
+        request = replace(request, **vars(rows))
         scope = replace(self.scope, geometry=geometry, request=request)
         return finish_rows(scope, out, lse)
 
@@ -144,9 +182,12 @@ class Results:
         out, lse = self._finished(geometry, rows, out, lse)
         emit.append(StoreFragmentOp(out, ring))
         emit.append(BarrierOp())
-        out_rows = query_rows(emit, rows, geometry, geometry.head_dim)
+        out_rows, lse_rows = (
+            query_rows(emit, self.params, rows, geometry, elements)
+            for elements in (geometry.head_dim, 1)
+        )
         emit.append(StoreRowsOp(ring, self.params.out, out_rows))
-        emit.append(StoreRowsOp(lse, self.params.lse, query_rows(emit, rows, geometry, 1)))
+        emit.append(StoreRowsOp(lse, self.params.lse, lse_rows))
 
     def _store_partial(
         self, geometry: Geometry, place: SlotRows, out: SSAValue, lse: SSAValue
@@ -155,10 +196,15 @@ class Results:
         emit.append(StoreRowsOp(out, params.partial_out, place.emit(emit, geometry.head_dim)))
         emit.append(StoreRowsOp(lse, params.partial_lse, place.emit(emit, 1)))
 
-    def _merge_tile(self, geometry: Geometry, first: SSAValue, count: SSAValue) -> None:
-        """Appends the merge of a tile, as many rows at a time as the teams share."""
+    def _merge_tile(
+        self, geometry: Geometry, tile: QueryRows, first: SSAValue, count: SSAValue
+    ) -> None:
+        """
+        Appends the merge of the rows of a tile, as many at a time as the teams share.
+
+        They have `count` partial results: those of slots from `first` on, or of a cascade's parts.
+        """
         emit = self.emit
-        tile = emit_query_rows(emit, self.params, geometry, self.item)
         present = emit.min(emit.sub(tile.packed_rows, tile.first_row), self.slot_rows)
         blocks = emit.divu(emit.add(present, geometry.rows - 1), geometry.rows)
 
@@ -167,22 +213,25 @@ class Results:
             emit.append(BarrierOp())
             before = emit.mul(block, geometry.rows)
             rows = replace(tile, first_row=emit.add(tile.first_row, before))
-            place = SlotRows(rows, first, self.slot_rows, before)
-            state = self._merge_rows(geometry, place, count)
+            state = self._merge_rows(geometry, SlotRows(rows, first, before), count)
             self._store_output(geometry, rows, *self._divided(geometry, state, None))
             return ()
 
         emit.loop((emit.integer(0), blocks), (), each)
 
     def _merge_rows(self, geometry: Geometry, place: SlotRows, count: SSAValue) -> RowState:
-        """Appends the merge of rows of `count` slots; teams take every so many of them."""
+        """Appends the merge of `count` partial results; teams take every so many of them."""
         emit, params, teams = self.emit, self.params, geometry.teams
         team = emit.value(TeamIndexOp(geometry.rows)) if teams > 1 else emit.integer(0)
         turns = emit.divu(emit.sub(emit.add(count, teams - 1), team), teams)
 
         def add(turn: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
-            slot = emit.add(emit.add(place.slot, team), emit.mul(turn, teams))
-            at = replace(place, slot=slot)
+            part = emit.add(emit.add(place.first, team), emit.mul(turn, teams))
+            if params.parts is None:
+                first_row = emit.mul(part, self.slot_rows)
+            else:
+                first_row = emit.value(LoadOp(params.parts, part, i32))
+            at = replace(place, first=first_row)
             lse = LoadRowsOp(params.partial_lse, at.emit(emit, 1), row_type(geometry))
             out_rows = at.emit(emit, geometry.head_dim)
 

@@ -14,9 +14,8 @@ from ...dialects.tile import (
     map_region,
 )
 from ..emitter import Emitter
-from .geometry import Geometry
 from .regions import Hoisted, Scope, hoist_reads
-from .request import Request, key_position
+from .request import key_position, query_of
 from .scales import scale_after
 
 LOG2_E = 1.4426950408889634
@@ -53,20 +52,19 @@ def emit_scores(emit: Emitter, scope: Scope) -> Scores:
         softmax_scale = emit.binary("mulf", softmax_scale, factor)
     if variant.score is None and variant.no_softmax is None:
         unit = emit.binary("mulf", softmax_scale, emit.float32(LOG2_E))
-    position, head = rows_of_tile(emit, scope.request, scope.geometry)
+    position, head = rows_of_tile(scope)
     hoisted = hoist_reads(scope, position, head)
     return Scores(scope, softmax_scale, unit, position, head, hoisted)
 
 
-def rows_of_tile(emit: Emitter, request: Request, geometry: Geometry) -> tuple[SSAValue, SSAValue]:
+def rows_of_tile(scope: Scope) -> tuple[SSAValue, SSAValue]:
     """Appends the position and the head of each row of a query tile."""
+    emit, request, geometry = scope.emit, scope.request, scope.geometry
     kind = FragmentType((geometry.rows,), i32, FragmentLayout.ROW)
     region = map_region((), kind)
     with emit.into(region.block):
         packed = emit.add(request.first_row, region.block.args[0])
-        position = emit.add(request.position, emit.divu(packed, geometry.group))
-        first_head = emit.mul(request.kv_head, geometry.group)
-        head = emit.add(first_head, emit.remu(packed, geometry.group))
+        position, head = query_of(emit, scope.params, request, geometry, packed)
         emit.append(YieldOp(position, head))
     position, head = emit.append(MapOp((), region, (kind, kind))).results
     return position, head

@@ -22,7 +22,7 @@ from ...dialects.tile import (
     rewrite_region,
 )
 from .regions import Scope
-from .request import key_position
+from .request import key_position, query_of
 from .scores import LN_2, LOG2_E, rows_of_tile
 
 MINUS_INFINITY = float("-inf")
@@ -38,9 +38,7 @@ def transform_query(scope: Scope, stage: SSAValue) -> None:
     def place(row: SSAValue) -> Place:
         packed = emit.add(request.first_row, row)
         valid = emit.compare("slt", packed, request.packed_rows)
-        position = emit.add(request.position, emit.divu(packed, geometry.group))
-        first_head = emit.mul(request.kv_head, geometry.group)
-        head = emit.add(first_head, emit.remu(packed, geometry.group))
+        position, head = query_of(emit, scope.params, request, geometry, packed)
         return request.batch, head, position, valid
 
     _rewrite(scope, region, stage, place)
@@ -99,7 +97,7 @@ def finish_rows(scope: Scope, out: SSAValue, lse: SSAValue) -> tuple[SSAValue, S
     variant = scope.variant
     if not changes_results(variant):
         return out, lse
-    position, head = rows_of_tile(scope.emit, scope.request, scope.geometry)
+    position, head = rows_of_tile(scope)
     if variant.state is not None:
         out, lse = _update_state(scope, variant.state, (position, head), out, lse)
     if variant.output is not None:

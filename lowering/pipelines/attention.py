@@ -10,7 +10,12 @@ LEVELS = ("attn", "tile", "thread")
 
 
 def attention_to_thread(
-    target: str, warps: int = 4, rows: int = 0, kv_tile: int = 0, stages: int = 2
+    target: str,
+    warps: int = 4,
+    rows: int = 0,
+    kv_tile: int = 0,
+    stages: int = 2,
+    work: str = "ranges",
 ) -> tuple[ModulePass, ...]:
     """Returns the passes from attention to one thread, one for each of `LEVELS`."""
     return (
@@ -18,7 +23,7 @@ def attention_to_thread(
         ExpandMathPass(),
         # tile: what one CTA does
         ConvertAttnToTilePass(
-            target=target, warps=warps, rows=rows, kv_tile=kv_tile, stages=stages
+            target=target, warps=warps, rows=rows, kv_tile=kv_tile, stages=stages, work=work
         ),
         # thread: what one thread does; from here PTX is printed
         ConvertTileToThreadPass(),

@@ -9,7 +9,7 @@ from .cost import CostModel, fit_cost_model
 from .limits import PlanLayout, PlanLimits, Workspace
 from .planner import Planner, Step, Transfer, WorkPlan
 from .prefixes import Prefixes, sharable_pages, shared_prefixes
-from .tiles import OPEN_END, KvBounds, LinearBound
+from .tiles import OPEN_END, KvBounds, LinearBound, visible_rows
 
 __all__ = (
     "OPEN_END",
@@ -29,4 +29,5 @@ __all__ = (
     "plan_cascade",
     "sharable_pages",
     "shared_prefixes",
+    "visible_rows",
 )

@@ -112,7 +112,7 @@ def query_tiles(
     firsts = np.cumsum(counts) - counts
     first_row = (np.arange(len(request)) - firsts[request]) * heights[kind[request]]
     if ranges is None:
-        begin, end = _visible(limits, bounds, q_len, kv_len, request, first_row)
+        begin, end = visible_rows(limits, bounds, q_len, kv_len, request, first_row)
     else:
         begin, end = _checked_ranges(ranges, kv_len[request])
     open_ended = end == kv_len[request] if ranges is None else np.zeros(len(request), bool)
@@ -131,7 +131,7 @@ def query_tiles(
     return tiles._replace(item_cost=costs.item[one], granule_cost=costs.granule[one])
 
 
-def _visible(
+def visible_rows(
     limits: PlanLimits, bounds: KvBounds, q_len: Array, kv_len: Array, request: Array, first: Array
 ) -> tuple[Array, Array]:
     """Returns the first and the past-the-end KV row that any row of a tile sees."""

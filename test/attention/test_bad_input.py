@@ -96,8 +96,16 @@ BAD: list[tuple[str, Change, str]] = [
     ("kv_indices", _entry(1, 8), "expected page numbers below 8, the pages of k_pages, got 8"),
     ("kv_indices", _entry(4, 2**31 - 1), "expected page numbers below 8, the pages of k_pages"),
     ("kv_indices", lambda table: table.astype(np.float32), "expected a one-dimensional int32"),
-    ("kv_last_page_len", _entry(0, 0), "expected 1 to 4 rows, 0 only without pages, got 0 at [0]"),
-    ("kv_last_page_len", _entry(1, 5), "expected 1 to 4 rows, 0 only without pages, got 5 at [1]"),
+    (
+        "kv_last_page_len",
+        _entry(0, 0),
+        "expected 1 to 4 tokens, 0 only without pages, got 0 at [0]",
+    ),
+    (
+        "kv_last_page_len",
+        _entry(1, 5),
+        "expected 1 to 4 tokens, 0 only without pages, got 5 at [1]",
+    ),
     ("kv_last_page_len", lambda table: table[:-1], "expected 3 entries, one a request, got 2"),
     ("q", lambda q: q.astype(np.float32), "expected dtype f16, got f32"),
     ("q", lambda q: q.view(np.uint16), "expected dtype f16, got"),

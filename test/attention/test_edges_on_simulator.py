@@ -159,16 +159,6 @@ def test_many_requests_of_one_query() -> None:
     check(GEOMETRY, run(batch, causal()), attend(GEOMETRY, batch, mask_mod=past))
 
 
-def test_a_row_does_not_depend_on_the_batch_around_it() -> None:
-    alone = random_batch(GEOMETRY, [(7, 90)], generator("alone"))
-    more = random_batch(GEOMETRY, [(11, 20), (7, 90), (1, 5)], generator("more"))
-    for name in ("k_pages", "v_pages"):
-        getattr(more, name)[more.pages(1)] = getattr(alone, name)[alone.pages(0)]
-    more.q[more.rows(1)] = alone.q
-    for one, other in zip(run(alone, causal()), run(more, causal()), strict=True):
-        np.testing.assert_array_equal(one, other[more.rows(1)])
-
-
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_interpreter_agrees_with_the_definition(name: str) -> None:
     geometry = replace(GEOMETRY, layout="HND")

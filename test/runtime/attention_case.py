@@ -19,6 +19,7 @@ from tilewright.runtime.contract import (
 )
 from tilewright.runtime.device import Grid
 
+Int32 = npt.NDArray[np.int32]
 SYMBOLS = ("n", "pages", "batch", "nnz", "cta_bounds", "items", "merges", "slots")
 
 
@@ -117,7 +118,8 @@ def attend_tiles(contract: KernelContract, grid: Grid, values: dict[str, Any]) -
         first, end = values["cta_indptr"][cta : cta + 2]
         for item in values["items"][first:end]:
             _attend_item(section, values, item)
-    for item, merge in zip(values["items"], values["item_merge"], strict=True):
+    planned = values["cta_indptr"][grid[0]]
+    for item, merge in zip(values["items"][:planned], values["item_merge"], strict=False):
         first, count = values["merges"][merge] if merge >= 0 else (-1, 0)
         if count and item[5] == first:
             _merge_slots(section, values, item, int(first), int(count))
@@ -198,7 +200,7 @@ class Batch:
     v_pages: npt.NDArray[Any]
 
     @property
-    def tables(self) -> tuple[npt.NDArray[np.int32], ...]:
+    def tables(self) -> tuple[Int32, Int32, Int32, Int32]:
         """The arguments of `plan`."""
         return self.qo_indptr, self.kv_indptr, self.kv_indices, self.kv_last_page_len
 

@@ -102,9 +102,9 @@ def test_a_page_twice_in_a_request_may_not_be_written() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kv_indptr": i32(0, 3, 2, 4)}, r"'kv_indptr': .* never decrease, got 2 at \[2\]"),
+        ({"kv_indptr": i32(0, 3, 2, 4)}, r"'kv_indptr': .* never decrease, got 2 after 3"),
         ({"kv_indptr": i32(1, 2, 3, 4)}, "'kv_indptr': expected 0 as the first entry"),
-        ({"kv_indptr": i32(0, 2, 2, 5)}, "'kv_indptr': expected 4 as the last entry, got 5"),
+        ({"kv_indptr": i32(0, 2, 2, 5)}, "'kv_indptr': expected 4 as the last entry, .*got 5"),
         ({"kv_indices": i32(0, 1, -2, 3)}, r"'kv_indices': .* at least 0, got -2 at \[2\]"),
         ({"kv_last_page_len": i32(5, 0, 1)}, r"'kv_last_page_len': .* 1 to 4 .* got 5 at \[0\]"),
         ({"kv_last_page_len": i32(4, 0, 0)}, r"'kv_last_page_len': .* got 0 at \[2\]"),

@@ -41,7 +41,7 @@ def test_all_tables_travel_in_one_asynchronous_copy() -> None:
     bindings = FakeBindings()
     workspace = CudaDevice(0, Driver(bindings)).workspace(_tables(), 7)
     ((_, _, size, stream),) = bindings.arguments("cuMemcpyHtoDAsync")
-    assert (size, stream) == (256 + 0 + 1024, 7)
+    assert (size, stream) == (256 + 4 * len(TABLES["c"]), 7)
     assert not bindings.names("cuStreamSynchronize", "cuCtxSynchronize")
     for name, table in TABLES.items():
         np.testing.assert_array_equal(workspace.buffers[name].numpy(), table)
