@@ -19,6 +19,7 @@ from ..runtime.page_table import PageTable, append_positions, from_block_table
 from .append_plan import AppendPlan, DeviceAppendPlan, plan_append, plan_append_on_device
 from .block_mask import block_mask
 from .cached import cached_attention
+from .deployment import Call, Choice, Deployment
 from .expression import Value, VariantError, is_integer
 from .functions import (
     cos,
@@ -57,6 +58,7 @@ from .library import (
     temperature,
     tree_mask,
 )
+from .manifest import Manifest
 from .parameters import Tensor, page_of, row_of, scalar, tensor
 from .quest import PageChoice, changed_pages, plan_choice, summarize_pages
 from .rotary import llama31_frequencies, rope_frequencies
@@ -77,9 +79,13 @@ __all__ = [
     "AttentionOp",
     "AttentionSpec",
     "BlockMask",
+    "Call",
+    "Choice",
+    "Deployment",
     "DeviceAppendPlan",
     "KVCache",
     "KVFormat",
+    "Manifest",
     "PageChoice",
     "PageTable",
     "PagedKV",

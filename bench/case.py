@@ -35,6 +35,7 @@ class Kernel:
             "num_qo_heads": self.num_qo_heads,
             "num_kv_heads": self.num_kv_heads,
             "page_size": self.page_size,
+            "layout": "NHD",
             "dtype": self.dtype,
             "target": target,
         }

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..runtime.attention import AttentionOp, Plan
 from ..runtime.cuda.device import CudaDevice
+from ..runtime.device import Device
 from ..runtime.simulator_device import SimulatorDevice
 from .data import Data, as_float
 from .peers import OnDevice, Runnable
@@ -17,20 +18,20 @@ UNWRITTEN = 0xFF
 PLANS = 5
 
 
-def planned(op: AttentionOp, data: Data) -> tuple[Plan, float]:
+def planned(op: AttentionOp, data: Data, device: Device) -> tuple[Plan, float]:
     """Returns the plan of a case, and the least time in us that the host took to make it."""
     times: list[float] = []
-    plan = op.plan(*data.tables)
+    plan = op.plan(*data.tables, device=device)
     for _ in range(PLANS):
         start = time.perf_counter()
-        plan = op.plan(*data.tables)
+        plan = op.plan(*data.tables, device=device)
         times.append((time.perf_counter() - start) * 1e6)
     return plan, min(times)
 
 
 def on_gpu(op: AttentionOp, inputs: OnDevice, device: CudaDevice, stream: object) -> Runnable:
     """Returns a case as work on a stream of a GPU."""
-    plan, plan_us = planned(op, inputs.data)
+    plan, plan_us = planned(op, inputs.data, device)
     plan.upload(device, stream)
     rows, heads, head_dim = inputs.q.shape
     out = device.empty((rows, heads, head_dim), inputs.q.dtype, "out")
@@ -57,7 +58,7 @@ def on_gpu(op: AttentionOp, inputs: OnDevice, device: CudaDevice, stream: object
 
 def on_simulator(op: AttentionOp, data: Data, device: SimulatorDevice) -> tuple[Any, Any, float]:
     """Runs a case on the simulator: out, lse, and the time in us that the plan took."""
-    plan, plan_us = planned(op, data)
+    plan, plan_us = planned(op, data, device)
     q, k, v = (rows.host() for rows in (data.q, data.k, data.v))
     out = np.empty(q.shape, q.dtype)
     out.view(np.uint8).fill(UNWRITTEN)

@@ -2,16 +2,17 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..attention import PagedKV
 from ..attention import compile as compile_attention
+from ..attention.manifest import assembled
 from ..runtime.artifact import KernelArtifact
 from ..runtime.attention import AttentionOp
 from ..runtime.contract import JsonScalar
 from ..runtime.kernel_set import KernelSet, load_kernels, save_kernels
-from ..runtime.ptxas import Ptxas, find_ptxas
+from ..runtime.ptxas import find_ptxas
 from .case import Kernel
 from .variants import VARIANTS
 
@@ -32,16 +33,6 @@ def compiled(kernel: Kernel, target: str) -> AttentionOp:
         target=target,
         query_len=DECODED_ROWS if kernel.decode else None,
     )
-
-
-def assembled(artifact: KernelArtifact, ptxas: Ptxas | None) -> KernelArtifact:
-    """Returns a kernel with its machine code and resources, as it is where no ptxas is found."""
-    if ptxas is None:
-        return artifact
-    assembly = ptxas.assemble(artifact.ptx, artifact.contract.target)
-    resources = assembly.resources.get(artifact.contract.name)
-    contract = replace(artifact.contract, resources=resources)
-    return replace(artifact, contract=contract, cubin=assembly.cubin)
 
 
 def build(

@@ -66,7 +66,7 @@ class KernelSet:
         """Returns the kernel with a key; raises KernelNotFound or BundleError."""
         folder = self.folders.get(_hashable(key))
         if folder is None:
-            raise self._refusal(key)
+            raise self.refusal(key)
         artifact = self._loaded.get(folder)
         if artifact is None:
             artifact = self._loaded[folder] = KernelArtifact.load(self.directory / folder)
@@ -76,7 +76,8 @@ class KernelSet:
         """Returns the keys that differ in the fewest fields, the first of the index first."""
         return sorted(self.keys, key=lambda known: len(differences(key, known)))[:count]
 
-    def _refusal(self, key: Key) -> KernelNotFound:
+    def refusal(self, key: Key) -> KernelNotFound:
+        """Returns the error for a key that the set lacks, with those that come nearest."""
         nearest = self.nearest(key)
         parts: list[str] = []
         for known in nearest:
