@@ -21,6 +21,7 @@ from .append_plan import AppendPlan, DeviceAppendPlan, plan_append, plan_append_
 from .block_mask import block_mask
 from .block_sparse import BlockSparse, block_sparse, variable_blocks
 from .cached import cached_attention
+from .deployment import Call, Choice, Deployment
 from .expression import Value, VariantError, is_integer
 from .functions import (
     cos,
@@ -59,6 +60,7 @@ from .library import (
     temperature,
     tree_mask,
 )
+from .manifest import Manifest
 from .parameters import Tensor, page_of, row_of, scalar, tensor
 from .quest import PageChoice, changed_pages, plan_choice, summarize_pages
 from .rotary import llama31_frequencies, rope_frequencies
@@ -82,10 +84,14 @@ __all__ = [
     "BlockMask",
     "BlockSparse",
     "BlockSparseKV",
+    "Call",
+    "Choice",
+    "Deployment",
     "DeviceAppendPlan",
     "KVCache",
     "KVFormat",
     "KVStorage",
+    "Manifest",
     "PageChoice",
     "PageTable",
     "PagedKV",

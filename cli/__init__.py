@@ -1,4 +1,4 @@
-"""The command `tilewright`: demo, compile, run, sim, explain, doctor."""
+"""The command `tilewright`: demo, compile, bundle, run, sim, explain, doctor."""
 
 import argparse
 import os
@@ -8,8 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
 from ..runtime.errors import TilewrightError
+from . import bundle, demo, doctor, explain, run, sim
 from . import compile as compile_command
-from . import demo, doctor, explain, run, sim
 from .diagnosis import Refused
 from .report import Report
 
@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"tilewright {_own_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (demo, compile_command, run, sim, explain, doctor):
+    for module in (demo, compile_command, bundle, run, sim, explain, doctor):
         name = module.NAME
         command = commands.add_parser(
             name, help=module.SUMMARY, description=module.SUMMARY, allow_abbrev=False

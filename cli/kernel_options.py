@@ -2,23 +2,15 @@
 
 import argparse
 import math
-from collections.abc import Callable
 
 from ..attention.expression import VariantError
-from ..attention.library import alibi, causal, full, sliding_window, soft_cap
+from ..attention.named_variants import NAMED
 from ..attention.spec import DTYPES, LAYOUTS, TARGETS, AttentionSpec, PagedKV
 from ..attention.variants import Variant
 from ..runtime.errors import ArgumentError
 
-# How each variant of the library is written, and what makes it from the text behind the colon and
-# the heads.
-VARIANTS: dict[str, tuple[str, Callable[[str, int], Variant]]] = {
-    "full": ("full", lambda value, heads: full()),
-    "causal": ("causal", lambda value, heads: causal()),
-    "window": ("window:TOKENS", lambda value, heads: sliding_window(int(value))),
-    "softcap": ("softcap:CAP", lambda value, heads: soft_cap(float(value), causal().mask_mod)),
-    "alibi": ("alibi", lambda value, heads: alibi(heads)),
-}
+# The variants that need no arrays of their own.
+VARIANTS = {name: NAMED[name] for name in ("full", "causal", "window", "softcap", "alibi")}
 _FORMS = ", ".join(form for form, _ in VARIANTS.values())
 
 # The option that gives each number of a kernel.
@@ -66,7 +58,7 @@ def variant_of(arguments: argparse.Namespace) -> Variant:
     form, make = VARIANTS[name]
     if bool(colon) == (":" in form):
         try:
-            return make(value, arguments.heads)
+            return make(value, arguments.heads, arguments.head_dim)
         except VariantError as error:
             raise VariantError(f"--variant {text}: {error}") from None
         except ValueError:

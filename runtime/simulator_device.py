@@ -57,6 +57,7 @@ class SimulatorKernel:
                 block=self._contract.block,
                 args=values,
                 shared_bytes=self._contract.dynamic_shared_bytes,
+                profile=self._device.profile,
             )
         except simulator.SimulationError as error:
             raise KernelFault(" ".join(str(error).split()), error.finding) from error
@@ -80,7 +81,8 @@ class SimulatorDevice:
     commas between them, and `default` where it is not set.
 
     `device` is a simulator to run on, whose memory and checks are used then, such as the one that
-    the fixture of `tilewright.testing` gives a test.
+    the fixture of `tilewright.testing` gives a test. With `profile` the report of a launch, which
+    its kernel keeps, counts by instruction.
     """
 
     kind = "simulator"
@@ -91,6 +93,7 @@ class SimulatorDevice:
         self,
         checks: str | Iterable[str] | None = None,
         device: simulator.Device | None = None,
+        profile: bool = False,
     ) -> None:
         if device is not None and checks is not None:
             raise DeviceError("simulator: a device has checks of its own, got checks as well")
@@ -101,6 +104,7 @@ class SimulatorDevice:
             self._device = simulator.Device(checks=checks) if device is None else device
         except ValueError as error:
             raise DeviceError(f"simulator: {error}") from None
+        self.profile = profile
         self._kernels: WeakKeyDictionary[KernelArtifact, SimulatorKernel] = WeakKeyDictionary()
 
     def check_target(self, target: str) -> None:

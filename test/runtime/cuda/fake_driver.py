@@ -166,7 +166,7 @@ def _string(_fake: FakeBindings, code: int) -> tuple[int, bytes]:
 
 def _attribute(fake: FakeBindings, key: int, _device: int) -> tuple[int, int]:
     major, minor = fake.capability
-    return 0, {16: 132, 38: 50 << 20, 75: major, 76: minor, 97: 232448}[int(key)]
+    return 0, {16: 132, 38: 1 << 20, 75: major, 76: minor, 97: 232448}[int(key)]
 
 
 def _push(fake: FakeBindings, context: int) -> tuple[int]:

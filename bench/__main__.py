@@ -1,0 +1,7 @@
+"""`python -m tilewright.bench`."""
+
+import sys
+
+from .command import main
+
+sys.exit(main())

@@ -1,0 +1,72 @@
+"""FlashInfer's wrappers of batches over a paged cache."""
+
+import time
+from typing import Any
+
+from ..variants import VARIANTS, TimedVariant
+from .peer import Missing, NotApplicable, OnDevice, Runnable, imported
+from .torch_arrays import runnable, tensor_of, torch_with_cuda
+
+# Tensor cores pay from so many query heads a KV head on, as its documentation tells.
+TENSOR_CORES_FROM = 4
+WORKSPACE_BYTES = 256 << 20  # more than its planners ask for
+
+
+class FlashInfer:
+    """The paged wrappers of FlashInfer with the backend `fa2` or `fa3`; compiling is not timed."""
+
+    def __init__(self, backend: str) -> None:
+        self.name = f"flashinfer-{backend}"
+        self._backend = backend
+        self._torch: Any = None
+        self._flashinfer: Any = None
+
+    def open(self) -> str:
+        """Returns the version of FlashInfer; raises Missing."""
+        self._torch = torch_with_cuda()
+        self._flashinfer = imported("flashinfer")
+        if self._backend == "fa3" and self._torch.cuda.get_device_capability()[0] != 9:
+            raise Missing("fa3 needs compute capability 9.0")
+        return str(self._flashinfer.__version__)
+
+    def prepare(self, inputs: OnDevice) -> Runnable:
+        """Returns the case; raises NotApplicable."""
+        torch, kernel = self._torch, inputs.case.kernel
+        variant = VARIANTS[kernel.variant]
+        if not variant.plain or (variant.alibi and self._backend == "fa3"):
+            raise NotApplicable(f"no {kernel.variant}")
+        if kernel.decode and self._backend == "fa3":
+            raise NotApplicable("no decoding")
+        device = f"cuda:{inputs.ordinal}"
+        workspace = torch.zeros(WORKSPACE_BYTES, dtype=torch.uint8, device=device)
+        wrapper = self._wrapper(workspace, kernel.decode, kernel.group)
+        start = time.perf_counter()
+        self._plan(wrapper, inputs, variant)
+        plan_us = (time.perf_counter() - start) * 1e6
+        q, k, v = (tensor_of(torch, b, inputs.ordinal) for b in (inputs.q, inputs.k, inputs.v))
+        return runnable(torch, inputs, lambda: wrapper.run(q, (k, v)), lambda out: out, plan_us)
+
+    def _wrapper(self, workspace: Any, decode: bool, group: int) -> Any:
+        if not decode:
+            made = self._flashinfer.BatchPrefillWithPagedKVCacheWrapper
+            return made(workspace, "NHD", backend=self._backend)
+        made = self._flashinfer.BatchDecodeWithPagedKVCacheWrapper
+        return made(workspace, "NHD", use_tensor_cores=group >= TENSOR_CORES_FROM)
+
+    def _plan(self, wrapper: Any, inputs: OnDevice, variant: TimedVariant) -> None:
+        torch, kernel = self._torch, inputs.case.kernel
+        qo, kv, indices, last = (torch.as_tensor(table) for table in inputs.data.tables)
+        on_gpu = indices.to(f"cuda:{inputs.ordinal}")
+        dtype = torch.bfloat16 if kernel.dtype == "bf16" else torch.float16
+        numbers = (kernel.num_qo_heads, kernel.num_kv_heads, kernel.head_dim, kernel.page_size)
+        options: dict[str, Any] = {
+            "q_data_type": dtype,
+            "window_left": -1 if variant.window is None else variant.window,
+            "pos_encoding_mode": "ALIBI" if variant.alibi else "NONE",
+        }
+        if variant.soft_cap is not None:
+            options["logits_soft_cap"] = variant.soft_cap
+        if kernel.decode:
+            wrapper.plan(kv, on_gpu, last, *numbers, **options)
+        else:
+            wrapper.plan(qo, kv, on_gpu, last, *numbers, causal=variant.causal, **options)

@@ -1,0 +1,105 @@
+"""Torch on the benchmark's arrays and stream, without copies."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ...runtime.buffer import Buffer
+from .peer import Missing, NotApplicable, OnDevice, Runnable, imported
+
+
+class _Bits:
+    """A buffer by the CUDA array interface, its 16-bit floats as integers of 16 bits."""
+
+    def __init__(self, buffer: Buffer) -> None:
+        self._buffer = buffer
+        self.__cuda_array_interface__ = {
+            "version": 3,
+            "shape": buffer.shape,
+            "typestr": "<i2",
+            "data": (buffer.address, False),
+            "strides": None,
+        }
+
+
+def torch_with_cuda() -> Any:
+    """Returns torch; raises Missing where it is not there, or sees no GPU."""
+    torch = imported("torch")
+    if not torch.cuda.is_available():
+        raise Missing("torch sees no GPU")
+    return torch
+
+
+def tensor_of(torch: Any, buffer: Buffer, ordinal: int) -> Any:
+    """Returns a tensor on the memory of a buffer."""
+    dtype = torch.bfloat16 if buffer.dtype == "bf16" else torch.float16
+    return torch.as_tensor(_Bits(buffer), device=f"cuda:{ordinal}").view(dtype)
+
+
+def dense(torch: Any, inputs: OnDevice) -> tuple[Any, Any, Any]:
+    """
+    Returns q [B, Hq, L, D], k and v [B, Hkv, S, D] of a case whose requests are equally long.
+
+    Keys and values lie side by side as [B, S, Hkv, D]; gathering them is not timed. Raises
+    NotApplicable.
+    """
+    case = inputs.case
+    if case.uniform is None:
+        raise NotApplicable("lengths differ")
+    rows, keys = case.uniform
+    batch, kernel = len(case.requests), case.kernel
+    q = tensor_of(torch, inputs.q, inputs.ordinal)
+    q = q.view(batch, rows, kernel.num_qo_heads, kernel.head_dim).transpose(1, 2)
+    indices = torch.as_tensor(inputs.data.tables[2], device=q.device)
+    cache: list[Any] = []
+    for buffer in (inputs.k, inputs.v):
+        pages = tensor_of(torch, buffer, inputs.ordinal)
+        tokens = pages.index_select(0, indices)
+        tokens = tokens.view(batch, -1, kernel.num_kv_heads, kernel.head_dim)[:, :keys]
+        cache.append(tokens.contiguous().transpose(1, 2))
+    return q, cache[0], cache[1]
+
+
+def runnable(
+    torch: Any,
+    inputs: OnDevice,
+    call: Callable[[], Any],
+    to_rows: Callable[[Any], Any],
+    plan_us: float | None = None,
+) -> Runnable:
+    """
+    Returns a call of torch as work on the stream of the benchmark.
+
+    `to_rows` makes [n, Hq, D] of what the call returns.
+    """
+    stream = torch.cuda.ExternalStream(inputs.stream, device=inputs.ordinal)
+    last: dict[str, Any] = {}
+
+    def launch() -> None:
+        with torch.cuda.stream(stream):
+            last["out"] = call()
+
+    def captured() -> Callable[[], None]:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=stream):
+            last["out"] = call()
+
+        def replay() -> None:
+            with torch.cuda.stream(stream):
+                graph.replay()
+
+        return replay
+
+    def result() -> tuple[Any, None]:
+        torch.cuda.synchronize(inputs.ordinal)
+        return np.asarray(to_rows(last["out"]).float().cpu().numpy()), None
+
+    return Runnable(launch, captured, result, plan_us)
+
+
+def rows_of_dense(inputs: OnDevice) -> Callable[[Any], Any]:
+    """Returns what makes [n, Hq, D] of [B, Hq, L, D]."""
+    kernel = inputs.case.kernel
+    shape = (inputs.case.query_rows, kernel.num_qo_heads, kernel.head_dim)
+    return lambda out: out.transpose(1, 2).reshape(shape)

@@ -1,0 +1,114 @@
+"""The shapes of each suite."""
+
+import re
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from ..runtime.errors import ArgumentError
+from .case import Case, Kernel
+
+SUITES = ("attention", "decode", "all")
+# Prefill, as FlashAttention is measured: 16k tokens in all, a model width of 2,048.
+TOKENS = 16_384
+WIDTH = 2_048
+LENGTHS = (512, 1024, 2048, 4096, 8192, 16_384)
+# The heads of Llama-3.1-8B.
+HEADS, KV_HEADS, HEAD_DIM = 32, 8, 128
+ZIPF = 1.2
+
+
+def prefill() -> Iterator[Case]:
+    """Yields whole prompts: head_dim 64 to 256, causal and full, one to eight heads a KV head."""
+    for head_dim in (64, 128, 256):
+        heads = WIDTH // head_dim
+        for variant in ("causal", "full"):
+            for group in (1, 4, 8):
+                kernel = Kernel(variant, head_dim, heads, heads // group, 16)
+                for length in LENGTHS:
+                    name = f"prefill-{variant}-d{head_dim}-g{group}-{length}"
+                    requests = ((length, length),) * (TOKENS // length)
+                    yield Case(name, "prefill", kernel, requests, shuffled=False)
+
+
+def paged() -> Iterator[Case]:
+    """Yields prompts, and prompts that go on, over shuffled pages of 1, 16 and 64 tokens."""
+    for page_size in (1, 16, 64):
+        kernel = Kernel("causal", HEAD_DIM, HEADS, KV_HEADS, page_size)
+        for name, requests in (
+            ("prefill-2048", ((2048, 2048),) * 8),
+            ("append-512-of-8192", ((512, 8192),) * 4),
+        ):
+            yield Case(f"paged-{name}-page{page_size}", "paged", kernel, requests)
+
+
+def decode() -> Iterator[Case]:
+    """Yields one query row a request, over pages of 16, with equal and with skewed lengths."""
+    kernel = Kernel("causal", HEAD_DIM, HEADS, KV_HEADS, 16, decode=True)
+    for batch in (1, 4, 16, 64, 128, 256):
+        for length in (1024, 4096, 8192, 32_768):
+            equal = ((1, length),) * batch
+            yield Case(f"decode-b{batch}-{length}-uniform", "decode", kernel, equal)
+            if batch > 1:
+                name = f"decode-b{batch}-{length}-skewed"
+                yield Case(name, "decode", kernel, skewed(batch, length))
+
+
+def skewed(batch: int, mean: int) -> tuple[tuple[int, int], ...]:
+    """Returns decoding requests whose lengths have this mean, and follow Zipf's law."""
+    weights = 1.0 / np.arange(1, batch + 1) ** ZIPF
+    lengths = np.maximum(mean * batch * weights / weights.sum(), 1).astype(int)
+    order = np.random.default_rng(batch).permutation(batch)
+    return tuple((1, int(lengths[place])) for place in order)
+
+
+def variants() -> Iterator[Case]:
+    """Yields the variants of the library, on prompts and on decoding."""
+    for variant in ("causal", "window", "soft-cap", "alibi", "sinks", "rope"):
+        numbers = (variant, HEAD_DIM, HEADS, KV_HEADS, 16)
+        prompts = ((4096, 4096),) * 4
+        yield Case(f"variant-{variant}-prefill", "variants", Kernel(*numbers), prompts)
+        kernel = Kernel(*numbers, decode=True)
+        yield Case(f"variant-{variant}-decode", "variants", kernel, ((1, 8192),) * 64)
+
+
+_PARTS: dict[str, tuple[Callable[[], Iterator[Case]], ...]] = {
+    "attention": (prefill, paged, variants),
+    "decode": (decode,),
+}
+
+
+def cases_of(suite: str, only: str | None = None) -> list[Case]:
+    """
+    Returns the cases of a suite, those alone in whose names `only`, a regular expression, is found.
+
+    Raises ArgumentError for an unknown suite, and where nothing is left.
+    """
+    if suite not in SUITES:
+        raise ArgumentError("--suite", f"one of {', '.join(SUITES)}", repr(suite))
+    parts = [part for name, made in _PARTS.items() if suite in (name, "all") for part in made]
+    cases = [case for part in parts for case in part()]
+    if only is None:
+        return cases
+    try:
+        pattern = re.compile(only)
+    except re.error as error:
+        raise ArgumentError("--only", "a regular expression", f"{only!r}: {error}") from None
+    chosen = [case for case in cases if pattern.search(case.name)]
+    if not chosen:
+        raise ArgumentError("--only", f"a part of a name such as {cases[0].name}", repr(only))
+    return chosen
+
+
+def kernels_of(cases: list[Case]) -> list[Kernel]:
+    """Returns the kernels that cases need, each once."""
+    return list(dict.fromkeys(case.kernel for case in cases))
+
+
+def scaled_down(cases: list[Case]) -> list[Case]:
+    """Returns small cases in place of these, one for each kernel and kind of shape."""
+    small: dict[tuple[object, ...], Case] = {}
+    for case in cases:
+        scaled = case.scaled_down()
+        small.setdefault((scaled.kernel, scaled.requests, scaled.prefix), scaled)
+    return list(small.values())
