@@ -22,6 +22,7 @@ from .block_mask import block_mask
 from .block_sparse import BlockSparse, block_sparse, variable_blocks
 from .cached import cached_attention
 from .deployment import Call, Choice, Deployment
+from .device_plan import DevicePlanner, plan_on_device
 from .expression import Value, VariantError, is_integer
 from .functions import (
     cos,
@@ -88,6 +89,7 @@ __all__ = [
     "Choice",
     "Deployment",
     "DeviceAppendPlan",
+    "DevicePlanner",
     "KVCache",
     "KVFormat",
     "KVStorage",
@@ -137,6 +139,7 @@ __all__ = [
     "plan_append",
     "plan_append_on_device",
     "plan_choice",
+    "plan_on_device",
     "prefix_lm",
     "qk_norm",
     "relative_bias",

@@ -21,3 +21,18 @@ class Part:
     which: int | None = None
     row_step: int = 0
     page_step: int = 0
+
+
+@dataclass(frozen=True)
+class Line:
+    """
+    The numbers of a batch's work in one line: of `heads` KV heads, in granules of `granule` rows.
+
+    `item` and `partial` are what an item and a split cost, in granules; `page_size` is in tokens.
+    """
+
+    heads: int
+    page_size: int
+    granule: int
+    item: int
+    partial: int

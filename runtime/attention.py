@@ -38,7 +38,7 @@ from .device import Device, Workspace
 from .errors import ArgumentError, ContractError
 from .launch import Signature
 from .page_table import Int32Array, int32_table
-from .planner import Prefixes
+from .planner import PlanLimits, Prefixes
 from .stream import stream_handle
 
 _TABLES = (
@@ -298,6 +298,15 @@ class Plan:
         """What two plans have in common that can take each other's place in a CUDA graph."""
         fixed = self._needs_limits("layout")
         return PlanLayout(self.op.artifact, fixed.limits, fixed.sharing)
+
+    @property
+    def plan_limits(self) -> PlanLimits:
+        """The limits of the planner of a plan with limits."""
+        return self._needs_limits("plan_limits").plan_limits
+
+    def note_planned_on_device(self) -> None:
+        """Notes that kernels write the tables on the device: host memory does not follow them."""
+        self._needs_limits("plan_on_device").forget()
 
     @property
     def nbytes(self) -> PlanBytes:

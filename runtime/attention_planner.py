@@ -249,8 +249,18 @@ class FixedPlanner:
         }
         self.arrays = PlanArrays(self.tables, limits.query_rows, -1, numbers.slots)
         self.batch = 0
+        self._outdated = False
         # For how many more KV rows each request has room in its last page.
         self._room = np.zeros(0, np.int64)
+
+    @property
+    def plan_limits(self) -> PlanLimits:
+        """The limits of the planner."""
+        return self._planner.limits
+
+    def forget(self) -> None:
+        """Takes the plan in host memory as outdated: steps are refused until a batch is planned."""
+        self._outdated = True
 
     @property
     def nbytes(self) -> PlanBytes:
@@ -272,7 +282,7 @@ class FixedPlanner:
         lengths = table.row_counts
         work = _work(self._planner, self.section, qo_indptr, lengths)
         changed = {**_changed_work(work), **self._copied(qo_indptr, table)}
-        self.batch = len(lengths)
+        self.batch, self._outdated = len(lengths), False
         self._room = table.pages.astype(np.int64) * table.page_size - lengths
         self.arrays = replace(self.arrays, largest_page=table.largest_page)
         return changed
@@ -311,6 +321,9 @@ class FixedPlanner:
 
         Raises ArgumentError, and then changes nothing.
         """
+        if self._outdated:
+            expected = "a plan whose lengths the host knows: update it"
+            raise ArgumentError("step", expected, "one made on the device")
         chosen, room = self._chosen(requests), self._room.copy()
         room[chosen] -= rows
         full = bool(room.size) and int(room.min()) < 0

@@ -7,6 +7,7 @@ from .append import append
 from .merge import merge_many, merge_pair, scale_lse
 from .page_table import places
 from .quest import choose, rank, score, summarize
+from .work_plan import cuts, items, queues
 
 PROGRAMS: Mapping[str, Callable[..., Program]] = {
     "append": append,
@@ -14,6 +15,9 @@ PROGRAMS: Mapping[str, Callable[..., Program]] = {
     "choose_pages": choose,
     "merge_many": merge_many,
     "merge_pair": merge_pair,
+    "plan_cuts": cuts,
+    "plan_items": items,
+    "plan_queues": queues,
     "rank_pages": rank,
     "scale_lse": scale_lse,
     "score_pages": score,
