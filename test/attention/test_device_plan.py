@@ -100,7 +100,7 @@ def test_a_plan_made_on_the_device_takes_no_steps_on_the_host() -> None:
 def test_other_plans_are_refused(variant: object, options: dict[str, Any], message: str) -> None:
     op = GEOMETRY.compile(variant)
     table = np.array([0, 1, 2], np.int32), np.array([0, 1], np.int32), np.array([3, 4], np.int32)
-    limits = {"limits": BatchLimits(2, 2, 512, 64)}
-    plan = op.plan(np.array([0, 1, 2], np.int32), *table, num_ctas=4, **{**limits, **options})
+    named: dict[str, Any] = {"limits": BatchLimits(2, 2, 512, 64), "num_ctas": 4, **options}
+    plan = op.plan(np.array([0, 1, 2], np.int32), *table, **named)
     with pytest.raises(ArgumentError, match=message):
         plan_on_device(plan, device=SimulatorDevice())
