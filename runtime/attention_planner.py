@@ -252,6 +252,8 @@ class FixedPlanner:
         self._outdated = False
         # For how many more KV rows each request has room in its last page.
         self._room = np.zeros(0, np.int64)
+        # The least of these numbers.
+        self._least = 0
 
     @property
     def plan_limits(self) -> PlanLimits:
@@ -283,7 +285,7 @@ class FixedPlanner:
         work = _work(self._planner, self.section, qo_indptr, lengths)
         changed = {**_changed_work(work), **self._copied(qo_indptr, table)}
         self.batch, self._outdated = len(lengths), False
-        self._room = table.pages.astype(np.int64) * table.page_size - lengths
+        self._set_room(table.pages.astype(np.int64) * table.page_size - lengths)
         self.arrays = replace(self.arrays, largest_page=table.largest_page)
         return changed
 
@@ -324,6 +326,8 @@ class FixedPlanner:
         if self._outdated:
             expected = "a plan whose lengths the host knows: update it"
             raise ArgumentError("step", expected, "one made on the device")
+        if requests is None and pages is None and 0 <= rows <= self._least:
+            return self._step_within_pages(rows)
         chosen, room = self._chosen(requests), self._room.copy()
         room[chosen] -= rows
         full = bool(room.size) and int(room.min()) < 0
@@ -338,8 +342,21 @@ class FixedPlanner:
             room += self._needed(room) * self.section.page_size
             has_pages = np.diff(self.tables["kv_indptr"][: self.batch + 1]) > 0
             last[:] = np.where(has_pages, self.section.page_size - room, 0)
-        self._room = room
+        self._set_room(room)
         return {**changed, "kv_last_page_len": last}
+
+    def _step_within_pages(self, rows: int) -> dict[str, Int32Array]:
+        """Gives all requests more KV rows, for which their last pages have room."""
+        step = self._planner.advance(rows)
+        self._least -= rows
+        self._room -= rows
+        last = self.tables["kv_last_page_len"][: self.batch]
+        last += rows
+        changed = {"kv_last_page_len": last}
+        return _changed_work(step.plan) | changed if step.replanned else changed
+
+    def _set_room(self, room: npt.NDArray[np.int64]) -> None:
+        self._room, self._least = room, int(room.min(initial=_LARGEST)) if room.size else 0
 
     def _chosen(self, requests: object) -> slice | Int32Array:
         if requests is None:

@@ -46,14 +46,15 @@ def pack(limits: PlanLimits, costs: Costs, tiles: Tiles, line: Line) -> Cuts:
     while high - low > max(1, high // _PRECISION):
         load = min(max(load, low + 1), high - 1)
         cuts = _fill(units, load, costs.partial)
-        if len(cuts) < ctas:
-            best, high = np.array(cuts, np.int64).reshape(-1, 2).T, load
-            if len(cuts) >= ctas - 1 - ctas // _PRECISION:
+        count = len(cuts[0])
+        if count < ctas:
+            best, high = (np.array(cuts[0], np.int64), np.array(cuts[1], np.int64)), load
+            if count >= ctas - 1 - ctas // _PRECISION:
                 break
         else:
             low = load
         # As what these cuts share would be shared by all CTAs, at first.
-        spread = anew + -(-(load - anew) * (len(cuts) + 1) // ctas)
+        spread = anew + -(-(load - anew) * (count + 1) // ctas)
         load = spread if tries < _SPREADS else (low + high) // 2
         tries += 1
     return _as_cuts(limits, len(units), best[0], best[1])
@@ -94,28 +95,33 @@ def _units(limits: PlanLimits, tiles: Tiles) -> list[_Unit]:
     return list(chain.from_iterable([unit] * limits.num_kv_heads for unit in each))
 
 
-def _fill(units: list[_Unit], load: int, partial: int) -> list[tuple[int, int]]:
-    """Returns cuts, (unit, granules before the cut), with which no CTA has more than `load`."""
-    cuts: list[tuple[int, int]] = []
+def _fill(units: list[_Unit], load: int, partial: int) -> tuple[list[int], list[int]]:
+    """Returns the units of cuts and the granules before them: no CTA has more than `load`."""
+    owner: list[int] = []
+    before: list[int] = []
     left = load
     for index, (item, granule, granules) in enumerate(units):
-        if item + granule * granules <= left:
-            left -= item + granule * granules
+        whole_cost = item + granule * granules
+        if whole_cost <= left:
+            left -= whole_cost
             continue
         fixed = item + partial
         done = (left - fixed) // granule
         if done < 1:
-            cuts.append((index, 0))
+            owner.append(index)
+            before.append(0)
             left = load
-            if item + granule * granules <= left:
-                left -= item + granule * granules
+            if whole_cost <= left:
+                left -= whole_cost
                 continue
             done = max((left - fixed) // granule, 1)
         whole = max((load - fixed) // granule, 1)
-        cuts.extend((index, at) for at in range(done, granules, whole))
+        places = range(done, granules, whole)
+        owner += [index] * len(places)
+        before += places
         last = (granules - done - 1) % whole + 1
         left = load - fixed - granule * last
-    return cuts
+    return owner, before
 
 
 def _as_cuts(limits: PlanLimits, units: int, unit: Array, granules: Array) -> Cuts:
