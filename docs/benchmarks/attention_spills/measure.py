@@ -25,7 +25,7 @@ from tilewright.attention import (
     scalar,
     tensor,
 )
-from tilewright.runtime.ptxas import Assembler, find_ptxas
+from tilewright.runtime.ptxas import Ptxas, find_ptxas
 
 FORMATS: tuple[KVFormat | None, ...] = (
     None,
@@ -82,7 +82,11 @@ class Found:
 
 
 def found_of(
-    ptxas: Assembler, target: str, head_dim: int, form: KVFormat | None, query_len: int | None,
+    ptxas: Ptxas,
+    target: str,
+    head_dim: int,
+    form: KVFormat | None,
+    query_len: int | None,
     variants: list[str],
 ) -> Iterator[Found]:
     """Compiles each variant over each storage, and yields what ptxas says."""
@@ -103,7 +107,7 @@ def found_of(
 
 def main() -> int:
     """Prints the tables; returns 1 where anything is spilled."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[1])
+    parser = argparse.ArgumentParser(description="Registers and spilled bytes of kernels.")
     parser.add_argument("--targets", nargs="+", default=["sm_80", "sm_90"])
     parser.add_argument("--head-dims", nargs="+", type=int, default=[64, 128, 256])
     parser.add_argument("--quick", action="store_true", help="a variant of each kind alone")
@@ -114,7 +118,9 @@ def main() -> int:
         return 2
     variants = list(QUICK if arguments.quick else VARIANTS)
     kernels, spilled = 0, 0
-    print(f"{'target':7} {'head_dim':8} {'format':16} {'tiles':8} most registers, of; spilled bytes")
+    print(
+        f"{'target':7} {'head_dim':8} {'format':16} {'tiles':8} most registers, of; spilled bytes"
+    )
     for target in arguments.targets:
         for head_dim in arguments.head_dims:
             for form in FORMATS:
