@@ -59,12 +59,19 @@ def choose_tiles(
     `group` query heads share a key head, and so a query tile. `form` is the format of keys and
     values, None for that of the queries.
     """
-    few_keys = head_dim > LARGEST_HEAD_DIM_OF_64_KEYS
     if query_len is None or query_len * group > SHORT_ROWS:
-        return Tiles(64, 4, 32 if few_keys else 64, 2)
+        return Tiles(64, 4, _prefill_keys(head_dim, form), 2)
     for ctas, stages in ((2, MOST_STAGES), (2, 3), (2, 2), (1, 3), (1, 2)):
         tiles = Tiles(SHORT_ROWS, 4, 64, stages)
         needed = tiles.shared_bytes(head_dim, form) + RESERVED_BYTES
         if ctas * needed <= SM_SHARED_BYTES[target]:
             return tiles
     return Tiles(2 * SHORT_ROWS, 4, 32, 2)
+
+
+def _prefill_keys(head_dim: int, form: KVFormat | None) -> int:
+    """Returns the keys of a tile beside which the output of 16 rows spills no register."""
+    if head_dim <= LARGEST_HEAD_DIM_OF_64_KEYS:
+        return 64
+    # A chunk of 4-bit codes is 32 elements that are widened at a time.
+    return 16 if form is not None and form.dtype == "i4" else 32

@@ -35,6 +35,12 @@ from .rules import Rule
 from .thread import Thread
 
 WORDS = 4
+# Elements of 16 bits in a chunk, which are converted at a time.
+PART = 8
+# More scales than these, or those of longer rows, are not loaded ahead, and rows are taken one
+# after the other: they took registers from the output.
+MOST_EARLY_SCALES = 4
+LARGEST_EARLY_COLUMNS = 128
 # The bits of the f16 number 1024: from it on to 2047 the last bit counts 1.
 COUNTING = 0x6400
 E4M3_LIFT = 2.0**8
@@ -73,7 +79,7 @@ class Widening:
     def emit_all(self) -> None:
         """Appends the loads of scales, the wait, the rows, and the barrier."""
         emit = self.emit
-        scales = self._block_scales() if self.block is not None else None
+        scales = self._block_scales() if self._scales_early else None
         emit.append(nvvm.CpAsyncWaitGroupOp(self.thread.pending[self.op]))
         places = self._places()
 
@@ -88,7 +94,8 @@ class Widening:
             self._if_within(step, chunks)
             return ()
 
-        emit.unrolled(self.share.row_steps, (), row)
+        bounds = emit.index(0), emit.index(self.share.row_steps)
+        emit.loop(bounds, (), row, unroll=self.block is None or self._scales_early)
         emit.append(gpu.BarrierOp())
 
     def _if_within(self, step: SSAValue, body: Callable[[], None]) -> None:
@@ -102,7 +109,7 @@ class Widening:
     def _places(self) -> Sequence[SSAValue]:
         """Returns the thread's first place in the narrow stage, and those in the wide one."""
         emit, share = self.emit, self.share
-        each = self.elements * 2 // CHUNK_BYTES
+        each = self.elements // PART
         with emit.into(emit.entry):
             source = chunk_offset(emit, self.narrow, share.row, share.chunk)
             first = emit.mul(share.chunk, each)
@@ -132,27 +139,29 @@ class Widening:
         source, *targets = places
         place = address(emit, source, distance(self.narrow, 1))
         words = emit.value(llvm.LoadOp(place, VectorType(i32, (WORDS,)), CHUNK_BYTES))
-        scale = self._scale_of(scales, step, column)
-        wide = self._rounded(decoded(emit, words, self.narrow.element_type), scale)
-        apart = distance(self.wide, len(targets))
+        apart, each = distance(self.wide, len(targets)), WORDS // len(targets)
         for number, target in enumerate(targets):
-            part = _slice(emit, wide, WORDS * number, WORDS)
-            emit.append(llvm.StoreOp(part, address(emit, target, apart), CHUNK_BYTES))
+            codes = decoded(emit, _slice(emit, words, each * number, each), self._narrow_type)
+            wide = self._rounded(codes, self._scale_of(scales, step, column, number))
+            emit.append(llvm.StoreOp(wide, address(emit, target, apart), CHUNK_BYTES))
         return ()
 
+    @property
+    def _narrow_type(self) -> Attribute:
+        return self.narrow.element_type
+
     def _scale_of(
-        self, scales: SSAValue | None, step: SSAValue, column: SSAValue
+        self, scales: SSAValue | None, step: SSAValue, column: SSAValue, part: int
     ) -> SSAValue | None:
-        """Returns the scales of a chunk's elements, in f32, None where they have none."""
-        emit, elements = self.emit, self.elements
+        """Returns the scale of the elements of a part of a chunk, in f32, None for no scale."""
         if self.op.scales is None:
             return None
-        if scales is None:
-            return broadcast(emit, self._lifted(self.thread[self.op.scales]), (elements,))
-        own = extract(emit, scales, step, column)
-        count = self.scales_of_chunk
-        order = [index // (elements // count) for index in range(elements)]
-        return _shuffled(emit, own, order)
+        if self.block is None:
+            return self._lifted(self.thread[self.op.scales])
+        number = part * PART // (self.elements // self.scales_of_chunk)
+        if scales is not None:
+            return extract(self.emit, scales, step, column, number)
+        return self._load_valid(*self._row_scales(step), column, number)
 
     def _lifted(self, scale: SSAValue) -> SSAValue:
         if not isinstance(self.narrow.element_type, Float8E4M3FNType):
@@ -160,12 +169,12 @@ class Widening:
         return self.emit.binary("mulf", scale, self.emit.float32(E4M3_LIFT))
 
     def _rounded(self, numbers: SSAValue, scale: SSAValue | None) -> SSAValue:
-        """Returns numbers of f16, times their scales, in the type of the ring: pairs in words."""
-        emit, count, element = self.emit, self.elements, self.wide.element_type
+        """Returns numbers of f16, times their scale, in the type of the ring: pairs in words."""
+        emit, count, element = self.emit, PART, self.wide.element_type
         if scale is not None or not isinstance(element, Float16Type):
             numbers = emit.value(arith.ExtFOp(numbers, VectorType(f32, (count,))))
             if scale is not None:
-                numbers = emit.binary("mulf", numbers, scale)
+                numbers = emit.binary("mulf", numbers, broadcast(emit, scale, (count,)))
             numbers = emit.value(arith.TruncFOp(numbers, VectorType(element, (count,))))
         return emit.value(vector.BitcastOp(numbers, VectorType(i32, (count // 2,))))
 
@@ -176,20 +185,40 @@ class Widening:
         zero = emit.float32(0.0)
 
         def row(step: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
-            first, valid = self.thread.inline(self._rows(), (row_at(emit, share, step),))
+            first, valid = self._row_scales(step)
 
             def chunk(column: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
                 (found,) = carried
                 for number in range(count):
-                    place = emit.add(first, emit.to_i64(self._scale_index(column, number)))
-                    loaded = self._load_scale(place)
-                    loaded = emit.select(valid, self._lifted(loaded), zero)
+                    loaded = self._load_valid(first, valid, column, number)
                     found = insert(emit, loaded, found, step, column, number)
                 return (found,)
 
             return emit.unrolled(share.column_steps, carried, chunk)
 
         return emit.unrolled(share.row_steps, (broadcast(emit, zero, shape),), row)[0]
+
+    @property
+    def _scales_early(self) -> bool:
+        """Whether scales are loaded before the wait, so that their latency is hidden."""
+        if self.block is None or self.narrow.columns > LARGEST_EARLY_COLUMNS:
+            return False
+        chunks = self.share.row_steps * self.share.column_steps
+        return chunks * self.scales_of_chunk <= MOST_EARLY_SCALES
+
+    def _row_scales(self, step: SSAValue) -> tuple[SSAValue, SSAValue]:
+        """Returns the offset of the first scale of a row, and whether the row is valid."""
+        row = row_at(self.emit, self.share, step)
+        first, valid = self.thread.inline(self._rows(), (row,))
+        return first, valid
+
+    def _load_valid(
+        self, first: SSAValue, valid: SSAValue, column: SSAValue, number: int
+    ) -> SSAValue:
+        """Appends the load of a scale of a chunk, 0 in a row that is not valid."""
+        emit = self.emit
+        place = emit.add(first, emit.to_i64(self._scale_index(column, number)))
+        return emit.select(valid, self._lifted(self._load_scale(place)), emit.float32(0.0))
 
     def _rows(self) -> Region:
         rows = self.op.rows

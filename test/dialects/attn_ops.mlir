@@ -75,3 +75,33 @@ func.func @expressions(
 func.func @layouts() attributes {layout = #attn<page_layout HND>} {
   func.return
 }
+
+// Keys and values are codes with scales, in one array, with strides, a table for each head.
+// CHECK-LABEL: func.func @codes
+func.func @codes(
+  %q: !attn.ragged<[n, 32, 128], bf16>, %k: !attn.paged<[pages, 16, 8, 128], i4, NHD>,
+  %v: !attn.paged<[pages, 16, 8, 128], i4, NHD>, %batch: !attn.batch<[b, nnz]>, %scale: f32
+) -> (!attn.ragged<[n, 32, 128], bf16>, !attn.ragged<[n, 32], f32>) {
+  // CHECK: attn.attend {{.*}} variant @causal
+  // CHECK-SAME: {combined, scales = #attn.scales<block 32, f16>, strided, table_of_heads} :
+  %out, %lse = attn.attend %q, %k, %v over %batch scale %scale variant @causal
+    {combined, scales = #attn.scales<block 32, f16>, strided, table_of_heads}
+    : !attn.ragged<[n, 32, 128], bf16>, !attn.paged<[pages, 16, 8, 128], i4, NHD>,
+      !attn.paged<[pages, 16, 8, 128], i4, NHD>, !attn.batch<[b, nnz]>
+    -> !attn.ragged<[n, 32, 128], bf16>, !attn.ragged<[n, 32], f32>
+  func.return %out, %lse : !attn.ragged<[n, 32, 128], bf16>, !attn.ragged<[n, 32], f32>
+}
+
+// CHECK-LABEL: func.func @ragged
+func.func @ragged(
+  %q: !attn.ragged<[n, 32, 128], bf16>, %k: !attn.ragged<[m, 8, 128], f8E5M2>,
+  %v: !attn.ragged<[m, 8, 128], f8E5M2>, %batch: !attn.batch<[b, nnz]>, %scale: f32
+) -> (!attn.ragged<[n, 32, 128], bf16>, !attn.ragged<[n, 32], f32>) {
+  // CHECK: attn.attend {{.*}} {scales = #attn.scales<head>} :
+  %out, %lse = attn.attend %q, %k, %v over %batch scale %scale variant @causal
+    {scales = #attn.scales<head>}
+    : !attn.ragged<[n, 32, 128], bf16>, !attn.ragged<[m, 8, 128], f8E5M2>,
+      !attn.ragged<[m, 8, 128], f8E5M2>, !attn.batch<[b, nnz]>
+    -> !attn.ragged<[n, 32, 128], bf16>, !attn.ragged<[n, 32], f32>
+  func.return %out, %lse : !attn.ragged<[n, 32, 128], bf16>, !attn.ragged<[n, 32], f32>
+}
