@@ -41,6 +41,7 @@ from .functions import (
 )
 from .kv_append import KVCache, append_kv, append_mla
 from .kv_format import KVFormat
+from .latent_kv import LatentKV
 from .library import (
     alibi,
     attention_sinks,
@@ -61,6 +62,7 @@ from .library import (
     tree_mask,
 )
 from .manifest import Manifest
+from .mla import compile_mla
 from .parameters import Tensor, page_of, row_of, scalar, tensor
 from .quest import PageChoice, changed_pages, plan_choice, summarize_pages
 from .rotary import llama31_frequencies, rope_frequencies
@@ -91,6 +93,7 @@ __all__ = [
     "KVCache",
     "KVFormat",
     "KVStorage",
+    "LatentKV",
     "Manifest",
     "PageChoice",
     "PageTable",
@@ -113,6 +116,7 @@ __all__ = [
     "causal",
     "changed_pages",
     "compile",
+    "compile_mla",
     "cos",
     "differential",
     "document_mask",
