@@ -24,10 +24,22 @@ from .tiles import ELEMENT_BYTES, Tiles, row_bytes
 from .variants import as_variant
 
 _TILE_ROWS = (64, 32, 16)
+# A warp of these kernels takes the registers of an eighth of an SM.
 _MOST_WARPS = 8
-# Keys of a tile and stages, the best first: more keys occupy more teams with scores, more stages
-# keep more bytes under way.
-_KEY_TILES = ((64, 3), (64, 2), (32, 4), (32, 3), (32, 2))
+# CTAs of an SM, keys of a tile and stages, the best first. 64 rows are bound by shared memory: the
+# more keys a tile has, the less often queries are read. Fewer rows are bound by the cache: tiles
+# under way in two CTAs, or in three stages, leave no gap between one and the next.
+_TILES_OF_MANY_ROWS = ((1, 64, 3), (1, 64, 2), (1, 32, 3), (1, 32, 2))
+_TILES_OF_FEW_ROWS = (
+    (2, 64, 2),
+    (2, 32, 3),
+    (2, 32, 2),
+    (1, 64, 3),
+    (1, 32, 4),
+    (1, 32, 3),
+    (1, 64, 2),
+    (1, 32, 2),
+)
 # The output of 16 rows takes half of a warp's registers with so many columns.
 _LARGEST_COLUMNS = 256
 _SMALLEST_COLUMNS = 64
@@ -56,6 +68,27 @@ def compile_mla(
     Raises `VariantError` for a function that cannot be traced, `ArgumentError` for numbers that no
     kernel can have, `DiagnosticError` for a variant or a target that these kernels cannot serve.
     """
+    spec = latent_spec(
+        num_heads=num_heads,
+        kv=kv,
+        softmax_scale=softmax_scale,
+        dtype=dtype,
+        target=target,
+        query_len=query_len,
+    )
+    return AttentionOp(cached_attention(spec, as_variant(variant).traced))
+
+
+def latent_spec(
+    *,
+    num_heads: int,
+    kv: LatentKV,
+    softmax_scale: float,
+    dtype: str = "bf16",
+    target: str = "sm_80",
+    query_len: int = 1,
+) -> AttentionSpec:
+    """Returns what a kernel of latent attention is specialised on; raises ArgumentError."""
     if not isinstance(kv, LatentKV):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ArgumentError("kv", "a LatentKV", type(kv).__name__)
     if not is_integer(num_heads) or not 1 <= num_heads <= 65535:
@@ -63,8 +96,9 @@ def compile_mla(
     if not is_integer(query_len) or query_len < 1:
         raise ArgumentError("query_len", "an integer from 1", repr(query_len))
     # An unknown target is refused with the other numbers.
-    tiles = choose_latent_tiles(kv, num_heads * query_len, target if target in TARGETS else "sm_80")
-    spec = AttentionSpec(
+    known = target if target in TARGETS else TARGETS[0]
+    tiles = choose_latent_tiles(kv, num_heads * query_len, known)
+    return AttentionSpec(
         num_qo_heads=num_heads,
         num_kv_heads=1,
         head_dim=kv.head_dim_ckv,
@@ -77,7 +111,6 @@ def compile_mla(
         kv_tile=tiles.kv_tile,
         stages=tiles.stages,
     )
-    return AttentionOp(cached_attention(spec, as_variant(variant).traced))
 
 
 def choose_latent_tiles(kv: LatentKV, packed_rows: int, target: str) -> Tiles:
@@ -87,15 +120,15 @@ def choose_latent_tiles(kv: LatentKV, packed_rows: int, target: str) -> Tiles:
     The choice is modelled, not measured. A tile of more rows reads the cache less often, a CTA can
     have as many as its shared memory holds beside two tiles of keys.
     """
-    limit = SM_SHARED_BYTES[target] - RESERVED_BYTES
     for rows in _TILE_ROWS:
         if rows > 16 and packed_rows <= rows // 2:
             continue
-        for kv_tile, stages in _KEY_TILES:
+        for ctas, kv_tile, stages in _TILES_OF_MANY_ROWS if rows == 64 else _TILES_OF_FEW_ROWS:
             warps = min(_MOST_WARPS, rows // 16 * (kv_tile // 16))
             tiles = Tiles(rows, warps, kv_tile, stages)
             columns = kv.head_dim_ckv * rows // (16 * warps)
-            fits = latent_shared_bytes(kv, tiles) <= limit
+            needed = ctas * (latent_shared_bytes(kv, tiles) + RESERVED_BYTES)
+            fits = needed <= SM_SHARED_BYTES[target] and ctas * warps <= _MOST_WARPS
             if fits and _SMALLEST_COLUMNS <= columns <= _LARGEST_COLUMNS:
                 return tiles
     # Refused by the compiler, which says what is missing.
