@@ -42,6 +42,7 @@ from .functions import (
 )
 from .kv_append import KVCache, append_kv, append_mla
 from .kv_format import KVFormat
+from .latent_kv import LatentKV
 from .library import (
     alibi,
     attention_sinks,
@@ -62,6 +63,7 @@ from .library import (
     tree_mask,
 )
 from .manifest import Manifest
+from .mla import compile_mla
 from .parameters import Tensor, page_of, row_of, scalar, tensor
 from .quest import PageChoice, changed_pages, plan_choice, summarize_pages
 from .rotary import llama31_frequencies, rope_frequencies
@@ -93,6 +95,7 @@ __all__ = [
     "KVCache",
     "KVFormat",
     "KVStorage",
+    "LatentKV",
     "Manifest",
     "PageChoice",
     "PageTable",
@@ -115,6 +118,7 @@ __all__ = [
     "causal",
     "changed_pages",
     "compile",
+    "compile_mla",
     "cos",
     "differential",
     "document_mask",

@@ -31,6 +31,7 @@ from .kv_params import (
     LARGEST_ROWS,
     kv_params,
     kv_symbols,
+    query_params,
     request_bounds,
     scale_params,
     stride_params,
@@ -203,7 +204,7 @@ def _params(spec: AttentionSpec) -> tuple[Param, ...]:
         return PointerParam(name, "i32", extents, alignment=4)
 
     return (
-        PointerParam("q", spec.dtype, ("n", heads, head_dim)),
+        *query_params(spec),
         *kv_params(spec),
         table("qo_indptr", request_bounds(spec)),
         *table_params(spec),

@@ -324,12 +324,29 @@ def _check_elements_apart(view: ArrayView) -> None:
 
 
 def _interleaved(one: ArrayView, other: ArrayView) -> bool:
-    """Whether the pages of two arrays stand in turns, as slices of one array of both do."""
+    """Whether pages or rows of two arrays stand in turns, as slices of one array of both do."""
     if one.strides is None or one.strides != other.strides:
         return False
-    apart = abs(other.address - one.address) // element_bytes(one)
-    inner = 1 + max(
-        sum((n - 1) * step for n, step in zip(view.shape[1:], one.strides[1:], strict=True))
-        for view in (one, other)
-    )
-    return inner <= apart % one.strides[0] <= one.strides[0] - inner
+    apart = (other.address - one.address) // element_bytes(one)
+    steps = {step for step in one.strides[:-1] if step}
+    return any(_in_turns(one, other, apart % step, step) for step in steps)
+
+
+def _in_turns(one: ArrayView, other: ArrayView, place: int, step: int) -> bool:
+    """Whether what of one array lies within a step leaves room for what of the other does."""
+    if not _extent_below(one, step) <= place <= step - _extent_below(other, step):
+        return False
+    # Whole steps of both must not run into those of axes of larger strides.
+    covered = step
+    for stride, count in sorted(zip(one.strides or (), one.shape, strict=True)):
+        if stride >= step and count > 1:
+            if stride < covered:
+                return False
+            covered += (count - 1) * stride
+    return True
+
+
+def _extent_below(view: ArrayView, step: int) -> int:
+    """Returns the elements from the first to the last along the axes of smaller strides."""
+    axes = zip(view.shape, view.strides or (), strict=True)
+    return 1 + sum((count - 1) * stride for count, stride in axes if stride < step)

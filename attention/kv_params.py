@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from ..runtime.contract import Param, PointerParam, ScalarParam, SymbolRange
+from .latent_kv import LatentKV
 from .spec import AttentionSpec, PagedKV, RaggedKV
 
 # Kernels count the rows of an array, one for each head, in 32 bits.
@@ -14,12 +15,15 @@ def kv_arrays(spec: AttentionSpec) -> tuple[str, ...]:
     """Returns the names of the arrays of keys and values."""
     if "combined" in spec.kv.flags:
         return ("kv_pages",)
+    if isinstance(spec.kv, LatentKV):
+        return ("ckv_pages", "kpe_pages")
     return ("k_pages", "v_pages") if isinstance(spec.kv, PagedKV) else ("k", "v")
 
 
 def _has_batch(spec: AttentionSpec) -> bool:
     """Whether a page table has a row for each request, so that its tables bind their number."""
-    return isinstance(spec.kv, PagedKV) and not spec.kv.table_of_heads
+    paged = isinstance(spec.kv, PagedKV) and not spec.kv.table_of_heads
+    return paged or isinstance(spec.kv, LatentKV)
 
 
 def request_bounds(spec: AttentionSpec) -> str:
@@ -36,8 +40,27 @@ def _shape(spec: AttentionSpec, width: int) -> tuple[str, ...]:
     return ("pages", *(("2",) if kv.combined else ()), *page, str(width))
 
 
+def query_params(spec: AttentionSpec) -> Iterator[Param]:
+    """Returns the arrays of queries."""
+    kv, heads = spec.kv, str(spec.num_qo_heads)
+    widths = {"q": spec.head_dim}
+    if isinstance(kv, LatentKV):
+        widths = {"q_nope": kv.head_dim_ckv, "q_pe": kv.head_dim_kpe}
+    for name, width in widths.items():
+        yield PointerParam(name, spec.dtype, ("n", heads, str(width)))
+
+
+def _latent_params(spec: AttentionSpec, kv: LatentKV) -> Iterator[Param]:
+    widths = (kv.row_elements,) if kv.combined else (kv.head_dim_ckv, kv.head_dim_kpe)
+    for name, width in zip(kv_arrays(spec), widths, strict=True):
+        yield PointerParam(name, spec.dtype, ("pages", str(kv.page_size), str(width)))
+
+
 def kv_params(spec: AttentionSpec) -> Iterator[Param]:
     """Returns the arrays of keys and values; those with strides are memory of one axis."""
+    if isinstance(spec.kv, LatentKV):
+        yield from _latent_params(spec, spec.kv)
+        return
     shape = _shape(spec, spec.format.width(spec.head_dim))
     dtype = STORED.get(spec.format.dtype, spec.dtype)
     for name in kv_arrays(spec):
@@ -96,6 +119,8 @@ def kv_symbols(spec: AttentionSpec) -> dict[str, SymbolRange]:
         symbols |= {name: SymbolRange(0) for name in (*elements, *names) if name is not None}
     if "strided" in spec.kv.flags and spec.scales != "block":
         return symbols
+    if isinstance(spec.kv, LatentKV):
+        return symbols | {"pages": SymbolRange(0, LARGEST_ROWS // spec.page_size)}
     if isinstance(spec.kv, PagedKV):
         rows = spec.page_size * spec.num_kv_heads * (2 if spec.kv.combined else 1)
         return symbols | {"pages": SymbolRange(0, LARGEST_ROWS // rows)}

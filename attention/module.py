@@ -25,6 +25,7 @@ from xdsl.dialects.utils import FastMathFlag
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
 from ..dialects.attn import (
+    AttendLatentOp,
     AttendOp,
     BatchType,
     ElementOp,
@@ -47,6 +48,7 @@ from ..dialects.attn import (
 from ..dialects.sym import Expression, ExpressionAttr, constant, symbol
 from ..lowering.emitter import Emitter
 from .expression import Parameter, ScalarType, SourceLine, Value, canonical, depending_on, in_order
+from .latent_kv import LatentKV
 from .spec import AttentionSpec, RaggedKV
 from .variants import FUNCTIONS, TracedVariant
 
@@ -86,6 +88,8 @@ def attention_module(spec: AttentionSpec, variant: TracedVariant) -> ModuleOp:
     params = [_param(parameter) for parameter in variant.parameters]
     variant_op = VariantOp(VARIANT_NAME, regions, params, not variant.softmax)
     variant_op.location = place
+    if isinstance(spec.kv, LatentKV):
+        return ModuleOp([variant_op, _latent_function(spec, spec.kv, place)])
     return ModuleOp([variant_op, _function(spec, place)])
 
 
@@ -102,15 +106,49 @@ def _function(spec: AttentionSpec, place: LocationAttr) -> func.FuncOp:
     keys = _keys(spec)
     lse = RaggedType(_extents("n", heads), f32)
     types = (query, keys, keys, BatchType(_extents("batch", "nnz")), f32)
-    block = Block(arg_types=types)
-    for name, argument in zip(("q", "k", "v", "batch", "scale"), block.args, strict=True):
-        argument.name_hint = name
+    block = _named_block(types, ("q", "k", "v", "batch", "scale"))
     query_rows, keys_given, values, batch, scale = block.args
     given = (query_rows, keys_given, values, batch, scale)
     attend = AttendOp(*given, VARIANT_NAME, _scales(spec), _flags(spec))
+    return _attending(block, attend, (query, lse), place)
+
+
+def _latent_function(spec: AttentionSpec, kv: LatentKV, place: LocationAttr) -> func.FuncOp:
+    element, heads = ELEMENT_TYPES[spec.dtype], spec.num_qo_heads
+    widths = (kv.head_dim_ckv, kv.head_dim_kpe)
+    queries = [RaggedType(_extents("n", heads, width), element) for width in widths]
+    layout = PageLayoutAttr(PageLayout.NHD)
+    cache = [
+        PagedType(_extents("pages", kv.page_size, 1, width), element, layout)
+        for width in ((kv.row_elements,) if kv.combined else widths)
+    ]
+    lse = RaggedType(_extents("n", heads), f32)
+    types = (*queries, *cache, BatchType(_extents("batch", "nnz")), f32)
+    names = ("kv",) if kv.combined else ("ckv", "kpe")
+    block = _named_block(types, ("q_nope", "q_pe", *names, "batch", "scale"))
+    q_nope, q_pe, *pages, batch, scale = block.args
+    attend = AttendLatentOp((q_nope, q_pe), pages, batch, scale, VARIANT_NAME)
+    return _attending(block, attend, (queries[0], lse), place)
+
+
+def _named_block(types: Sequence[Attribute], names: Sequence[str]) -> Block:
+    block = Block(arg_types=types)
+    for name, argument in zip(names, block.args, strict=True):
+        argument.name_hint = name
+    return block
+
+
+def _attending(
+    block: Block,
+    attend: AttendOp | AttendLatentOp,
+    results: Sequence[Attribute],
+    place: LocationAttr,
+) -> func.FuncOp:
+    """Returns the function that an op makes which attends to the arguments of its block."""
     attend.location = place
+    types = block.arg_types
     block.add_ops([attend, func.ReturnOp(attend.out, attend.lse)])
-    function = func.FuncOp(KERNEL_NAME, (types, (query, lse)), Region(block))
+    function = func.FuncOp(KERNEL_NAME, (types, results), Region(block))
     function.location = place
     return function
 

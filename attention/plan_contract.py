@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from xdsl.dialects.builtin import ModuleOp
 
-from ..dialects.attn import AttendOp, VariantOp
-from ..lowering.attn_to_tile.geometry import geometry_of
+from ..dialects.attn import AttendLatentOp, AttendOp, VariantOp
+from ..lowering.attn_to_tile.geometry import Geometry, geometry_of
+from ..lowering.attn_to_tile.latent import latent_geometry_of
 from ..transforms.kv_bounds import kv_bounds
 from .spec import AttentionSpec
 
@@ -29,9 +30,7 @@ class PlanContract:
 
 def plan_contract(module: ModuleOp, spec: AttentionSpec) -> PlanContract:
     """Returns what planning needs of a module that attends once; raises `DiagnosticError`."""
-    attend = next(op for op in module.walk() if isinstance(op, AttendOp))
-    numbers = (spec.warps, spec.tile_rows, spec.kv_tile, spec.stages)
-    geometry = geometry_of(attend, spec.target, *numbers, spec.work)
+    geometry = _geometry(module, spec)
     short = geometry.short.rows
     variant = next((op for op in module.walk() if isinstance(op, VariantOp)), None)
     # Positions that pages tell are not those that the planner counts in.
@@ -44,3 +43,11 @@ def plan_contract(module: ModuleOp, spec: AttentionSpec) -> PlanContract:
         kv_upper=tuple((bound.slope, bound.offset) for bound in bounds.upper),
         work=spec.work,
     )
+
+
+def _geometry(module: ModuleOp, spec: AttentionSpec) -> Geometry:
+    attend = next(op for op in module.walk() if isinstance(op, AttendOp | AttendLatentOp))
+    numbers = (spec.warps, spec.tile_rows, spec.kv_tile, spec.stages)
+    if isinstance(attend, AttendLatentOp):
+        return latent_geometry_of(attend, spec.target, *numbers, spec.work)
+    return geometry_of(attend, spec.target, *numbers, spec.work)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from ..runtime.errors import ArgumentError
 from .expression import LARGEST_F32, is_integer, is_real
 from .kv_format import KVFormat
+from .latent_kv import LatentKV
 
 TARGETS = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_90a")
 # What a work item's keys are: a range of those of its request; a list of tiles, of block masks; a
@@ -131,7 +132,7 @@ class AttentionSpec:
     num_qo_heads: int
     num_kv_heads: int
     head_dim: int
-    kv: KVStorage
+    kv: KVStorage | LatentKV
     dtype: str
     target: str
     softmax_scale: float
@@ -151,16 +152,23 @@ class AttentionSpec:
         if self.num_qo_heads % self.num_kv_heads:
             multiple = f"a multiple of the {self.num_kv_heads} KV heads"
             raise ArgumentError("num_qo_heads", multiple, str(self.num_qo_heads))
-        head_dim = self.head_dim
-        if not is_integer(head_dim) or head_dim % 16 or not 16 <= head_dim <= LARGEST_HEAD_DIM:
-            expected = f"a multiple of 16 from 16 to {LARGEST_HEAD_DIM}"
-            raise ArgumentError("head_dim", expected, repr(head_dim))
+        self._check_head_dim()
         if self.dtype not in DTYPES:
             raise ArgumentError("dtype", "'bf16' or 'f16'", repr(self.dtype))
         if self.target not in TARGETS:
             raise ArgumentError("target", "one of " + ", ".join(TARGETS), repr(self.target))
         self._check_options()
         self._check_kv()
+
+    def _check_head_dim(self) -> None:
+        head_dim, kv = self.head_dim, self.kv
+        if isinstance(kv, LatentKV):
+            if head_dim != kv.head_dim_ckv or self.num_kv_heads != 1:
+                expected = f"{kv.head_dim_ckv} of 1 KV head, as the cache has"
+                raise ArgumentError("head_dim", expected, f"{head_dim} of {self.num_kv_heads}")
+        elif not is_integer(head_dim) or head_dim % 16 or not 16 <= head_dim <= LARGEST_HEAD_DIM:
+            expected = f"a multiple of 16 from 16 to {LARGEST_HEAD_DIM}"
+            raise ArgumentError("head_dim", expected, repr(head_dim))
 
     def _check_kv(self) -> None:
         form = self.format
@@ -183,7 +191,7 @@ class AttentionSpec:
     @property
     def page_size(self) -> int:
         """The tokens of a page, or the columns of a block; 0 for ragged rows."""
-        if isinstance(self.kv, PagedKV):
+        if isinstance(self.kv, PagedKV | LatentKV):
             return self.kv.page_size
         return self.kv.block_columns if isinstance(self.kv, BlockSparseKV) else 0
 
@@ -213,7 +221,9 @@ class AttentionSpec:
     @property
     def kernel_numbers(self) -> dict[str, str | int]:
         """What the kernel is specialised on, by name; the scale is not among it."""
+        latent = {"head_dim_kpe": self.kv.head_dim_kpe} if isinstance(self.kv, LatentKV) else {}
         return {
+            **latent,
             "dtype": self.dtype,
             "head_dim": self.head_dim,
             "kv_dtype": self.format.dtype,

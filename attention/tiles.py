@@ -39,14 +39,15 @@ class Tiles:
 
         Keys and values in a quantised format have a stage of 16 bits each beside their rings.
         """
-        wide = _row_bytes(head_dim * ELEMENT_BYTES)
+        wide = row_bytes(head_dim * ELEMENT_BYTES)
         if form is None or not form.is_quantized or head_dim % 2:
             return (self.rows + 2 * self.stages * self.kv_tile) * wide
-        narrow = _row_bytes(form.width(head_dim))
+        narrow = row_bytes(form.width(head_dim))
         return (self.rows + 2 * self.kv_tile) * wide + 2 * self.stages * self.kv_tile * narrow
 
 
-def _row_bytes(payload: int) -> int:
+def row_bytes(payload: int) -> int:
+    """Returns the bytes from one row in shared memory to the next, with padding where needed."""
     return payload if payload % 128 == 0 else payload + 16
 
 

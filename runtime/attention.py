@@ -17,7 +17,7 @@ import numpy as np
 from .array import HOST, ArrayView, empty_like, show_shape, view_of
 from .artifact import KernelArtifact
 from .attention_cascade import plan_shared
-from .attention_kv import KVArguments, KVViews, kv_views
+from .attention_kv import KVArguments, KVViews, kv_views, latent_views
 from .attention_params import check_params
 from .attention_plan import PlanArrays, checked_tables
 from .attention_planner import (
@@ -190,10 +190,10 @@ def load_bundle(directory: str | os.PathLike[str]) -> AttentionOp:
 
 def _check_params(contract: KernelContract, section: AttentionContract) -> None:
     pointers = {param.name for param in contract.pointers}
-    required = {"q", *section.kv_arrays, "out"}
+    required = {*section.query_arrays, *section.kv_arrays, "out"}
     for name in sorted(required - pointers):
         raise ContractError("params", f"an attention kernel needs the pointer '{name}'")
-    inputs = {"q", *section.kv_arrays, *_KV_SCALES}
+    inputs = {*section.query_arrays, *section.kv_arrays, *_KV_SCALES}
     known = {*inputs, *_OUTPUTS, *_TABLES, *_PARTIALS, *section.params}
     for index, param in enumerate(contract.params):
         passed = param.name in known or param.name == _SCALE
@@ -226,6 +226,18 @@ def _device_of(views: Iterable[ArrayView]) -> Device:
         if view.place != HOST:
             return cast("Device", view.buffer.device) if view.buffer else get_device(view.place)
     return default_device()
+
+
+class _Call(NamedTuple):
+    """What a call says beside its queries, keys and values."""
+
+    out: object
+    lse: object
+    params: Mapping[str, object]
+    softmax_scale: float | None
+    device: Device | str | None
+    stream: object
+    kv_indices: object = None
 
 
 class _Result(NamedTuple):
@@ -427,25 +439,58 @@ class Plan:
         numbers = (k_scale, v_scale, k_scales, v_scales, kv_scales)
         given = KVArguments(k_pages, v_pages, dict(zip(_KV_SCALES, numbers, strict=True)))
         kv = kv_views(self.op.section, self.op.signature, given, handle)
-        pointers, scalars = self._split_params(params or {})
+        call = _Call(out, lse, params or {}, softmax_scale, device, stream, kv_indices)
+        return self._run({"q": q}, kv, call)
+
+    def run_mla(
+        self,
+        q_nope: object,
+        q_pe: object,
+        ckv_pages: object,
+        kpe_pages: object = None,
+        *,
+        out: object = None,
+        lse: object = None,
+        params: Mapping[str, object] | None = None,
+        softmax_scale: float | None = None,
+        device: Device | str | None = None,
+        stream: object = None,
+    ) -> tuple[Any, Any]:
+        """
+        Runs the kernel of `attention.compile_mla` and returns (out, lse), as `run` does.
+
+        `q_nope` [n, H, ckv] are queries in the latent space, `q_pe` [n, H, kpe] their rotated part;
+        `ckv_pages` [pages, page_size, ckv] and `kpe_pages` [pages, page_size, kpe] the cache, or
+        the one array of a combined cache, [pages, page_size, ckv + kpe], in place of `ckv_pages`.
+        `out` is [n, H, ckv], still in the latent space, `lse` f32 [n, H], the natural logarithm.
+        """
+        kv = latent_views(self.op.section, ckv_pages, kpe_pages, stream_handle(stream))
+        call = _Call(out, lse, params or {}, softmax_scale, device, stream)
+        return self._run({"q_nope": q_nope, "q_pe": q_pe}, kv, call)
+
+    def _run(self, queries: Mapping[str, object], kv: KVViews, call: _Call) -> tuple[Any, Any]:
+        stream, handle = call.stream, stream_handle(call.stream)
+        pointers, scalars = self._split_params(call.params)
         scalars |= kv.scalars
-        views = {name: view_of(a, name, handle) for name, a in ({"q": q} | pointers).items()}
+        given = {**queries, **pointers}
+        views = {name: view_of(a, name, handle) for name, a in given.items()}
+        query = views[self.op.section.query_arrays[0]]
         views |= kv.views
         # The plan's tables say how many requests there are, whatever a parameter's shape is.
         symbols = self.op.signature.bind(views) | kv.symbols | self._symbols
         for view in views.values():
             self.op.signature.check(view, symbols)
-        self._check_batch(views["q"], kv)
-        if kv_indices is not None:
-            views["kv_indices"] = self._chosen_pages(kv_indices, kv, handle)
+        self._check_batch(query, kv)
+        if call.kv_indices is not None:
+            views["kv_indices"] = self._chosen_pages(call.kv_indices, kv, handle)
         check_params(self.op.section, self.arrays.tables, views, kv.extent)
-        named = get_device(device) if isinstance(device, str) else device
+        named = get_device(call.device) if isinstance(call.device, str) else call.device
         chosen = named or _device_of(views.values())
         chosen.check_target(self.op.contract.target)
-        results = self._results({"out": out, "lse": lse}, views["q"], symbols, chosen)
-        if softmax_scale is None:
-            softmax_scale = self.op.section.softmax_scale
-        scalars[_SCALE] = _checked_scale(softmax_scale)
+        wanted = {"out": call.out, "lse": call.lse}
+        results = self._results(wanted, query, symbols, chosen)
+        scale = call.softmax_scale
+        scalars[_SCALE] = _checked_scale(self.op.section.softmax_scale if scale is None else scale)
         if self.arrays.items:
             self._launch(chosen, stream, views, results, scalars, symbols)
         arrays = {name: result.array for name, result in results.items()}
@@ -470,7 +515,7 @@ class Plan:
         rows, expected = q.shape[0], self.arrays.rows
         if rows != expected:
             what = "the last entry of qo_indptr" if self._fixed is None else "as declared"
-            raise ArgumentError("q", f"{expected} rows, {what}", str(rows))
+            raise ArgumentError(q.name, f"{expected} rows, {what}", str(rows))
         largest, tables = self.arrays.largest_page, self.arrays.tables
         if "ragged" in self.op.section.kv:
             wanted = int(tables["kv_indptr"][-1])

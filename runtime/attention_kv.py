@@ -48,6 +48,8 @@ def kv_views(
     section: AttentionContract, signature: Signature, given: KVArguments, stream: int | None
 ) -> KVViews:
     """Returns the keys and values of a call; raises ArgumentError."""
+    if "latent" in section.kv:
+        raise ArgumentError("k_pages", "a call of `run_mla`, the cache is latent", "keys")
     names = section.kv_arrays
     arrays = (given.keys, given.values)[: len(names)]
     if len(names) == 1 and given.values is not None:
@@ -64,6 +66,23 @@ def kv_views(
     for name, scale in given.scales.items():
         _add_scale(signature, name, scale, stream, (views, scalars))
     return KVViews(views, scalars, symbols, extent, names[0])
+
+
+def latent_views(
+    section: AttentionContract, ckv_pages: object, kpe_pages: object, stream: int | None
+) -> KVViews:
+    """Returns the latent cache of a call; raises ArgumentError."""
+    if "latent" not in section.kv:
+        raise ArgumentError("ckv_pages", "a call of `run`, the kernel has keys and values", "rows")
+    names, given = section.kv_arrays, (ckv_pages, kpe_pages)
+    if len(names) == 1 and kpe_pages is not None:
+        raise ArgumentError("kpe_pages", "nothing, the cache is one array", "an array")
+    if len(names) == 2 and kpe_pages is None:
+        raise ArgumentError("kpe_pages", "an array, the cache is two", "nothing")
+    arrays = zip(names, given, strict=False)
+    views = {name: view_of(array, name, stream) for name, array in arrays}
+    first = views[names[0]]
+    return KVViews(views, {}, {}, first.shape[0] if first.shape else 0, names[0])
 
 
 def _by_strides(

@@ -36,6 +36,7 @@ KERNEL_NAMES = (
     "lse",
     "softmax_scale",
     *("k", "v", "kv_pages", "k_scale", "v_scale", "k_scales", "v_scales", "kv_scales"),
+    *("q_nope", "q_pe", "ckv_pages", "kpe_pages"),
     *_STRIDES,
 )
 KERNEL_SYMBOLS = (
@@ -78,7 +79,7 @@ def check_params(
             raise ArgumentError(name, "at least one element", "none")
     if not section.reaches:
         return
-    extents = _extents(section, tables, views["q"].shape[0], pages)
+    extents = _extents(section, tables, views[section.query_arrays[0]].shape[0], pages)
     for reach in section.reaches:
         needed, got = extents[reach.position], views[reach.param].shape[reach.axis]
         if got < needed:

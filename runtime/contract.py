@@ -134,7 +134,7 @@ class AttentionContract:
     values are stored: "ragged" rows, else pages; "combined" in one array; "strided", with strides
     known at run time; "packed", two codes in a byte; "table_of_heads", each KV head with a row of
     its own in the page table; "columns", where the number of a page tells the positions of its
-    keys.
+    keys; "latent", rows of multi-head latent attention, `head_dim` elements of which are values.
     """
 
     num_qo_heads: int
@@ -155,10 +155,17 @@ class AttentionContract:
     kv: tuple[str, ...] = ()
 
     @property
+    def query_arrays(self) -> tuple[str, ...]:
+        """The names of the arrays of queries; the first has the shape of the output."""
+        return ("q_nope", "q_pe") if "latent" in self.kv else ("q",)
+
+    @property
     def kv_arrays(self) -> tuple[str, ...]:
         """The names of the arrays of keys and values."""
         if "combined" in self.kv:
             return ("kv_pages",)
+        if "latent" in self.kv:
+            return ("ckv_pages", "kpe_pages")
         rows = "ragged" in self.kv or "columns" in self.kv
         return ("k", "v") if rows else ("k_pages", "v_pages")
 

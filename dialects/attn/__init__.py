@@ -8,6 +8,7 @@ nothing of how a GPU computes it. Extents are symbolic integers.
 from xdsl.ir import Dialect
 
 from .attend import AttendOp, is_code
+from .attend_latent import AttendLatentOp
 from .reads import (
     ElementOp,
     PageOp,
@@ -32,6 +33,7 @@ from .variant import POSITION_TYPES, REGIONS, VariantOp, mask_region, variant_re
 __all__ = [
     "POSITION_TYPES",
     "REGIONS",
+    "AttendLatentOp",
     "AttendOp",
     "Attn",
     "BatchType",
@@ -58,6 +60,16 @@ __all__ = [
 
 Attn = Dialect(
     "attn",
-    [AttendOp, ElementOp, PageOp, ParamOp, QueryRowOp, RowSumOp, VariantOp, YieldOp],
+    [
+        AttendLatentOp,
+        AttendOp,
+        ElementOp,
+        PageOp,
+        ParamOp,
+        QueryRowOp,
+        RowSumOp,
+        VariantOp,
+        YieldOp,
+    ],
     [BatchType, PagedType, PageLayoutAttr, ParamAttr, RaggedType, ScalesAttr],
 )

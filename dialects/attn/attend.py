@@ -122,7 +122,7 @@ class AttendOp(IRDLOperation):
         self._verify_elements(query.element_type, keys.element_type)
         self._verify_heads(query, keys)
         self._verify_results(query)
-        self._verify_variant()
+        verify_variant(self, self.variant)
 
     def _verify_elements(self, query: Attribute, keys: Attribute) -> None:
         known = isinstance(query, Float16Type | BFloat16Type)
@@ -163,12 +163,14 @@ class AttendOp(IRDLOperation):
                 f"expects results {query} and {lse}, got {self.out.type} and {self.lse.type}"
             )
 
-    def _verify_variant(self) -> None:
-        found = SymbolTable.lookup_symbol(self, self.variant)
-        if found is not None and not isinstance(found, VariantOp):
-            raise VerifyException(f"expects {self.variant} to be an attn.variant, got {found.name}")
-        if found is None:
-            raise VerifyException(f"expects a variant, got {self.variant}, which is not defined")
+
+def verify_variant(op: IRDLOperation, variant: SymbolRefAttr) -> None:
+    """Verifies that an op's variant is one."""
+    found = SymbolTable.lookup_symbol(op, variant)
+    if found is not None and not isinstance(found, VariantOp):
+        raise VerifyException(f"expects {variant} to be an attn.variant, got {found.name}")
+    if found is None:
+        raise VerifyException(f"expects a variant, got {variant}, which is not defined")
 
 
 def is_code(element_type: Attribute) -> bool:

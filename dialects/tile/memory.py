@@ -10,6 +10,7 @@ from xdsl.irdl import (
     IRDLOperation,
     irdl_op_definition,
     operand_def,
+    opt_operand_def,
     opt_prop_def,
     region_def,
     result_def,
@@ -83,6 +84,38 @@ class AllocOp(IRDLOperation):
 
     def __init__(self, ring: RingType):
         super().__init__(result_types=[ring])
+
+
+@irdl_op_definition
+class StageOp(IRDLOperation):
+    """
+    Stage 0 of a ring that no copy is under way into.
+
+    What threads stored there may be read by others behind a barrier.
+
+    ```mlir
+    %p = tile.stage %ring : !tile.ring<1 x [64, 64], bf16, swizzle128>
+      -> !tile.shared<[64, 64], bf16, swizzle128>
+    ```
+    """
+
+    name = "tile.stage"
+
+    ring = operand_def(RingType)
+    stage = result_def(SharedType)
+
+    traits = traits_def(Pure())
+    assembly_format = "$ring attr-dict `:` type($ring) `->` type($stage)"
+
+    def __init__(self, ring: SSAValue):
+        if not isinstance(ring.type, RingType):
+            raise VerifyException(f"expected a ring, got {ring.type}")
+        super().__init__(operands=[ring], result_types=[ring.type.landed()])
+
+    def verify_(self) -> None:
+        ring = self.ring.type
+        if isinstance(ring, RingType) and ring.landed() != self.stage.type:
+            raise VerifyException(f"expects result type {ring.landed()}, got {self.stage.type}")
 
 
 @irdl_op_definition
@@ -185,7 +218,7 @@ class CopyAsyncOp(IRDLOperation):
 @irdl_op_definition
 class WaitOp(IRDLOperation):
     """
-    Waits until a stage has landed and every thread of the CTA may read it.
+    Waits until stages have landed and every thread of the CTA may read them.
 
     ```mlir
     %k = tile.wait %k_in_flight : !tile.inflight<..> -> !tile.shared<..>
@@ -194,23 +227,30 @@ class WaitOp(IRDLOperation):
 
     name = "tile.wait"
 
-    stage_in_flight = operand_def(InflightType)
-    stage = result_def(SharedType)
+    stages_in_flight = var_operand_def(InflightType)
+    stages = var_result_def(SharedType)
 
     traits = traits_def(MemoryReadEffect(), MemoryWriteEffect())
-    assembly_format = "$stage_in_flight attr-dict `:` type($stage_in_flight) `->` type($stage)"
+    assembly_format = "$stages_in_flight attr-dict `:` type($stages_in_flight) `->` type($stages)"
 
-    def __init__(self, stage_in_flight: SSAValue):
-        stage_type = stage_in_flight.type
-        if not isinstance(stage_type, InflightType):
-            raise VerifyException(f"expected a stage in flight, got {stage_type}")
-        super().__init__(operands=[stage_in_flight], result_types=[stage_type.landed()])
+    def __init__(self, *stages_in_flight: SSAValue):
+        landed: list[SharedType] = []
+        for stage in stages_in_flight:
+            if not isinstance(stage.type, InflightType):
+                raise VerifyException(f"expected a stage in flight, got {stage.type}")
+            landed.append(stage.type.landed())
+        super().__init__(operands=[stages_in_flight], result_types=[landed])
 
     def verify_(self) -> None:
-        if not isinstance(kind := self.stage_in_flight.type, InflightType):
-            return
-        if kind.landed() != self.stage.type:
-            raise VerifyException(f"expects result type {kind.landed()}, got {self.stage.type}")
+        kinds = [kind for kind in self.stages_in_flight.types if isinstance(kind, InflightType)]
+        if not kinds or len(kinds) != len(self.stages):
+            raise VerifyException(
+                f"expects a result for each stage in flight, got {len(kinds)} stages and "
+                f"{len(self.stages)} results"
+            )
+        for kind, stage in zip(kinds, self.stages.types, strict=True):
+            if kind.landed() != stage:
+                raise VerifyException(f"expects result type {kind.landed()}, got {stage}")
 
 
 @irdl_op_definition
@@ -320,10 +360,13 @@ class StoreFragmentOp(IRDLOperation):
     """
     Stores an accumulator, rounded to the ring's element type, into stage 0 of a ring.
 
-    Teams, which hold the same, share the work.
+    Teams, which hold the same, share the work. With a column, a multiple of 8, each team stores a
+    fragment of its own from that column on.
 
     ```mlir
     tile.store_fragment %o into %ring : !tile.frag<[64, 128], f32, mma_c> into !tile.ring<..>
+    tile.store_fragment %mine into %ring[%first] : !tile.frag<[64, 64], f32, mma_c> into
+      !tile.ring<..>
     ```
     """
 
@@ -331,12 +374,16 @@ class StoreFragmentOp(IRDLOperation):
 
     fragment = operand_def(FragmentType)
     ring = operand_def(RingType)
+    column = opt_operand_def(i32)
 
     traits = traits_def(MemoryWriteEffect())
-    assembly_format = "$fragment `into` $ring attr-dict `:` type($fragment) `into` type($ring)"
+    assembly_format = (
+        "$fragment `into` $ring (`[` $column^ `]`)? attr-dict `:` type($fragment) `into` "
+        "type($ring)"
+    )
 
-    def __init__(self, fragment: SSAValue, ring: SSAValue):
-        super().__init__(operands=[fragment, ring])
+    def __init__(self, fragment: SSAValue, ring: SSAValue, column: SSAValue | None = None):
+        super().__init__(operands=[fragment, ring, column])
 
     def verify_(self) -> None:
         fragment, ring = self.fragment.type, self.ring.type
@@ -346,10 +393,15 @@ class StoreFragmentOp(IRDLOperation):
             raise VerifyException(f"expects layout mma_c, got {fragment.layout.data}")
         if not isinstance(fragment.element_type, Float32Type):
             raise VerifyException(f"expects elements of f32, got {fragment.element_type}")
-        if fragment.extents != (ring.rows, ring.columns):
+        rows, columns = fragment.extents
+        if rows != ring.rows or (self.column is None and columns != ring.columns):
             raise VerifyException(
                 f"expects a fragment of the ring's shape [{ring.rows}, {ring.columns}], "
                 f"got {list(fragment.extents)}"
+            )
+        if columns > ring.columns:
+            raise VerifyException(
+                f"expects a fragment of at most the ring's {ring.columns} columns, got {columns}"
             )
 
 
@@ -359,7 +411,8 @@ class StoreRowsOp(IRDLOperation):
     Stores the valid rows of stage 0 of a ring, or of a fragment of 32 bits, to global memory.
 
     The region gives for each row of the tile its offset, in elements, and whether it is valid.
-    Teams, which hold the same fragment, share the work.
+    Teams, which hold the same fragment, share the work; with `each_team` each stores an accumulator
+    of its own, where the offsets of its rows say.
 
     ```mlir
     tile.store_rows %ring into %out rows {
@@ -373,18 +426,27 @@ class StoreRowsOp(IRDLOperation):
 
     tile = operand_def(RingType | FragmentType)
     pointer = operand_def(LLVMPointerType)
+    each_team = opt_prop_def(UnitAttr)
     rows = region_def("single_block")
 
     traits = traits_def(MemoryReadEffect(), MemoryWriteEffect())
     assembly_format = (
-        "$tile `into` $pointer `rows` $rows attr-dict `:` type($tile) `into` type($pointer)"
+        "(`each_team` $each_team^)? $tile `into` $pointer `rows` $rows attr-dict `:` "
+        "type($tile) `into` type($pointer)"
     )
 
-    def __init__(self, tile: SSAValue, pointer: SSAValue, rows: Region):
-        super().__init__(operands=[tile, pointer], regions=[rows])
+    def __init__(self, tile: SSAValue, pointer: SSAValue, rows: Region, each_team: bool = False):
+        super().__init__(
+            operands=[tile, pointer],
+            properties={"each_team": UnitAttr() if each_team else None},
+            regions=[rows],
+        )
 
     def verify_(self) -> None:
         tile = self.tile.type
+        accumulator = isinstance(tile, FragmentType) and tile.layout.data is FragmentLayout.MMA_C
+        if self.each_team is not None and not accumulator:
+            raise VerifyException(f"expects an accumulator of each team, got {tile}")
         if isinstance(tile, FragmentType):
             if tile.layout.data not in (FragmentLayout.ROW, FragmentLayout.MMA_C):
                 raise VerifyException(

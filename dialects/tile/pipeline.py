@@ -65,7 +65,8 @@ def _follow_op(op: Operation, queue: Queue, pending: dict[Operation, int]) -> Qu
                 "expects a stage that is in flight here, "
                 "got one that was waited for before, or that a loop does not pass on",
             )
-        pending[op] = len(queue) - 1 - queue.index(operand)
+        younger = len(queue) - 1 - queue.index(operand)
+        pending[op] = min(pending.get(op, younger), younger)
         queue = tuple(value for value in queue if value is not operand)
     return queue + _in_flight(tuple(op.results))
 

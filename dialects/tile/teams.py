@@ -5,12 +5,13 @@ Where a fragment has fewer rows than the warps of the CTA can hold, several team
 fragments of their own of that shape, and each works on its part of the keys.
 """
 
-from xdsl.dialects.builtin import Float32Type, IntegerAttr, i32
+from xdsl.dialects.builtin import Float32Type, IntegerAttr, UnitAttr, i32
 from xdsl.ir import SSAValue
 from xdsl.irdl import (
     IRDLOperation,
     irdl_op_definition,
     operand_def,
+    opt_prop_def,
     prop_def,
     result_def,
     traits_def,
@@ -105,7 +106,8 @@ class TeamReduceOp(IRDLOperation):
     Combines the fragments of all teams element by element, in the order of the teams.
 
     Every team gets the result. The data are exchanged through the bytes of a ring of which no
-    stage is in flight; its content is lost.
+    stage is in flight; its content is lost. With `idle` a barrier lies between this op and whatever
+    read or wrote these bytes before; otherwise the op begins with one.
 
     ```mlir
     %sum = tile.team_reduce sum %out through %ring : !tile.frag<[16, 128], f32, mma_c>,
@@ -116,20 +118,21 @@ class TeamReduceOp(IRDLOperation):
     name = "tile.team_reduce"
 
     kind = prop_def(ReduceKindAttr)
+    idle = opt_prop_def(UnitAttr)
     fragment = operand_def(FragmentType)
     ring = operand_def(RingType)
     combined = result_def(FragmentType)
 
     traits = traits_def(MemoryReadEffect(), MemoryWriteEffect())
     assembly_format = (
-        "$kind $fragment `through` $ring attr-dict `:` type($fragment) `,` type($ring) "
-        "`->` type($combined)"
+        "$kind $fragment `through` (`idle` $idle^)? $ring attr-dict `:` type($fragment) `,` "
+        "type($ring) `->` type($combined)"
     )
 
-    def __init__(self, kind: ReduceKind, fragment: SSAValue, ring: SSAValue):
+    def __init__(self, kind: ReduceKind, fragment: SSAValue, ring: SSAValue, idle: bool = False):
         super().__init__(
             operands=[fragment, ring],
-            properties={"kind": ReduceKindAttr(kind)},
+            properties={"kind": ReduceKindAttr(kind), "idle": UnitAttr() if idle else None},
             result_types=[fragment.type],
         )
 

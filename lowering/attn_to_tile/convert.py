@@ -9,10 +9,13 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import Rewriter
 from xdsl.traits import SymbolTable
 
-from ...dialects.attn import AttendOp, VariantOp
+from ...dialects.attn import AttendLatentOp, AttendOp, VariantOp
 from ...dialects.diagnostic import error_at
 from .geometry import Work, geometry_of
 from .kernel import build_kernel
+from .latent import build_latent_kernel, latent_geometry_of
+
+Attends = AttendOp | AttendLatentOp
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class ConvertAttnToTilePass(ModulePass):
     """
     Turns each function that attends into a kernel that says what one CTA does.
 
-    The function holds one `attn.attend`, whose results it returns.
+    The function holds one `attn.attend` or `attn.attend_latent`, whose results it returns.
     """
 
     name = "convert-attn-to-tile"
@@ -42,7 +45,7 @@ class ConvertAttnToTilePass(ModulePass):
             function
             for function in op.walk()
             if isinstance(function, func.FuncOp)
-            and any(isinstance(inner, AttendOp) for inner in function.walk())
+            and any(isinstance(inner, Attends) for inner in function.walk())
         ]
         for function in functions:
             self._convert(function)
@@ -55,26 +58,33 @@ class ConvertAttnToTilePass(ModulePass):
         if not isinstance(variant, VariantOp):
             raise error_at(attend, f"expects a variant, got {attend.variant}")
         numbers = (self.warps, self.rows, self.kv_tile, self.stages)
-        geometry = geometry_of(attend, self.target, *numbers, self.work)
-        if geometry.work is Work.CASCADE and variant.reads_request:
-            raise error_at(
-                variant,
-                "expects a variant that reads nothing of the request where requests share keys, "
-                "got one that reads its number, a page or a query row",
-            )
-        kernel = build_kernel(function.sym_name.data, variant, geometry, attend.location)
+        name, place = function.sym_name.data, attend.location
+        if isinstance(attend, AttendLatentOp):
+            latent = latent_geometry_of(attend, self.target, *numbers, self.work)
+            kernel = build_latent_kernel(name, variant, latent, place)
+        else:
+            geometry = geometry_of(attend, self.target, *numbers, self.work)
+            if geometry.work is Work.CASCADE and variant.reads_request:
+                raise error_at(
+                    variant,
+                    "expects a variant that reads nothing of the request where requests share "
+                    "keys, got one that reads its number, a page or a query row",
+                )
+            kernel = build_kernel(name, variant, geometry, place)
         Rewriter.replace_op(function, kernel, [])
 
 
-def _only_attend(function: func.FuncOp) -> AttendOp:
+def _only_attend(function: func.FuncOp) -> Attends:
     match list(function.body.walk()):
-        case [AttendOp() as attend, func.ReturnOp() as end] if tuple(end.operands) == (
+        case [AttendOp() | AttendLatentOp() as attend, func.ReturnOp() as end] if tuple(
+            end.operands
+        ) == (
             attend.out,
             attend.lse,
         ):
             return attend
         case ops:
-            first = next(op for op in ops if isinstance(op, AttendOp))
+            first = next(op for op in ops if isinstance(op, Attends))
             raise error_at(
                 first, "expects to be alone in its function, which returns its two results"
             )

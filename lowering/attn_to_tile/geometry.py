@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from xdsl.dialects.builtin import BFloat16Type
-from xdsl.ir import Attribute
+from xdsl.ir import Attribute, Operation
 
 from ...dialects.attn import AttendOp, PagedType, PageLayout, RaggedType, ScalesAttr, is_code
 from ...dialects.diagnostic import error_at
@@ -149,6 +149,11 @@ class Geometry:
         return next((g for g in smaller if g.teams_have_keys and g.teams_have_room), self)
 
     @property
+    def out_columns(self) -> int:
+        """The number of columns of the output that one team holds."""
+        return self.head_dim
+
+    @property
     def query_in_registers(self) -> bool:
         """Whether the query tile is kept in registers, not read again for each tile of keys."""
         return self.head_dim <= LARGEST_HEAD_DIM_IN_REGISTERS
@@ -219,14 +224,14 @@ def geometry_of(
     query, keys = op.query.type, op.keys.type
     if not isinstance(query, RaggedType) or not isinstance(keys, PagedType | RaggedType):
         raise error_at(op, f"expects a ragged query and stored keys, got {query} and {keys}")
-    head_dim = _constant(op, query, 2, "head_dim")
+    head_dim = constant_extent(op, query, 2, "head_dim")
     if head_dim % 16 or not 16 <= head_dim <= LARGEST_HEAD_DIM:
         raise error_at(
             op, f"expects a head_dim that is a multiple of 16 up to 256 on {target}, got {head_dim}"
         )
     geometry = Geometry(
-        qo_heads=_constant(op, query, 1, "number of query heads"),
-        kv_heads=_constant(op, keys, len(keys.extents) - 2, "number of key heads"),
+        qo_heads=constant_extent(op, query, 1, "number of query heads"),
+        kv_heads=constant_extent(op, keys, len(keys.extents) - 2, "number of key heads"),
         head_dim=head_dim,
         storage=_storage(op, keys),
         element_type=query.element_type,
@@ -236,7 +241,7 @@ def geometry_of(
         stages=stages,
         work=_work(op, work),
     )
-    _check_target(op, geometry, target)
+    check_target(op, geometry, target)
     return geometry
 
 
@@ -253,7 +258,7 @@ def _storage(op: AttendOp, keys: PagedType | RaggedType) -> Storage:
     paged = isinstance(keys, PagedType)
     storage = Storage(
         element_type=keys.element_type,
-        page_size=_constant(op, keys, 1, "page size") if paged else 0,
+        page_size=constant_extent(op, keys, 1, "page size") if paged else 0,
         layout=keys.layout.data if paged else PageLayout.NHD,
         scales=op.scales,
         combined=op.combined is not None,
@@ -261,7 +266,7 @@ def _storage(op: AttendOp, keys: PagedType | RaggedType) -> Storage:
         table_of_heads=op.table_of_heads is not None,
         columns=op.columns is not None,
     )
-    head_dim = _constant(op, keys, len(keys.extents) - 1, "head_dim")
+    head_dim = constant_extent(op, keys, len(keys.extents) - 1, "head_dim")
     if head_dim * element_bits(keys.element_type) % 128:
         raise error_at(
             op, f"expects rows of keys of a multiple of 16 bytes, got {head_dim} elements of {keys}"
@@ -280,14 +285,16 @@ def _storage(op: AttendOp, keys: PagedType | RaggedType) -> Storage:
     return storage
 
 
-def _constant(op: AttendOp, kind: RaggedType | PagedType, axis: int, name: str) -> int:
+def constant_extent(op: Operation, kind: RaggedType | PagedType, axis: int, name: str) -> int:
+    """Returns an extent of a type of an op's operand, which must be constant."""
     extent = kind.extents.data[axis].data
     if (constant := extent.constant_value) is None:
         raise error_at(op, f"expects a constant {name}, got {extent}")
     return constant
 
 
-def _check_target(op: AttendOp, geometry: Geometry, target: str) -> None:
+def check_target(op: Operation, geometry: Geometry, target: str) -> None:
+    """Refuses numbers that no kernel for a target can have."""
     if (limit := SHARED_BYTES.get(target)) is None:
         raise error_at(op, f"expects a target among {', '.join(SHARED_BYTES)}, got {target}")
     whole_steps = geometry.kv_tile >= 16 and geometry.kv_tile % 16 == 0
@@ -306,7 +313,7 @@ def _check_target(op: AttendOp, geometry: Geometry, target: str) -> None:
         )
 
 
-def _check_rows(op: AttendOp, geometry: Geometry) -> None:
+def _check_rows(op: Operation, geometry: Geometry) -> None:
     warps, rows = geometry.warps, geometry.rows
     if rows < ROWS_PER_WARP or rows % ROWS_PER_WARP or (ROWS_PER_WARP * warps) % rows:
         raise error_at(

@@ -38,13 +38,13 @@ def build_kernel(
 ) -> KernelOp:
     """Returns the kernel of a variant of attention, for these geometry's numbers."""
     more = variant_params(variant)
-    kernel_op = _new_kernel(name, more, geometry, location)
+    own = kernel_params(geometry.storage, geometry.work)
+    kernel_op = new_kernel(name, [*own, *more], geometry.warps, location)
     emit = Emitter(kernel_op.body.block, location)
     arguments, bounds = kernel_op.body.block.args, kv_bounds(variant.mask)
     if geometry.storage.columns and variant.mask is not None:
         # Positions are not those that tiles are counted in.
         bounds = KvBounds(exact=False)
-    own = kernel_params(geometry.storage, geometry.work)
     names = [name for name, _ in (*own, *more)]
     named = dict(zip(names, arguments, strict=True))
     params = bound_params(emit, geometry, {name: named[name] for name, _ in own})
@@ -89,16 +89,12 @@ def build_kernel(
     return kernel_op
 
 
-def _new_kernel(
-    name: str,
-    more: Sequence[tuple[str, Attribute]],
-    geometry: Geometry,
-    location: LocationAttr,
+def new_kernel(
+    name: str, params: Sequence[tuple[str, Attribute]], warps: int, location: LocationAttr
 ) -> KernelOp:
-    """Returns an empty kernel with the parameters of every attention kernel, and more."""
+    """Returns an empty persistent kernel with these parameters."""
     grid = (symbol(CTA_BOUNDS) - 1, constant(1), constant(1))
     sizes = [ExpressionAttr(axis) for axis in grid]
-    params = [*kernel_params(geometry.storage, geometry.work), *more]
-    kernel_op = KernelOp(name, params, geometry.warps, sizes)
+    kernel_op = KernelOp(name, params, warps, sizes)
     kernel_op.location = location
     return kernel_op

@@ -12,7 +12,15 @@ from ..emitter import Emitter
 from .geometry import Geometry, Storage, Work
 
 GLOBAL = LLVMPointerType(IntAttr(1))
-_TABLES = ("cta_indptr", "items", "item_merge", "merges", "counters", "partial_out", "partial_lse")
+WORK_TABLES = (
+    "cta_indptr",
+    "items",
+    "item_merge",
+    "merges",
+    "counters",
+    "partial_out",
+    "partial_lse",
+)
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,7 @@ def kernel_params(storage: Storage, work: Work = Work.RANGES) -> list[tuple[str,
     tables = ["qo_indptr", "kv_indptr"]
     if storage.paged:
         tables += ["kv_indices", "kv_last_page_len"]
-    pointers = ["q", *kv_arrays(storage), *tables, *_TABLES, *_MORE_TABLES[work], "out", "lse"]
+    pointers = ["q", *kv_arrays(storage), *tables, *WORK_TABLES, *_MORE_TABLES[work], "out", "lse"]
     params: list[tuple[str, Attribute]] = [(name, GLOBAL) for name in pointers]
     params.append(("softmax_scale", f32))
     if storage.scales is not None and storage.block is None:

@@ -218,15 +218,16 @@ class SlotRows:
     first: SSAValue
     before: SSAValue | None = None
 
-    def emit(self, emit: Emitter, elements: int) -> Region:
-        """Returns the rows region in an array of `elements` a row."""
+    def emit(self, emit: Emitter, elements: int, column: SSAValue | None = None) -> Region:
+        """Returns the rows region in an array of `elements` a row, from a column on."""
 
         def place(row: SSAValue) -> tuple[SSAValue, SSAValue]:
             packed = emit.add(self.rows.first_row, row)
             valid = emit.compare("slt", packed, self.rows.packed_rows)
             behind = row if self.before is None else emit.add(row, self.before)
             array_row = emit.add(self.first, behind)
-            return emit.mul(emit.to_i64(array_row), elements), valid
+            offset = emit.mul(emit.to_i64(array_row), elements)
+            return offset if column is None else emit.add(offset, emit.to_i64(column)), valid
 
         return _rows(emit, place)
 

@@ -8,7 +8,7 @@ the keys were split, and on nothing that happens while the kernel runs.
 Source: Ye et al., FlashInfer, MLSys 2025, section 3.3 (the merge of partial results).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from xdsl.dialects.builtin import i32
@@ -88,7 +88,7 @@ class Results:
     def store(self, geometry: Geometry, state: RowState, unit: SSAValue | None) -> None:
         """Appends the division by the totals, and the stores to the output or to a slot."""
         emit = self.emit
-        state = combine_teams(emit, geometry, state, unit, self.scratch)
+        state = self.combined(geometry, state, unit)
         out, lse = self._divided(geometry, state, unit)
         rows = emit_query_rows(emit, self.params, geometry, self.item)
         factor = scale_after(self.scope, "value", rows.kv_head)
@@ -98,7 +98,7 @@ class Results:
 
         def store_partial() -> None:
             place = SlotRows(rows, emit.mul(slot, self.slot_rows))
-            self._store_partial(geometry, place, out, lse)
+            self.store_partial(geometry, place, out, lse)
 
         emit.branch(
             emit.compare("slt", slot, 0),
@@ -180,7 +180,7 @@ class Results:
     ) -> None:
         emit, ring = self.emit, ring_of(self.emit, self.ring, geometry)
         out, lse = self._finished(geometry, rows, out, lse)
-        emit.append(StoreFragmentOp(out, ring))
+        self.store_tile(out, ring)
         emit.append(BarrierOp())
         out_rows, lse_rows = (
             query_rows(emit, self.params, rows, geometry, elements)
@@ -189,9 +189,18 @@ class Results:
         emit.append(StoreRowsOp(ring, self.params.out, out_rows))
         emit.append(StoreRowsOp(lse, self.params.lse, lse_rows))
 
-    def _store_partial(
+    def combined(self, geometry: Geometry, state: RowState, unit: SSAValue | None) -> RowState:
+        """Appends the merge of the states of all teams, each of which has seen other keys."""
+        return combine_teams(self.emit, geometry, state, unit, self.scratch)
+
+    def store_tile(self, out: SSAValue, ring: SSAValue) -> None:
+        """Appends the store of the rounded output into a ring, which holds all of its columns."""
+        self.emit.append(StoreFragmentOp(out, ring))
+
+    def store_partial(
         self, geometry: Geometry, place: SlotRows, out: SSAValue, lse: SSAValue
     ) -> None:
+        """Appends the stores of the average and its log-sum-exp into a slot."""
         emit, params = self.emit, self.params
         emit.append(StoreRowsOp(out, params.partial_out, place.emit(emit, geometry.head_dim)))
         emit.append(StoreRowsOp(lse, params.partial_lse, place.emit(emit, 1)))
@@ -213,27 +222,39 @@ class Results:
             emit.append(BarrierOp())
             before = emit.mul(block, geometry.rows)
             rows = replace(tile, first_row=emit.add(tile.first_row, before))
-            state = self._merge_rows(geometry, SlotRows(rows, first, before), count)
+            state = self.merge_rows(geometry, SlotRows(rows, first, before), count)
             self._store_output(geometry, rows, *self._divided(geometry, state, None))
             return ()
 
         emit.loop((emit.integer(0), blocks), (), each)
 
-    def _merge_rows(self, geometry: Geometry, place: SlotRows, count: SSAValue) -> RowState:
+    def merge_rows(self, geometry: Geometry, place: SlotRows, count: SSAValue) -> RowState:
         """Appends the merge of `count` partial results; teams take every so many of them."""
-        emit, params, teams = self.emit, self.params, geometry.teams
+        emit, teams = self.emit, geometry.teams
         team = emit.value(TeamIndexOp(geometry.rows)) if teams > 1 else emit.integer(0)
         turns = emit.divu(emit.sub(emit.add(count, teams - 1), team), teams)
 
+        def part(turn: SSAValue) -> SSAValue:
+            return emit.add(emit.add(place.first, team), emit.mul(turn, teams))
+
+        merged = self.added_parts(geometry, place, turns, part)
+        return combine_teams(emit, geometry, merged, None, self.scratch)
+
+    def added_parts(
+        self,
+        geometry: Geometry,
+        place: SlotRows,
+        turns: SSAValue,
+        part: Callable[[SSAValue], SSAValue],
+        column: SSAValue | None = None,
+    ) -> RowState:
+        """Appends the merge of so many partial results, of their columns from one on."""
+        emit, params = self.emit, self.params
+
         def add(turn: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
-            part = emit.add(emit.add(place.first, team), emit.mul(turn, teams))
-            if params.parts is None:
-                first_row = emit.mul(part, self.slot_rows)
-            else:
-                first_row = emit.value(LoadOp(params.parts, part, i32))
-            at = replace(place, first=first_row)
+            at = replace(place, first=self._first_row(part(turn)))
             lse = LoadRowsOp(params.partial_lse, at.emit(emit, 1), row_type(geometry))
-            out_rows = at.emit(emit, geometry.head_dim)
+            out_rows = at.emit(emit, geometry.head_dim, column)
 
             def add_out(out: SSAValue, weight: SSAValue) -> SSAValue:
                 return emit.value(AccumulateRowsOp(out, weight, params.partial_out, out_rows))
@@ -243,8 +264,13 @@ class Results:
             return merge(emit, geometry, state, emit.value(lse), add_out).values()
 
         initial = emit_initial_state(emit, geometry, self.softmax, FragmentLayout.ROW)
-        merged = emit.loop((emit.integer(0), turns), initial.values(), add)
-        return combine_teams(emit, geometry, RowState(*merged), None, self.scratch)
+        return RowState(*emit.loop((emit.integer(0), turns), initial.values(), add))
+
+    def _first_row(self, part: SSAValue) -> SSAValue:
+        """Appends the first row of a partial result: that of a slot, or of a cascade's part."""
+        if self.params.parts is None:
+            return self.emit.mul(part, self.slot_rows)
+        return self.emit.value(LoadOp(self.params.parts, part, i32))
 
 
 def ring_of(emit: Emitter, ring: SSAValue, geometry: Geometry) -> SSAValue:

@@ -68,8 +68,8 @@ def row_type(geometry: Geometry, layout: FragmentLayout = FragmentLayout.ROW) ->
 
 
 def out_type(geometry: Geometry) -> FragmentType:
-    """Returns the type of the output of a query tile, before it is rounded."""
-    return FragmentType((geometry.rows, geometry.head_dim), f32, FragmentLayout.MMA_C)
+    """Returns the type of a team's output of a query tile, before it is rounded."""
+    return FragmentType((geometry.rows, geometry.out_columns), f32, FragmentLayout.MMA_C)
 
 
 def emit_initial_state(
@@ -94,14 +94,18 @@ def emit_probabilities(
     scores: SSAValue,
     state: RowState,
     unit: SSAValue | None,
+    of_all: Callable[[SSAValue], SSAValue] | None = None,
 ) -> tuple[SSAValue, RowState]:
     """
     Appends the step of one tile: probabilities against the new maximum, and the rescaled state.
 
-    `unit` turns scores into log2 units. Scores of -inf weigh nothing, be they all so far.
+    `unit` turns scores into log2 units. Scores of -inf weigh nothing, be they all so far. Where
+    teams share a state, `of_all` appends the greatest of the scores that they have.
     """
     partial = emit.value(RowReduceOp(ReduceKind.MAX, scores))
     highest = emit.value(QuadReduceOp(ReduceKind.MAX, partial))
+    if of_all is not None:
+        highest = of_all(highest)
     maximum, shift, rescale = _renew_maximum(emit, geometry, highest, state.maximum, unit)
     scores_type = scores.type
     if not isinstance(scores_type, FragmentType):

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from xdsl.dialects import gpu, llvm
-from xdsl.dialects.builtin import IntAttr, i8
+from xdsl.dialects import arith, gpu, llvm
+from xdsl.dialects.builtin import IntAttr, IntegerAttr, i8
 from xdsl.ir import Attribute, SSAValue
+from xdsl.utils.hints import isa
 
 from ...dialects.tile import ROWS_PER_WARP, WARP_SIZE, SharedLayout
 from ...dialects.tile.types import InflightType, RingType, SharedType
@@ -13,6 +14,8 @@ from ..emitter import Emitter, name_fields
 SharedTile = RingType | SharedType | InflightType
 GLOBAL_SPACE, SHARED_SPACE = 1, 3
 CHUNK_BYTES = 16
+# Bytes within which the chunks of a swizzled row are exchanged.
+SWIZZLE_PERIOD = 128
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,18 @@ def step_columns(
     low = emit.binary("and", column_bytes, 127)
     high = emit.sub(column_bytes, low)
     return emit.binary("xor", offset, low), high
+
+
+def is_multiple(value: SSAValue, number: int) -> bool:
+    """Whether an integer is the product of another and a constant that a number divides."""
+    op = value.owner
+    if isinstance(op, arith.IndexCastOp):
+        return is_multiple(op.input, number)
+    if not isinstance(op, arith.MuliOp):
+        return False
+    factors = [side.owner for side in (op.lhs, op.rhs) if isinstance(side.owner, arith.ConstantOp)]
+    constants = [factor.value for factor in factors]
+    return any(isa(one, IntegerAttr) and one.value.data % number == 0 for one in constants)
 
 
 def pointer_type(space: int) -> llvm.LLVMPointerType:

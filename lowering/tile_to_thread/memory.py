@@ -1,7 +1,7 @@
 """Copies, waits, ldmatrix and stores, for one thread."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xdsl.dialects import gpu, llvm, scf
 from xdsl.dialects.builtin import VectorType, i32, i64
@@ -21,7 +21,16 @@ from ...dialects.tile import (
 from ..emitter import Emitter
 from .compute import pack
 from .fragments import extract, insert, shape_of, shuffle, vector_of, zeros
-from .lanes import CHUNK_BYTES, Team, address, chunk_offset, load_element, step_columns
+from .lanes import (
+    CHUNK_BYTES,
+    SWIZZLE_PERIOD,
+    Team,
+    address,
+    chunk_offset,
+    is_multiple,
+    load_element,
+    step_columns,
+)
 from .rules import Rule
 from .thread import Thread
 
@@ -47,6 +56,11 @@ def lower_alloc(thread: Thread, op: tile.AllocOp) -> None:
     """A ring is a place in the kernel's shared memory."""
     ring = op.ring.type
     thread.set(op.ring, thread.allocate(ring.stages.data * ring.stage_bytes))
+
+
+def lower_stage(thread: Thread, op: tile.StageOp) -> None:
+    """The ring begins with it."""
+    thread.values[op.stage] = thread[op.ring]
 
 
 def lower_view(thread: Thread, op: tile.ViewOp) -> None:
@@ -223,7 +237,8 @@ def lower_wait(thread: Thread, op: tile.WaitOp) -> None:
     """Own copies have landed, then everybody's: a wait and a barrier."""
     thread.emit.append(nvvm.CpAsyncWaitGroupOp(thread.pending[op]))
     thread.emit.append(gpu.BarrierOp())
-    thread.set(op.stage, thread[op.stage_in_flight])
+    for stage, in_flight in zip(op.stages, op.stages_in_flight, strict=True):
+        thread.set(stage, thread[in_flight])
 
 
 def lower_drain(thread: Thread, op: tile.DrainOp) -> None:
@@ -246,10 +261,13 @@ def lower_ldmatrix(thread: Thread, op: tile.LdmatrixOp) -> None:
     pattern = "operand_a" if is_a else ROW_PATTERNS[transpose]
     lane_offset = thread.lanes.offset(pattern, stage, kind.extents[0] if is_a else 0)
     row, column = emit.to_i32(thread[op.row]), emit.to_i32(thread[op.column])
+    base = thread[op.stage]
+    if is_multiple(op.column, SWIZZLE_PERIOD // ELEMENT_BYTES):
+        # Whole periods of the swizzle are a distance that all loads share.
+        base, column = address(emit, base, emit.mul(column, ELEMENT_BYTES)), emit.integer(0)
     # Each step of the loop moves 16 elements along the columns of the stage, or along its rows.
     along_columns = is_a or transpose
     layout = nvvm.MMALayout.COL if transpose else nvvm.MMALayout.ROW
-    base = thread[op.stage]
 
     def step(index: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
         moved = emit.mul(emit.to_i32(index), 16)
@@ -284,16 +302,21 @@ def lower_store_fragment(thread: Thread, op: tile.StoreFragmentOp) -> None:
         raise TypeError(f"expected a ring, got {ring}")
     pairs = pack(thread, thread[op.fragment], ring.element_type)
     lane_offset, base = thread.lanes.offset("accumulator", ring, ring.rows), thread[op.ring]
+    shares = thread.lanes.team(ring.rows)
+    if op.column is not None:
+        shares = replace(shares, count=1)
 
     def store(n: SSAValue) -> None:
         column_bytes = emit.mul(emit.to_i32(n), 8 * ELEMENT_BYTES)
+        if op.column is not None:
+            column_bytes = emit.add(column_bytes, emit.mul(thread[op.column], ELEMENT_BYTES))
         variable, constant = step_columns(emit, ring, lane_offset, column_bytes)
         start = address(emit, address(emit, base, variable), constant)
         for half in range(2):
             place = address(emit, start, 8 * half * ring.row_bytes)
             emit.append(llvm.StoreOp(extract(emit, pairs, n, half), place))
 
-    _each_block_of_team(thread, thread.lanes.team(ring.rows), shape_of(pairs)[0], store)
+    _each_block_of_team(thread, shares, shape_of(pairs)[0], store)
 
 
 def _each_block_of_team(
@@ -320,7 +343,8 @@ def lower_store_rows(thread: Thread, op: tile.StoreRowsOp) -> None:
         _store_ring(thread, op, kind)
     elif isinstance(kind, FragmentType):
         store = _store_row_fragment if kind.is_row else _store_accumulator
-        store(thread, op, thread.lanes.team(kind.extents[0]))
+        team = thread.lanes.team(kind.extents[0])
+        store(thread, op, team if op.each_team is None else replace(team, count=1))
 
 
 def _store_ring(thread: Thread, op: tile.StoreRowsOp, ring: RingType) -> None:
@@ -394,6 +418,7 @@ MEMORY_RULES: Mapping[type[Operation], Rule] = {
     tile.DrainOp: lower_drain,
     tile.LdmatrixOp: lower_ldmatrix,
     tile.LoadOp: lower_load,
+    tile.StageOp: lower_stage,
     tile.StoreFragmentOp: lower_store_fragment,
     tile.StoreRowsOp: lower_store_rows,
     tile.ViewOp: lower_view,

@@ -83,7 +83,8 @@ def _exchange(
             folded = emit.binary(combine, folded, loaded)
         return (folded if is_row else insert(emit, folded, carried[0], n),)
 
-    emit.append(gpu.BarrierOp())
+    if span[0] or op.idle is None:
+        emit.append(gpu.BarrierOp())
     emit.loop(bounds, (), leave, unroll=True)
     emit.append(gpu.BarrierOp())
     (result,) = emit.loop(bounds, (result,), fold, unroll=True)

@@ -144,3 +144,53 @@ func.func @sum_of_another_type(
     -> !tile.frag<[64, 32], f32, mma_c>
   func.return
 }
+
+// -----
+
+func.func @stage_of_other_columns(%ring: !tile.ring<1 x [64, 64], bf16, swizzle128>) {
+  // expected-error @+1 {{'tile.stage' op expects result type !tile.shared<[64, 64], bf16, swizzle128>, got !tile.shared<[64, 128], bf16, swizzle128>}}
+  %stage = tile.stage %ring
+    : !tile.ring<1 x [64, 64], bf16, swizzle128> -> !tile.shared<[64, 128], bf16, swizzle128>
+  func.return
+}
+
+// -----
+
+func.func @columns_of_other_rows(
+  %c: !tile.frag<[32, 32], f32, mma_c>, %ring: !tile.ring<1 x [64, 64], bf16, swizzle128>, %n: i32
+) {
+  // expected-error @+1 {{'tile.store_fragment' op expects a fragment of the ring's shape [64, 64], got [32, 32]}}
+  tile.store_fragment %c into %ring[%n]
+    : !tile.frag<[32, 32], f32, mma_c> into !tile.ring<1 x [64, 64], bf16, swizzle128>
+  func.return
+}
+
+// -----
+
+func.func @more_columns_than_the_ring(
+  %c: !tile.frag<[64, 128], f32, mma_c>, %ring: !tile.ring<1 x [64, 64], bf16, swizzle128>, %n: i32
+) {
+  // expected-error @+1 {{'tile.store_fragment' op expects a fragment of at most the ring's 64 columns, got 128}}
+  tile.store_fragment %c into %ring[%n]
+    : !tile.frag<[64, 128], f32, mma_c> into !tile.ring<1 x [64, 64], bf16, swizzle128>
+  func.return
+}
+
+// -----
+
+func.func @rows_of_each_team(%rows: !tile.frag<[64], f32, row>, %out: !llvm.ptr<1>, %o: i64, %v: i1) {
+  // expected-error @+1 {{'tile.store_rows' op expects an accumulator of each team, got !tile.frag<[64], f32, row>}}
+  tile.store_rows each_team %rows into %out rows {
+  ^bb0(%row: i32):
+    tile.yield %o, %v : i64, i1
+  } : !tile.frag<[64], f32, row> into !llvm.ptr<1>
+  func.return
+}
+
+// -----
+
+func.func @wait_without_a_result(%a: !tile.inflight<[64, 64], f16, swizzle128>) {
+  // expected-error @+1 {{'tile.wait' op expects a result for each stage in flight, got 1 stages and 0 results}}
+  "tile.wait"(%a) : (!tile.inflight<[64, 64], f16, swizzle128>) -> ()
+  func.return
+}

@@ -1,0 +1,232 @@
+"""
+One tile of queries of multi-head latent attention, tile after tile of the cache.
+
+For a tile each team computes the scores of its keys. The greatest of a row is found through shared
+memory, and so are the probabilities, in 16 bits, which every team multiplies with its own columns
+of the values. Three barriers order a step: the tile has landed, the greatest scores are known, the
+probabilities are written. Each of the three also tells that what the next phase overwrites has
+been read.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from xdsl.dialects.builtin import f32
+from xdsl.ir import SSAValue
+
+from ....dialects.tile import (
+    AllocOp,
+    BarrierOp,
+    CopyAsyncOp,
+    DrainOp,
+    FillOp,
+    FragmentLayout,
+    FragmentType,
+    LdmatrixOp,
+    MmaOp,
+    ReduceKind,
+    SharedType,
+    SliceOp,
+    StageOp,
+    StoreFragmentOp,
+    TeamReduceOp,
+    WaitOp,
+)
+from ...emitter import Emitter, name_fields
+from ..kv_range import KvRange
+from ..request import KeyRows, query_rows
+from ..scores import Scores, change_scores
+from ..softmax import (
+    RowState,
+    add_weights,
+    emit_initial_state,
+    emit_probabilities,
+    emit_totals,
+)
+from .geometry import LatentGeometry
+from .params import LatentArrays
+
+InFlight = Sequence[SSAValue]
+# Elements that one step of a product takes of each row.
+STEP = 16
+
+
+@dataclass(frozen=True)
+class LatentRings:
+    """The shared memory of a CTA: queries, tiles of the cache, and what teams exchange."""
+
+    q_nope: SSAValue
+    q_pe: SSAValue
+    ckv: SSAValue
+    kpe: SSAValue
+    probabilities: SSAValue
+    exchange: SSAValue
+
+    @classmethod
+    def alloc(cls, emit: Emitter, geometry: LatentGeometry) -> "LatentRings":
+        """Appends the allocations."""
+        rings = cls(*(emit.value(AllocOp(ring)) for ring in geometry.rings))
+        name_fields(rings)
+        return rings
+
+
+@dataclass(frozen=True)
+class Team:
+    """The first of this team's keys in a tile, and the first of its columns of the output."""
+
+    keys: SSAValue
+    columns: SSAValue
+
+
+@dataclass(frozen=True)
+class LatentTile:
+    """What the attention of a query tile needs, and its parts in the order of the program."""
+
+    emit: Emitter
+    geometry: LatentGeometry
+    arrays: LatentArrays
+    scores: Scores
+    tiles: KvRange
+    rings: LatentRings
+    team: Team
+
+    def visit_keys(self, cut_at_front: bool) -> RowState:
+        """Appends the copies and the loops: tiles that need a mask are peeled from the others."""
+        emit, geometry = self.emit, self.geometry
+        queries = self.copy_queries()
+        in_flight: list[SSAValue] = []
+        for ahead in range(geometry.stages - 1):
+            in_flight += self.copy_tile(emit.add(self.tiles.begin, ahead))
+        queries = emit.append(WaitOp(*queries)).results
+
+        carried = (*emit_initial_state(emit, geometry, self.scores.softmax).values(), *in_flight)
+        for first, last, masked in self.tiles.loops(cut_at_front):
+
+            def body(
+                tile: SSAValue, carried: Sequence[SSAValue], masked: bool = masked
+            ) -> Sequence[SSAValue]:
+                state = RowState(*carried[:3])
+                state, in_flight = self.step(queries, tile, state, carried[3:], masked)
+                return *state.values(), *in_flight
+
+            carried = emit.loop((first, last), carried, body)
+        emit.append(DrainOp(carried[3:]))
+        return emit_totals(emit, RowState(*carried[:3]))
+
+    def step(
+        self,
+        queries: Sequence[SSAValue],
+        tile: SSAValue,
+        state: RowState,
+        in_flight: InFlight,
+        masked: bool,
+    ) -> tuple[RowState, InFlight]:
+        """Appends the work on one tile of keys."""
+        emit, geometry = self.emit, self.geometry
+        ckv, kpe = emit.append(WaitOp(*in_flight[:2])).results
+        ahead = self.copy_tile(emit.add(tile, geometry.stages - 1))
+        products = self.query_times_keys(queries, (ckv, kpe))
+        first_key = emit.add(self.first_key(tile), self.team.keys)
+        scores = change_scores(emit, self.scores, products, first_key, masked)
+        if self.scores.softmax:
+            unit = self.scores.unit
+            found = emit_probabilities(emit, geometry, scores, state, unit, self.greatest)
+            probabilities, state = found
+        else:
+            probabilities, state = scores, add_weights(emit, geometry, scores, state)
+        emit.append(StoreFragmentOp(probabilities, self.rings.probabilities, self.team.keys))
+        emit.append(BarrierOp())
+        out = self.add_weighted_values(ckv, state.out)
+        return RowState(out, state.maximum, state.total), (*in_flight[2:], *ahead)
+
+    def greatest(self, highest: SSAValue) -> SSAValue:
+        """Appends the greatest of the scores of a row that all teams have."""
+        reduce = TeamReduceOp(ReduceKind.MAX, highest, self.rings.exchange, idle=True)
+        return self.emit.value(reduce)
+
+    def first_key(self, tile: SSAValue) -> SSAValue:
+        """Appends the position of the first key of a tile."""
+        emit = self.emit
+        return emit.add(emit.mul(tile, self.geometry.kv_tile), self.scores.scope.request.kv_begin)
+
+    def copy_queries(self) -> InFlight:
+        """Appends the start of the copies of both parts of the query tile."""
+        emit, geometry, scope = self.emit, self.geometry, self.scores.scope
+        params, request = scope.params, scope.request
+        parts = (
+            (self.arrays.q_nope, self.rings.q_nope, geometry.head_dim),
+            (self.arrays.q_pe, self.rings.q_pe, geometry.kpe_dim),
+        )
+        stage, always = emit.integer(0), emit.constant_true()
+        return [
+            emit.value(
+                CopyAsyncOp(
+                    (source,),
+                    (ring,),
+                    stage,
+                    always,
+                    query_rows(emit, params, request, geometry, elements),
+                )
+            )
+            for source, ring, elements in parts
+        ]
+
+    def copy_tile(self, tile: SSAValue) -> InFlight:
+        """Appends the start of the copies of both parts of a tile of the cache, if there is one."""
+        emit, scope, arrays = self.emit, self.scores.scope, self.arrays
+        rows = KeyRows(emit, scope.params, scope.request, self.geometry, self.first_key(tile))
+        stage = emit.remu(tile, self.geometry.stages)
+        exists = emit.compare("slt", tile, self.tiles.end)
+        parts = (
+            (arrays.ckv, self.rings.ckv, arrays.ckv_elements),
+            (arrays.kpe, self.rings.kpe, arrays.kpe_elements),
+        )
+        return [
+            emit.value(CopyAsyncOp((source,), (ring,), stage, exists, rows.contiguous(elements)))
+            for source, ring, elements in parts
+        ]
+
+    def query_times_keys(self, queries: Sequence[SSAValue], keys: Sequence[SSAValue]) -> SSAValue:
+        """Appends the product of the query tile and the team's keys: [rows, team_keys]."""
+        emit, geometry = self.emit, self.geometry
+        kind = FragmentType((geometry.rows, geometry.team_keys), f32, FragmentLayout.MMA_C)
+        products = emit.value(FillOp(emit.float32(0.0), kind))
+        stages = (geometry.team_stage, geometry.kpe_team_stage)
+        for query, stage, part in zip(queries, keys, stages, strict=True):
+            mine = emit.value(SliceOp(stage, self.team.keys, part))
+            products = self._add_products(query, mine, part, products)
+        return products
+
+    def _add_products(
+        self, query: SSAValue, keys: SSAValue, part: SharedType, products: SSAValue
+    ) -> SSAValue:
+        emit, geometry = self.emit, self.geometry
+        step_a = self._operand(geometry.rows, STEP, FragmentLayout.MMA_A)
+        step_b = self._operand(STEP, geometry.team_keys, FragmentLayout.MMA_B)
+
+        def step(index: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            column = emit.mul(index, STEP)
+            a = emit.value(LdmatrixOp(query, emit.index(0), column, step_a))
+            b = emit.value(LdmatrixOp(keys, emit.index(0), column, step_b))
+            return (emit.value(MmaOp(a, b, carried[0])),)
+
+        return emit.unrolled(part.columns // STEP, (products,), step)[0]
+
+    def add_weighted_values(self, values: SSAValue, out: SSAValue) -> SSAValue:
+        """Appends the product of all probabilities and the team's columns, added to the output."""
+        emit, geometry = self.emit, self.geometry
+        probabilities = emit.value(StageOp(self.rings.probabilities))
+        first_column = emit.to_index(self.team.columns)
+        step_a = self._operand(geometry.rows, STEP, FragmentLayout.MMA_A)
+        step_b = self._operand(STEP, geometry.out_columns, FragmentLayout.MMA_B)
+
+        def step(index: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            key = emit.mul(index, STEP)
+            a = emit.value(LdmatrixOp(probabilities, emit.index(0), key, step_a))
+            b = emit.value(LdmatrixOp(values, key, first_column, step_b, transpose=True))
+            return (emit.value(MmaOp(a, b, carried[0])),)
+
+        return emit.unrolled(geometry.kv_tile // STEP, (out,), step)[0]
+
+    def _operand(self, rows: int, columns: int, layout: FragmentLayout) -> FragmentType:
+        return FragmentType((rows, columns), self.geometry.element_type, layout)

@@ -1,0 +1,187 @@
+"""Multi-head latent attention on the simulator, with all its checks, against float64."""
+
+import zlib
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tilewright import attention
+from tilewright.attention import AttentionSpec, causal
+from tilewright.attention.compiler import compile_attention
+from tilewright.runtime.attention import AttentionOp
+from tilewright.runtime.simulator_device import SimulatorDevice
+from tilewright.test.attention.latent_case import (
+    Geometry,
+    attend_latent,
+    check_latent,
+    latent_batch,
+)
+from tilewright.test.attention.queues import chunks_of, even_chunks
+from tilewright.test.attention.reference import exact
+from tilewright.test.spread import spread
+
+# Decode, no keys, one key, several rows, more rows than keys, and no queries.
+LENGTHS = [(1, 70), (1, 0), (1, 1), (3, 40), (2, 1), (0, 5)]
+SMALL = Geometry(ckv=256, kpe=16)
+
+
+def generator(*name: object) -> np.random.Generator:
+    """Returns random numbers that depend on the name of a test alone."""
+    return np.random.default_rng(zlib.crc32(repr(name).encode()))
+
+
+# heads, dtype, target, combined, page size
+CASES = [
+    (16, "bf16", "sm_80", False, 16),
+    (16, "f16", "sm_90", True, 64),
+    (64, "bf16", "sm_90", False, 1),
+    (128, "f16", "sm_80", True, 32),
+    (128, "bf16", "sm_90", False, 16),
+    (32, "f16", "sm_80", False, 5),
+    (32, "bf16", "sm_90", True, 16),
+    (1, "f16", "sm_80", False, 16),
+    (20, "bf16", "sm_86", True, 16),
+]
+
+
+@pytest.mark.parametrize(("heads", "dtype", "target", "combined", "page_size"), spread(CASES, 2))
+def test_attention_is_that_of_its_definition(
+    heads: int, dtype: str, target: str, combined: bool, page_size: int
+) -> None:
+    rng = generator("definition", heads, dtype, target)
+    geometry = Geometry(heads, page_size, combined=combined, dtype=dtype)
+    case = latent_batch(geometry, LENGTHS, rng)
+    op = geometry.compile(causal(), target=target)
+    check_latent(case, case.run(case.plan(op)), attend_latent(case))
+
+
+@pytest.mark.parametrize(
+    ("ckv", "kpe"), spread([(256, 64), (256, 16), (512, 32), (512, 48), (512, 16)], 1)
+)
+def test_rows_of_other_widths(ckv: int, kpe: int) -> None:
+    rng = generator("widths", ckv, kpe)
+    geometry = Geometry(ckv=ckv, kpe=kpe, combined=bool(rng.integers(2)))
+    case = latent_batch(geometry, LENGTHS, rng)
+    check_latent(case, case.run(case.plan(geometry.compile(causal()))), attend_latent(case))
+
+
+@pytest.mark.parametrize(("heads", "target"), spread([(16, "sm_80"), (64, "sm_90")], 1))
+def test_any_split_computes_the_same(heads: int, target: str) -> None:
+    rng = generator("split", heads, target)
+    geometry = Geometry(heads)
+    case = latent_batch(geometry, [(1, 130), (2, 50), (1, 0)], rng)
+    op = geometry.compile(causal(), target=target)
+    plan = case.split(op, even_chunks(3), 4, rng)
+    check_latent(case, case.run(plan), attend_latent(case))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("turn", range(4))
+def test_random_batches_and_chunks(turn: int) -> None:
+    rng = generator("chunks", turn)
+    lengths = [(int(rng.integers(0, 5)), int(rng.integers(0, 100))) for _ in range(4)]
+    geometry = replace(SMALL, heads=int(rng.integers(1, 40)), page_size=int(rng.choice([1, 7])))
+    case = latent_batch(geometry, lengths, rng)
+    op = geometry.compile(causal(), query_len=int(rng.integers(1, 5)))
+    plan = case.split(op, chunks_of(int(rng.integers(1, 60))), int(rng.integers(1, 9)), rng)
+    check_latent(case, case.run(plan), attend_latent(case))
+
+
+# warps, rows, keys of a tile, stages
+TILES = [(8, 32, 64, 2), (4, 32, 32, 3), (6, 48, 64, 2), (2, 16, 32, 4), (4, 16, 64, 2)]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("warps", "rows", "kv_tile", "stages"), TILES)
+def test_tiles_of_any_height(warps: int, rows: int, kv_tile: int, stages: int) -> None:
+    rng = generator("tiles", warps, rows)
+    geometry = SMALL
+    numbers = {"warps": warps, "tile_rows": rows, "kv_tile": kv_tile, "stages": stages}
+    spec = AttentionSpec(
+        num_qo_heads=geometry.heads,
+        num_kv_heads=1,
+        head_dim=geometry.ckv,
+        kv=geometry.kv,
+        dtype=geometry.dtype,
+        target="sm_90",
+        softmax_scale=geometry.scale,
+        **numbers,
+    )
+    op = AttentionOp(compile_attention(spec, causal().traced))
+    case = latent_batch(geometry, [(4, 140), (1, 9)], rng)
+    check_latent(case, case.run(case.split(op, even_chunks(2), 3, rng)), attend_latent(case))
+
+
+def test_without_a_mask_every_key_is_seen() -> None:
+    rng = generator("full")
+    case = latent_batch(SMALL, [(3, 40)], rng)
+    check_latent(case, case.run(case.plan(SMALL.compile())), attend_latent(case, causal=False))
+
+
+def test_a_score_of_the_variant_is_applied() -> None:
+    def halved(score: Any, b: Any, h: Any, q_idx: Any, kv_idx: Any) -> Any:
+        return score * 0.5
+
+    case = latent_batch(SMALL, [(2, 40)], generator("score"))
+    got = case.run(case.plan(SMALL.compile(halved)))
+    check_latent(case, got, attend_latent(case, causal=False, scale=SMALL.scale / 2))
+
+
+def test_without_a_softmax_scores_are_weights() -> None:
+    rng = generator("sigmoid")
+    case = latent_batch(SMALL, [(1, 40)], rng)
+    op = SMALL.compile(attention.sigmoid_attention())
+    keys = case.keys(0)
+    weights = 1 / (1 + np.exp(-SMALL.scale * (exact(case.batch.q[0]) @ keys.T)))
+    expected = (weights @ keys[:, : SMALL.ckv])[None], np.log(weights.sum(axis=1))[None]
+    check_latent(case, case.run(case.split(op, even_chunks(2), 2, rng)), expected)
+
+
+def test_a_sink_is_one_more_score_in_the_total() -> None:
+    rng = generator("sink")
+    case = latent_batch(SMALL, [(1, 40)], rng)
+    op = SMALL.compile(attention.attention_sinks(attention.tensor("sinks", (SMALL.heads,))))
+    sinks = rng.standard_normal(SMALL.heads).astype(np.float32)
+    out, lse = attend_latent(case)
+    with_sink = np.logaddexp(lse, sinks)
+    expected = out * np.exp(lse - with_sink)[..., None], with_sink
+    got = case.run(case.split(op, even_chunks(2), 2, rng), params={"sinks": sinks})
+    check_latent(case, got, expected)
+
+
+def test_results_depend_on_the_split_alone() -> None:
+    rng = generator("dealt")
+    case = latent_batch(SMALL, [(1, 90), (2, 33)], rng)
+    op = SMALL.compile(causal())
+    first, *others = (
+        case.run(case.split(op, even_chunks(3), ctas, rng), checks="none") for ctas in (1, 20)
+    )
+    for got in others:
+        for mine, same in zip(got, first, strict=True):
+            np.testing.assert_array_equal(mine, same)
+
+
+@pytest.mark.parametrize("combined", [False, pytest.param(True, marks=pytest.mark.full)])
+def test_attention_reads_what_append_mla_wrote(combined: bool) -> None:
+    rng = generator("append", combined)
+    geometry = replace(SMALL, combined=combined, page_size=4, dtype="f16")
+    case = latent_batch(geometry, [(2, 11), (1, 5)], rng)
+    new = rng.standard_normal((3, geometry.ckv + geometry.kpe)).astype(np.float16)
+    # The last two tokens of the first request, and the last of the second.
+    expected = replace(case, rows=case.rows.copy())
+    for request, token, row in ((0, 9, new[0]), (0, 10, new[1]), (1, 4, new[2])):
+        page = case.batch.pages(request)[token // 4]
+        expected.rows[page, token % 4] = row
+    cache = case.rows.copy()
+    parts = [cache[..., : geometry.ckv], cache[..., geometry.ckv :]]
+    if not combined:
+        parts = [part.copy() for part in parts]
+    table = attention.PageTable(*case.batch.tables[1:], page_size=geometry.page_size)
+    plan = attention.plan_append(table, np.array([0, 2, 3], np.int32))
+    split = (new[:, : geometry.ckv], new[:, geometry.ckv :])
+    attention.append_mla(parts[0], parts[1], plan, *split, device=SimulatorDevice(checks="all"))
+    written = replace(case, rows=np.concatenate(parts, axis=-1))
+    got = written.run(written.plan(geometry.compile(causal())))
+    check_latent(case, got, attend_latent(expected))
