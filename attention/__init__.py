@@ -75,12 +75,15 @@ from .state import (
 )
 from .tiles import Tiles, choose_tiles
 from .variants import Variant, as_variant
+from .wrappers import BatchDecode, BatchPrefill
 
 __all__ = [
     "AppendPlan",
     "AttentionOp",
     "AttentionSpec",
+    "BatchDecode",
     "BatchLimits",
+    "BatchPrefill",
     "BlockMask",
     "BlockSparse",
     "BlockSparseKV",
