@@ -13,7 +13,6 @@ With limits every plan stays at the addresses of the first, so that a CUDA graph
 all of them; a batch beyond the limits is refused, and the plan is then what it was.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,8 @@ from ..runtime.attention_planner import DEFAULT_CHUNK, BatchLimits
 from ..runtime.device import Device
 from ..runtime.errors import ArgumentError
 from ..runtime.page_table import int32_table
+from ..runtime.planner import Prefixes
+from .block_sparse import BlockSparse
 
 Int32Array = npt.NDArray[np.int32]
 
@@ -67,30 +68,14 @@ class _Batch:
             self._plan.update(*tables, stream=stream)
         return self._plan
 
-    def run(
-        self,
-        q: object,
-        k_pages: object,
-        v_pages: object,
-        *,
-        out: object = None,
-        lse: object = None,
-        params: Mapping[str, object] | None = None,
-        softmax_scale: float | None = None,
-        stream: object = None,
-    ) -> tuple[Any, Any]:
-        """Runs attention on one layer and returns (out, lse); see `Plan.run`."""
-        return self.planned.run(
-            q,
-            k_pages,
-            v_pages,
-            out=out,
-            lse=lse,
-            params=params,
-            softmax_scale=softmax_scale,
-            device=self.device,
-            stream=stream,
-        )
+    def run(self, q: object, k: object, v: object = None, **options: Any) -> tuple[Any, Any]:
+        """
+        Runs attention on one layer and returns (out, lse); `options` are those of `Plan.run`.
+
+        `k` and `v` are the pages, rows or columns of keys and values that the kernel takes.
+        """
+        options.setdefault("device", self.device)
+        return self.planned.run(q, k, v, **options)
 
 
 class BatchPrefill(_Batch):
@@ -156,3 +141,49 @@ class BatchDecode(_Batch):
     def pages_needed(self, rows: int = 1) -> int:
         """Returns how many new pages such a step needs."""
         return self.planned.pages_needed(rows)
+
+
+class BatchPrefillRagged(_Batch):
+    """Requests of any number of query rows over keys and values as rows; `op` is of `RaggedKV`."""
+
+    def plan(self, qo_indptr: object, kv_indptr: object, *, stream: object = None) -> Plan:
+        """Plans a batch: qo_indptr[B+1] (query rows) and kv_indptr[B+1] (KV rows), int32."""
+        return self._replan((qo_indptr, kv_indptr), stream)
+
+
+class BlockSparseAttention(_Batch):
+    """
+    One sequence whose blocks of query rows see listed blocks of keys; `op` is of `BlockSparseKV`.
+
+    An element mask within the blocks is the variant `bit_mask`, with `BlockSparse.bits`.
+    """
+
+    def plan(self, pattern: BlockSparse, *, stream: object = None) -> Plan:
+        """Plans a pattern; raises ArgumentError."""
+        return self._replan(pattern.tables, stream)
+
+
+class CascadeAttention(_Batch):
+    """
+    Requests that share prefixes, which are read once, in one launch; `op` is of work "cascade".
+
+    Several levels of prefixes, and trees of them, are found in the page table.
+    """
+
+    def plan(
+        self,
+        qo_indptr: object,
+        kv_indptr: object,
+        kv_indices: object,
+        kv_last_page_len: object,
+        *,
+        prefixes: Prefixes | None = None,
+        stream: object = None,
+    ) -> Plan:
+        """
+        Plans a batch as `BatchPrefill.plan` does; raises ArgumentError.
+
+        `prefixes` are by default those that the page table shows.
+        """
+        self._options["prefixes"] = prefixes
+        return self._replan((qo_indptr, kv_indptr, kv_indices, kv_last_page_len), stream)

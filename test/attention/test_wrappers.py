@@ -7,17 +7,38 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tilewright.attention import BatchDecode, BatchLimits, BatchPrefill, causal
+from tilewright.attention import (
+    BatchDecode,
+    BatchLimits,
+    BatchPrefill,
+    BatchPrefillRagged,
+    BlockSparse,
+    BlockSparseAttention,
+    BlockSparseKV,
+    CascadeAttention,
+    RaggedKV,
+    causal,
+)
+from tilewright.attention import compile as compile_attention
 from tilewright.runtime.cuda.device import CudaDevice
 from tilewright.runtime.cuda.driver import Driver
 from tilewright.runtime.errors import ArgumentError
-from tilewright.test.attention.reference import Batch, Geometry, attend, check, random_batch
+from tilewright.test.attention.reference import (
+    Batch,
+    Geometry,
+    attend,
+    average,
+    check,
+    random_batch,
+)
 from tilewright.test.attention.test_on_simulator import causal_mask, generator
 from tilewright.test.runtime.attention_case import Geometry as Stub
 from tilewright.test.runtime.attention_case import batch_of, op_of
 from tilewright.test.runtime.cuda.fake_driver import FakeBindings
 
 GEOMETRY = Geometry(group=2, num_kv_heads=2, head_dim=32, page_size=4)
+NUMBERS: dict[str, Any] = {"num_qo_heads": 4, "num_kv_heads": 2, "head_dim": 32}
+SIZES = ((6, 4), (16, 2), (16, 2))
 LIMITS = BatchLimits(requests=3, query_rows=3, kv_len=64, pages=48)
 
 
@@ -138,3 +159,54 @@ def test_a_batch_beyond_the_limits_leaves_the_plan_as_it_was(
         decode.plan(*stub_batch([7, 61]).tables[1:])
     for name, table in plan.arrays.tables.items():
         np.testing.assert_array_equal(table, before[name])
+
+
+def test_ragged_keys() -> None:
+    rng = generator("ragged wrapper")
+    batch = random_batch(replace(GEOMETRY, page_size=1), [(7, 7), (3, 12)], rng)
+    op = compile_attention(variant=causal(), kv=RaggedKV(), dtype="f16", **NUMBERS)
+    prefill = BatchPrefillRagged(op)
+    prefill.plan(batch.qo_indptr, batch.kv_indptr)
+    k, v = (pages[batch.kv_indices, 0] for pages in (batch.k_pages, batch.v_pages))
+    got = prefill.run(batch.q, k, v)
+    check(GEOMETRY, got, attend(replace(GEOMETRY, page_size=1), batch, mask_mod=causal_mask))
+
+
+def test_block_sparse_rows_see_their_blocks() -> None:
+    rng = generator("block-sparse wrapper")
+    seen = rng.random((3, 4)) < 0.6
+    pattern = BlockSparse(
+        np.array([0, 2, 4, 6], np.int32),
+        np.cumsum([0, *seen.sum(axis=1)], dtype=np.int32),
+        np.nonzero(seen)[1].astype(np.int32),
+        columns=16,
+        block_columns=4,
+    )
+    q, k, v = (rng.standard_normal((n, h, 32)).astype(np.float16) for n, h in SIZES)
+    op = compile_attention(kv=BlockSparseKV(4), dtype="f16", **NUMBERS)
+    sparse = BlockSparseAttention(op)
+    sparse.plan(pattern)
+    out, _ = sparse.run(q, k, v)
+    mask = np.repeat(np.repeat(seen, 2, axis=0), 4, axis=1)
+    for head in range(4):
+        scores = q[:, head].astype(float) @ k[:, head // 2].astype(float).T * 32**-0.5
+        expected, _ = average(np.where(mask, scores, -np.inf), v[:, head // 2].astype(float))
+        np.testing.assert_allclose(out[:, head], expected, atol=5e-3)
+
+
+def test_a_shared_prefix_is_read_once_in_one_launch() -> None:
+    rng = generator("cascade wrapper")
+    batch = random_batch(GEOMETRY, [(1, 200), (1, 170), (1, 30)], rng, 0.0)
+    # The first 160 keys of the second request are those of the first.
+    indices = batch.kv_indices.copy()
+    first, second = batch.kv_indptr[:2]
+    indices[second : second + 40] = indices[first : first + 40]
+    batch = replace(batch, kv_indices=indices)
+    cascade = CascadeAttention(GEOMETRY.compile(causal(), work="cascade"), num_ctas=3)
+    plan = cascade.plan(*batch.tables)
+    got = cascade.run(*batch.arrays)
+    check(GEOMETRY, got, attend(GEOMETRY, batch, mask_mod=causal_mask))
+    items = plan.arrays.tables["items"].tolist()
+    # Of both requests and one head: what they have alone begins behind the prefix.
+    read = [min(end, 160) - begin for b, _, head, begin, end, *_ in items if b < 2 and head == 0]
+    assert sum(rows for rows in read if rows > 0) == 160
