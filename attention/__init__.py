@@ -78,12 +78,26 @@ from .state import (
 )
 from .tiles import Tiles, choose_tiles
 from .variants import Variant, as_variant
+from .wrappers import (
+    BatchDecode,
+    BatchPrefill,
+    BatchPrefillRagged,
+    BlockSparseAttention,
+    CascadeAttention,
+)
 
 __all__ = [
     "AppendPlan",
     "AttentionOp",
     "AttentionSpec",
+    "BatchDecode",
+    "BatchDecode",
     "BatchLimits",
+    "BatchPrefill",
+    "BatchPrefillRagged",
+    "BlockSparseAttention",
+    "CascadeAttention",
+    "BatchPrefill",
     "BlockMask",
     "BlockSparse",
     "BlockSparseKV",

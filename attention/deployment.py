@@ -15,6 +15,7 @@ from ..runtime.device import Device
 from ..runtime.errors import ArgumentError, TargetError
 from ..runtime.kernel_set import KernelSet, load_kernels
 from .expression import is_integer
+from .named_storage import SAME
 from .tiles import SHORT_ROWS
 
 KEY_FIELDS = (
@@ -23,9 +24,12 @@ KEY_FIELDS = (
     "head_dim",
     "num_qo_heads",
     "num_kv_heads",
+    "storage",
     "page_size",
     "layout",
+    "kv_format",
     "dtype",
+    "work",
     "target",
 )
 PHASES = ("prefill", "decode")
@@ -36,8 +40,8 @@ class Call:
     """
     What a caller knows of a call: the model's numbers, the cache's, and the usual query rows.
 
-    `variant` is the name that the manifest gives it. `query_len` is how many query rows a request
-    has at most. `capability` is the compute capability of the GPU.
+    `variant`, `storage` and `kv_format` are the names that the manifest gives them. `query_len` is
+    how many query rows a request has at most, `capability` the GPU's compute capability.
     """
 
     num_qo_heads: int
@@ -47,6 +51,9 @@ class Call:
     variant: str = "causal"
     layout: str = "NHD"
     dtype: str = "bf16"
+    storage: str = "paged"
+    kv_format: str = SAME
+    work: str = "ranges"
     query_len: int = 1
     capability: tuple[int, int] = (9, 0)
 

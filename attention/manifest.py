@@ -14,7 +14,8 @@ page_size = [16, 64]
 dtype = "bf16"
 ```
 
-A list stands for each of its values; an entry is the product of its lists.
+A list stands for each of its values; an entry is the product of its lists. `storage` and
+`kv_format` are those of `named_storage`, `work` is that of `attention.compile`.
 """
 
 import itertools
@@ -31,8 +32,9 @@ from ..runtime.errors import ArgumentError, TilewrightError
 from ..runtime.kernel_set import KernelSet, save_kernels
 from ..runtime.ptxas import Ptxas, find_ptxas
 from .cached import cached_attention
-from .deployment import PHASES
+from .deployment import KEY_FIELDS, PHASES
 from .expression import VariantError
+from .named_storage import SAME, named_storage
 from .named_variants import named_variant
 from .spec import TARGETS, AttentionSpec
 from .tiles import choose_tiles
@@ -42,8 +44,11 @@ DEFAULT_TARGETS = ("sm_80", "sm_90")
 _DEFAULTS: dict[str, object] = {
     "variant": "causal",
     "phase": list(PHASES),
+    "storage": "paged",
     "layout": "NHD",
+    "kv_format": SAME,
     "dtype": "bf16",
+    "work": "ranges",
 }
 _NUMBERS = ("head_dim", "num_qo_heads", "num_kv_heads", "page_size")
 _WORDS = tuple(_DEFAULTS)
@@ -70,25 +75,22 @@ class Entry:
         """Returns what is compiled for a target; raises ArgumentError."""
         known = cast("dict[str, Any]", dict(self.numbers))
         head_dim, heads, kv_heads = (known[n] for n in ("head_dim", "num_qo_heads", "num_kv_heads"))
+        kv = named_storage(*(known[n] for n in ("storage", "page_size", "layout", "kv_format")))
+        # Numbers that no kernel can have are refused before tiles are chosen for them.
         spec = AttentionSpec(
             num_qo_heads=heads,
             num_kv_heads=kv_heads,
             head_dim=head_dim,
-            page_size=known["page_size"],
-            layout=known["layout"],
+            kv=kv,
             dtype=known["dtype"],
             target=target,
             softmax_scale=head_dim**-0.5 if head_dim > 0 else 1.0,
+            work=known["work"],
         )
         query_len = 1 if known["phase"] == "decode" else None
-        tiles = choose_tiles(head_dim, heads // kv_heads, query_len, target)
-        return replace(
-            spec,
-            warps=tiles.warps,
-            tile_rows=tiles.rows,
-            kv_tile=tiles.kv_tile,
-            stages=tiles.stages,
-        )
+        tiles = choose_tiles(head_dim, heads // kv_heads, query_len, target, kv.format)
+        numbers = {"warps": tiles.warps, "tile_rows": tiles.rows}
+        return replace(spec, kv_tile=tiles.kv_tile, stages=tiles.stages, **numbers)
 
 
 @dataclass(frozen=True)
@@ -208,10 +210,12 @@ class _Reader:
             if name not in known:
                 raise self.error(index, name, f"expected one of {', '.join(known)}")
         choices: dict[str, list[JsonScalar]] = {}
-        for name in ("variant", "phase", *_NUMBERS, "layout", "dtype"):
-            if name not in fields and name not in _DEFAULTS:
+        ragged = fields.get("storage") == "ragged"
+        defaults = {**_DEFAULTS, **({"page_size": 1} if ragged else {})}
+        for name in KEY_FIELDS[:-1]:
+            if name not in fields and name not in defaults:
                 raise self.error(index, name, "expected a value, got nothing")
-            choices[name] = self._values(index, name, fields.get(name, _DEFAULTS.get(name)))
+            choices[name] = self._values(index, name, fields.get(name, defaults.get(name)))
         for values in itertools.product(*choices.values()):
             yield self._entry(index, dict(zip(choices, values, strict=True)), targets)
 

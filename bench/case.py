@@ -7,6 +7,8 @@ from ..runtime.contract import JsonScalar
 from .variants import VARIANTS
 
 ELEMENT_BYTES = 2
+# Long enough to be shared by the plans of cascades.
+SMALL_PREFIX = 160
 
 
 @dataclass(frozen=True)
@@ -15,7 +17,7 @@ class Kernel:
     What a kernel is compiled for, but for the target.
 
     `variant` is a name of `variants.VARIANTS`; `decode` chooses the tiles for one query row a
-    request.
+    request. `work` "cascade" reads shared prefixes once.
     """
 
     variant: str
@@ -25,6 +27,7 @@ class Kernel:
     page_size: int
     dtype: str = "f16"
     decode: bool = False
+    work: str = "ranges"
 
     def key(self, target: str) -> dict[str, JsonScalar]:
         """Returns the key of the kernel in a kernel set."""
@@ -34,9 +37,12 @@ class Kernel:
             "head_dim": self.head_dim,
             "num_qo_heads": self.num_qo_heads,
             "num_kv_heads": self.num_kv_heads,
+            "storage": "paged",
             "page_size": self.page_size,
             "layout": "NHD",
+            "kv_format": "same",
             "dtype": self.dtype,
+            "work": self.work,
             "target": target,
         }
 
@@ -134,7 +140,7 @@ class Case:
         if self.kernel.decode:
             window = VARIANTS[self.kernel.variant].window
             lengths = (1, 37, 130 if window is None else window + 70)
-            prefix = 2 * size if self.prefix else 0
+            prefix = -(-SMALL_PREFIX // size) * size if self.prefix else 0
             requests = tuple((1, prefix + keys) for keys in lengths)
             return replace(self, requests=requests, prefix=prefix)
         rows, keys = self.requests[0]

@@ -32,6 +32,7 @@ def compiled(kernel: Kernel, target: str) -> AttentionOp:
         dtype=kernel.dtype,
         target=target,
         query_len=DECODED_ROWS if kernel.decode else None,
+        work=kernel.work,
     )
 
 

@@ -16,6 +16,8 @@ LENGTHS = (512, 1024, 2048, 4096, 8192, 16_384)
 # The heads of Llama-3.1-8B.
 HEADS, KV_HEADS, HEAD_DIM = 32, 8, 128
 ZIPF = 1.2
+# Tokens of a request behind a shared prefix.
+SUFFIX = 128
 
 
 def prefill() -> Iterator[Case]:
@@ -72,9 +74,21 @@ def variants() -> Iterator[Case]:
         yield Case(f"variant-{variant}-decode", "variants", kernel, ((1, 8192),) * 64)
 
 
+def cascade() -> Iterator[Case]:
+    """Yields decoding behind a prefix that all requests share, read once or by each for itself."""
+    for work in ("cascade", "ranges"):
+        kernel = Kernel("causal", HEAD_DIM, HEADS, KV_HEADS, 16, decode=True, work=work)
+        name = "once" if work == "cascade" else "each"
+        for batch in (16, 64):
+            for prefix in (1024, 8192, 32_768):
+                requests = ((1, prefix + SUFFIX),) * batch
+                title = f"cascade-b{batch}-{prefix}-{name}"
+                yield Case(title, "cascade", kernel, requests, prefix=prefix)
+
+
 _PARTS: dict[str, tuple[Callable[[], Iterator[Case]], ...]] = {
     "attention": (prefill, paged, variants),
-    "decode": (decode,),
+    "decode": (decode, cascade),
 }
 
 

@@ -66,6 +66,11 @@ class KernelArtifact:
         return artifact
 
     @property
+    def programmatic(self) -> bool:
+        """Whether the kernel waits for the grids before it, and so may be launched early."""
+        return "griddepcontrol.wait" in self.ptx
+
+    @property
     def files(self) -> dict[str, bytes]:
         """The content of the kernel's files in a bundle, by kind."""
         files = {"ptx": self.ptx.encode()}

@@ -418,6 +418,7 @@ class Plan:
         softmax_scale: float | None = None,
         device: Device | str | None = None,
         stream: object = None,
+        programmatic: bool = False,
     ) -> tuple[Any, Any]:
         """
         Runs attention and returns (out, lse), arrays of the kind of `q`.
@@ -433,9 +434,14 @@ class Plan:
         `out` [n, Hq, D] and `lse` f32 [n, Hq], the natural logarithm, are written where given. A
         row without KV gets out 0 and lse -inf. `params` holds the variant's parameters by name.
         `device`, also by name, is by default where the arrays lie, else `default_device()`.
-        `stream` is a CUDA stream. Raises ArgumentError or TargetError before anything is launched.
+        `stream` is a CUDA stream; a `programmatic` launch on it may begin before the kernel in
+        front has ended, for which kernels for sm_90 and later wait themselves. Raises ArgumentError
+        or TargetError before anything is launched.
         """
         handle = stream_handle(stream)
+        if programmatic and not self.op.artifact.programmatic:
+            expected = "False for a kernel that does not wait for the one in front"
+            raise ArgumentError("programmatic", expected, "True")
         numbers = (k_scale, v_scale, k_scales, v_scales, kv_scales)
         given = KVArguments(k_pages, v_pages, dict(zip(_KV_SCALES, numbers, strict=True)))
         kv = kv_views(self.op.section, self.op.signature, given, handle)
@@ -492,7 +498,7 @@ class Plan:
         scale = call.softmax_scale
         scalars[_SCALE] = _checked_scale(self.op.section.softmax_scale if scale is None else scale)
         if self.arrays.items:
-            self._launch(chosen, stream, views, results, scalars, symbols)
+            self._launch(chosen, stream, views, results, scalars, symbols, programmatic)
         arrays = {name: result.array for name, result in results.items()}
         return arrays["out"], arrays.get("lse")
 
@@ -593,6 +599,7 @@ class Plan:
         results: Mapping[str, _Result],
         scalars: Mapping[str, object],
         symbols: Mapping[str, int],
+        programmatic: bool,
     ) -> None:
         signature = self.op.signature
         signature.check_ranges(symbols)
@@ -608,7 +615,8 @@ class Plan:
             buffers[name] = (
                 device.empty(view.shape, view.dtype, name) if copied else device.adopt(view, stream)
             )
-        kernel.launch(grid, signature.arguments(buffers, scalars, symbols), stream)
+        arguments = signature.arguments(buffers, scalars, symbols)
+        kernel.launch(grid, arguments, stream, programmatic)
         for name, (_, view) in results.items():
             if view.host is not None:
                 device.to_numpy(buffers[name], view.host, stream)

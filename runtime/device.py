@@ -19,9 +19,18 @@ Grid: TypeAlias = tuple[int, int, int]
 class Kernel(Protocol):
     """One kernel that is loaded on a device."""
 
-    def launch(self, grid: Grid, args: Sequence[Argument], stream: object = None) -> None:
+    def launch(
+        self,
+        grid: Grid,
+        args: Sequence[Argument],
+        stream: object = None,
+        programmatic: bool = False,
+    ) -> None:
         """
         Launches `grid` CTAs; `args` follow the contract's parameters in order.
+
+        A `programmatic` launch may begin before the kernel in front of it has ended, for which the
+        kernel itself waits: CUDA's programmatic dependent launch.
 
         `stream` is None, an integer handle, or an object with `__cuda_stream__` or `cuda_stream`;
         the simulator has one order of work and ignores it.

@@ -56,7 +56,13 @@ class HostKernel:
         self._contract = contract
         self._threads = threads(num_threads)
 
-    def launch(self, grid: Grid, args: Sequence[Argument], stream: object = None) -> None:
+    def launch(
+        self,
+        grid: Grid,
+        args: Sequence[Argument],
+        stream: object = None,
+        programmatic: bool = False,
+    ) -> None:
         """
         Runs the kernel before it returns; the grid is 1.
 

@@ -48,7 +48,13 @@ class SimulatorKernel:
         self._entry = entry
         self.report: simulator.Report | None = None  # the simulator's report of the last launch
 
-    def launch(self, grid: Grid, args: Sequence[Argument], stream: object = None) -> None:
+    def launch(
+        self,
+        grid: Grid,
+        args: Sequence[Argument],
+        stream: object = None,
+        programmatic: bool = False,
+    ) -> None:
         """Runs the whole grid before it returns; raises KernelFault for what a check finds."""
         values = [self._device.raw(arg) if isinstance(arg, Buffer) else arg for arg in args]
         try:

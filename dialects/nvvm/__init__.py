@@ -10,6 +10,8 @@ from xdsl.ir import Dialect
 from .asynchronous import CpAsyncCommitGroupOp, CpAsyncOp, CpAsyncWaitGroupOp
 from .attributes import (
     FPRoundingModeAttr,
+    GridDepAction,
+    GridDepActionAttr,
     LdStMatrixEltType,
     LdStMatrixEltTypeAttr,
     LdStMatrixShapeAttr,
@@ -35,6 +37,7 @@ from .attributes import (
     VoteSyncKindAttr,
 )
 from .conversion import ConvertF8x2ToF16x2Op, ConvertF32x2ToF8x2Op
+from .grid import GridDepControlOp
 from .matrix import MMA_FORMS, LdMatrixOp, MMAForm, MmaSyncOp, StMatrixOp
 from .special_registers import CLOCKS, SPECIAL_REGISTER_OPS, SpecialRegisterOp
 from .warp import (
@@ -61,6 +64,7 @@ NVVM = Dialect(
         CpAsyncOp,
         CpAsyncWaitGroupOp,
         Ex2Op,
+        GridDepControlOp,
         LdMatrixOp,
         MemoryBarrierOp,
         MmaSyncOp,
@@ -75,6 +79,7 @@ NVVM = Dialect(
     ],
     [
         FPRoundingModeAttr,
+        GridDepActionAttr,
         LdStMatrixEltTypeAttr,
         LdStMatrixShapeAttr,
         LoadCacheModifierAttr,
@@ -104,6 +109,9 @@ __all__ = [
     "CpAsyncOp",
     "CpAsyncWaitGroupOp",
     "Ex2Op",
+    "GridDepAction",
+    "GridDepActionAttr",
+    "GridDepControlOp",
     "LdMatrixOp",
     "LdStMatrixEltType",
     "LdStMatrixEltTypeAttr",

@@ -116,6 +116,13 @@ class PrefetchCacheLevel(StrEnum):
     L2 = "L2"
 
 
+class GridDepAction(StrEnum):
+    """What a grid does about those before and behind it on its stream."""
+
+    WAIT = "wait"
+    LAUNCH_DEPENDENTS = "launch_dependents"
+
+
 class FPRoundingMode(StrEnum):
     """How a conversion to a narrower float rounds."""
 
@@ -244,6 +251,13 @@ class PrefetchCacheLevelAttr(EnumAttribute[PrefetchCacheLevel], SpacedOpaqueSynt
     """The cache that a prefetch fills: `#nvvm<prefetch_cache_level L2>`."""
 
     name = "nvvm.prefetch_cache_level"
+
+
+@irdl_attr_definition
+class GridDepActionAttr(EnumAttribute[GridDepAction], SpacedOpaqueSyntaxAttribute):
+    """What a grid does about those around it: `#nvvm<grid_dep_action wait>`."""
+
+    name = "nvvm.grid_dep_action"
 
 
 def _print_extents(printer: Printer, extents: tuple[tuple[str, IntAttr], ...]) -> None:

@@ -26,5 +26,5 @@ def attention_to_thread(
             target=target, warps=warps, rows=rows, kv_tile=kv_tile, stages=stages, work=work
         ),
         # thread: what one thread does; from here PTX is printed
-        ConvertTileToThreadPass(),
+        ConvertTileToThreadPass(programmatic=target.startswith("sm_9")),
     )

@@ -113,6 +113,13 @@ def _wait_group(p: KernelPrinter, step: Step) -> None:
         p.emit(f"\tcp.async.wait_group {step.op.n.value.data};", (), ())
 
 
+def _grid_dependency(p: KernelPrinter, step: Step) -> None:
+    if isinstance(step.op, nvvm.GridDepControlOp):
+        if not p.target.startswith("sm_9"):
+            raise error_at(step.op, f"needs sm_90, got {p.target}")
+        p.emit(f"\tgriddepcontrol.{step.op.kind.data.value};", (), ())
+
+
 def _sync_warp(p: KernelPrinter, step: Step) -> None:
     p.emit("\tbar.warp.sync %s;", (), (p.operand(p.element(step, 0), "i32"),))
 
@@ -326,6 +333,7 @@ RULES: dict[str, Rule] = {
     "nvvm.memory.barrier": _memory_barrier,
     "nvvm.cp.async.commit.group": partial(_plain, "\tcp.async.commit_group;"),
     "nvvm.cp.async.wait.group": _wait_group,
+    "nvvm.griddepcontrol": _grid_dependency,
     "nvvm.shfl.sync": _shuffle,
     "nvvm.vote.sync": _vote,
     "nvvm.redux.sync": _redux,

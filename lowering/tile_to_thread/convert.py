@@ -1,6 +1,6 @@
 """The pass from tiles to threads."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from xdsl.context import Context
 from xdsl.dialects import gpu, llvm
@@ -19,6 +19,7 @@ from xdsl.ir import Block, Region
 from xdsl.passes import ModulePass
 from xdsl.rewriter import Rewriter
 
+from ...dialects import nvvm
 from ...dialects.tile import RING_ALIGNMENT, KernelOp, pending_groups
 from ..emitter import Emitter
 from .control import lower_block
@@ -38,14 +39,19 @@ class ConvertTileToThreadPass(ModulePass):
 
     name = "convert-tile-to-thread"
 
+    programmatic: bool = field(
+        default=False,
+        metadata={"doc": "kernels may be launched before those in front of them end; needs sm_90"},
+    )
+
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         for kernel in [kernel for kernel in op.walk() if isinstance(kernel, KernelOp)]:
             if (container := kernel.parent_op()) is not None:
                 container.attributes["gpu.container_module"] = UnitAttr()
-            Rewriter.replace_op(kernel, _gpu_module(kernel), [])
+            Rewriter.replace_op(kernel, _gpu_module(kernel, self.programmatic), [])
 
 
-def _gpu_module(kernel: KernelOp) -> gpu.ModuleOp:
+def _gpu_module(kernel: KernelOp, programmatic: bool) -> gpu.ModuleOp:
     block = Block()
     shared = llvm.GlobalOp(
         llvm.LLVMArrayType(0, i8),
@@ -55,19 +61,23 @@ def _gpu_module(kernel: KernelOp) -> gpu.ModuleOp:
         alignment=RING_ALIGNMENT,
         body=Region(),
     )
-    block.add_ops([shared, _gpu_function(kernel)])
+    block.add_ops([shared, _gpu_function(kernel, programmatic)])
     # Made by hand: the constructor takes a reference where upstream has a name.
     return gpu.ModuleOp.create(
         properties={"sym_name": kernel.sym_name}, regions=[Region(block)], location=kernel.location
     )
 
 
-def _gpu_function(kernel: KernelOp) -> gpu.FuncOp:
+def _gpu_function(kernel: KernelOp, programmatic: bool) -> gpu.FuncOp:
     types = kernel.function_type.inputs.data
     block = Block(arg_types=types)
     for source, argument in zip(kernel.body.block.args, block.args, strict=True):
         argument.name_hint = source.name_hint
     emit = Emitter(block, kernel.location)
+    if programmatic:
+        # The next grid waits as this one does, so it may come as soon as this one is there.
+        emit.append(nvvm.GridDepControlOp(nvvm.GridDepAction.WAIT))
+        emit.append(nvvm.GridDepControlOp(nvvm.GridDepAction.LAUNCH_DEPENDENTS))
     shared = emit.value(llvm.AddressOfOp(SHARED_SYMBOL, pointer_type(SHARED_SPACE)))
     shared.name_hint = SHARED_SYMBOL
     lanes = Lanes(emit, kernel.threads)

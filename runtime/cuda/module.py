@@ -69,7 +69,13 @@ class CudaKernel:
             key = self._key("MAX_DYNAMIC_SHARED_SIZE_BYTES")
             context.call("cuFuncSetAttribute", self._function, key, dynamic)
 
-    def launch(self, grid: Grid, args: Sequence[Argument], stream: object = None) -> None:
+    def launch(
+        self,
+        grid: Grid,
+        args: Sequence[Argument],
+        stream: object = None,
+        programmatic: bool = False,
+    ) -> None:
         """Launches without waiting; raises CudaError, or ArgumentError for a wrong argument."""
         if len(args) != self._count:
             raise ArgumentError("args", f"{self._count} arguments", str(len(args)))
@@ -83,19 +89,39 @@ class CudaKernel:
         except (struct.error, OverflowError) as error:
             raise ArgumentError("args", "the types of the contract", str(error)) from None
         handle = stream_handle(stream) or 0
-        self._context.call(
-            "cuLaunchKernel",
-            self._function,
-            *grid,
-            *self._contract.block,
-            self._contract.dynamic_shared_bytes,
-            handle,
-            base + 8 * self._count,
-            0,
-        )
+        parameters = base + 8 * self._count
+        if programmatic:
+            config = self._configuration(grid, handle)
+            self._context.call("cuLaunchKernelEx", config, self._function, parameters, 0)
+        else:
+            self._context.call(
+                "cuLaunchKernel",
+                self._function,
+                *grid,
+                *self._contract.block,
+                self._contract.dynamic_shared_bytes,
+                handle,
+                parameters,
+                0,
+            )
         captured = self._context.captures.get(handle)
         if captured is not None:
             captured.append((self, *args))
+
+    def _configuration(self, grid: Grid, stream: int) -> Any:
+        """Returns a launch that need not wait for the end of the kernel in front of it."""
+        bindings = self._context.bindings
+        attribute = bindings.CUlaunchAttribute()
+        kinds = bindings.CUlaunchAttributeID
+        attribute.id = kinds.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+        attribute.value.programmaticStreamSerializationAllowed = 1
+        config = bindings.CUlaunchConfig()
+        config.gridDimX, config.gridDimY, config.gridDimZ = grid
+        config.blockDimX, config.blockDimY, config.blockDimZ = self._contract.block
+        config.sharedMemBytes = self._contract.dynamic_shared_bytes
+        config.hStream = stream
+        config.attrs, config.numAttrs = [attribute], 1
+        return config
 
 
 def load_kernel(

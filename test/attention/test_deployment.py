@@ -5,7 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tilewright.attention import Call, Deployment, Manifest
+from tilewright.attention import (
+    BlockSparseKV,
+    Call,
+    Deployment,
+    KVFormat,
+    KVStorage,
+    Manifest,
+    PagedKV,
+    RaggedKV,
+)
 from tilewright.attention.manifest import ManifestError, parse_manifest
 from tilewright.cli import main
 from tilewright.runtime.errors import ArgumentError, TargetError
@@ -31,7 +40,7 @@ def test_an_entry_is_the_product_of_its_lists() -> None:
     text = f'[[kernels]]\nvariant = ["causal", "window:9"]\nphase = "decode"\n{MODEL}'
     found = keys_of(text.replace("page_size = 4", "page_size = [4, 16]"))
     expected = [
-        (variant, "decode", 32, 4, 2, page, "NHD", "bf16")
+        (variant, "decode", 32, 4, 2, "paged", page, "NHD", "same", "bf16", "ranges")
         for variant in ("causal", "window:9")
         for page in (4, 16)
     ]
@@ -42,6 +51,27 @@ def test_by_default_both_phases_and_both_targets_are_compiled() -> None:
     manifest = parse_manifest(f"[[kernels]]\n{MODEL}", PATH)
     assert manifest.targets == ("sm_80", "sm_90")
     assert [entry.numbers["phase"] for entry in manifest.entries] == ["prefill", "decode"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "storage"),
+    [
+        ("storage = 'combined'", PagedKV(4, combined=True)),
+        ("storage = 'ragged'", RaggedKV()),
+        ("storage = 'block-sparse'", BlockSparseKV(4)),
+        ("kv_format = 'e4m3'", PagedKV(4, format=KVFormat("e4m3"))),
+        ("kv_format = 'i8:head'", PagedKV(4, format=KVFormat("i8"), scale_per_head=True)),
+        ("kv_format = 'i4:16'", PagedKV(4, format=KVFormat("i4", 16))),
+    ],
+)
+def test_storages_and_formats_by_name(fields: str, storage: KVStorage) -> None:
+    manifest = parse_manifest(f"[[kernels]]\n{fields}\n{MODEL}", PATH)
+    assert manifest.entries[0].spec("sm_80").kv == storage
+
+
+def test_ragged_keys_need_no_page_size() -> None:
+    text = f"[[kernels]]\nstorage = 'ragged'\n{MODEL}".replace("page_size = 4\n", "")
+    assert parse_manifest(text, PATH).entries[0].numbers["page_size"] == 1
 
 
 def test_a_variant_of_a_file_is_taken(tmp_path: Path) -> None:
@@ -71,8 +101,8 @@ def test_a_variant_of_a_file_is_taken(tmp_path: Path) -> None:
         ),
         (
             f"[[kernels]]\n{MODEL}pages = 3\n",
-            "6: error: kernels[0].pages: expected one of variant, phase, layout, dtype, head_dim, "
-            "num_qo_heads, num_kv_heads, page_size",
+            "6: error: kernels[0].pages: expected one of variant, phase, storage, layout, "
+            "kv_format, dtype, work, head_dim, num_qo_heads, num_kv_heads, page_size",
         ),
         (
             f"[[kernels]]\n{MODEL}".replace("32", "33"),
@@ -97,6 +127,20 @@ def test_a_variant_of_a_file_is_taken(tmp_path: Path) -> None:
         (
             f"[[kernels]]\nvariant = 'window:x'\n{MODEL}",
             "2: error: kernels[0].variant: expected window:TOKENS, got 'window:x'",
+        ),
+        (
+            f"[[kernels]]\nstorage = 'tree'\n{MODEL}",
+            "2: error: kernels[0].storage: expected one of paged, combined, ragged, block-sparse, "
+            "got 'tree'",
+        ),
+        (
+            f"[[kernels]]\nstorage = 'ragged'\nlayout = 'HND'\n{MODEL}",
+            "3: error: kernels[0].layout: expected 'NHD' for ragged keys, got 'HND'",
+        ),
+        (
+            f"[[kernels]]\nkv_format = 'e4m3:8'\n{MODEL}",
+            "2: error: kernels[0].kv_format: expected one of same, e4m3, e5m2, i8, i4, each of "
+            "these also with :head, :0, :16 or :32, got 'e4m3:8'",
         ),
         (
             f"[[kernels]]\nvariant = 'none.py:f'\n{MODEL}",

@@ -70,7 +70,7 @@ def test_a_shared_prefix_is_counted_once_and_its_pages_are_shared() -> None:
 def test_names_are_unique_and_no_shape_is_listed_twice() -> None:
     cases = cases_of("all")
     assert len({case.name for case in cases}) == len(cases)
-    assert {case.suite for case in cases} == {"prefill", "paged", "variants", "decode"}
+    assert {case.suite for case in cases} == {"prefill", "paged", "variants", "decode", "cascade"}
 
 
 def test_every_kernel_has_a_small_case() -> None:

@@ -98,6 +98,10 @@ func.func @scalars(%x: f32, %address: !llvm.ptr<1>) {
   %2 = nvvm.read.ptx.sreg.tid.x : i32
   // CHECK: nvvm.read.ptx.sreg.clock64 : i64
   %3 = nvvm.read.ptx.sreg.clock64 : i64
+  // CHECK: nvvm.griddepcontrol wait
+  nvvm.griddepcontrol wait
+  // CHECK: nvvm.griddepcontrol launch_dependents
+  nvvm.griddepcontrol launch_dependents
   // CHECK: nvvm.prefetch level = L2, %address : !llvm.ptr<1>
   nvvm.prefetch level = L2, %address : !llvm.ptr<1>
   func.return

@@ -55,6 +55,7 @@ def test_levels_page_quotes_lines_in_order(levels: dict[str, str]) -> None:
 PAGES_OF_TESTS = [DOCS / "tutorials" / "testing_kernels.md"]  # pytest runs their blocks
 PAGES_THAT_RUN = [
     ROOT / "README.md",
+    DOCS / "serving.md",
     *(page for page in sorted(DOCS.glob("tutorials/*.md")) if page not in PAGES_OF_TESTS),
 ]
 

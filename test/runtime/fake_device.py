@@ -41,7 +41,13 @@ class FakeKernel:
     device: "FakeDevice"
     contract: KernelContract
 
-    def launch(self, grid: Grid, args: Sequence[Argument], stream: object = None) -> None:
+    def launch(
+        self,
+        grid: Grid,
+        args: Sequence[Argument],
+        stream: object = None,
+        programmatic: bool = False,
+    ) -> None:
         """Runs the body on the buffers' own arrays."""
         self.device.launches.append(grid)
         values: dict[str, Any] = {}

@@ -9,6 +9,7 @@ import ctypes
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from types import SimpleNamespace
 from typing import Any
 
 from tilewright.runtime.contract import KernelContract, PointerParam
@@ -73,6 +74,26 @@ class CUstreamCaptureMode(IntEnum):
     CU_STREAM_CAPTURE_MODE_RELAXED = 2
 
 
+class CUlaunchAttributeID(IntEnum):
+    CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION = 6
+
+
+class CUlaunchAttribute:
+    """An attribute; its value is a union of fields that are set by name."""
+
+    def __init__(self) -> None:
+        self.id = 0
+        self.value = SimpleNamespace()
+
+
+class CUlaunchConfig:
+    """What cuLaunchKernelEx takes."""
+
+    gridDimX = gridDimY = gridDimZ = blockDimX = blockDimY = blockDimZ = 0
+    sharedMemBytes = hStream = numAttrs = 0
+    attrs: tuple[Any, ...] = ()
+
+
 class CUevent_flags(IntEnum):
     CU_EVENT_DEFAULT = 0
     CU_EVENT_DISABLE_TIMING = 2
@@ -87,6 +108,7 @@ class Launch:
     shared_bytes: int
     stream: int
     values: dict[str, Any]
+    programmatic: bool = False
 
 
 @dataclass
@@ -125,6 +147,9 @@ class FakeBindings:
     CUjit_option = CUjit_option
     CUevent_flags = CUevent_flags
     CUstream_flags = CUstream_flags
+    CUlaunchAttribute = CUlaunchAttribute
+    CUlaunchAttributeID = CUlaunchAttributeID
+    CUlaunchConfig = CUlaunchConfig
     CUstreamCaptureMode = CUstreamCaptureMode
 
     def __getattr__(self, name: str) -> Callable[..., tuple[Any, ...]]:
@@ -209,7 +234,21 @@ def _function(fake: FakeBindings, _module: int, name: bytes) -> tuple[int, int |
     return (0, 5000) if known else (500, None)
 
 
-def _launch(fake: FakeBindings, _function: int, *args: Any) -> tuple[int]:
+def _launch_ex(
+    fake: FakeBindings, config: CUlaunchConfig, function: int, parameters: int, extra: int
+) -> tuple[int]:
+    grid = (config.gridDimX, config.gridDimY, config.gridDimZ)
+    block = (config.blockDimX, config.blockDimY, config.blockDimZ)
+    if config.numAttrs != 1 or config.attrs[0].id != 6:
+        return (1,)
+    allowed = bool(config.attrs[0].value.programmaticStreamSerializationAllowed)
+    sizes = (*grid, *block, config.sharedMemBytes, config.hStream)
+    return _launch(fake, function, *sizes, parameters, extra, programmatic=allowed)
+
+
+def _launch(
+    fake: FakeBindings, _function: int, *args: Any, programmatic: bool = False
+) -> tuple[int]:
     grid, block, (shared, stream, parameters, extra) = args[:3], args[3:6], args[6:]
     if 0 in grid or extra != 0:
         return (1,)
@@ -218,7 +257,7 @@ def _launch(fake: FakeBindings, _function: int, *args: Any) -> tuple[int]:
         kind = "pointer" if isinstance(param, PointerParam) else param.dtype
         pointer = ctypes.c_uint64.from_address(parameters + 8 * index).value
         values[param.name] = _WIDTHS[kind].from_address(pointer).value
-    launch = Launch(grid, block, shared, stream, values)
+    launch = Launch(grid, block, shared, stream, values, programmatic)
     if stream in fake.captures:
         fake.captures[stream].append(launch)
     else:
@@ -346,6 +385,7 @@ _FUNCTIONS: dict[str, Callable[..., tuple[Any, ...]]] = {
     "cuFuncGetAttribute": _function_attribute,
     "cuFuncSetAttribute": _nothing,
     "cuLaunchKernel": _launch,
+    "cuLaunchKernelEx": _launch_ex,
     "cuStreamSynchronize": _nothing,
     "cuStreamWaitEvent": _nothing,
     "cuEventCreate": _new_event,

@@ -1,14 +1,16 @@
 """Streams and CUDA graphs, on a driver that records every call."""
 
 import gc
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tilewright.runtime.attention import Plan
+from tilewright.runtime.artifact import KernelArtifact
+from tilewright.runtime.attention import AttentionOp, Plan
 from tilewright.runtime.cuda.device import CudaDevice
 from tilewright.runtime.cuda.driver import Driver
-from tilewright.runtime.errors import CudaError, DeviceError
+from tilewright.runtime.errors import ArgumentError, CudaError, DeviceError
 from tilewright.test.runtime.attention_case import Batch, Geometry, batch_of, contract_of, op_of
 from tilewright.test.runtime.cuda.fake_driver import FakeBindings
 
@@ -130,3 +132,25 @@ def test_a_capture_waits_for_the_plan_that_is_under_way() -> None:
         plan.run(*arrays, device=device, stream=stream)
     assert len(bindings.names("cuEventSynchronize")) == before + 1
     assert not bindings.names("cuStreamWaitEvent")
+
+
+def _waiting(artifact: KernelArtifact) -> KernelArtifact:
+    """Returns a kernel that waits for the one in front of it."""
+    return replace(artifact, ptx=artifact.ptx.replace("ret;", "griddepcontrol.wait; ret;"))
+
+
+def test_a_programmatic_launch_differs_in_its_attribute_alone() -> None:
+    bindings, device, _, batch = _planned()
+    plan = AttentionOp(_waiting(op_of(GEOMETRY).artifact)).plan(*batch.tables, device=device)
+    arrays = [device.array(array) for array in batch.arrays]
+    out, lse = plan.run(*arrays, device=device, stream=7)
+    plan.run(*arrays, out=out, lse=lse, device=device, stream=7, programmatic=True)
+    plain, programmatic = bindings.launches
+    assert programmatic == replace(plain, programmatic=True)
+
+
+def test_a_kernel_that_waits_for_nothing_is_not_launched_early() -> None:
+    bindings, device, plan, batch = _planned()
+    with pytest.raises(ArgumentError, match="'programmatic': expected False for a kernel that"):
+        plan.run(*batch.arrays, device=device, programmatic=True)
+    assert bindings.launches == []

@@ -1,0 +1,45 @@
+"""KV storages by name, as manifests write them: where keys and values lie, and in which format."""
+
+from ..runtime.errors import ArgumentError
+from .kv_format import BLOCKS, LARGEST_CODE, KVFormat
+from .spec import BlockSparseKV, KVStorage, PagedKV, RaggedKV
+
+STORAGES = ("paged", "combined", "ragged", "block-sparse")
+# Elements as those of the queries.
+SAME = "same"
+_PER_HEAD = "head"
+FORMATS = f"{SAME}, {', '.join(LARGEST_CODE)}, each of these also with :head, :0, :16 or :32"
+
+
+def named_storage(storage: str, page_size: int, layout: str, kv_format: str) -> KVStorage:
+    """
+    Returns a storage; raises ArgumentError.
+
+    `storage` is "paged", "combined" (keys and values in one array of pages), "ragged", or
+    "block-sparse", of which `page_size` is the columns of a block. `kv_format` is "same", or codes
+    such as "e4m3", with one scale for all, one a KV head ("e4m3:head"), or one for each block of a
+    row ("i4:16", 0 being the whole row).
+    """
+    if storage not in STORAGES:
+        raise ArgumentError("storage", f"one of {', '.join(STORAGES)}", repr(storage))
+    form, per_head = named_format(kv_format)
+    if storage in ("paged", "combined"):
+        combined = storage == "combined"
+        return PagedKV(page_size, layout, form, combined, scale_per_head=per_head)
+    if layout != "NHD":
+        raise ArgumentError("layout", f"'NHD' for {storage} keys", repr(layout))
+    if storage == "ragged":
+        return RaggedKV(form, scale_per_head=per_head)
+    return BlockSparseKV(page_size, form, scale_per_head=per_head)
+
+
+def named_format(text: str) -> tuple[KVFormat | None, bool]:
+    """Returns the format of a text, and whether each KV head has a scale; raises ArgumentError."""
+    if text == SAME:
+        return None, False
+    dtype, colon, scales = text.partition(":")
+    known = (_PER_HEAD, "0", *(str(block) for block in BLOCKS))
+    if dtype not in LARGEST_CODE or (colon and scales not in known):
+        raise ArgumentError("kv_format", f"one of {FORMATS}", repr(text))
+    block = int(scales) if scales.isdecimal() else None
+    return KVFormat(dtype, block), scales == _PER_HEAD
