@@ -237,6 +237,7 @@ class _Call(NamedTuple):
     softmax_scale: float | None
     device: Device | str | None
     stream: object
+    programmatic: bool = False
     kv_indices: object = None
 
 
@@ -439,13 +440,12 @@ class Plan:
         or TargetError before anything is launched.
         """
         handle = stream_handle(stream)
-        if programmatic and not self.op.artifact.programmatic:
-            expected = "False for a kernel that does not wait for the one in front"
-            raise ArgumentError("programmatic", expected, "True")
         numbers = (k_scale, v_scale, k_scales, v_scales, kv_scales)
         given = KVArguments(k_pages, v_pages, dict(zip(_KV_SCALES, numbers, strict=True)))
         kv = kv_views(self.op.section, self.op.signature, given, handle)
-        call = _Call(out, lse, params or {}, softmax_scale, device, stream, kv_indices)
+        call = _Call(
+            out, lse, params or {}, softmax_scale, device, stream, programmatic, kv_indices
+        )
         return self._run({"q": q}, kv, call)
 
     def run_mla(
@@ -461,6 +461,7 @@ class Plan:
         softmax_scale: float | None = None,
         device: Device | str | None = None,
         stream: object = None,
+        programmatic: bool = False,
     ) -> tuple[Any, Any]:
         """
         Runs the kernel of `attention.compile_mla` and returns (out, lse), as `run` does.
@@ -471,11 +472,14 @@ class Plan:
         `out` is [n, H, ckv], still in the latent space, `lse` f32 [n, H], the natural logarithm.
         """
         kv = latent_views(self.op.section, ckv_pages, kpe_pages, stream_handle(stream))
-        call = _Call(out, lse, params or {}, softmax_scale, device, stream)
+        call = _Call(out, lse, params or {}, softmax_scale, device, stream, programmatic)
         return self._run({"q_nope": q_nope, "q_pe": q_pe}, kv, call)
 
     def _run(self, queries: Mapping[str, object], kv: KVViews, call: _Call) -> tuple[Any, Any]:
         stream, handle = call.stream, stream_handle(call.stream)
+        if call.programmatic and not self.op.artifact.programmatic:
+            expected = "False for a kernel that does not wait for the one in front"
+            raise ArgumentError("programmatic", expected, "True")
         pointers, scalars = self._split_params(call.params)
         scalars |= kv.scalars
         given = {**queries, **pointers}
@@ -498,7 +502,7 @@ class Plan:
         scale = call.softmax_scale
         scalars[_SCALE] = _checked_scale(self.op.section.softmax_scale if scale is None else scale)
         if self.arrays.items:
-            self._launch(chosen, stream, views, results, scalars, symbols, programmatic)
+            self._launch(chosen, stream, views, results, scalars, symbols, call.programmatic)
         arrays = {name: result.array for name, result in results.items()}
         return arrays["out"], arrays.get("lse")
 
