@@ -5,7 +5,6 @@ It works from a kernel artifact alone, so a bundle runs with NumPy on the simula
 and the driver on a GPU. The kernel's parameters are found by name, as its contract gives them.
 """
 
-import math
 import os
 from collections.abc import Iterable, Mapping
 from threading import Lock
@@ -16,6 +15,7 @@ import numpy as np
 
 from .array import HOST, ArrayView, empty_like, show_shape, view_of
 from .artifact import KernelArtifact
+from .attention_call import AttentionCall
 from .attention_cascade import plan_shared
 from .attention_kv import KVArguments, KVViews, kv_views, latent_views
 from .attention_params import check_params
@@ -211,33 +211,12 @@ def _check_params(contract: KernelContract, section: AttentionContract) -> None:
             raise ContractError(f"params[{index}].name", f"nothing provides '{param.name}'")
 
 
-def _checked_scale(scale: object) -> object:
-    """Returns the scale; refuses one for which the greatest product has not the greatest score."""
-    convert = getattr(scale, "__float__", None)
-    # Numbers below 2^-126 are zero on the GPU; what is no number is refused with the arguments.
-    if convert is not None and not 2.0**-126 <= convert() < math.inf:
-        raise ArgumentError(_SCALE, "a positive number of type f32", repr(scale))
-    return scale
-
-
 def _device_of(views: Iterable[ArrayView]) -> Device:
     """Returns the device on which one of the arrays lies, else the default one."""
     for view in views:
         if view.place != HOST:
             return cast("Device", view.buffer.device) if view.buffer else get_device(view.place)
     return default_device()
-
-
-class _Call(NamedTuple):
-    """What a call says beside its queries, keys and values."""
-
-    out: object
-    lse: object
-    params: Mapping[str, object]
-    softmax_scale: float | None
-    device: Device | str | None
-    stream: object
-    kv_indices: object = None
 
 
 class _Result(NamedTuple):
@@ -445,7 +424,7 @@ class Plan:
         numbers = (k_scale, v_scale, k_scales, v_scales, kv_scales)
         given = KVArguments(k_pages, v_pages, dict(zip(_KV_SCALES, numbers, strict=True)))
         kv = kv_views(self.op.section, self.op.signature, given, handle)
-        call = _Call(out, lse, params or {}, softmax_scale, device, stream, kv_indices)
+        call = AttentionCall(out, lse, params or {}, softmax_scale, device, stream, kv_indices)
         return self._run({"q": q}, kv, call)
 
     def run_mla(
@@ -471,10 +450,12 @@ class Plan:
         `out` is [n, H, ckv], still in the latent space, `lse` f32 [n, H], the natural logarithm.
         """
         kv = latent_views(self.op.section, ckv_pages, kpe_pages, stream_handle(stream))
-        call = _Call(out, lse, params or {}, softmax_scale, device, stream)
+        call = AttentionCall(out, lse, params or {}, softmax_scale, device, stream)
         return self._run({"q_nope": q_nope, "q_pe": q_pe}, kv, call)
 
-    def _run(self, queries: Mapping[str, object], kv: KVViews, call: _Call) -> tuple[Any, Any]:
+    def _run(
+        self, queries: Mapping[str, object], kv: KVViews, call: AttentionCall
+    ) -> tuple[Any, Any]:
         stream, handle = call.stream, stream_handle(call.stream)
         pointers, scalars = self._split_params(call.params)
         scalars |= kv.scalars
@@ -495,8 +476,7 @@ class Plan:
         chosen.check_target(self.op.contract.target)
         wanted = {"out": call.out, "lse": call.lse}
         results = self._results(wanted, query, symbols, chosen)
-        scale = call.softmax_scale
-        scalars[_SCALE] = _checked_scale(self.op.section.softmax_scale if scale is None else scale)
+        scalars[_SCALE] = call.checked_scale(self.op.section)
         if self.arrays.items:
             self._launch(chosen, stream, views, results, scalars, symbols, programmatic)
         arrays = {name: result.array for name, result in results.items()}
