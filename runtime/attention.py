@@ -6,9 +6,9 @@ and the driver on a GPU. The kernel's parameters are found by name, as its contr
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from threading import Lock
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -36,6 +36,7 @@ from .contract import AttentionContract, KernelContract, PointerParam
 from .default_device import default_device, get_device
 from .device import Device, Workspace
 from .errors import ArgumentError, ContractError
+from .kernel_call import device_of
 from .launch import Signature
 from .page_table import Int32Array, int32_table
 from .planner import PlanLimits, Prefixes
@@ -209,14 +210,6 @@ def _check_params(contract: KernelContract, section: AttentionContract) -> None:
             passed = True
         if not passed:
             raise ContractError(f"params[{index}].name", f"nothing provides '{param.name}'")
-
-
-def _device_of(views: Iterable[ArrayView]) -> Device:
-    """Returns the device on which one of the arrays lies, else the default one."""
-    for view in views:
-        if view.place != HOST:
-            return cast("Device", view.buffer.device) if view.buffer else get_device(view.place)
-    return default_device()
 
 
 class _Result(NamedTuple):
@@ -418,13 +411,11 @@ class Plan:
         or TargetError before anything is launched.
         """
         handle = stream_handle(stream)
-        if programmatic and not self.op.artifact.programmatic:
-            expected = "False for a kernel that does not wait for the one in front"
-            raise ArgumentError("programmatic", expected, "True")
         numbers = (k_scale, v_scale, k_scales, v_scales, kv_scales)
         given = KVArguments(k_pages, v_pages, dict(zip(_KV_SCALES, numbers, strict=True)))
         kv = kv_views(self.op.section, self.op.signature, given, handle)
-        call = AttentionCall(out, lse, params or {}, softmax_scale, device, stream, kv_indices)
+        place = (device, stream, programmatic)
+        call = AttentionCall(out, lse, params or {}, softmax_scale, *place, kv_indices)
         return self._run({"q": q}, kv, call)
 
     def run_mla(
@@ -440,6 +431,7 @@ class Plan:
         softmax_scale: float | None = None,
         device: Device | str | None = None,
         stream: object = None,
+        programmatic: bool = False,
     ) -> tuple[Any, Any]:
         """
         Runs the kernel of `attention.compile_mla` and returns (out, lse), as `run` does.
@@ -450,13 +442,17 @@ class Plan:
         `out` is [n, H, ckv], still in the latent space, `lse` f32 [n, H], the natural logarithm.
         """
         kv = latent_views(self.op.section, ckv_pages, kpe_pages, stream_handle(stream))
-        call = AttentionCall(out, lse, params or {}, softmax_scale, device, stream)
+        place = (device, stream, programmatic)
+        call = AttentionCall(out, lse, params or {}, softmax_scale, *place)
         return self._run({"q_nope": q_nope, "q_pe": q_pe}, kv, call)
 
     def _run(
         self, queries: Mapping[str, object], kv: KVViews, call: AttentionCall
     ) -> tuple[Any, Any]:
-        stream, handle = call.stream, stream_handle(call.stream)
+        handle = stream_handle(call.stream)
+        if call.programmatic and not self.op.artifact.programmatic:
+            expected = "False for a kernel that does not wait for the one in front"
+            raise ArgumentError("programmatic", expected, "True")
         pointers, scalars = self._split_params(call.params)
         scalars |= kv.scalars
         given = {**queries, **pointers}
@@ -471,14 +467,13 @@ class Plan:
         if call.kv_indices is not None:
             views["kv_indices"] = self._chosen_pages(call.kv_indices, kv, handle)
         check_params(self.op.section, self.arrays.tables, views, kv.extent)
-        named = get_device(call.device) if isinstance(call.device, str) else call.device
-        chosen = named or _device_of(views.values())
+        chosen = device_of(views.values(), call.device)
         chosen.check_target(self.op.contract.target)
         wanted = {"out": call.out, "lse": call.lse}
         results = self._results(wanted, query, symbols, chosen)
         scalars[_SCALE] = call.checked_scale(self.op.section)
         if self.arrays.items:
-            self._launch(chosen, stream, views, results, scalars, symbols, programmatic)
+            self._launch(chosen, call, views, results, scalars, symbols)
         arrays = {name: result.array for name, result in results.items()}
         return arrays["out"], arrays.get("lse")
 
@@ -574,14 +569,13 @@ class Plan:
     def _launch(
         self,
         device: Device,
-        stream: object,
+        call: AttentionCall,
         views: Mapping[str, ArrayView],
         results: Mapping[str, _Result],
         scalars: Mapping[str, object],
         symbols: Mapping[str, int],
-        programmatic: bool,
     ) -> None:
-        signature = self.op.signature
+        signature, stream = self.op.signature, call.stream
         signature.check_ranges(symbols)
         grid = signature.grid(symbols)
         kernel = device.load(self.op.artifact)
@@ -596,7 +590,7 @@ class Plan:
                 device.empty(view.shape, view.dtype, name) if copied else device.adopt(view, stream)
             )
         arguments = signature.arguments(buffers, scalars, symbols)
-        kernel.launch(grid, arguments, stream, programmatic)
+        kernel.launch(grid, arguments, stream, call.programmatic)
         for name, (_, view) in results.items():
             if view.host is not None:
                 device.to_numpy(buffers[name], view.host, stream)

@@ -18,6 +18,7 @@ class AttentionCall(NamedTuple):
     softmax_scale: float | None
     device: Device | str | None
     stream: object
+    programmatic: bool = False
     kv_indices: object = None
 
     def checked_scale(self, section: AttentionContract) -> object:
