@@ -84,6 +84,7 @@ def test_calls_are_refused() -> None:
             "q_nope": np.repeat(q_nope, 2, 0),
             "q_pe": np.repeat(q_pe, 2, 0),
         },
+        "'programmatic': expected False for a kernel": {"programmatic": True},
         "'kv_indices': expected page numbers below 1": {"ckv_pages": ckv[:1], "kpe_pages": kpe[:1]},
     }
     for message, changed in calls.items():

@@ -11,6 +11,7 @@ from tilewright import attention
 from tilewright.attention import AttentionSpec, causal
 from tilewright.attention.compiler import compile_attention
 from tilewright.runtime.attention import AttentionOp
+from tilewright.runtime.attention_planner import BatchLimits
 from tilewright.runtime.simulator_device import SimulatorDevice
 from tilewright.test.attention.latent_case import (
     Geometry,
@@ -19,7 +20,7 @@ from tilewright.test.attention.latent_case import (
     latent_batch,
 )
 from tilewright.test.attention.queues import chunks_of, even_chunks
-from tilewright.test.attention.reference import exact
+from tilewright.test.attention.reference import Batch, exact
 from tilewright.test.spread import spread
 
 # Decode, no keys, one key, several rows, more rows than keys, and no queries.
@@ -97,7 +98,12 @@ TILES = [(8, 32, 64, 2), (4, 32, 32, 3), (6, 48, 64, 2), (2, 16, 32, 4), (4, 16,
 def test_tiles_of_any_height(warps: int, rows: int, kv_tile: int, stages: int) -> None:
     rng = generator("tiles", warps, rows)
     geometry = SMALL
-    numbers = {"warps": warps, "tile_rows": rows, "kv_tile": kv_tile, "stages": stages}
+    numbers: dict[str, Any] = {
+        "warps": warps,
+        "tile_rows": rows,
+        "kv_tile": kv_tile,
+        "stages": stages,
+    }
     spec = AttentionSpec(
         num_qo_heads=geometry.heads,
         num_kv_heads=1,
@@ -189,3 +195,44 @@ def test_attention_reads_what_append_mla_wrote(combined: bool) -> None:
     written = replace(case, rows=np.concatenate(parts, axis=-1))
     got = written.run(written.plan(geometry.compile(causal())))
     check_latent(case, got, attend_latent(expected))
+
+
+@pytest.mark.full
+def test_a_plan_in_place_serves_other_batches() -> None:
+    rng = generator("in place")
+    op = SMALL.compile(causal())
+    limits = BatchLimits(requests=3, query_rows=4, kv_len=80, pages=20)
+    first, second = (
+        latent_batch(SMALL, lengths, rng) for lengths in ([(1, 60), (2, 9), (1, 1)], [(4, 80)])
+    )
+    plan = first.plan(op, limits=limits, num_ctas=4)
+    device = SimulatorDevice(checks="all")
+    check_latent(first, plan.run_mla(*first.arrays, device=device), attend_latent(first))
+    plan.update(*second.batch.tables)
+    check_latent(second, plan.run_mla(*second.arrays, device=device), attend_latent(second))
+
+
+@pytest.mark.full
+def test_a_batch_changes_no_bit_of_a_request() -> None:
+    rng = generator("invariant")
+    op = SMALL.compile(causal())
+    case = latent_batch(SMALL, [(1, 30), (1, 90), (2, 64)], rng)
+    alone = replace(case, batch=one_of(case.batch, 1))
+    options = {"batch_invariant": True, "chunk": 32, "num_ctas": 4}
+    all_of = case.run(case.plan(op, **options), checks="none")
+    single = alone.run(alone.plan(op, **options), checks="none")
+    for mine, whole in zip(single, all_of, strict=True):
+        np.testing.assert_array_equal(mine, whole[1:2])
+
+
+def one_of(batch: Batch, request: int) -> Batch:
+    """Returns the batch of one request alone, on the pages that it has."""
+    pages, rows = batch.pages(request), batch.rows(request)
+    return replace(
+        batch,
+        qo_indptr=np.array([0, rows.stop - rows.start], np.int32),
+        kv_indptr=np.array([0, len(pages)], np.int32),
+        kv_indices=pages,
+        kv_last_page_len=batch.kv_last_page_len[request : request + 1],
+        q=batch.q[rows],
+    )
