@@ -5,17 +5,17 @@ It works from a kernel artifact alone, so a bundle runs with NumPy on the simula
 and the driver on a GPU. The kernel's parameters are found by name, as its contract gives them.
 """
 
-import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from threading import Lock
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from .array import HOST, ArrayView, empty_like, show_shape, view_of
 from .artifact import KernelArtifact
+from .attention_call import AttentionCall
 from .attention_cascade import plan_shared
 from .attention_kv import KVArguments, KVViews, kv_views, latent_views
 from .attention_params import check_params
@@ -36,6 +36,7 @@ from .contract import AttentionContract, KernelContract, PointerParam
 from .default_device import default_device, get_device
 from .device import Device, Workspace
 from .errors import ArgumentError, ContractError
+from .kernel_call import device_of
 from .launch import Signature
 from .page_table import Int32Array, int32_table
 from .planner import PlanLimits, Prefixes
@@ -209,36 +210,6 @@ def _check_params(contract: KernelContract, section: AttentionContract) -> None:
             passed = True
         if not passed:
             raise ContractError(f"params[{index}].name", f"nothing provides '{param.name}'")
-
-
-def _checked_scale(scale: object) -> object:
-    """Returns the scale; refuses one for which the greatest product has not the greatest score."""
-    convert = getattr(scale, "__float__", None)
-    # Numbers below 2^-126 are zero on the GPU; what is no number is refused with the arguments.
-    if convert is not None and not 2.0**-126 <= convert() < math.inf:
-        raise ArgumentError(_SCALE, "a positive number of type f32", repr(scale))
-    return scale
-
-
-def _device_of(views: Iterable[ArrayView]) -> Device:
-    """Returns the device on which one of the arrays lies, else the default one."""
-    for view in views:
-        if view.place != HOST:
-            return cast("Device", view.buffer.device) if view.buffer else get_device(view.place)
-    return default_device()
-
-
-class _Call(NamedTuple):
-    """What a call says beside its queries, keys and values."""
-
-    out: object
-    lse: object
-    params: Mapping[str, object]
-    softmax_scale: float | None
-    device: Device | str | None
-    stream: object
-    programmatic: bool = False
-    kv_indices: object = None
 
 
 class _Result(NamedTuple):
@@ -443,9 +414,8 @@ class Plan:
         numbers = (k_scale, v_scale, k_scales, v_scales, kv_scales)
         given = KVArguments(k_pages, v_pages, dict(zip(_KV_SCALES, numbers, strict=True)))
         kv = kv_views(self.op.section, self.op.signature, given, handle)
-        call = _Call(
-            out, lse, params or {}, softmax_scale, device, stream, programmatic, kv_indices
-        )
+        place = (device, stream, programmatic)
+        call = AttentionCall(out, lse, params or {}, softmax_scale, *place, kv_indices)
         return self._run({"q": q}, kv, call)
 
     def run_mla(
@@ -472,11 +442,14 @@ class Plan:
         `out` is [n, H, ckv], still in the latent space, `lse` f32 [n, H], the natural logarithm.
         """
         kv = latent_views(self.op.section, ckv_pages, kpe_pages, stream_handle(stream))
-        call = _Call(out, lse, params or {}, softmax_scale, device, stream, programmatic)
+        place = (device, stream, programmatic)
+        call = AttentionCall(out, lse, params or {}, softmax_scale, *place)
         return self._run({"q_nope": q_nope, "q_pe": q_pe}, kv, call)
 
-    def _run(self, queries: Mapping[str, object], kv: KVViews, call: _Call) -> tuple[Any, Any]:
-        stream, handle = call.stream, stream_handle(call.stream)
+    def _run(
+        self, queries: Mapping[str, object], kv: KVViews, call: AttentionCall
+    ) -> tuple[Any, Any]:
+        handle = stream_handle(call.stream)
         if call.programmatic and not self.op.artifact.programmatic:
             expected = "False for a kernel that does not wait for the one in front"
             raise ArgumentError("programmatic", expected, "True")
@@ -494,15 +467,13 @@ class Plan:
         if call.kv_indices is not None:
             views["kv_indices"] = self._chosen_pages(call.kv_indices, kv, handle)
         check_params(self.op.section, self.arrays.tables, views, kv.extent)
-        named = get_device(call.device) if isinstance(call.device, str) else call.device
-        chosen = named or _device_of(views.values())
+        chosen = device_of(views.values(), call.device)
         chosen.check_target(self.op.contract.target)
         wanted = {"out": call.out, "lse": call.lse}
         results = self._results(wanted, query, symbols, chosen)
-        scale = call.softmax_scale
-        scalars[_SCALE] = _checked_scale(self.op.section.softmax_scale if scale is None else scale)
+        scalars[_SCALE] = call.checked_scale(self.op.section)
         if self.arrays.items:
-            self._launch(chosen, stream, views, results, scalars, symbols, call.programmatic)
+            self._launch(chosen, call, views, results, scalars, symbols)
         arrays = {name: result.array for name, result in results.items()}
         return arrays["out"], arrays.get("lse")
 
@@ -598,14 +569,13 @@ class Plan:
     def _launch(
         self,
         device: Device,
-        stream: object,
+        call: AttentionCall,
         views: Mapping[str, ArrayView],
         results: Mapping[str, _Result],
         scalars: Mapping[str, object],
         symbols: Mapping[str, int],
-        programmatic: bool,
     ) -> None:
-        signature = self.op.signature
+        signature, stream = self.op.signature, call.stream
         signature.check_ranges(symbols)
         grid = signature.grid(symbols)
         kernel = device.load(self.op.artifact)
@@ -620,7 +590,7 @@ class Plan:
                 device.empty(view.shape, view.dtype, name) if copied else device.adopt(view, stream)
             )
         arguments = signature.arguments(buffers, scalars, symbols)
-        kernel.launch(grid, arguments, stream, programmatic)
+        kernel.launch(grid, arguments, stream, call.programmatic)
         for name, (_, view) in results.items():
             if view.host is not None:
                 device.to_numpy(buffers[name], view.host, stream)

@@ -84,6 +84,7 @@ def test_calls_are_refused() -> None:
             "q_nope": np.repeat(q_nope, 2, 0),
             "q_pe": np.repeat(q_pe, 2, 0),
         },
+        "'programmatic': expected False for a kernel": {"programmatic": True},
         "'kv_indices': expected page numbers below 1": {"ckv_pages": ckv[:1], "kpe_pages": kpe[:1]},
     }
     for message, changed in calls.items():
@@ -138,7 +139,7 @@ KERNELS = [
 
 
 @pytest.mark.skipif(PTXAS is None, reason="ptxas is not installed: extra cuda")
-@pytest.mark.parametrize(("target", "heads", "ckv", "kpe"), spread(KERNELS, 2))
+@pytest.mark.parametrize(("target", "heads", "ckv", "kpe"), spread(KERNELS, 1))
 def test_ptxas_spills_nothing(target: str, heads: int, ckv: int, kpe: int) -> None:
     kv = LatentKV(16, ckv, kpe)
     op = compile_small(num_heads=heads, kv=kv, variant=causal(), target=target)

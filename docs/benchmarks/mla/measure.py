@@ -7,7 +7,7 @@ One request decodes on one CTA, with two lengths of its cache; what the simulato
 the longer one is what a tile costs. Given for 64 keys, in cycles of an SM:
 
 - `memory`: the bytes of the cache, once for each tile of rows, at the bandwidth of an SM's share;
-- `shared`: wavefronts of shared memory, one a cycle, with what cp.async writes;
+- `shared`: wavefronts of shared memory, one a cycle;
 - `tensor`: products at the peak of the tensor cores for 16 bits, which mma.sync does not reach on
   sm_90;
 - `issue`: instructions of warps, four a cycle.
@@ -34,7 +34,6 @@ from tilewright.runtime.ptxas import find_ptxas
 BYTES = {"sm_80": 13.4, "sm_90": 13.9}
 PRODUCTS = {"sm_80": 1024, "sm_90": 2048}
 MMA_PRODUCTS = 16 * 8 * 16
-WAVEFRONT_BYTES = 128
 SECTOR_BYTES = 32
 PAGE = 64
 SHORT, LONG = 256, 512
@@ -43,13 +42,12 @@ KEYS = 64
 
 @dataclass(frozen=True)
 class Counts:
-    """What a launch did: warp instructions, products, wavefronts, sectors and bytes of copies."""
+    """What a launch did: warp instructions, products, wavefronts, and sectors of copies."""
 
-    issued: int
-    products: int
+    issued: float
+    products: float
     wavefronts: float
-    sectors: int
-    copied: int
+    sectors: float
 
     def beyond(self, less: "Counts") -> "Counts":
         """Returns what this launch did more than another, for 64 keys."""
@@ -91,13 +89,11 @@ def launched(op: AttentionOp, heads: int, kv_len: int) -> Counts:
 def counted(lines: Any) -> Counts:
     """Returns the counts of a profile."""
     copies = [line for line in lines if line.opcode.startswith("cp.async.c")]
-    copied = sum(line.global_bytes for line in copies)
     return Counts(
         issued=sum(line.warps for line in lines),
         products=sum(line.warps for line in lines if line.opcode.startswith("mma")),
-        wavefronts=sum(line.wavefronts for line in lines) + copied / WAVEFRONT_BYTES,
+        wavefronts=sum(line.wavefronts for line in lines),
         sectors=sum(line.sectors for line in copies),
-        copied=copied,
     )
 
 
