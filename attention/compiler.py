@@ -117,7 +117,9 @@ def lower_attention(
 
 
 def _kernel_function(module: ModuleOp) -> gpu.FuncOp:
-    functions = [op for op in module.walk() if isinstance(op, gpu.FuncOp)]
+    devices = (op for op in module.ops if isinstance(op, gpu.ModuleOp))
+    found = (op for device in devices for op in device.body.block.ops)
+    functions = [op for op in found if isinstance(op, gpu.FuncOp)]
     if len(functions) != 1:
         raise DiagnosticError(f"expected one kernel, got {len(functions)}")
     return functions[0]

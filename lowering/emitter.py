@@ -28,13 +28,21 @@ from xdsl.dialects.utils import FastMathFlag
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.utils.hints import isa
 
+from .creation import (
+    NO_ATTRIBUTES,
+    Attributes,
+    OperationT,
+    append_op,
+    build_op,
+    default_properties,
+    new_op,
+)
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 INDEX = IndexType()
 UNROLL = "tilewright.unroll"
-
-_NO_PROPERTIES: Mapping[str, Attribute] = {}
 
 Scalar = SSAValue | int
 ConstantAttr: TypeAlias = "IntegerAttr[Any] | FloatAttr[Any] | DenseIntOrFPElementsAttr[Any]"
@@ -77,6 +85,12 @@ def _integer_attr(value: int, bits: int | None) -> "IntegerAttr[Any]":
     return IntegerAttr(value, INDEX if bits is None else IntegerType(bits))
 
 
+@lru_cache(maxsize=4096)
+def vector_type(element: Attribute, shape: tuple[int, ...]) -> VectorType:
+    """Returns a vector's type, the same object each time."""
+    return VectorType(element, shape)
+
+
 @lru_cache(maxsize=1024)
 def _distance_properties(number: int) -> Mapping[str, Attribute]:
     return {
@@ -88,11 +102,12 @@ def _distance_properties(number: int) -> Mapping[str, Attribute]:
 def _position(places: Sequence[Scalar]) -> tuple[list[SSAValue], Mapping[str, Attribute]]:
     numbers = (place if isinstance(place, int) else DYNAMIC_INDEX for place in places)
     dynamic = [place for place in places if not isinstance(place, int)]
-    return dynamic, {"static_position": _integers_attr(tuple(numbers))}
+    return dynamic, {"static_position": integers_attr(tuple(numbers))}
 
 
 @lru_cache(maxsize=1024)
-def _integers_attr(numbers: tuple[int, ...]) -> Attribute:
+def integers_attr(numbers: tuple[int, ...]) -> Attribute:
+    """Returns the array of 64-bit integers that these numbers are."""
     return DenseArrayBase.from_list(i64, numbers)
 
 
@@ -102,6 +117,14 @@ def name_fields(record: "DataclassInstance") -> None:
         value = getattr(record, entry.name)
         if isinstance(value, SSAValue) and not isinstance(value.owner, arith.ConstantOp):
             value.name_hint = value.name_hint or entry.name
+
+
+def _nothing_from(body: Callable[[], None]) -> Callable[[], Sequence[SSAValue]]:
+    def run() -> Sequence[SSAValue]:
+        body()
+        return ()
+
+    return run
 
 
 class Emitter:
@@ -123,27 +146,49 @@ class Emitter:
 
     def append(self, op: Operation) -> Operation:
         """Appends an op to the current block."""
-        self.block.add_op(op)
-        if isinstance(op.location, UnknownLoc):
+        append_op(self.block, op)
+        if type(op.location) is UnknownLoc:
             op.location = self.location
         return op
+
+    def op(self, kind: type[OperationT], *arguments: Any) -> OperationT:
+        """Appends `kind(*arguments)`, an op without regions, and returns it."""
+        op = build_op(kind, arguments, self.location)
+        append_op(self.block, op)
+        return op
+
+    def result(self, kind: type[Operation], *arguments: Any) -> SSAValue:
+        """Appends `kind(*arguments)`, an op without regions, and returns its only result."""
+        op = build_op(kind, arguments, self.location)
+        append_op(self.block, op)
+        return op.results[0]
 
     def create(
         self,
         kind: type[Operation],
         operands: Sequence[SSAValue],
         result: Attribute,
-        properties: Mapping[str, Attribute] = _NO_PROPERTIES,
+        properties: Attributes = NO_ATTRIBUTES,
     ) -> SSAValue:
-        """Appends an op of one result in a third of the time that its constructor takes."""
-        op = kind.create(
-            operands=operands,
-            result_types=(result,),
-            properties=properties,
-            location=self.location,
-        )
-        self.block.add_op(op)
+        """Appends an op of one result, with properties beside those that have a default."""
+        if defaults := default_properties(kind):
+            properties = {**defaults, **properties}
+        op = new_op(kind, operands, (result,), properties, self.location)
+        append_op(self.block, op)
         return op.results[0]
+
+    def with_regions(
+        self,
+        kind: type[OperationT],
+        operands: Sequence[SSAValue],
+        types: Sequence[Attribute],
+        *regions: Region,
+    ) -> OperationT:
+        """Appends an op with regions, and with no properties but those that have a default."""
+        properties = default_properties(kind)
+        op = new_op(kind, operands, types, properties, self.location, regions)
+        append_op(self.block, op)
+        return op
 
     def value(self, op: Operation) -> SSAValue:
         """Appends an op and returns its only result."""
@@ -184,6 +229,10 @@ class Emitter:
             attribute = _integer_attr(value, bits)
             known = self._integers[value, bits] = self._new_constant(attribute)
         return known
+
+    def scalar(self, value: Scalar) -> SSAValue:
+        """Returns a value, of an int the constant of type i32."""
+        return self.integer(value) if isinstance(value, int) else value
 
     def index(self, value: int) -> SSAValue:
         """Returns a constant of type index."""
@@ -249,27 +298,27 @@ class Emitter:
     def compare(self, predicate: str, lhs: Scalar, rhs: Scalar) -> SSAValue:
         """Appends an integer comparison: "slt", "sle", "eq", ..."""
         left, right = self._same_type(lhs, rhs)
-        return self.value(arith.CmpiOp(left, right, predicate))
+        return self.result(arith.CmpiOp, left, right, predicate)
 
     def select(self, condition: SSAValue, yes: SSAValue, no: SSAValue) -> SSAValue:
         """Appends a selection."""
-        return self.value(arith.SelectOp(condition, yes, no))
+        return self.result(arith.SelectOp, condition, yes, no)
 
     def exp2(self, value: SSAValue) -> SSAValue:
         """Appends a power of two, within the approximation of the hardware."""
-        return self.value(math.Exp2Op(value, _APPROXIMATE))
+        return self.result(math.Exp2Op, value, _APPROXIMATE)
 
     def log2(self, value: SSAValue) -> SSAValue:
         """Appends a logarithm of base 2, within the approximation of the hardware."""
-        return self.value(math.Log2Op(value, _APPROXIMATE))
+        return self.result(math.Log2Op, value, _APPROXIMATE)
 
     def fma(self, a: SSAValue, b: SSAValue, c: SSAValue) -> SSAValue:
         """Appends `a * b + c`, rounded once."""
-        return self.value(math.FmaOp(a, b, c))
+        return self.result(math.FmaOp, a, b, c)
 
     def to_i64(self, value: SSAValue) -> SSAValue:
         """Appends a sign extension to i64."""
-        return self.value(arith.ExtSIOp(value, IntegerType(64)))
+        return self.result(arith.ExtSIOp, value, IntegerType(64))
 
     def to_i32(self, value: SSAValue) -> SSAValue:
         """Appends a cast of an index to i32."""
@@ -298,7 +347,7 @@ class Emitter:
 
     def field(self, struct: SSAValue, number: int, kind: Attribute) -> SSAValue:
         """Appends the read of a field of a struct."""
-        properties = {"position": _integers_attr((number,))}
+        properties = {"position": integers_attr((number,))}
         return self.create(llvm.ExtractValueOp, (struct,), kind, properties)
 
     @contextmanager
@@ -323,16 +372,13 @@ class Emitter:
         block = Block(arg_types=[lower.type, *(value.type for value in carried)])
         with self.into(block):
             results = body(block.args[0], block.args[1:])
-            self.append(scf.YieldOp.create(operands=results))
+            self.op(scf.YieldOp, *results)
         step = self.integer(1, lower.type)
-        loop = scf.ForOp.create(
-            operands=(lower, upper, step, *carried),
-            result_types=[value.type for value in carried],
-            regions=(Region(block),),
-        )
+        types = [value.type for value in carried]
+        operands = (lower, upper, step, *carried)
+        loop = self.with_regions(scf.ForOp, operands, types, Region(block))
         if unroll:
             loop.attributes[UNROLL] = UnitAttr()
-        self.append(loop)
         return loop.results
 
     def unrolled(
@@ -346,20 +392,26 @@ class Emitter:
 
     def when(self, condition: SSAValue, body: Callable[[], None]) -> None:
         """Appends a branch that is taken where the condition holds."""
-        block = Block()
-        with self.into(block):
-            body()
-            self.append(scf.YieldOp())
-        self.append(scf.IfOp(condition, [], Region(block)))
+        self.choose(condition, (), _nothing_from(body))
 
     def branch(self, condition: SSAValue, yes: Callable[[], None], no: Callable[[], None]) -> None:
         """Appends a branch to one of two bodies."""
-        blocks = Block(), Block()
-        for block, body in zip(blocks, (yes, no), strict=True):
-            with self.into(block):
-                body()
-                self.append(scf.YieldOp())
-        self.append(scf.IfOp(condition, [], Region(blocks[0]), Region(blocks[1])))
+        self.choose(condition, (), _nothing_from(yes), _nothing_from(no))
+
+    def choose(
+        self,
+        condition: SSAValue,
+        types: Sequence[Attribute],
+        *bodies: Callable[[], Sequence[SSAValue]],
+    ) -> Sequence[SSAValue]:
+        """Appends a branch to one of one or two bodies, and returns what that one returns."""
+        regions: list[Region] = []
+        for body in bodies:
+            with self.into(Block()) as block:
+                self.op(scf.YieldOp, *body())
+            regions.append(Region(block))
+        regions += [Region() for _ in range(2 - len(bodies))]
+        return self.with_regions(scf.IfOp, (condition,), types, *regions).results
 
     def inline(self, region: Region, arguments: Sequence[SSAValue]) -> list[SSAValue]:
         """Appends copies of a region's ops and returns what its terminator yields."""

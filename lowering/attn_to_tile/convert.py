@@ -47,9 +47,10 @@ class ConvertAttnToTilePass(ModulePass):
             if isinstance(function, func.FuncOp)
             and any(isinstance(inner, Attends) for inner in function.walk())
         ]
+        variants = [found for found in op.walk() if isinstance(found, VariantOp)]
         for function in functions:
             self._convert(function)
-        for variant in [found for found in op.walk() if isinstance(found, VariantOp)]:
+        for variant in variants:
             Rewriter.erase_op(variant)
 
     def _convert(self, function: func.FuncOp) -> None:

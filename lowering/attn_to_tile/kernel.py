@@ -49,7 +49,7 @@ def build_kernel(
     named = dict(zip(names, arguments, strict=True))
     params = bound_params(emit, geometry, {name: named[name] for name, _ in own})
     read = {name: named[name] for name, _ in more}
-    query_ring = emit.value(AllocOp(geometry.query_ring))
+    query_ring = emit.result(AllocOp, geometry.query_ring)
     rings = KeyRings.alloc(emit, geometry)
     short, lists = geometry.short, geometry.work is Work.TILE_LISTS
 
@@ -70,7 +70,7 @@ def build_kernel(
 
     def work_on(item: SSAValue) -> None:
         # Every thread is done with the shared memory of the item before.
-        emit.append(BarrierOp())
+        emit.op(BarrierOp)
         request = emit_request(emit, params, geometry, item)
         scope = Scope(emit, variant, geometry, params, request, read)
         results = Results(scope, item, geometry.rows, query_ring, rings.scratch)
@@ -85,7 +85,7 @@ def build_kernel(
         results.merge(short)
 
     emit_queue(emit, params, work_on)
-    emit.append(ReturnOp())
+    emit.op(ReturnOp)
     return kernel_op
 
 

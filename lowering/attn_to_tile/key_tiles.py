@@ -28,7 +28,7 @@ class KeyRings:
         """Appends the allocations."""
         ring, wide = geometry.kv_ring, geometry.wide_ring
         kinds = [ring, ring, *([wide, wide] if geometry.storage.narrow else [])]
-        rings = cls(*(emit.value(AllocOp(kind)) for kind in kinds))
+        rings = cls(*(emit.result(AllocOp, kind) for kind in kinds))
         name_fields(rings)
         return rings
 
@@ -87,10 +87,10 @@ class KeyTiles:
         scope, storage = self.scope, self.scope.geometry.storage
         emit, block = scope.emit, storage.block
         if wide is None:
-            return emit.value(WaitOp(in_flight))
+            return emit.result(WaitOp, in_flight)
         if block is None or storage.scales is None:
             scale = scale_before(scope, what)
-            return emit.value(WidenOp(in_flight, wide, scale))
+            return emit.result(WidenOp, in_flight, wide, scale)
         rows = self.rows.contiguous(scope.geometry.head_dim // block)
         kind = storage.scales.element_type
-        return emit.value(WidenOp(in_flight, wide, scales, block, kind, rows))
+        return emit.result(WidenOp, in_flight, wide, scales, block, kind, rows)

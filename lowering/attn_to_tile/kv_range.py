@@ -17,7 +17,7 @@ class KvRange:
     Tile indices, i32: [begin, full_begin) masked, [full_begin, full_end) whole, rest masked.
 
     Tiles are counted from the first key of the work item, so that a result depends on nothing else.
-    `full_begin` and `full_end` are None where no tile is known to be whole; `full_begin` is
+    `full_begin` and `full_end` are None where all tiles are masked alike; `full_begin` is
     `begin` itself where no mask cuts keys off at the front.
     """
 
@@ -57,7 +57,8 @@ def emit_kv_range(emit: Emitter, request: Request, geometry: Geometry, bounds: K
 
     begin = tiles_before(some_begin)
     end = emit.max(tiles_before(some_end, round_up=True), begin)
-    if not bounds.exact:
+    # Teams have few scores a thread and wait for memory: masks cost them less than more loops.
+    if not bounds.exact or geometry.teams > 1:
         return KvRange(begin, end, None, None)
     full_begin = begin
     if bounds.lower:

@@ -71,7 +71,7 @@ class QueryTile:
         in_flight: list[SSAValue] = []
         for ahead in range(geometry.stages - 1):
             in_flight += self.copy_tile(emit.add(self.tiles.begin, ahead))
-        query = emit.value(WaitOp(query_copy))
+        query = emit.result(WaitOp, query_copy)
         transform_query(self.scores.scope, query)
         if geometry.query_in_registers:
             query = self.query_fragment(query)
@@ -88,7 +88,7 @@ class QueryTile:
                 return *state.values(), *in_flight
 
             carried = emit.loop((first, last), carried, body)
-        emit.append(DrainOp(carried[3:]))
+        emit.op(DrainOp, carried[3:])
         return emit_totals(emit, RowState(*carried[:3]))
 
     def step(
@@ -122,7 +122,7 @@ class QueryTile:
         if lists is not None:
             # An entry behind the list is not used, nor read: there may be none at all.
             entry = emit.max(emit.min(tile, emit.sub(self.tiles.end, 1)), 0)
-            return emit.mul(emit.value(LoadOp(lists, entry, i32)), self.geometry.kv_tile)
+            return emit.mul(emit.result(LoadOp, lists, entry, i32), self.geometry.kv_tile)
         return emit.add(emit.mul(tile, self.geometry.kv_tile), self.request.kv_begin)
 
     def team_offset(self) -> SSAValue | int:
@@ -130,14 +130,14 @@ class QueryTile:
         emit, geometry = self.emit, self.geometry
         if geometry.teams == 1:
             return 0
-        return emit.mul(emit.value(TeamIndexOp(geometry.rows)), geometry.team_keys)
+        return emit.mul(emit.result(TeamIndexOp, geometry.rows), geometry.team_keys)
 
     def team_rows(self, stage: SSAValue) -> SSAValue:
         """Appends the choice of this team's keys or values of a tile."""
         offset = self.team_offset()
         if isinstance(offset, int):
             return stage
-        return self.emit.value(SliceOp(stage, offset, self.geometry.team_stage))
+        return self.emit.result(SliceOp, stage, offset, self.geometry.team_stage)
 
     def copy_query(self) -> SSAValue:
         """Appends the start of the copy of the query tile."""
@@ -162,7 +162,7 @@ class QueryTile:
         """Appends the load of the whole query tile into registers."""
         emit, geometry = self.emit, self.geometry
         kind = self._operand(geometry.rows, geometry.head_dim, FragmentLayout.MMA_A)
-        return emit.value(LdmatrixOp(query, emit.index(0), emit.index(0), kind))
+        return emit.result(LdmatrixOp, query, emit.index(0), emit.index(0), kind)
 
     def query_times_keys(self, query: SSAValue, keys: SSAValue) -> SSAValue:
         """Appends the product of the query tile and the team's keys: [rows, team_keys]."""
@@ -174,13 +174,13 @@ class QueryTile:
         def step(index: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
             column = emit.mul(index, 16)
             if geometry.query_in_registers:
-                a = emit.value(ExtractOp(query, index))
+                a = emit.result(ExtractOp, query, index)
             else:
-                a = emit.value(LdmatrixOp(query, emit.index(0), column, step_a))
-            b = emit.value(LdmatrixOp(keys, emit.index(0), column, step_b))
-            return (emit.value(MmaOp(a, b, carried[0])),)
+                a = emit.result(LdmatrixOp, query, emit.index(0), column, step_a)
+            b = emit.result(LdmatrixOp, keys, emit.index(0), column, step_b)
+            return (emit.result(MmaOp, a, b, carried[0]),)
 
-        zero = emit.value(FillOp(emit.float32(0.0), kind))
+        zero = emit.result(FillOp, emit.float32(0.0), kind)
         (products,) = emit.unrolled(geometry.head_dim // 16, (zero,), step)
         return products
 
@@ -191,13 +191,13 @@ class QueryTile:
         emit, geometry = self.emit, self.geometry
         kind = self._operand(geometry.rows, geometry.team_keys, FragmentLayout.MMA_A)
         step_b = self._operand(16, geometry.head_dim, FragmentLayout.MMA_B)
-        weights = emit.value(ConvertLayoutOp(probabilities, kind))
+        weights = emit.result(ConvertLayoutOp, probabilities, kind)
 
         def step(index: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
-            a = emit.value(ExtractOp(weights, index))
+            a = emit.result(ExtractOp, weights, index)
             row = emit.mul(index, 16)
             b = emit.value(LdmatrixOp(values, row, emit.index(0), step_b, transpose=True))
-            return (emit.value(MmaOp(a, b, carried[0])),)
+            return (emit.result(MmaOp, a, b, carried[0]),)
 
         (out,) = emit.unrolled(geometry.team_keys // 16, (out,), step)
         return out

@@ -107,7 +107,7 @@ class Scope:
                     first = emit.sub(self.request.query_begin, self.request.position)
                     values[op.row] = emit.add(operands[0], first)
                 case attn.ElementOp():
-                    values[op.element] = emit.value(tile.RowElementOp(operands[0]))
+                    values[op.element] = emit.result(tile.RowElementOp, operands[0])
                 case attn.RowSumOp():
                     values[op.total] = self._row_sum(op, values, bounds)
                 case _:
@@ -126,7 +126,7 @@ class Scope:
             needed = _needed(attn.yielded(op.term), inner)
             self._inline_ops(op.term.block, inner, needed, bounds)
             (result,) = attn.yielded(op.term)
-            self.emit.append(tile.YieldOp(inner.get(result, result)))
+            self.emit.op(tile.YieldOp, inner.get(result, result))
         return self.emit.value(tile.RowSumOp(term))
 
     def _bounds(self, region: Region) -> dict[SSAValue, Bound]:
@@ -162,7 +162,7 @@ class Scope:
             flat = index if flat is None else emit.add(emit.mul(flat, size), index)
         if flat is None:
             raise error_at(op, "expects an index")
-        return emit.value(tile.LoadOp(self.values[name], flat, op.value.type))
+        return emit.result(tile.LoadOp, self.values[name], flat, op.value.type)
 
     def _page(self, op: attn.PageOp, position: SSAValue) -> SSAValue:
         emit, request, storage = self.emit, self.request, self.geometry.storage
@@ -273,5 +273,5 @@ def _read_rows(
             arguments = zip(region.block.args[-4:-1], (scope.request.batch, h, at), strict=True)
             known[read] = scope.evaluate(region, read, {**known, **dict(arguments)})
             results.append(known[read])
-        emit.append(tile.YieldOp(*results))
-    return emit.append(tile.MapOp((position, head), body, kinds)).results
+        emit.op(tile.YieldOp, *results)
+    return emit.with_regions(tile.MapOp, (position, head), kinds, body).results

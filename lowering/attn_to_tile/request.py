@@ -78,9 +78,9 @@ class Request(QueryRows):
 
 def emit_queue(emit: Emitter, params: Params, body: Callable[[SSAValue], None]) -> None:
     """Appends the loop over the work items of this CTA."""
-    cta = emit.value(BlockIndexOp(0))
-    first = emit.value(LoadOp(params.cta_indptr, cta, i32))
-    end = emit.value(LoadOp(params.cta_indptr, emit.add(cta, 1), i32))
+    cta = emit.result(BlockIndexOp, 0)
+    first = emit.result(LoadOp, params.cta_indptr, cta, i32)
+    end = emit.result(LoadOp, params.cta_indptr, emit.add(cta, 1), i32)
 
     def each(item: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
         item.name_hint = "item"
@@ -95,7 +95,7 @@ def load_field(
 ) -> SSAValue:
     """Appends the load of a number of a work item."""
     place = emit.add(emit.mul(item, geometry.work.item_fields), number)
-    return emit.value(LoadOp(params.items, place, i32))
+    return emit.result(LoadOp, params.items, place, i32)
 
 
 def emit_query_rows(emit: Emitter, params: Params, geometry: Geometry, item: SSAValue) -> QueryRows:
@@ -114,7 +114,7 @@ def emit_query_rows(emit: Emitter, params: Params, geometry: Geometry, item: SSA
         name_fields(rows)
         return rows
     query_begin, query_end = (
-        emit.value(LoadOp(params.qo_indptr, emit.add(index, step), i32)) for step in range(2)
+        emit.result(LoadOp, params.qo_indptr, emit.add(index, step), i32) for step in range(2)
     )
     packed_rows = emit.mul(emit.sub(query_end, query_begin), geometry.group)
     rows = QueryRows(index, first_row, kv_head, query_begin, packed_rows)
@@ -133,11 +133,11 @@ def emit_request(emit: Emitter, params: Params, geometry: Geometry, item: SSAVal
     if storage.table_of_heads:
         table_row = emit.add(emit.mul(rows.index, geometry.kv_heads), rows.kv_head)
     begin, end = (
-        emit.value(LoadOp(params.kv_indptr, emit.add(table_row, step), i32)) for step in range(2)
+        emit.result(LoadOp, params.kv_indptr, emit.add(table_row, step), i32) for step in range(2)
     )
     kv_len = emit.sub(end, begin)
     if params.kv_last_page_len is not None:
-        last_page_len = emit.value(LoadOp(params.kv_last_page_len, table_row, i32))
+        last_page_len = emit.result(LoadOp, params.kv_last_page_len, table_row, i32)
         full_pages = emit.mul(emit.sub(kv_len, 1), storage.page_size)
         has_pages = emit.compare("sgt", kv_len, 0)
         kv_len = emit.select(has_pages, emit.add(full_pages, last_page_len), emit.integer(0))
@@ -171,7 +171,7 @@ def query_of(
         # Rows behind the last one are no one's; their positions are never used.
         last = emit.divu(emit.sub(request.packed_rows, 1), geometry.group)
         place = emit.add(emit.mul(emit.min(row, last), 2), 1)
-        position = emit.value(LoadOp(params.query_rows, place, i32))
+        position = emit.result(LoadOp, params.query_rows, place, i32)
     first_head = emit.mul(request.kv_head, geometry.group)
     return position, emit.add(first_head, emit.remu(packed, geometry.group))
 
@@ -179,7 +179,7 @@ def query_of(
 def _rows(emit: Emitter, body: Callable[[SSAValue], tuple[SSAValue, SSAValue]]) -> Region:
     region = rows_region()
     with emit.into(region.block):
-        emit.append(YieldOp(*body(region.block.args[0])))
+        emit.op(YieldOp, *body(region.block.args[0]))
     return region
 
 
@@ -197,7 +197,7 @@ def query_rows(
             query_row = emit.add(request.query_begin, query_row)
         else:
             place = emit.mul(query_row, 2)
-            query_row = emit.value(LoadOp(params.query_rows, place, i32))
+            query_row = emit.result(LoadOp, params.query_rows, place, i32)
         first_head = emit.mul(request.kv_head, geometry.group)
         head = emit.add(first_head, emit.remu(packed, geometry.group))
         array_row = emit.add(emit.mul(query_row, geometry.qo_heads), head)
@@ -292,7 +292,7 @@ def page_of_key(
     if params.kv_indices is None:
         raise DiagnosticError("expected pages, got ragged keys")
     entry = emit.add(request.page_begin, emit.divu(key, geometry.storage.page_size))
-    return emit.value(LoadOp(params.kv_indices, entry, i32))
+    return emit.result(LoadOp, params.kv_indices, entry, i32)
 
 
 def key_position(

@@ -112,11 +112,11 @@ class Results:
         if geometry.work is Work.CASCADE:
             self._merge_groups(geometry)
             return
-        merge = emit.value(LoadOp(params.item_merge, self.item, i32))
+        merge = emit.result(LoadOp, params.item_merge, self.item, i32)
 
         def arrive() -> None:
             first, count = self._merge_fields(geometry, merge)
-            last = emit.value(ArriveOp(params.counters, merge, count, self.scratch))
+            last = emit.result(ArriveOp, params.counters, merge, count, self.scratch)
 
             def merge_tile() -> None:
                 tile = emit_query_rows(emit, params, geometry, self.item)
@@ -131,14 +131,14 @@ class Results:
         emit, params = self.emit, self.params
         field = emit.mul(self.item, 2)
         first_merge, merges = (
-            emit.value(LoadOp(params.item_merge, emit.add(field, number), i32))
+            emit.result(LoadOp, params.item_merge, emit.add(field, number), i32)
             for number in range(2)
         )
 
         def each(number: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
             merge = emit.add(first_merge, number)
             first_row, rows, head, first, count = self._merge_fields(geometry, merge)
-            last = emit.value(ArriveOp(params.counters, merge, count, self.scratch))
+            last = emit.result(ArriveOp, params.counters, merge, count, self.scratch)
             end = emit.add(first_row, rows)
             group = QueryRows(head, first_row, head, head, end)
             emit.when(last, lambda: self._merge_tile(geometry, group, first, count))
@@ -151,7 +151,7 @@ class Results:
         emit, fields = self.emit, geometry.work.merge_fields
         first_field = emit.mul(merge, fields)
         places = (emit.add(first_field, number) for number in range(fields))
-        return [emit.value(LoadOp(self.params.merges, place, i32)) for place in places]
+        return [emit.result(LoadOp, self.params.merges, place, i32) for place in places]
 
     def _divided(
         self, geometry: Geometry, state: RowState, unit: SSAValue | None
@@ -181,7 +181,7 @@ class Results:
         emit, ring = self.emit, ring_of(self.emit, self.ring, geometry)
         out, lse = self._finished(geometry, rows, out, lse)
         self.store_tile(out, ring)
-        emit.append(BarrierOp())
+        emit.op(BarrierOp)
         out_rows, lse_rows = (
             query_rows(emit, self.params, rows, geometry, elements)
             for elements in (geometry.head_dim, 1)
@@ -195,7 +195,7 @@ class Results:
 
     def store_tile(self, out: SSAValue, ring: SSAValue) -> None:
         """Appends the store of the rounded output into a ring, which holds all of its columns."""
-        self.emit.append(StoreFragmentOp(out, ring))
+        self.emit.op(StoreFragmentOp, out, ring)
 
     def store_partial(
         self, geometry: Geometry, place: SlotRows, out: SSAValue, lse: SSAValue
@@ -219,7 +219,7 @@ class Results:
 
         def each(block: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
             # Every thread is done with the rows of the block before.
-            emit.append(BarrierOp())
+            emit.op(BarrierOp)
             before = emit.mul(block, geometry.rows)
             rows = replace(tile, first_row=emit.add(tile.first_row, before))
             state = self.merge_rows(geometry, SlotRows(rows, first, before), count)
@@ -231,7 +231,7 @@ class Results:
     def merge_rows(self, geometry: Geometry, place: SlotRows, count: SSAValue) -> RowState:
         """Appends the merge of `count` partial results; teams take every so many of them."""
         emit, teams = self.emit, geometry.teams
-        team = emit.value(TeamIndexOp(geometry.rows)) if teams > 1 else emit.integer(0)
+        team = emit.result(TeamIndexOp, geometry.rows) if teams > 1 else emit.integer(0)
         turns = emit.divu(emit.sub(emit.add(count, teams - 1), team), teams)
 
         def part(turn: SSAValue) -> SSAValue:
@@ -270,10 +270,10 @@ class Results:
         """Appends the first row of a partial result: that of a slot, or of a cascade's part."""
         if self.params.parts is None:
             return self.emit.mul(part, self.slot_rows)
-        return self.emit.value(LoadOp(self.params.parts, part, i32))
+        return self.emit.result(LoadOp, self.params.parts, part, i32)
 
 
 def ring_of(emit: Emitter, ring: SSAValue, geometry: Geometry) -> SSAValue:
     """Appends the view of the shared memory of the queries as tiles of these numbers."""
     small = geometry.query_ring
-    return ring if ring.type == small else emit.value(ViewOp(ring, small))
+    return ring if ring.type == small else emit.result(ViewOp, ring, small)

@@ -43,4 +43,4 @@ def _scale(scope: Scope, what: Scaled, kv_head: SSAValue) -> SSAValue:
     assert scale is not None, "codes without blocks have one scale for all, or one a head"
     if scale.type == f32:
         return scale
-    return scope.emit.value(LoadOp(scale, kv_head, f32))
+    return scope.emit.result(LoadOp, scale, kv_head, f32)

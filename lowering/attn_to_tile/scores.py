@@ -65,8 +65,8 @@ def rows_of_tile(scope: Scope) -> tuple[SSAValue, SSAValue]:
     with emit.into(region.block):
         packed = emit.add(request.first_row, region.block.args[0])
         position, head = query_of(emit, scope.params, request, geometry, packed)
-        emit.append(YieldOp(position, head))
-    position, head = emit.append(MapOp((), region, (kind, kind))).results
+        emit.op(YieldOp, position, head)
+    position, head = emit.with_regions(MapOp, (), (kind, kind), region).results
     return position, head
 
 
@@ -99,8 +99,9 @@ def change_scores(
                 seen = emit.binary("and", seen, wanted)
             hidden = emit.float32(float("-inf") if scores.softmax else 0.0)
             score = emit.select(seen, score, hidden)
-        emit.append(YieldOp(score))
-    return emit.value(MapOp(inputs, region, (FragmentType(kind.shape, f32, kind.layout),)))
+        emit.op(YieldOp, score)
+    result = FragmentType(kind.shape, f32, kind.layout)
+    return emit.with_regions(MapOp, inputs, (result,), region).results[0]
 
 
 def _changed_score(

@@ -58,8 +58,8 @@ def emit_map(
     """Appends a `tile.map` whose body takes one scalar an input and needs no coordinates."""
     region = map_region(inputs, outputs[0])
     with emit.into(region.block):
-        emit.append(YieldOp(*body(*region.block.args[: len(inputs)])))
-    return emit.append(MapOp(inputs, region, outputs)).results
+        emit.op(YieldOp, *body(*region.block.args[: len(inputs)]))
+    return emit.with_regions(MapOp, inputs, outputs, region).results
 
 
 def row_type(geometry: Geometry, layout: FragmentLayout = FragmentLayout.ROW) -> FragmentType:
@@ -82,9 +82,9 @@ def emit_initial_state(
     maximum = emit.float32(MINUS_INFINITY if softmax else 0.0)
     zero = emit.float32(0.0)
     return RowState(
-        out=emit.value(FillOp(zero, out_type(geometry))),
-        maximum=emit.value(FillOp(maximum, row_type(geometry))),
-        total=emit.value(FillOp(zero, row_type(geometry, total))),
+        out=emit.result(FillOp, zero, out_type(geometry)),
+        maximum=emit.result(FillOp, maximum, row_type(geometry)),
+        total=emit.result(FillOp, zero, row_type(geometry, total)),
     )
 
 
@@ -102,8 +102,8 @@ def emit_probabilities(
     `unit` turns scores into log2 units. Scores of -inf weigh nothing, be they all so far. Where
     teams share a state, `of_all` appends the greatest of the scores that they have.
     """
-    partial = emit.value(RowReduceOp(ReduceKind.MAX, scores))
-    highest = emit.value(QuadReduceOp(ReduceKind.MAX, partial))
+    partial = emit.result(RowReduceOp, ReduceKind.MAX, scores)
+    highest = emit.result(QuadReduceOp, ReduceKind.MAX, partial)
     if of_all is not None:
         highest = of_all(highest)
     maximum, shift, rescale = _renew_maximum(emit, geometry, highest, state.maximum, unit)
@@ -118,7 +118,7 @@ def emit_probabilities(
         return (emit.fma(old, factor, new),)
 
     (probabilities,) = emit_map(emit, (scores, shift), (scores_type,), probability)
-    tile_total = emit.value(RowReduceOp(ReduceKind.SUM, probabilities))
+    tile_total = emit.result(RowReduceOp, ReduceKind.SUM, probabilities)
     partial = row_type(geometry, FragmentLayout.ROW_PARTIAL)
     (total,) = emit_map(emit, (state.total, rescale, tile_total), (partial,), add_tile)
     return probabilities, RowState(_scale_rows(emit, state.out, rescale), maximum, total)
@@ -126,7 +126,7 @@ def emit_probabilities(
 
 def add_weights(emit: Emitter, geometry: Geometry, weights: SSAValue, state: RowState) -> RowState:
     """Appends the step of one tile without a softmax: the sum of the weights alone is kept."""
-    tile_total = emit.value(RowReduceOp(ReduceKind.SUM, weights))
+    tile_total = emit.result(RowReduceOp, ReduceKind.SUM, weights)
     return _with_total(emit, geometry, state, tile_total, FragmentLayout.ROW_PARTIAL)
 
 
@@ -152,11 +152,11 @@ def _renew_maximum(
 
     def renew(old: SSAValue, new: SSAValue) -> Sequence[SSAValue]:
         renewed = emit.binary("maxf", old, new)
-        nothing_seen = emit.value(arith.CmpfOp(renewed, emit.float32(MINUS_INFINITY), "oeq"))
+        nothing_seen = emit.result(arith.CmpfOp, renewed, emit.float32(MINUS_INFINITY), "oeq")
         reference = emit.select(nothing_seen, emit.float32(0.0), renewed)
         if unit is not None:
             reference = emit.binary("mulf", reference, unit)
-        shift = emit.value(arith.NegfOp(reference))
+        shift = emit.result(arith.NegfOp, reference)
         return renewed, shift, emit.exp2(_in_log2(emit, old, unit, shift))
 
     return emit_map(emit, (maximum, highest), (row, row, row), renew)
@@ -193,7 +193,7 @@ def _in_log2(emit: Emitter, score: SSAValue, unit: SSAValue | None, shift: SSAVa
 
 def emit_totals(emit: Emitter, state: RowState) -> RowState:
     """Appends the sum over the lanes of a row: `total` is whole from here on."""
-    return replace(state, total=emit.value(QuadReduceOp(ReduceKind.SUM, state.total)))
+    return replace(state, total=emit.result(QuadReduceOp, ReduceKind.SUM, state.total))
 
 
 def combine_teams(
@@ -207,14 +207,14 @@ def combine_teams(
     """
     if geometry.teams == 1:
         return state
-    greatest = emit.value(TeamReduceOp(ReduceKind.MAX, state.maximum, ring))
+    greatest = emit.result(TeamReduceOp, ReduceKind.MAX, state.maximum, ring)
     maximum, _, rescale = _renew_maximum(emit, geometry, greatest, state.maximum, unit)
     out = _scale_rows(emit, state.out, rescale)
     total = _scale_rows(emit, state.total, rescale)
     return RowState(
-        out=emit.value(TeamReduceOp(ReduceKind.SUM, out, ring)),
+        out=emit.result(TeamReduceOp, ReduceKind.SUM, out, ring),
         maximum=maximum,
-        total=emit.value(TeamReduceOp(ReduceKind.SUM, total, ring)),
+        total=emit.result(TeamReduceOp, ReduceKind.SUM, total, ring),
     )
 
 
@@ -256,7 +256,7 @@ def emit_added_sum(
     add: Callable[[SSAValue, SSAValue], SSAValue],
 ) -> RowState:
     """Appends the merge of a partial result without a softmax: `total` [rows] of its weights."""
-    one = emit.value(FillOp(emit.float32(1.0), row_type(geometry)))
+    one = emit.result(FillOp, emit.float32(1.0), row_type(geometry))
     state = _with_total(emit, geometry, state, total, FragmentLayout.ROW)
     return replace(state, out=add(state.out, one))
 
@@ -279,7 +279,7 @@ def emit_result(
 
     def finish(total: SSAValue, maximum: SSAValue) -> Sequence[SSAValue]:
         zero, one = emit.float32(0.0), emit.float32(1.0)
-        nothing_seen = emit.value(arith.CmpfOp(total, zero, "oeq"))
+        nothing_seen = emit.result(arith.CmpfOp, total, zero, "oeq")
         factor = emit.select(nothing_seen, zero, emit.binary("divf", one, total))
         scaled = maximum if unit is None else emit.binary("mulf", maximum, unit)
         log2_sum = emit.binary("addf", scaled, emit.log2(total))

@@ -75,12 +75,12 @@ def _rewrite(
     row, column = body.block.args
     with emit.into(body.block):
         request, head, position, valid = place(row)
-        element = emit.value(RowElementOp(column))
+        element = emit.result(RowElementOp, column)
         arguments = (element, request, head, position, column)
         (changed,) = scope.inline(region, arguments)
-        emit.append(YieldOp(changed, valid))
+        emit.op(YieldOp, changed, valid)
     emit.append(RewriteRowsOp(stage, body))
-    emit.append(BarrierOp())
+    emit.op(BarrierOp)
 
 
 def changes_results(variant: VariantOp) -> bool:
@@ -116,7 +116,7 @@ def _update_state(
         before, position, head, _ = body.block.args
         zero, one = emit.float32(0.0), emit.float32(1.0)
         nothing = emit.float32(MINUS_INFINITY)
-        nothing_seen = emit.value(arith.CmpfOp(before, nothing, "oeq"))
+        nothing_seen = emit.result(arith.CmpfOp, before, nothing, "oeq")
         total = emit.select(nothing_seen, zero, one)
         arguments = (before, total, scope.request.batch, head, position)
         after, new_total = scope.inline(region, arguments)
@@ -124,15 +124,15 @@ def _update_state(
         factor = emit.binary("divf", emit.exp2(grown), new_total)
         factor = emit.select(nothing_seen, zero, factor)
         log = emit.binary("mulf", emit.log2(new_total), emit.float32(LN_2))
-        emptied = emit.value(arith.CmpfOp(new_total, zero, "oeq"))
+        emptied = emit.result(arith.CmpfOp, new_total, zero, "oeq")
         new_lse = emit.select(emptied, nothing, emit.binary("addf", after, log))
-        emit.append(YieldOp(emit.select(emptied, zero, factor), new_lse))
-    factor, lse = emit.append(MapOp(inputs, body, (row, row))).results
+        emit.op(YieldOp, emit.select(emptied, zero, factor), new_lse)
+    factor, lse = emit.with_regions(MapOp, inputs, (row, row), body).results
     kind = _fragment(out)
     body = map_region((out, factor), kind)
     with emit.into(body.block):
-        emit.append(YieldOp(emit.binary("mulf", body.block.args[0], body.block.args[1])))
-    return emit.value(MapOp((out, factor), body, (kind,))), lse
+        emit.op(YieldOp, emit.binary("mulf", body.block.args[0], body.block.args[1]))
+    return emit.with_regions(MapOp, (out, factor), (kind,), body).results[0], lse
 
 
 def _transform_output(
@@ -144,8 +144,8 @@ def _transform_output(
     with emit.into(body.block):
         element, position, head, _, column = body.block.args
         arguments = (element, scope.request.batch, head, position, column)
-        emit.append(YieldOp(*scope.inline(region, arguments)))
-    return emit.value(MapOp(inputs, body, (kind,)))
+        emit.op(YieldOp, *scope.inline(region, arguments))
+    return emit.with_regions(MapOp, inputs, (kind,), body).results[0]
 
 
 def _fragment(value: SSAValue) -> FragmentType:

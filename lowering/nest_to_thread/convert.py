@@ -136,7 +136,7 @@ def _function(kernel: Kernel, target: str, location: LocationAttr) -> tuple[gpu.
     size = _allocate(thread)
     _bind(thread)
     lower_body(thread, kernel.body)
-    emit.append(gpu.ReturnOp([]))
+    emit.op(gpu.ReturnOp, [])
     return _finished(kernel, block, types, names, size, location), size
 
 
@@ -172,12 +172,12 @@ def _bind(thread: Thread) -> None:
     emit = thread.emit
     for loop in thread.kernel.blocks:
         dimension = _DIMENSIONS[loop.kind.value[-1]]
-        index = emit.to_i32(emit.value(gpu.BlockIdOp(dimension)))
+        index = emit.to_i32(emit.result(gpu.BlockIdOp, dimension))
         index.name_hint = loop.name
         thread.indices.define(loop.name, index)
     for axis, extent in zip("xyz", thread.kernel.threads, strict=True):
         if extent > 1:
-            index = emit.to_i32(emit.value(gpu.ThreadIdOp(_DIMENSIONS[axis])))
+            index = emit.to_i32(emit.result(gpu.ThreadIdOp, _DIMENSIONS[axis]))
         else:
             index = emit.integer(0)
         thread.threads[f"thread_{axis}_"] = index
@@ -199,7 +199,7 @@ def _bind(thread: Thread) -> None:
 def _allocate(thread: Thread) -> int:
     """Gives buffers in shared memory their addresses, and local ones their registers."""
     emit, used = thread.emit, thread.kernel.written | thread.kernel.read
-    shared = emit.value(llvm.AddressOfOp(SHARED_SYMBOL, pointer_type(SHARED_SPACE)))
+    shared = emit.result(llvm.AddressOfOp, SHARED_SYMBOL, pointer_type(SHARED_SPACE))
     shared.name_hint = SHARED_SYMBOL
     size = 0
     for buffer in thread.kernel.program.allocations:

@@ -66,9 +66,9 @@ def decoded(emit: Emitter, target: str, bits: SSAValue, dtype: str) -> SSAValue:
     if target in _BY_BITS:
         return _decoded_by_bits(emit, bits, dtype)
     pair = emit.dense(VectorType(i8, (2,)), [0, 0])
-    pair = emit.value(vector.InsertOp(bits, pair, [0]))
-    wide = emit.value(nvvm.ConvertF8x2ToF16x2Op(pair, _FORMATS[dtype].type))
-    return emit.value(arith.ExtFOp(emit.value(vector.ExtractOp(wide, [0], f16)), f32))
+    pair = emit.result(vector.InsertOp, bits, pair, [0])
+    wide = emit.result(nvvm.ConvertF8x2ToF16x2Op, pair, _FORMATS[dtype].type)
+    return emit.result(arith.ExtFOp, emit.result(vector.ExtractOp, wide, [0], f16), f32)
 
 
 def encoded(emit: Emitter, target: str, value: SSAValue, dtype: str) -> SSAValue:
@@ -76,27 +76,27 @@ def encoded(emit: Emitter, target: str, value: SSAValue, dtype: str) -> SSAValue
     if target in _BY_BITS:
         return _encoded_by_bits(emit, value, dtype)
     zero = emit.float32(0.0)
-    pair = emit.value(nvvm.ConvertF32x2ToF8x2Op(zero, value, _FORMATS[dtype].type))
-    return emit.value(vector.ExtractOp(pair, [0], i8))
+    pair = emit.result(nvvm.ConvertF32x2ToF8x2Op, zero, value, _FORMATS[dtype].type)
+    return emit.result(vector.ExtractOp, pair, [0], i8)
 
 
 def _bits_of(emit: Emitter, value: SSAValue) -> SSAValue:
-    return emit.value(arith.BitcastOp(value, i32))
+    return emit.result(arith.BitcastOp, value, i32)
 
 
 def _shifted_down(emit: Emitter, value: SSAValue, by: int) -> SSAValue:
-    return emit.value(arith.ShRUIOp(value, emit.integer(by)))
+    return emit.result(arith.ShRUIOp, value, emit.integer(by))
 
 
 def _decoded_by_bits(emit: Emitter, bits: SSAValue, dtype: str) -> SSAValue:
     """Moves the bits into those of an f32, and lifts the exponent by a multiplication."""
     form = _FORMATS[dtype]
-    code = emit.value(arith.ExtUIOp(bits, i32))
+    code = emit.result(arith.ExtUIOp, bits, i32)
     size = emit.binary("and", code, 0x7F)
     placed = emit.binary("shl", size, 23 - form.fraction)
     # The least exponent field stands for `lowest` here, and for -126 in an f32.
     lift = emit.float32(2.0 ** (form.lowest + 126))
-    number = emit.binary("mulf", emit.value(arith.BitcastOp(placed, f32)), lift)
+    number = emit.binary("mulf", emit.result(arith.BitcastOp, placed, f32), lift)
     found = _bits_of(emit, number)
     if dtype == "f8E4M3FN":
         special = emit.compare("eq", size, 0x7F)
@@ -105,14 +105,14 @@ def _decoded_by_bits(emit: Emitter, bits: SSAValue, dtype: str) -> SSAValue:
         special = emit.compare("uge", size, 0x7C)
         found = emit.select(special, emit.binary("or", placed, _INFINITY), found)
     sign = emit.binary("shl", emit.binary("and", code, 0x80), 24)
-    return emit.value(arith.BitcastOp(emit.binary("or", found, sign), f32))
+    return emit.result(arith.BitcastOp, emit.binary("or", found, sign), f32)
 
 
 def _encoded_by_bits(emit: Emitter, value: SSAValue, dtype: str) -> SSAValue:
     form = _FORMATS[dtype]
     shift = 23 - form.fraction
-    size = emit.value(math.AbsFOp(value))
-    size = emit.value(arith.MinnumfOp(size, emit.float32(form.largest)))
+    size = emit.result(math.AbsFOp, value)
+    size = emit.result(arith.MinnumfOp, size, emit.float32(form.largest))
     # A normal number: a carry out of the fraction is a carry of the code.
     wide = _bits_of(emit, size)
     last = emit.binary("and", _shifted_down(emit, wide, shift), 1)
@@ -122,9 +122,9 @@ def _encoded_by_bits(emit: Emitter, value: SSAValue, dtype: str) -> SSAValue:
     # A subnormal one: the addition rounds to the unit of the least number.
     magic = emit.float32(2.0 ** (form.lowest - form.fraction + 23))
     lifted = emit.binary("and", _bits_of(emit, emit.binary("addf", size, magic)), 0x7FFFFF)
-    is_small = emit.value(arith.CmpfOp(size, emit.float32(2.0**form.lowest), "olt"))
+    is_small = emit.result(arith.CmpfOp, size, emit.float32(2.0**form.lowest), "olt")
     code = emit.select(is_small, lifted, normal)
     sign = emit.binary("and", _shifted_down(emit, _bits_of(emit, value), 24), 0x80)
-    is_nan = emit.value(arith.CmpfOp(value, value, "uno"))
+    is_nan = emit.result(arith.CmpfOp, value, value, "uno")
     chosen = emit.select(is_nan, emit.integer(0x7F), emit.binary("or", code, sign))
-    return emit.value(arith.TruncIOp(chosen, IntegerType(8)))
+    return emit.result(arith.TruncIOp, chosen, IntegerType(8))

@@ -48,7 +48,7 @@ def passed_number(thread: Thread, dtype: str, value: SSAValue) -> SSAValue:
     if dtype not in PASSED_AS:
         return value
     op = arith.TruncFOp if is_float(dtype) else arith.TruncIOp
-    return thread.emit.value(op.create(operands=[value], result_types=[type_of(dtype)]))
+    return thread.emit.create(op, (value,), type_of(dtype))
 
 
 def _class_of(name: str) -> type[Operation]:
@@ -120,7 +120,7 @@ class Scalars:
         if buffer.scope is Scope.LOCAL:
             return thread.extract(buffer, self.constant_indices(buffer, load.indices))
         place = self.address(buffer, load.indices)
-        return thread.emit.value(llvm.LoadOp(place, type_of(load.dtype)))
+        return thread.emit.result(llvm.LoadOp, place, type_of(load.dtype))
 
     def constant_indices(
         self, buffer: Buffer, indices: tuple[Subscript, ...]
@@ -179,11 +179,11 @@ class Scalars:
         for side in (yes, no):
             before = dict(self._known)
             with emit.into(block := Block()):
-                emit.append(scf.YieldOp(self.value(side)))
+                emit.op(scf.YieldOp, self.value(side))
             self._known = before
             blocks.append(block)
         kind = type_of(yes.dtype)
-        return emit.value(scf.IfOp(chosen, [kind], Region(blocks[0]), Region(blocks[1])))
+        return emit.with_regions(scf.IfOp, (chosen,), (kind,), *map(Region, blocks)).results[0]
 
     def _apply(self, apply: Apply) -> SSAValue:
         emit = self.thread.emit
@@ -197,22 +197,20 @@ class Scalars:
         operands = [self.value(operand) for operand in apply.operands]
         source = apply.operands[0].dtype if apply.operands else apply.dtype
         if apply.op == "arith.cmpi":
-            return emit.value(arith.CmpiOp(operands[0], operands[1], apply.predicate))
+            return emit.result(arith.CmpiOp, operands[0], operands[1], apply.predicate)
         if apply.op == "arith.cmpf":
-            return emit.value(arith.CmpfOp(operands[0], operands[1], apply.predicate))
+            return emit.result(arith.CmpfOp, operands[0], operands[1], apply.predicate)
         if apply.op == "arith.index_cast":
             return self._index_cast(operands[0], apply.dtype, source)
         if apply.op in ("arith.sitofp", "arith.uitofp") and apply.dtype == "bf16":
             # Through f32, as PTX has no instruction, and as the meaning of nests has it.
-            wide = emit.value(_CLASSES[apply.op].create(operands=operands, result_types=[f32]))
-            return emit.value(arith.TruncFOp(wide, type_of(apply.dtype)))
+            wide = emit.create(_CLASSES[apply.op], operands, f32)
+            return emit.result(arith.TruncFOp, wide, type_of(apply.dtype))
         if apply.op == "arith.truncf" and (source, apply.dtype) == ("f64", "bf16"):
-            operands = [emit.value(arith.TruncFOp(operands[0], f32))]
+            operands = [emit.result(arith.TruncFOp, operands[0], f32)]
         op = _class_of(apply.op)
         properties = {"fastmath": _CONTRACT} if apply.op in _CONTRACTED else {}
-        return emit.value(
-            op.create(operands=operands, result_types=[type_of(apply.dtype)], properties=properties)
-        )
+        return emit.create(op, operands, type_of(apply.dtype), properties)
 
     def _apply_wide(self, apply: Apply) -> SSAValue:
         """Appends an op on 8-bit floats, which is computed in f32."""
@@ -221,10 +219,10 @@ class Scalars:
         if apply.op in ("arith.extf", "arith.truncf"):
             value = operands[0]
         elif apply.op == "arith.cmpf":
-            return emit.value(arith.CmpfOp(operands[0], operands[1], apply.predicate))
+            return emit.result(arith.CmpfOp, operands[0], operands[1], apply.predicate)
         else:
             to = f32 if is_float(apply.dtype) else type_of(apply.dtype)
-            value = emit.value(_class_of(apply.op).create(operands=operands, result_types=[to]))
+            value = emit.create(_class_of(apply.op), operands, to)
         if apply.dtype in EIGHT_BIT:
             return encoded(emit, self.thread.target, self._converted(value, f32), apply.dtype)
         return self._converted(value, type_of(apply.dtype))
@@ -241,11 +239,11 @@ class Scalars:
         if value.type == to or isinstance(value.type, IntegerType):
             return value
         op = arith.ExtFOp if _WIDTHS[value.type] < _WIDTHS[to] else arith.TruncFOp
-        return self.thread.emit.value(op.create(operands=[value], result_types=[to]))
+        return self.thread.emit.create(op, (value,), to)
 
     def _index_cast(self, value: SSAValue, to: str, source: str) -> SSAValue:
         bits = {name: 32 if name == "index" else INTEGER_BITS[name] for name in (to, source)}
         if bits[to] == bits[source]:
             return value
         op = arith.ExtSIOp if bits[to] > bits[source] else arith.TruncIOp
-        return self.thread.emit.value(op(value, IntegerType(bits[to])))
+        return self.thread.emit.create(op, (value,), IntegerType(bits[to]))

@@ -147,10 +147,11 @@ def _lower_serial(thread: Thread, loop: Loop) -> None:
     index, *registers = block.args
     with emit.into(block):
         done = _iteration(thread, loop, index, names, registers, further)
-        emit.append(scf.YieldOp(*done, *further.nexts()))
-    bounds = emit.integer(0), extent, emit.integer(1)
-    op = scf.ForOp(*bounds, [*start, *further.starts], Region(block))
-    emit.append(op)
+        emit.op(scf.YieldOp, *done, *further.nexts())
+    carried = [*start, *further.starts]
+    operands = (emit.integer(0), extent, emit.integer(1), *carried)
+    types = [value.type for value in carried]
+    op = emit.with_regions(scf.ForOp, operands, types, Region(block))
     thread.registers.update(zip(names, op.results, strict=False))
 
 
@@ -196,17 +197,14 @@ def _when(thread: Thread, condition: Scalar, body: Callable[[], None], inner: Bo
     chosen = Scalars(thread).value(condition)
     names = _carried(thread, inner)
     before = [thread.registers[name] for name in names]
-    with emit.into(yes := Block()):
+
+    def yes() -> Sequence[SSAValue]:
         body()
-        emit.append(scf.YieldOp(*(thread.registers[name] for name in names)))
-    no = Block()
-    if names:
-        with emit.into(no):
-            emit.append(scf.YieldOp(*before))
-    kinds = [value.type for value in before]
-    branch = scf.IfOp(chosen, kinds, Region(yes), Region(no) if names else None)
-    emit.append(branch)
-    thread.registers.update(zip(names, branch.results, strict=True))
+        return [thread.registers[name] for name in names]
+
+    bodies = (yes, lambda: before) if names else (yes,)
+    results = emit.choose(chosen, [value.type for value in before], *bodies)
+    thread.registers.update(zip(names, results, strict=True))
 
 
 def _alone(thread: Thread, shared_axes: frozenset[str] = frozenset()) -> list[SSAValue]:
@@ -239,7 +237,7 @@ def _lower_store(thread: Thread, store: Store) -> None:
 
     def body() -> None:
         value = scalars.value(store.value)
-        thread.emit.append(llvm.StoreOp(value, scalars.address(target, store.indices)))
+        thread.emit.op(llvm.StoreOp, value, scalars.address(target, store.indices))
 
     _by_one(thread, _alone(thread), body)
 
@@ -296,14 +294,14 @@ def _whole_or_tail(thread: Thread, loop: Loop, store: Store, whole: list[Scalar]
         chosen = emit.binary("and", chosen, scalars.value(condition))
     with emit.into(yes := Block()):
         moved = lower_vector_store(thread, loop, store, count)
-        emit.append(scf.YieldOp())
+        emit.op(scf.YieldOp)
     if not moved:
         _one_by_one(thread, loop, loop.body)
         return
     with emit.into(no := Block()):
         _one_by_one(thread, loop, loop.body)
-        emit.append(scf.YieldOp())
-    emit.append(scf.IfOp(chosen, [], Region(yes), Region(no)))
+        emit.op(scf.YieldOp)
+    emit.with_regions(scf.IfOp, (chosen,), (), Region(yes), Region(no))
 
 
 def _one_by_one(thread: Thread, loop: Loop, body: Body) -> None:

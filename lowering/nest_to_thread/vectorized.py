@@ -166,11 +166,11 @@ def _store_group(
         whole = emit.insert(element, whole, lane)
     if narrow is not None:
         kind = VectorType(type_of(narrow), (width,))
-        whole = emit.value(arith.TruncFOp(whole, kind))
+        whole = emit.result(arith.TruncFOp, whole, kind)
     if target.element_bytes == 1:
-        whole = emit.value(vector.BitcastOp(whole, VectorType(i32, (width // 4,))))
+        whole = emit.result(vector.BitcastOp, whole, VectorType(i32, (width // 4,)))
     size = width * target.element_bytes
-    emit.append(llvm.StoreOp(whole, first.address(target, store.indices), size))
+    emit.op(llvm.StoreOp, whole, first.address(target, store.indices), size)
 
 
 def _load_vectors(
@@ -200,9 +200,9 @@ def _load_vector(thread: Thread, loop: Loop, load: Load, group: tuple[int, int])
     size = width * source.element_bytes
     kind = VectorType(type_of(source.dtype), (width,))
     if source.element_bytes > 1:
-        return emit.value(llvm.LoadOp(place, kind, size))
-    words = emit.value(llvm.LoadOp(place, VectorType(i32, (width // 4,)), size))
-    return emit.value(vector.BitcastOp(words, kind))
+        return emit.result(llvm.LoadOp, place, kind, size)
+    words = emit.result(llvm.LoadOp, place, VectorType(i32, (width // 4,)), size)
+    return emit.result(vector.BitcastOp, words, kind)
 
 
 def _safe(thread: Thread, scalar: Scalar) -> list[Load]:

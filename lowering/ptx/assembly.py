@@ -26,6 +26,14 @@ def template(mnemonic: str, operands: int) -> str:
     return text
 
 
+class _Names(dict[str, str]):
+    """What operands are called in the end; those that it does not know keep their names."""
+
+    def __missing__(self, name: str) -> str:
+        self[name] = name
+        return name
+
+
 class Assembly:
     """
     Instructions in order, with the first definition and the last use of every register.
@@ -37,6 +45,7 @@ class Assembly:
     def __init__(self) -> None:
         # Instructions that hold for the whole kernel: parameters, special registers.
         self.prelude: list[Instruction] = []
+        self.at_the_entry: list[str] = []
         self.code: list[Instruction] = []
         self.first: dict[str, int] = {}
         self.last: dict[str, int] = {}
@@ -62,14 +71,10 @@ class Assembly:
         code = self.code
         index = len(code)
         code.append((text, dests + sources))
-        last = self.last
-        for register in sources:
-            last[register] = index
-        if dests:
-            first = self.first
-            for register in dests:
-                if register not in first:
-                    first[register] = index
+        self.last.update(dict.fromkeys(sources, index))
+        first = self.first
+        for register in dests:
+            first.setdefault(register, index)
 
     def emit_text(
         self,
@@ -127,6 +132,7 @@ class Assembly:
         dest = self.register(cls)
         self.prelude.append((template(mnemonic, 2), (dest, source)))
         self.first[dest] = -1
+        self.at_the_entry.append(dest)
         self.known[key] = (dest,)
         return dest
 
@@ -156,10 +162,9 @@ class Assembly:
             for text, operands in (*self.prelude, *self.code):
                 yield text % operands
             return
-        final = {register: self.find(register) for register in self.renamed}
-        rename = final.get
+        final = _Names({register: self.find(register) for register in self.renamed})
         for text, operands in (*self.prelude, *self.code):
-            names = [rename(operand, operand) for operand in operands]
+            names = tuple(map(final.__getitem__, operands))
             if text in MOVES and names[0] == names[1]:
                 continue
-            yield text % tuple(names)
+            yield text % names

@@ -9,9 +9,19 @@ edge of a loop, at whose end everything that it reads from outside is still live
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
+from typing import NamedTuple
 
 from .assembly import Assembly, template
 from .elements import CLASS_TYPE
+
+
+class LoopStart(NamedTuple):
+    """The number of instructions, of wishes and of registers before the body of a loop."""
+
+    instruction: int
+    wishes: int
+    registers: int
 
 
 class Coalescer:
@@ -47,23 +57,26 @@ class Coalescer:
         self._grant(self.wishes, -1, set())
         self.wishes = []
 
-    def end_of_loop(
-        self, start: int, mark: int, carried: Sequence[str], yielded: Sequence[str]
-    ) -> None:
+    def start_of_loop(self) -> LoopStart:
+        """Opens the body of a loop."""
+        assembly = self.assembly
+        return LoopStart(len(assembly.code), len(self.wishes), len(assembly.first))
+
+    def end_of_loop(self, loop: LoopStart, carried: Sequence[str], yielded: Sequence[str]) -> None:
         """
-        Closes a loop body that begins at instruction `start` with its back-edge moves.
+        Closes the body of a loop with its back-edge moves.
 
         `carried[k]` holds what goes around the loop and is to become `yielded[k]`, a register
-        or an immediate; `mark` is the number of wishes before the loop.
+        or an immediate.
         """
-        assembly = self.assembly
+        assembly, start = self.assembly, loop.instruction
         first, last, find = assembly.first, assembly.last, assembly.find
         end = len(assembly.code)
         for register in yielded:
             if register[0] == "%":
                 last[find(register)] = end
-        inside = self.wishes[mark:]
-        del self.wishes[mark:]
+        inside = self.wishes[loop.wishes :]
+        del self.wishes[loop.wishes :]
         ours = set(carried)
         self._grant(inside, start, ours)
         moves: list[tuple[str, str]] = []
@@ -78,8 +91,9 @@ class Coalescer:
                 moves.append((register, value))
         self.move_in_parallel([(dest, find(source)) for dest, source in moves])
         end = len(assembly.code)
-        for register, index in last.items():
-            if index >= start and register in first and first[register] < start:
+        # What was defined before the body and is read in it, is read in its next iteration too.
+        for register in (*islice(first, loop.registers), *assembly.at_the_entry):
+            if last.get(register, -1) >= start:
                 last[register] = end
 
     def end_of_branch(self, start: int, results: Sequence[str], yielded: Sequence[str]) -> None:

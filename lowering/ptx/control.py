@@ -163,8 +163,7 @@ def _loop(p: KernelPrinter, step: Step, op: scf.ForOp, bounds: tuple[Element, ..
     elif not enters:
         p.emit(f"\tbra {end};", (), ())
     p.place(begin)
-    mark = len(p.coalescer.wishes)
-    start = len(p.code)
+    loop = p.coalescer.start_of_loop()
     p.lost_place()
     _bind_all(p, block.args[1:], lift(p, slots, carried))
     p.bind(block.args[0], [induction])
@@ -174,7 +173,7 @@ def _loop(p: KernelPrinter, step: Step, op: scf.ForOp, bounds: tuple[Element, ..
     again = p.register("p")
     p.emit(f"\tadd.s{word} %s, %s, %s;", (induction,), (induction, stride))
     p.emit(f"\tsetp.lt.s{word} %s, %s, %s;", (again,), (induction, high))
-    p.coalescer.end_of_loop(start, mark, carried, yielded)
+    p.coalescer.end_of_loop(loop, carried, yielded)
     p.emit(f"\t@%s bra {begin};", (), (again,))
     p.place(end)
     p.lost_place()
@@ -200,7 +199,7 @@ def _while(p: KernelPrinter, step: Step) -> None:
     _start_carried(p, carried, lower(p, slots, _flat(p, step.args)))
     begin, end = p.label(), p.label()
     p.place(begin)
-    mark, start = len(p.coalescer.wishes), len(p.code)
+    loop = p.coalescer.start_of_loop()
     p.lost_place()
     _bind_all(p, before.args, lift(p, slots, carried))
     with p.scope():
@@ -216,7 +215,7 @@ def _while(p: KernelPrinter, step: Step) -> None:
         yielded = lower(p, slots, _flat(p, terminator.args))
     for register in passed:
         p.last[register] = len(p.code)
-    p.coalescer.end_of_loop(start, mark, carried, yielded)
+    p.coalescer.end_of_loop(loop, carried, yielded)
     p.emit(f"\tbra {begin};", (), ())
     p.place(end)
     p.lost_place()

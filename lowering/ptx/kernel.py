@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from xdsl.dialects.builtin import CallSiteLoc, FileLineColLoc, FusedLoc, NameLoc, UnknownLoc
@@ -25,14 +25,23 @@ class Step:
 
     __slots__ = ("args", "memo", "op", "outs", "place", "rule")
 
-    def __init__(self, op: Operation, rule: Rule) -> None:
+    def __init__(
+        self, op: Operation, rule: Rule, args: tuple[int, ...], place: Place | None
+    ) -> None:
         self.op = op
         self.rule = rule
-        self.args = tuple(map(id, op.operands))
+        self.args = args
         self.outs = tuple(map(id, op.results))
-        self.place = innermost_place(op.location)
+        self.place = place
         # Whatever the rule wants to know again the next time.
         self.memo: Any = None
+
+    def joined(self, steps: Sequence[Step], args: tuple[int, ...], rule: Rule, memo: Any) -> Step:
+        """Returns the step that stands for a run of steps, of which this is the first."""
+        step = Step(self.op, rule, args, self.place)
+        step.outs = tuple([out for joined in steps for out in joined.outs])
+        step.memo = memo
+        return step
 
 
 def innermost_place(location: Attribute) -> Place | None:
@@ -65,9 +74,11 @@ class KernelPrinter(Operands):
         files: dict[str, int] | None,
         target: str,
         block_size: Sequence[int],
+        join: Callable[[Sequence[Step]], Sequence[Step]] = list,
     ) -> None:
         super().__init__()
         self.rules = rules
+        self.join = join
         self.files = files
         self.target = target
         self.block_size = tuple(block_size)
@@ -77,17 +88,34 @@ class KernelPrinter(Operands):
         self.versions: set[str] = set()
         # While a branch-free `if` is printed: the register that guards its side effects.
         self.guard: str | None = None
-        self._decoded: dict[int, list[Step]] = {}
+        self._decoded: dict[int, Sequence[Step]] = {}
+        # Values that have the elements of another one.
+        self._same: dict[int, int] = {}
         self._varying: dict[int, list[Step]] = {}
         self._place: Place | None = None
+        # Places that are equal are one object.
+        self._places: dict[Place | None, Place | None] = {}
 
-    def steps(self, block: Block) -> list[Step]:
+    def steps(self, block: Block) -> Sequence[Step]:
         """Returns the decoded ops of a block, the terminator last."""
         steps = self._decoded.get(id(block))
         if steps is None:
-            steps = [Step(op, self._rule(op)) for op in block.ops]
-            self._decoded[id(block)] = steps
+            steps = self._decoded[id(block)] = self.join(list(self._decode(block)))
         return steps
+
+    def _decode(self, block: Block) -> Iterator[Step]:
+        same, places, location, place = self._same, self._places, None, None
+        for op in block.ops:
+            # Neighbours mostly come from one place.
+            if op.location is not location:
+                location = op.location
+                place = innermost_place(location)
+                place = places.setdefault(place, place)
+            args = tuple([same.get(key, key) for key in map(id, op.operands)])
+            if op.name == "arith.index_cast" and _keeps_elements(op):
+                same[id(op.results[0])] = args[0]
+            else:
+                yield Step(op, self._rule(op), args, place)
 
     def _rule(self, op: Operation) -> Rule:
         rule = self.rules.get(op.name)
@@ -118,7 +146,7 @@ class KernelPrinter(Operands):
         steps = self.varying_steps(block) if again else self.steps(block)
         for step in steps[:-1]:
             place = step.place
-            if place is not self._place and place is not None and place != self._place:
+            if place is not self._place and place is not None:
                 self._move_to(place)
             step.rule(self, step)
         return steps[-1]
@@ -162,6 +190,11 @@ _PURE = frozenset(
         "nvvm.rcp.approx.ftz.f",
     }
 )
+
+
+def _keeps_elements(cast: Operation) -> bool:
+    """Whether a cast is to a type whose values are held alike."""
+    return kind_of(cast, cast.operands[0]) == kind_of(cast, cast.results[0])
 
 
 def is_pure(op: Operation) -> bool:

@@ -60,10 +60,10 @@ def _size_of(op: Operation, type_: Attribute) -> int:
 
 
 def _getelementptr(p: KernelPrinter, step: Step) -> None:
-    op = step.op
-    if not isinstance(op, llvm.GEPOp):
-        raise error_at(op, "expects llvm.getelementptr")
     if step.memo is None:
+        op = step.op
+        if not isinstance(op, llvm.GEPOp):
+            raise error_at(op, "expects llvm.getelementptr")
         indices = op.rawConstantIndices.get_values()
         if len(indices) != 1:
             raise error_at(op, f"expects one index, got {len(indices)}")
@@ -234,10 +234,10 @@ def _store(p: KernelPrinter, step: Step) -> None:
 
 
 def _cp_async(p: KernelPrinter, step: Step) -> None:
-    op = step.op
-    if not isinstance(op, nvvm.CpAsyncOp):
-        raise error_at(op, "expects nvvm.cp.async.shared.global")
     if step.memo is None:
+        op = step.op
+        if not isinstance(op, nvvm.CpAsyncOp):
+            raise error_at(op, "expects nvvm.cp.async.shared.global")
         size = op.size.value.data
         step.memo = (f"\tcp.async.{op.modifier.data.value}.shared.global", size)
     mnemonic, size = step.memo

@@ -12,6 +12,7 @@ from ...dialects.diagnostic import DiagnosticError, error_at
 from . import comparison, control, conversion, division, floating, integer, memory, vector, warp
 from .elements import BITS, REGISTER_CLASS, SPACES, element_count, element_kind
 from .kernel import KernelPrinter, Rule, kind_of
+from .runs import join_runs
 
 # The PTX version that each target needs at least for the instructions printed here.
 TARGETS: dict[str, str] = {
@@ -107,7 +108,7 @@ def _kernel(
     if op.kernel is None:
         raise error_at(op, "expects the attribute kernel: functions are inlined before PTX")
     block_size = _block_size(op)
-    printer = KernelPrinter(RULES, files, target, block_size)
+    printer = KernelPrinter(RULES, files, target, block_size, join_runs)
     block = op.body.block
     names = [_bind_parameter(printer, op, index) for index in range(len(block.args))]
     printer.run(block)

@@ -13,6 +13,7 @@ from typing import cast
 
 from xdsl.dialects import llvm, vector
 from xdsl.dialects.builtin import (
+    DYNAMIC_INDEX,
     DenseArrayBase,
     DenseIntOrFPElementsAttr,
     FloatAttr,
@@ -22,7 +23,7 @@ from xdsl.dialects.builtin import (
 )
 from xdsl.ir import Attribute, Operation
 
-from ...dialects.diagnostic import error_at
+from ...dialects.diagnostic import DiagnosticError, error_at
 from .conversion import bitcast
 from .elements import (
     BITS,
@@ -40,7 +41,7 @@ from .kernel import KernelPrinter, Rule, Step, kind_of
 
 
 def _shape(type_: Attribute) -> tuple[int, ...]:
-    return cast(VectorType, type_).get_shape() if isinstance(type_, VectorType) else ()
+    return type_.get_shape() if type(type_) is VectorType else ()
 
 
 def _constant(p: KernelPrinter, step: Step) -> None:
@@ -89,21 +90,22 @@ def _member_kind(op: Operation, type_: Attribute) -> str:
 
 def _extract_value(p: KernelPrinter, step: Step) -> None:
     if step.memo is None:
-        step.memo = _member_range(step.op, step.op.operands[0].type)
+        step.memo = member_range(step.op, step.op.operands[0].type)
     begin, end = step.memo
     p.values[step.outs[0]] = p.values[step.args[0]][begin:end]
 
 
 def _insert_value(p: KernelPrinter, step: Step) -> None:
     if step.memo is None:
-        step.memo = _member_range(step.op, step.op.operands[0].type)
+        step.memo = member_range(step.op, step.op.operands[0].type)
     begin, end = step.memo
     whole = list(p.elements(step, 0))
     whole[begin:end] = p.elements(step, 1)
     p.values[step.outs[0]] = whole
 
 
-def _member_range(op: Operation, type_: Attribute) -> tuple[int, int]:
+def member_range(op: Operation, type_: Attribute) -> tuple[int, int]:
+    """Returns which elements of a struct are the member that an op reads or writes."""
     attribute = op.properties["position"]
     position = (
         cast(DenseArrayBase[IntegerType], attribute).get_values()
@@ -117,52 +119,63 @@ def _member_range(op: Operation, type_: Attribute) -> tuple[int, int]:
     return begin, begin + counts[position[0]]
 
 
-class _Position:
+def _positions_of(op: vector.ExtractOp | vector.InsertOp) -> tuple[int, ...]:
+    attribute = op.properties["static_position"]
+    if not isinstance(attribute, DenseArrayBase):
+        raise error_at(op, "expects positions")
+    return tuple(memoryview(attribute.data.data).cast("q"))
+
+
+class Position:
     """Where `vector.extract` and `vector.insert` find their part of a vector."""
 
     def __init__(
         self, op: vector.ExtractOp | vector.InsertOp, whole: Attribute, first: int
     ) -> None:
         shape = _shape(whole)
-        mixed = op.get_mixed_position()
-        self.extents = shape[: len(mixed)]
-        self.strides = [prod(shape[axis + 1 :]) for axis in range(len(mixed))]
-        self.count = prod(shape[len(mixed) :])
+        positions = _positions_of(op)
+        self.op = op
+        self.extents = shape[: len(positions)]
+        self.strides = [prod(shape[axis + 1 :]) for axis in range(len(positions))]
+        self.count = prod(shape[len(positions) :])
         self.offset = 0
-        # (index of the operand, axis) of positions that are values.
-        self.dynamic: list[tuple[int, int]] = []
-        for axis, position in enumerate(mixed):
-            if isinstance(position, int):
+        # (index of the operand, stride, axis) of positions that are values.
+        self.dynamic: list[tuple[int, int, int]] = []
+        for axis, position in enumerate(positions):
+            if position != DYNAMIC_INDEX:
                 self.offset += position * self.strides[axis]
             else:
-                self.dynamic.append((first + len(self.dynamic), axis))
+                self.dynamic.append((first + len(self.dynamic), self.strides[axis], axis))
 
     def begin(self, p: KernelPrinter, step: Step) -> int:
         """Returns the index of the first element of the part."""
-        offset = self.offset
-        for operand, axis in self.dynamic:
-            position = p.element(step, operand)
-            if not isinstance(position, int):
-                raise error_at(
-                    step.op,
-                    "expects a position that is constant once loops are unrolled,"
-                    f" got a run-time value on axis {axis}",
-                )
-            if not 0 <= position < self.extents[axis]:
-                raise error_at(
-                    step.op,
-                    f"expects a position below {self.extents[axis]} on axis {axis}, got {position}",
-                )
-            offset += position * self.strides[axis]
+        offset, extents, args = self.offset, self.extents, step.args
+        for operand, stride, axis in self.dynamic:
+            position = p.values[args[operand]][0]
+            if type(position) is not int or not 0 <= position < extents[axis]:
+                raise self._refused(position, axis)
+            offset += position * stride
         return offset
+
+    def _refused(self, position: Element, axis: int) -> DiagnosticError:
+        if not isinstance(position, int):
+            return error_at(
+                self.op,
+                "expects a position that is constant once loops are unrolled,"
+                f" got a run-time value on axis {axis}",
+            )
+        return error_at(
+            self.op,
+            f"expects a position below {self.extents[axis]} on axis {axis}, got {position}",
+        )
 
 
 def _extract(p: KernelPrinter, step: Step) -> None:
     if step.memo is None:
         if not isinstance(step.op, vector.ExtractOp):
             raise error_at(step.op, "expects vector.extract")
-        step.memo = _Position(step.op, step.op.operands[0].type, 1)
-    position: _Position = step.memo
+        step.memo = Position(step.op, step.op.operands[0].type, 1)
+    position: Position = step.memo
     begin = position.begin(p, step) if position.dynamic else position.offset
     p.values[step.outs[0]] = p.values[step.args[0]][begin : begin + position.count]
 
@@ -171,8 +184,8 @@ def _insert(p: KernelPrinter, step: Step) -> None:
     if step.memo is None:
         if not isinstance(step.op, vector.InsertOp):
             raise error_at(step.op, "expects vector.insert")
-        step.memo = _Position(step.op, step.op.operands[1].type, 2)
-    position: _Position = step.memo
+        step.memo = Position(step.op, step.op.operands[1].type, 2)
+    position: Position = step.memo
     begin = position.begin(p, step) if position.dynamic else position.offset
     whole = list(p.values[step.args[1]])
     whole[begin : begin + position.count] = p.values[step.args[0]]

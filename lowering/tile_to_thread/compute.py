@@ -18,6 +18,7 @@ from xdsl.utils.hints import isa
 
 from ...dialects import nvvm, tile
 from ...dialects.tile import FragmentType, ReduceKind
+from ..emitter import vector_type
 from .fragments import (
     broadcast,
     extract,
@@ -32,6 +33,7 @@ from .rules import Rule
 from .thread import Thread, check_on_scalars, copy_with
 
 FULL_WARP = -1
+_F16_PAIR = VectorType(Float16Type(), (2,))
 REDUCTIONS = {ReduceKind.MAX: "maxf", ReduceKind.SUM: "addf"}
 
 
@@ -45,7 +47,7 @@ def lower_extract(thread: Thread, op: tile.ExtractOp) -> None:
     """A step of 16 columns is two neighbours of the vector's first axis."""
     emit, source = thread.emit, thread[op.fragment]
     first = emit.mul(thread[op.step], 2)
-    columns = zeros(emit, VectorType(i32, (2, 2)))
+    columns = zeros(emit, vector_type(i32, (2, 2)))
     for half in range(2):
         part = extract(emit, source, emit.add(first, half))
         columns = insert(emit, part, columns, half)
@@ -68,11 +70,11 @@ def lower_mma(thread: Thread, op: tile.MmaOp) -> None:
         b_registers = [_operand(thread, extract(emit, b_pair, k), element) for k in range(2)]
         quarter = extract(emit, accumulator, n)
         c_registers = [extract(emit, quarter, e) for e in range(4)]
-        product = emit.value(
-            nvvm.MmaSyncOp(a_registers, b_registers, c_registers, (16, 8, 16), _mma_type(element))
-        )
-        for e in range(4):
-            quarter = insert(emit, emit.field(product, e, f32), quarter, e)
+        operands = a_registers, b_registers, c_registers
+        product = emit.result(nvvm.MmaSyncOp, *operands, (16, 8, 16), _mma_type(element))
+        sums = [emit.field(product, e, f32) for e in range(4)]
+        for e, value in enumerate(sums):
+            quarter = insert(emit, value, quarter, e)
         return (insert(emit, quarter, accumulator, n),)
 
     (result,) = emit.unrolled(shape_of(c)[0], (c,), step)
@@ -94,7 +96,7 @@ def _operand(thread: Thread, register: SSAValue, element: Attribute) -> SSAValue
     """nvvm.mma.sync takes bf16 pairs as i32, f16 pairs as vectors."""
     if isinstance(element, BFloat16Type):
         return register
-    return thread.emit.value(llvm.BitcastOp(register, VectorType(Float16Type(), (2,))))
+    return thread.emit.result(llvm.BitcastOp, register, _F16_PAIR)
 
 
 def lower_map(thread: Thread, op: tile.MapOp) -> None:
@@ -218,14 +220,13 @@ def lower_quad_reduce(thread: Thread, op: tile.QuadReduceOp) -> None:
     for row in range(2):
         value = extract(emit, rows, row)
         for distance in (1, 2):
-            other = emit.value(
-                nvvm.ShflSyncOp(
-                    nvvm.ShflKind.BFLY,
-                    emit.integer(FULL_WARP),
-                    value,
-                    emit.integer(distance),
-                    emit.integer(31),
-                )
+            other = emit.result(
+                nvvm.ShflSyncOp,
+                nvvm.ShflKind.BFLY,
+                emit.integer(FULL_WARP),
+                value,
+                emit.integer(distance),
+                emit.integer(31),
             )
             value = emit.binary(combine, value, other)
         rows = insert(emit, value, rows, row)
@@ -240,9 +241,9 @@ def lower_convert_layout(thread: Thread, op: tile.ConvertLayoutOp) -> None:
 def pack(thread: Thread, accumulator: SSAValue, element: Attribute) -> SSAValue:
     """Appends the rounding of an accumulator to pairs of 16 bits: `vector<N/8 x 2 x i32>`."""
     emit, shape = thread.emit, shape_of(accumulator)
-    rounded = emit.value(arith.TruncFOp(accumulator, VectorType(element, shape)))
-    pairs = VectorType(i32, (shape[0], 2))
-    return emit.value(vector.BitcastOp(rounded, pairs))
+    rounded = emit.result(arith.TruncFOp, accumulator, vector_type(element, shape))
+    pairs = vector_type(i32, (shape[0], 2))
+    return emit.result(vector.BitcastOp, rounded, pairs)
 
 
 COMPUTE_RULES: Mapping[type[Operation], Rule] = {

@@ -62,11 +62,11 @@ def _lower_for(thread: Thread, loop: scf.ForOp) -> None:
     block = Block(arg_types=[lower.type, *(value.type for value in carried)])
     thread.values.update(zip(source.args, block.args, strict=True))
     with emit.into(block):
-        emit.append(scf.YieldOp(*lower_block(thread, source)))
+        emit.op(scf.YieldOp, *lower_block(thread, source))
     emit.location = loop.location
-    copy = scf.ForOp(lower, upper, step, carried, Region(block))
+    types = [value.type for value in carried]
+    copy = emit.with_regions(scf.ForOp, (lower, upper, step, *carried), types, Region(block))
     copy.attributes = dict(loop.attributes)
-    emit.append(copy)
     thread.values.update(zip(loop.results, copy.results, strict=True))
 
 
@@ -81,10 +81,9 @@ def _lower_if(thread: Thread, branch: scf.IfOp) -> None:
         block = Block()
         with emit.into(block):
             types = list(lower_block(thread, region.block))
-            emit.append(scf.YieldOp(*types))
+            emit.op(scf.YieldOp, *types)
         regions.append(Region(block))
     emit.location = branch.location
-    yes, no = regions
-    copy = scf.IfOp(thread[branch.cond], [value.type for value in types], yes, no)
-    emit.append(copy)
+    results = [value.type for value in types]
+    copy = emit.with_regions(scf.IfOp, (thread[branch.cond],), results, *regions)
     thread.values.update(zip(branch.results, copy.results, strict=True))

@@ -1,5 +1,6 @@
 """The pass from tiles to threads."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from xdsl.context import Context
@@ -17,7 +18,7 @@ from xdsl.dialects.builtin import (
 )
 from xdsl.ir import Block, Region
 from xdsl.passes import ModulePass
-from xdsl.rewriter import Rewriter
+from xdsl.rewriter import InsertPoint, Rewriter
 
 from ...dialects import nvvm
 from ...dialects.tile import RING_ALIGNMENT, KernelOp, pending_groups
@@ -45,10 +46,20 @@ class ConvertTileToThreadPass(ModulePass):
     )
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        for kernel in [kernel for kernel in op.walk() if isinstance(kernel, KernelOp)]:
+        for kernel in list(_kernels(op)):
             if (container := kernel.parent_op()) is not None:
                 container.attributes["gpu.container_module"] = UnitAttr()
-            Rewriter.replace_op(kernel, _gpu_module(kernel, self.programmatic), [])
+            Rewriter.insert_op(_gpu_module(kernel, self.programmatic), InsertPoint.before(kernel))
+            # To erase it would visit all of its ops, which nobody else refers to.
+            kernel.detach()
+
+
+def _kernels(module: ModuleOp) -> Iterator[KernelOp]:
+    for op in module.ops:
+        if isinstance(op, KernelOp):
+            yield op
+        elif isinstance(op, ModuleOp):
+            yield from _kernels(op)
 
 
 def _gpu_module(kernel: KernelOp, programmatic: bool) -> gpu.ModuleOp:
@@ -76,15 +87,15 @@ def _gpu_function(kernel: KernelOp, programmatic: bool) -> gpu.FuncOp:
     emit = Emitter(block, kernel.location)
     if programmatic:
         # The next grid waits as this one does, so it may come as soon as this one is there.
-        emit.append(nvvm.GridDepControlOp(nvvm.GridDepAction.WAIT))
-        emit.append(nvvm.GridDepControlOp(nvvm.GridDepAction.LAUNCH_DEPENDENTS))
-    shared = emit.value(llvm.AddressOfOp(SHARED_SYMBOL, pointer_type(SHARED_SPACE)))
+        emit.op(nvvm.GridDepControlOp, nvvm.GridDepAction.WAIT)
+        emit.op(nvvm.GridDepControlOp, nvvm.GridDepAction.LAUNCH_DEPENDENTS)
+    shared = emit.result(llvm.AddressOfOp, SHARED_SYMBOL, pointer_type(SHARED_SPACE))
     shared.name_hint = SHARED_SYMBOL
     lanes = Lanes(emit, kernel.threads)
     thread = Thread(emit, lanes, shared, pending_groups(kernel))
     thread.values.update(zip(kernel.body.block.args, block.args, strict=True))
     lower_block(thread, kernel.body.block)
-    emit.append(gpu.ReturnOp([]))
+    emit.op(gpu.ReturnOp, [])
     function = gpu.FuncOp(
         kernel.sym_name.data,
         (types, ()),

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from xdsl.dialects import gpu, llvm, scf
-from xdsl.dialects.builtin import VectorType, f32, i32
-from xdsl.ir import Block, Operation, Region, SSAValue
+from xdsl.dialects import gpu, llvm
+from xdsl.dialects.builtin import f32, i32
+from xdsl.ir import Operation, SSAValue
 
 from ...dialects import tile
+from ..emitter import vector_type
 from .fragments import broadcast, extract, insert, shape_of, vector_of
 from .lanes import address
 from .memory import WORD_BYTES, accumulator_row
@@ -24,17 +25,17 @@ def lower_arrive(thread: Thread, op: tile.ArriveOp) -> None:
     emit, answer = thread.emit, thread[op.ring]
     counter = address(emit, thread[op.counters], emit.mul(thread[op.index], WORD_BYTES))
     before_last = emit.sub(thread[op.count], 1)
-    emit.append(gpu.BarrierOp())
+    emit.op(gpu.BarrierOp)
 
     def count() -> None:
         atomic = llvm.InlineAsmOp(
             _COUNT, "=r,l,r,~{memory}", (counter, before_last), (i32,), has_side_effects=True
         )
-        emit.append(llvm.StoreOp(emit.value(atomic), answer))
+        emit.op(llvm.StoreOp, emit.value(atomic), answer)
 
     emit.when(emit.compare("eq", thread.lanes.thread, 0), count)
-    emit.append(gpu.BarrierOp())
-    arrived = emit.value(llvm.LoadOp(answer, i32))
+    emit.op(gpu.BarrierOp)
+    arrived = emit.result(llvm.LoadOp, answer, i32)
     thread.set(op.last, emit.compare("eq", arrived, before_last))
 
 
@@ -48,7 +49,7 @@ def lower_load_rows(thread: Thread, op: tile.LoadRowsOp) -> None:
         start = address(emit, thread[op.pointer], emit.mul(offset, WORD_BYTES))
 
         def load(start: SSAValue = start, into: SSAValue = result, half: int = half) -> SSAValue:
-            return insert(emit, emit.value(llvm.LoadOp(start, f32)), into, half)
+            return insert(emit, emit.result(llvm.LoadOp, start, f32), into, half)
 
         result = _where(thread, valid, result, load)
     thread.set(op.fragment, result)
@@ -74,7 +75,7 @@ def _accumulate_row(
     def step(n: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
         (sums,) = carried
         place = address(emit, start, emit.mul(emit.to_i32(n), 8 * WORD_BYTES))
-        pair = emit.value(llvm.LoadOp(place, VectorType(f32, (2,)), 2 * WORD_BYTES))
+        pair = emit.result(llvm.LoadOp, place, vector_type(f32, (2,)), 2 * WORD_BYTES)
         for element in range(2):
             at = n, 2 * half + element
             added = emit.fma(extract(emit, pair, element), factor, extract(emit, sums, *at))
@@ -87,12 +88,9 @@ def _accumulate_row(
 def _where(
     thread: Thread, condition: SSAValue, otherwise: SSAValue, body: Callable[[], SSAValue]
 ) -> SSAValue:
-    emit, blocks = thread.emit, (Block(), Block())
-    for block, value in zip(blocks, (body, lambda: otherwise), strict=True):
-        with emit.into(block):
-            emit.append(scf.YieldOp(value()))
-    yes, no = (Region(block) for block in blocks)
-    return emit.value(scf.IfOp(condition, [otherwise.type], yes, no))
+    types = (otherwise.type,)
+    (result,) = thread.emit.choose(condition, types, lambda: (body(),), lambda: (otherwise,))
+    return result
 
 
 DEVICE_RULES: Mapping[type[Operation], Rule] = {

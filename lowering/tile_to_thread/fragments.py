@@ -12,25 +12,27 @@ Lane `l` has g = l / 4 and t = l % 4. Source: PTX ISA, matrix fragments for mma.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
+from math import prod
+from typing import Any
 
 from xdsl.dialects import vector
-from xdsl.dialects.builtin import DenseArrayBase, VectorType, i32, i64
+from xdsl.dialects.builtin import DenseIntOrFPElementsAttr, VectorType, i32
 from xdsl.ir import Attribute, SSAValue
-from xdsl.utils.hints import isa
 
 from ...dialects.tile import FragmentLayout, FragmentType
-from ..emitter import Emitter
+from ..emitter import Emitter, integers_attr, vector_type
 
 
 def vector_of(fragment: FragmentType) -> VectorType:
     """Returns the type of a thread's part of a fragment."""
     match fragment.layout.data:
         case FragmentLayout.MMA_C:
-            return VectorType(fragment.element_type, (fragment.extents[1] // 8, 4))
+            return vector_type(fragment.element_type, (fragment.extents[1] // 8, 4))
         case FragmentLayout.MMA_A | FragmentLayout.MMA_B:
-            return VectorType(i32, (fragment.extents[1] // 8, 2))
+            return vector_type(i32, (fragment.extents[1] // 8, 2))
         case FragmentLayout.ROW | FragmentLayout.ROW_PARTIAL:
-            return VectorType(fragment.element_type, (2,))
+            return vector_type(fragment.element_type, (2,))
 
 
 def shape_of(value: SSAValue) -> tuple[int, ...]:
@@ -42,14 +44,14 @@ def shape_of(value: SSAValue) -> tuple[int, ...]:
 def element_of(value: SSAValue) -> Attribute:
     """Returns the element type of a vector, or the type of a scalar."""
     kind = value.type
-    return kind.get_element_type() if isa(kind, VectorType) else kind
+    return kind.element_type if type(kind) is VectorType else kind
 
 
 def extract(emit: Emitter, source: SSAValue, *positions: SSAValue | int) -> SSAValue:
     """Appends the extraction of an element or of a part of a vector."""
     rest = shape_of(source)[len(positions) :]
     element = element_of(source)
-    kind = VectorType(element, rest) if rest else element
+    kind = vector_type(element, rest) if rest else element
     return emit.extract(source, kind, *positions)
 
 
@@ -62,15 +64,15 @@ def broadcast(emit: Emitter, source: SSAValue, shape: Sequence[int]) -> SSAValue
     """Appends a broadcast to a shape, unless the value has it."""
     if shape_of(source) == tuple(shape):
         return source
-    kind = VectorType(element_of(source), shape)
-    return emit.value(vector.BroadcastOp(source, kind))
+    kind = vector_type(element_of(source), tuple(shape))
+    return emit.result(vector.BroadcastOp, source, kind)
 
 
 def shuffle(emit: Emitter, source: SSAValue, mask: Sequence[int]) -> SSAValue:
     """Appends a choice of elements of a vector of one axis."""
-    kind = VectorType(element_of(source), (len(mask),))
-    attribute = DenseArrayBase.from_list(i64, mask)
-    return emit.value(vector.ShuffleOp(source, source, attribute, result_type=kind))
+    kind = vector_type(element_of(source), (len(mask),))
+    properties = {"mask": integers_attr(tuple(mask))}
+    return emit.create(vector.ShuffleOp, (source, source), kind, properties)
 
 
 def spread_rows(emit: Emitter, rows: SSAValue, shape: Sequence[int]) -> SSAValue:
@@ -82,7 +84,9 @@ def spread_rows(emit: Emitter, rows: SSAValue, shape: Sequence[int]) -> SSAValue
 
 def zeros(emit: Emitter, kind: VectorType) -> SSAValue:
     """Returns a vector of integer zeros, to insert into."""
-    count = 1
-    for extent in kind.get_shape():
-        count *= extent
-    return emit.dense(kind, [0] * count)
+    return emit.constant(_zeros(kind))
+
+
+@lru_cache(maxsize=256)
+def _zeros(kind: VectorType[Any]) -> DenseIntOrFPElementsAttr[Any]:
+    return DenseIntOrFPElementsAttr.from_list(kind, [0] * prod(kind.get_shape()))

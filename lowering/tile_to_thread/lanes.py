@@ -51,7 +51,7 @@ class Lanes:
     def __post_init__(self) -> None:
         emit = self.emit
         dimension = gpu.DimensionAttr(gpu.DimensionEnum.X)
-        self.thread = emit.to_i32(emit.value(gpu.ThreadIdOp(dimension)))
+        self.thread = emit.to_i32(emit.result(gpu.ThreadIdOp, dimension))
         self.lane = emit.remu(self.thread, WARP_SIZE)
         self.warp = emit.divu(self.thread, WARP_SIZE)
         self.group = emit.divu(self.lane, 4)
@@ -157,6 +157,8 @@ def address(emit: Emitter, base: SSAValue, offset: SSAValue | int) -> SSAValue:
     kind = base.type
     if not isinstance(kind, llvm.LLVMPointerType):
         raise TypeError(f"expected an address, got {kind}")
+    if isinstance(offset, int) and not offset:
+        return base
     return emit.pointer(base, offset, i8)
 
 
@@ -164,7 +166,5 @@ def load_element(
     emit: Emitter, pointer: SSAValue, index: SSAValue, element_type: Attribute
 ) -> SSAValue:
     """Appends the load of `pointer[index]`."""
-    place = llvm.GEPOp.from_mixed_indices(
-        pointer, [index], element_type, pointer_type(GLOBAL_SPACE)
-    )
-    return emit.value(llvm.LoadOp(emit.value(place), element_type))
+    place = emit.pointer(pointer, index, element_type)
+    return emit.result(llvm.LoadOp, place, element_type)

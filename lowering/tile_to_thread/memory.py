@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from xdsl.dialects import gpu, llvm, scf
-from xdsl.dialects.builtin import VectorType, i32, i64
-from xdsl.ir import Block, Operation, Region, SSAValue
+from xdsl.dialects import arith, gpu, llvm
+from xdsl.dialects.builtin import IntegerAttr, i32, i64
+from xdsl.ir import Operation, Region, SSAValue
 
 from ...dialects import nvvm, tile
 from ...dialects.diagnostic import error_at
@@ -18,7 +18,7 @@ from ...dialects.tile import (
     SharedType,
     element_bits,
 )
-from ..emitter import Emitter
+from ..emitter import Emitter, Scalar, vector_type
 from .compute import pack
 from .fragments import extract, insert, shape_of, shuffle, vector_of, zeros
 from .lanes import (
@@ -48,7 +48,7 @@ def lower_load(thread: Thread, op: tile.LoadOp) -> None:
 def lower_block_index(thread: Thread, op: tile.BlockIndexOp) -> None:
     """The index of the CTA along an axis."""
     axis = list(gpu.DimensionEnum)[op.axis.value.data]
-    index = thread.emit.value(gpu.BlockIdOp(gpu.DimensionAttr(axis)))
+    index = thread.emit.result(gpu.BlockIdOp, gpu.DimensionAttr(axis))
     thread.set(op.index, thread.emit.to_i32(index))
 
 
@@ -127,17 +127,12 @@ def lower_copy_async(thread: Thread, op: tile.CopyAsyncOp) -> None:
 
     def commit_all() -> None:
         for _ in stages:
-            emit.append(nvvm.CpAsyncCommitGroupOp())
+            emit.op(nvvm.CpAsyncCommitGroupOp)
 
     if thread.is_true(op.predicate):
         copy_all()
     else:
-        yes, no = Block(), Block()
-        for block, body in ((yes, copy_all), (no, commit_all)):
-            with emit.into(block):
-                body()
-                emit.append(scf.YieldOp())
-        emit.append(scf.IfOp(thread[op.predicate], [], Region(yes), Region(no)))
+        emit.branch(thread[op.predicate], copy_all, commit_all)
     for result, stage in zip(op.stages_in_flight, stages, strict=True):
         thread.set(result, stage)
 
@@ -156,7 +151,7 @@ def _copy_sources(
         starts, sizes = carried
         return insert(emit, start, starts, step), insert(emit, size, sizes, step)
 
-    kinds = (VectorType(i64, (share.row_steps,)), VectorType(i32, (share.row_steps,)))
+    kinds = (vector_type(i64, (share.row_steps,)), vector_type(i32, (share.row_steps,)))
     starts, sizes = emit.unrolled(share.row_steps, [zeros(emit, kind) for kind in kinds], find)
     for source, stage in zip(op.sources, stages, strict=True):
 
@@ -166,19 +161,18 @@ def _copy_sources(
             each_chunk(
                 emit,
                 share,
-                lambda distance: emit.append(
-                    nvvm.CpAsyncOp(
-                        address(emit, target, distance),
-                        address(emit, start, distance),
-                        CHUNK_BYTES,
-                        nvvm.LoadCacheModifier.CG,
-                        size,
-                    )
+                lambda distance: emit.op(
+                    nvvm.CpAsyncOp,
+                    address(emit, target, distance),
+                    address(emit, start, distance),
+                    CHUNK_BYTES,
+                    nvvm.LoadCacheModifier.CG,
+                    size,
                 ),
             )
 
         _each_row(thread, share, ring, thread[source], stage, copy)
-        emit.append(nvvm.CpAsyncCommitGroupOp())
+        emit.op(nvvm.CpAsyncCommitGroupOp)
 
 
 def row_at(emit: Emitter, share: Share, step: SSAValue) -> SSAValue:
@@ -223,8 +217,11 @@ def _each_row(
     emit.unrolled(share.row_steps, (), step)
 
 
-def each_chunk(emit: Emitter, share: Share, body: Callable[[SSAValue], object]) -> None:
+def each_chunk(emit: Emitter, share: Share, body: Callable[[Scalar], object]) -> None:
     """Appends the body for each chunk of a row of a share: its distance in bytes."""
+    if share.column_steps == 1:
+        body(0)
+        return
 
     def step(index: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
         body(emit.mul(emit.to_i32(index), share.chunks_apart * CHUNK_BYTES))
@@ -235,20 +232,20 @@ def each_chunk(emit: Emitter, share: Share, body: Callable[[SSAValue], object]) 
 
 def lower_wait(thread: Thread, op: tile.WaitOp) -> None:
     """Own copies have landed, then everybody's: a wait and a barrier."""
-    thread.emit.append(nvvm.CpAsyncWaitGroupOp(thread.pending[op]))
-    thread.emit.append(gpu.BarrierOp())
+    thread.emit.op(nvvm.CpAsyncWaitGroupOp, thread.pending[op])
+    thread.emit.op(gpu.BarrierOp)
     for stage, in_flight in zip(op.stages, op.stages_in_flight, strict=True):
         thread.set(stage, thread[in_flight])
 
 
 def lower_drain(thread: Thread, op: tile.DrainOp) -> None:
     """Nothing stays in flight."""
-    thread.emit.append(nvvm.CpAsyncWaitGroupOp(0))
+    thread.emit.op(nvvm.CpAsyncWaitGroupOp, 0)
 
 
 def lower_barrier(thread: Thread, op: tile.BarrierOp) -> None:
     """A barrier of the CTA."""
-    thread.emit.append(gpu.BarrierOp())
+    thread.emit.op(gpu.BarrierOp)
 
 
 def lower_ldmatrix(thread: Thread, op: tile.LdmatrixOp) -> None:
@@ -260,7 +257,7 @@ def lower_ldmatrix(thread: Thread, op: tile.LdmatrixOp) -> None:
     is_a = kind.layout.data is FragmentLayout.MMA_A
     pattern = "operand_a" if is_a else ROW_PATTERNS[transpose]
     lane_offset = thread.lanes.offset(pattern, stage, kind.extents[0] if is_a else 0)
-    row, column = emit.to_i32(thread[op.row]), emit.to_i32(thread[op.column])
+    row, column = (_number(thread, place) for place in (op.row, op.column))
     base = thread[op.stage]
     if is_multiple(op.column, SWIZZLE_PERIOD // ELEMENT_BYTES):
         # Whole periods of the swizzle are a distance that all loads share.
@@ -271,13 +268,14 @@ def lower_ldmatrix(thread: Thread, op: tile.LdmatrixOp) -> None:
 
     def step(index: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
         moved = emit.mul(emit.to_i32(index), 16)
-        at_row = row if along_columns else emit.add(row, moved)
-        at_column = emit.add(column, moved) if along_columns else column
-        column_bytes = emit.mul(at_column, ELEMENT_BYTES)
+        at_row = row if along_columns else emit.add(moved, row)
+        at_column = emit.add(moved, column) if along_columns else column
+        column_bytes = emit.mul(emit.scalar(at_column), ELEMENT_BYTES)
         variable, constant = step_columns(emit, stage, lane_offset, column_bytes)
-        constant = emit.add(constant, emit.mul(at_row, stage.row_bytes))
+        if at_row != 0:
+            constant = emit.add(constant, emit.mul(emit.scalar(at_row), stage.row_bytes))
         start = address(emit, address(emit, base, variable), constant)
-        loaded = emit.value(nvvm.LdMatrixOp(start, 4, layout))
+        loaded = emit.result(nvvm.LdMatrixOp, start, 4, layout)
         return (_insert_matrices(thread, loaded, carried[0], index),)
 
     result = vector_of(kind)
@@ -286,12 +284,21 @@ def lower_ldmatrix(thread: Thread, op: tile.LdmatrixOp) -> None:
     thread.set(op.fragment, fragment)
 
 
+def _number(thread: Thread, place: SSAValue) -> Scalar:
+    """Returns an index in i32, a constant as a number."""
+    owner = place.owner
+    if isinstance(owner, arith.ConstantOp) and isinstance(owner.value, IntegerAttr):
+        return owner.value.value.data
+    return thread.emit.to_i32(thread[place])
+
+
 def _insert_matrices(thread: Thread, loaded: SSAValue, into: SSAValue, index: SSAValue) -> SSAValue:
     emit = thread.emit
     first = emit.mul(index, 2)
-    for matrix in range(4):
-        register = thread.emit.field(loaded, matrix, i32)
-        into = insert(emit, register, into, emit.add(first, matrix // 2), matrix % 2)
+    rows = (first, emit.add(first, 1))
+    registers = [emit.field(loaded, matrix, i32) for matrix in range(4)]
+    for matrix, register in enumerate(registers):
+        into = insert(emit, register, into, rows[matrix // 2], matrix % 2)
     return into
 
 
@@ -314,7 +321,7 @@ def lower_store_fragment(thread: Thread, op: tile.StoreFragmentOp) -> None:
         start = address(emit, address(emit, base, variable), constant)
         for half in range(2):
             place = address(emit, start, 8 * half * ring.row_bytes)
-            emit.append(llvm.StoreOp(extract(emit, pairs, n, half), place))
+            emit.op(llvm.StoreOp, extract(emit, pairs, n, half), place)
 
     _each_block_of_team(thread, shares, shape_of(pairs)[0], store)
 
@@ -350,16 +357,16 @@ def lower_store_rows(thread: Thread, op: tile.StoreRowsOp) -> None:
 def _store_ring(thread: Thread, op: tile.StoreRowsOp, ring: RingType) -> None:
     emit, share = thread.emit, share_of(thread, op, ring)
     bits = element_bits(ring.element_type)
-    four_registers = VectorType(i32, (4,))
+    four_registers = vector_type(i32, (4,))
 
     def store(step: SSAValue, pointer: SSAValue, source: SSAValue) -> None:
         start, valid = _start_of_row(thread, op.rows, share, row_at(emit, share, step), bits)
         target = address(emit, pointer, start)
 
-        def move(distance: SSAValue) -> None:
+        def move(distance: Scalar) -> None:
             place = address(emit, source, distance)
-            loaded = emit.value(llvm.LoadOp(place, four_registers, CHUNK_BYTES))
-            emit.append(llvm.StoreOp(loaded, address(emit, target, distance), CHUNK_BYTES))
+            loaded = emit.result(llvm.LoadOp, place, four_registers, CHUNK_BYTES)
+            emit.op(llvm.StoreOp, loaded, address(emit, target, distance), CHUNK_BYTES)
 
         emit.when(valid, lambda: each_chunk(emit, share, move))
 
@@ -378,7 +385,7 @@ def _store_row_fragment(thread: Thread, op: tile.StoreRowsOp, team: Team) -> Non
 
         def store(value: SSAValue = value, offset: SSAValue = offset) -> None:
             place = address(emit, target, emit.mul(offset, WORD_BYTES))
-            emit.append(llvm.StoreOp(value, place))
+            emit.op(llvm.StoreOp, value, place)
 
         emit.when(emit.binary("and", stores, valid), store)
 
@@ -393,7 +400,7 @@ def _store_accumulator(thread: Thread, op: tile.StoreRowsOp, team: Team) -> None
             block = extract(emit, fragment, n)
             pair = shuffle(emit, block, (2 * half, 2 * half + 1))
             place = address(emit, start, emit.mul(emit.to_i32(n), 8 * WORD_BYTES))
-            emit.append(llvm.StoreOp(pair, place, 2 * WORD_BYTES))
+            emit.op(llvm.StoreOp, pair, place, 2 * WORD_BYTES)
 
         blocks = shape_of(fragment)[0]
         emit.when(valid, lambda store=store, n=blocks: _each_block_of_team(thread, team, n, store))

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from enum import Flag, auto
 
 from xdsl.dialects import arith, llvm, vector
-from xdsl.dialects.builtin import AnyFloat, FloatAttr, VectorType, f32
+from xdsl.dialects.builtin import AnyFloat, FloatAttr, f32
 from xdsl.ir import Operation, Region, SSAValue
 from xdsl.utils.hints import isa
 
 from ...dialects import nvvm, tile
 from ...dialects.diagnostic import error_at
 from ...dialects.tile import SharedType
-from ..emitter import Emitter
+from ..emitter import Emitter, vector_type
 from .compute import FULL_WARP
 from .fragments import broadcast
 from .lanes import address, chunk_offset, load_element
@@ -150,11 +150,11 @@ class Rewriting:
             return (results,)
 
         (results,) = emit.unrolled(numbers.count, (zeros,), compute)
-        emit.append(nvvm.SyncWarpOp(emit.integer(FULL_WARP)))
+        emit.op(nvvm.SyncWarpOp, emit.integer(FULL_WARP))
 
         def store(index: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
             for number, place in enumerate(places):
-                pair = emit.extract(results, VectorType(element, (2,)), index, number)
+                pair = emit.extract(results, vector_type(element, (2,)), index, number)
                 self._store(numbers.at(emit, index), place, pair)
             return ()
 
@@ -162,17 +162,17 @@ class Rewriting:
 
     def _rounded(self, left: SSAValue, right: SSAValue) -> SSAValue:
         emit = self.emit
-        wide = emit.value(vector.BroadcastOp(left, VectorType(f32, (2,))))
+        wide = emit.result(vector.BroadcastOp, left, vector_type(f32, (2,)))
         wide = emit.insert(right, wide, 1)
-        return emit.value(arith.TruncFOp(wide, VectorType(self.kind.element_type, (2,))))
+        return emit.result(arith.TruncFOp, wide, vector_type(self.kind.element_type, (2,)))
 
     def _read_row(self, number: SSAValue, places: Sequence[Place]) -> Row:
         emit = self.emit
         elements: dict[SSAValue, SSAValue] = {}
         for place in places:
-            pair = VectorType(self.kind.element_type, (2,))
-            loaded = emit.value(llvm.LoadOp(self._address(number, place.columns[0]), pair, 4))
-            wide = emit.value(arith.ExtFOp(loaded, VectorType(f32, (2,))))
+            pair = vector_type(self.kind.element_type, (2,))
+            loaded = emit.result(llvm.LoadOp, self._address(number, place.columns[0]), pair, 4)
+            wide = emit.result(arith.ExtFOp, loaded, vector_type(f32, (2,)))
             for half, column in enumerate(place.columns):
                 elements[column] = emit.extract(wide, f32, half)
         return Row(number, elements)
@@ -188,7 +188,7 @@ class Rewriting:
         emit = self.emit
 
         def store() -> None:
-            emit.append(llvm.StoreOp(pair, self._address(row, place.columns[0]), 4))
+            emit.op(llvm.StoreOp, pair, self._address(row, place.columns[0]), 4)
 
         if place.inside is None:
             store()
@@ -254,8 +254,8 @@ class Rewriting:
             return own
         emit = self.emit
         index = emit.max(emit.min(index, self.kind.columns - 1), 0)
-        loaded = emit.value(llvm.LoadOp(self._address(row.number, index), self.kind.element_type))
-        return emit.value(arith.ExtFOp(loaded, f32))
+        loaded = emit.result(llvm.LoadOp, self._address(row.number, index), self.kind.element_type)
+        return emit.result(arith.ExtFOp, loaded, f32)
 
     def _sum(self, op: tile.RowSumOp, row: Row, places: Sequence[Place], known: Values) -> SSAValue:
         emit, zero = self.emit, self.emit.float32(0.0)
@@ -306,14 +306,13 @@ class Rewriting:
 def _over_warp(emit: Emitter, value: SSAValue) -> SSAValue:
     """Appends the sum over the lanes of the warp, which every lane gets."""
     for distance in (16, 8, 4, 2, 1):
-        other = emit.value(
-            nvvm.ShflSyncOp(
-                nvvm.ShflKind.BFLY,
-                emit.integer(FULL_WARP),
-                value,
-                emit.integer(distance),
-                emit.integer(31),
-            )
+        other = emit.result(
+            nvvm.ShflSyncOp,
+            nvvm.ShflKind.BFLY,
+            emit.integer(FULL_WARP),
+            value,
+            emit.integer(distance),
+            emit.integer(31),
         )
         value = emit.binary("addf", value, other)
     return value

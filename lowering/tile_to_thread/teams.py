@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from xdsl.dialects import gpu, llvm
-from xdsl.dialects.builtin import VectorType, f32
+from xdsl.dialects.builtin import f32
 from xdsl.ir import Operation, SSAValue
 
 from ...dialects import tile
 from ...dialects.diagnostic import error_at
 from ...dialects.tile import RingType, SharedType
+from ..emitter import vector_type
 from .compute import REDUCTIONS
 from .fragments import broadcast, extract, insert, shape_of
 from .lanes import address
@@ -71,22 +72,22 @@ def _exchange(
 
     def leave(n: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
         part = fragment if is_row else extract(emit, fragment, n)
-        emit.append(llvm.StoreOp(part, place(own, n), size))
+        emit.op(llvm.StoreOp, part, place(own, n), size)
         return ()
 
     def fold(n: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
-        kind, start = VectorType(f32, shape_of(fragment)[-1:]), place(first, n)
-        folded = emit.value(llvm.LoadOp(start, kind, size))
+        kind, start = vector_type(f32, shape_of(fragment)[-1:]), place(first, n)
+        folded = emit.result(llvm.LoadOp, start, kind, size)
         for other in range(1, team.count):
             theirs = address(emit, start, other * threads // team.count * size)
-            loaded = emit.value(llvm.LoadOp(theirs, kind, size))
+            loaded = emit.result(llvm.LoadOp, theirs, kind, size)
             folded = emit.binary(combine, folded, loaded)
         return (folded if is_row else insert(emit, folded, carried[0], n),)
 
     if span[0] or op.idle is None:
-        emit.append(gpu.BarrierOp())
+        emit.op(gpu.BarrierOp)
     emit.loop(bounds, (), leave, unroll=True)
-    emit.append(gpu.BarrierOp())
+    emit.op(gpu.BarrierOp)
     (result,) = emit.loop(bounds, (result,), fold, unroll=True)
     return result
 

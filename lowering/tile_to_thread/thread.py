@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from xdsl.dialects import arith
-from xdsl.dialects.builtin import IntegerAttr, VectorType
+from xdsl.dialects.builtin import IntegerAttr, i8
 from xdsl.ir import Operation, Region, SSAValue
 
 from ...dialects.diagnostic import error_at
 from ...dialects.tile import RING_ALIGNMENT, LoadOp, YieldOp
-from ..emitter import Emitter
-from .lanes import Lanes, address, load_element
+from ..creation import new_op
+from ..emitter import Emitter, vector_type
+from .lanes import Lanes, load_element
 
 
 @dataclass
@@ -41,7 +42,8 @@ class Thread:
         """Returns the address of `size` more bytes of shared memory."""
         start = -(-self.shared_bytes // RING_ALIGNMENT) * RING_ALIGNMENT
         self.shared_bytes = start + size
-        return address(self.emit, self.shared, start)
+        # A place of its own even at the beginning, so that it has the ring's name.
+        return self.emit.pointer(self.shared, start, i8)
 
     def is_true(self, condition: SSAValue) -> bool:
         """Whether a condition of the tile level is the constant true."""
@@ -90,11 +92,9 @@ def check_on_scalars(op: Operation) -> None:
 def copy_with(op: Operation, operands: Sequence[SSAValue], shape: Sequence[int] = ()) -> Operation:
     """Returns a copy of an op without regions, with other operands, on vectors of a shape."""
     types = [result.type for result in op.results]
-    copy = type(op).create(
-        operands=operands,
-        result_types=[VectorType(kind, shape) for kind in types] if shape else types,
-        properties=dict(op.properties),
-        attributes=dict(op.attributes),
-    )
-    copy.location = op.location
+    if shape:
+        types = [vector_type(kind, tuple(shape)) for kind in types]
+    copy = new_op(type(op), operands, types, op.properties, op.location)
+    if op.attributes:
+        copy.attributes = dict(op.attributes)
     return copy

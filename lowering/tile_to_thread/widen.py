@@ -80,7 +80,7 @@ class Widening:
         """Appends the loads of scales, the wait, the rows, and the barrier."""
         emit = self.emit
         scales = self._block_scales() if self._scales_early else None
-        emit.append(nvvm.CpAsyncWaitGroupOp(self.thread.pending[self.op]))
+        emit.op(nvvm.CpAsyncWaitGroupOp, self.thread.pending[self.op])
         places = self._places()
 
         def row(step: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
@@ -96,7 +96,7 @@ class Widening:
 
         bounds = emit.index(0), emit.index(self.share.row_steps)
         emit.loop(bounds, (), row, unroll=self.block is None or self._scales_early)
-        emit.append(gpu.BarrierOp())
+        emit.op(gpu.BarrierOp)
 
     def _if_within(self, step: SSAValue, body: Callable[[], None]) -> None:
         if not self.share.partial:
@@ -138,12 +138,12 @@ class Widening:
 
         source, *targets = places
         place = address(emit, source, distance(self.narrow, 1))
-        words = emit.value(llvm.LoadOp(place, VectorType(i32, (WORDS,)), CHUNK_BYTES))
+        words = emit.result(llvm.LoadOp, place, VectorType(i32, (WORDS,)), CHUNK_BYTES)
         apart, each = distance(self.wide, len(targets)), WORDS // len(targets)
         for number, target in enumerate(targets):
             codes = decoded(emit, _slice(emit, words, each * number, each), self._narrow_type)
             wide = self._rounded(codes, self._scale_of(scales, step, column, number))
-            emit.append(llvm.StoreOp(wide, address(emit, target, apart), CHUNK_BYTES))
+            emit.op(llvm.StoreOp, wide, address(emit, target, apart), CHUNK_BYTES)
         return ()
 
     @property
@@ -172,11 +172,11 @@ class Widening:
         """Returns numbers of f16, times their scale, in the type of the ring: pairs in words."""
         emit, count, element = self.emit, PART, self.wide.element_type
         if scale is not None or not isinstance(element, Float16Type):
-            numbers = emit.value(arith.ExtFOp(numbers, VectorType(f32, (count,))))
+            numbers = emit.result(arith.ExtFOp, numbers, VectorType(f32, (count,)))
             if scale is not None:
                 numbers = emit.binary("mulf", numbers, broadcast(emit, scale, (count,)))
-            numbers = emit.value(arith.TruncFOp(numbers, VectorType(element, (count,))))
-        return emit.value(vector.BitcastOp(numbers, VectorType(i32, (count // 2,))))
+            numbers = emit.result(arith.TruncFOp, numbers, VectorType(element, (count,)))
+        return emit.result(vector.BitcastOp, numbers, VectorType(i32, (count // 2,)))
 
     def _block_scales(self) -> SSAValue:
         """Appends the loads of the scales of all chunks: they are under way during the wait."""
@@ -237,7 +237,7 @@ class Widening:
         assert kind is not None, "verified: an array of scales has a type"
         assert scales is not None, "verified: a block has scales"
         loaded = load_element(self.emit, self.thread[scales], place, kind)
-        return loaded if kind == f32 else self.emit.value(arith.ExtFOp(loaded, f32))
+        return loaded if kind == f32 else self.emit.result(arith.ExtFOp, loaded, f32)
 
 
 def lower_widen(thread: Thread, op: tile.WidenOp) -> None:
@@ -276,7 +276,7 @@ class Bits:
     def halves(self) -> SSAValue:
         """Reads the words as pairs of f16."""
         (count,) = shape_of(self.words)
-        return self.emit.value(vector.BitcastOp(self.words, VectorType(f16, (2 * count,))))
+        return self.emit.result(vector.BitcastOp, self.words, VectorType(f16, (2 * count,)))
 
 
 def _e4m3(bits: Bits) -> SSAValue:

@@ -15,17 +15,17 @@ from .operands import OperandView
 
 def barrier(thread: Thread, _: Intrinsic, __: tuple[OperandView, ...]) -> None:
     """All threads of the CTA wait for each other."""
-    thread.emit.append(gpu.BarrierOp())
+    thread.emit.op(gpu.BarrierOp)
 
 
 def commit(thread: Thread, _: Intrinsic, __: tuple[OperandView, ...]) -> None:
     """The copies since the last group are one."""
-    thread.emit.append(nvvm.CpAsyncCommitGroupOp())
+    thread.emit.op(nvvm.CpAsyncCommitGroupOp)
 
 
 def wait(thread: Thread, intrinsic: Intrinsic, _: tuple[OperandView, ...]) -> None:
     """All groups but the latest few have arrived."""
-    thread.emit.append(nvvm.CpAsyncWaitGroupOp(int(intrinsic.parameter("groups"))))
+    thread.emit.op(nvvm.CpAsyncWaitGroupOp, int(intrinsic.parameter("groups")))
 
 
 def copy_async(thread: Thread, intrinsic: Intrinsic, operands: tuple[OperandView, ...]) -> None:
@@ -48,7 +48,7 @@ def _start_copy(
     target, source = operands
     width = int(intrinsic.parameter("width"))
     cached = nvvm.LoadCacheModifier.CG if width == 16 else nvvm.LoadCacheModifier.CA
-    thread.emit.append(nvvm.CpAsyncOp(target.address(), source.address(), width, cached, size))
+    thread.emit.op(nvvm.CpAsyncOp, target.address(), source.address(), width, cached, size)
 
 
 def filled_copy(first: Statement, second: Statement) -> tuple[Scalar, Call] | None:
@@ -76,8 +76,8 @@ def copy(thread: Thread, intrinsic: Intrinsic, operands: tuple[OperandView, ...]
     """One load and one store of words of 32 bits."""
     target, source = map(_in_memory, operands)
     width, emit = int(intrinsic.parameter("width")), thread.emit
-    words = emit.value(llvm.LoadOp(source.address(), _words(width), width))
-    emit.append(llvm.StoreOp(words, target.address(), width))
+    words = emit.result(llvm.LoadOp, source.address(), _words(width), width)
+    emit.op(llvm.StoreOp, words, target.address(), width)
 
 
 def fill_zero(thread: Thread, intrinsic: Intrinsic, operands: tuple[OperandView, ...]) -> None:
@@ -85,7 +85,7 @@ def fill_zero(thread: Thread, intrinsic: Intrinsic, operands: tuple[OperandView,
     (target,) = map(_in_memory, operands)
     width = int(intrinsic.parameter("width"))
     nothing: SSAValue = zeros(thread.emit, _words(width))
-    thread.emit.append(llvm.StoreOp(nothing, target.address(), width))
+    thread.emit.op(llvm.StoreOp, nothing, target.address(), width)
 
 
 def _words(width: int) -> VectorType[object]:  # pyright: ignore[reportInvalidTypeArguments]

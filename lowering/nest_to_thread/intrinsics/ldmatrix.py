@@ -26,7 +26,7 @@ def load_matrices(thread: Thread, intrinsic: Intrinsic, operands: tuple[OperandV
     step = _ROW_BYTES // source.buffer.element_bytes
     where = source.address(row * along + chunk * step)
     layout = nvvm.MMALayout.COL if transposed else nvvm.MMALayout.ROW
-    loaded = thread.emit.value(nvvm.LdMatrixOp(where, count, layout))
+    loaded = thread.emit.result(nvvm.LdMatrixOp, where, count, layout)
     values = [thread.emit.field(loaded, matrix, i32) for matrix in range(count)]
     target.write_tiles(values)
 

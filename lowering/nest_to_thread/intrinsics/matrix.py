@@ -46,16 +46,16 @@ def multiply(thread: Thread, intrinsic: Intrinsic, operands: tuple[OperandView, 
     # The sum of products of integers wraps, as it does everywhere else.
     wraps = nvvm.MMAIntOverflow.WRAPPED if word == "i8" else None
     emit = thread.emit
-    product = emit.value(nvvm.MmaSyncOp(left, right, before, shape, _TYPES[word], wraps))
+    product = emit.result(nvvm.MmaSyncOp, left, right, before, shape, _TYPES[word], wraps)
     after: list[SSAValue] = []
     for position, value in enumerate(before):
         part = emit.field(product, position, value.type)
-        after.append(emit.value(llvm.BitcastOp(part, i32)) if in_pairs else part)
+        after.append(emit.result(llvm.BitcastOp, part, i32) if in_pairs else part)
     c.write_tiles(after)
 
 
 def _pair(thread: Thread, value: SSAValue) -> SSAValue:
-    return thread.emit.value(llvm.BitcastOp(value, _F16_PAIR))
+    return thread.emit.result(llvm.BitcastOp, value, _F16_PAIR)
 
 
 def fill(thread: Thread, _: Intrinsic, operands: tuple[OperandView, ...]) -> None:
@@ -77,9 +77,9 @@ def store(thread: Thread, _: Intrinsic, operands: tuple[OperandView, ...]) -> No
     for half in range(2):
         pair = values[half] if in_pairs else _joined(thread, values[2 * half : 2 * half + 2])
         if not in_pairs and (narrow := _NARROW.get(target.buffer.dtype)) is not None:
-            pair = thread.emit.value(arith.TruncFOp(pair, VectorType(narrow, (2,))))
+            pair = thread.emit.result(arith.TruncFOp, pair, VectorType(narrow, (2,)))
         place = target.address((LANE_DIV_4 + 8 * half) * rows + LANE_MOD_4 * 2)
-        thread.emit.append(llvm.StoreOp(pair, place, size))
+        thread.emit.op(llvm.StoreOp, pair, place, size)
 
 
 def _joined(thread: Thread, values: list[SSAValue]) -> SSAValue:

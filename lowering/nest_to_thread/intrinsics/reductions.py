@@ -13,7 +13,6 @@ from ....dialects.nest.intrinsics import Intrinsic
 from ....dialects.sym import symbol
 from ...emitter import Emitter
 from ...tile_to_thread.compute import FULL_WARP
-from ...tile_to_thread.lanes import SHARED_SPACE, pointer_type
 from ..kernels import THREAD_AXES, WARP_SIZE
 from ..thread import Thread
 from .operands import OperandView
@@ -66,9 +65,9 @@ def _update(
     narrow = value.type
     # Lanes exchange 32 bits; what has fewer is compared as f32, which is exact.
     is_short = narrow not in (i32, f32, f64)
-    value = emit.value(arith.ExtFOp(value, f32)) if is_short else value
+    value = emit.result(arith.ExtFOp, value, f32) if is_short else value
     value = across(thread, intrinsic, value)
-    value = emit.value(arith.TruncFOp(value, narrow)) if is_short else value
+    value = emit.result(arith.TruncFOp, value, narrow) if is_short else value
     before = thread.extract(target.buffer, target.starts)
     combine = _combiner(emit, intrinsic, value)
     thread.insert(target.buffer, target.starts, combine(before, value))
@@ -85,7 +84,7 @@ def _across_warp(thread: Thread, intrinsic: Intrinsic, value: SSAValue) -> SSAVa
     if value.type == i32:
         mask = thread.emit.integer(FULL_WARP)
         kind = _REDUX[str(intrinsic.parameter("kind"))]
-        return thread.emit.value(nvvm.ReduxSyncOp(kind, value, mask))
+        return thread.emit.result(nvvm.ReduxSyncOp, kind, value, mask)
     return _among(thread.emit, _combiner(thread.emit, intrinsic, value), value, WARP_SIZE)
 
 
@@ -101,18 +100,18 @@ def _from_lane(emit: Emitter, value: SSAValue, distance: int) -> SSAValue:
     """Returns the value of the lane at a distance; 64 bits go as two halves."""
     if value.type != f64:
         lanes = (emit.integer(FULL_WARP), value, emit.integer(distance), emit.integer(31))
-        return emit.value(nvvm.ShflSyncOp(nvvm.ShflKind.BFLY, *lanes))
-    bits = emit.value(arith.BitcastOp(value, i64))
+        return emit.result(nvvm.ShflSyncOp, nvvm.ShflKind.BFLY, *lanes)
+    bits = emit.result(arith.BitcastOp, value, i64)
     half = emit.integer(32, i64)
-    parts = (bits, emit.value(arith.ShRUIOp(bits, half)))
+    parts = (bits, emit.result(arith.ShRUIOp, bits, half))
     low, high = (
-        emit.value(
-            arith.ExtUIOp(_from_lane(emit, emit.value(arith.TruncIOp(p, i32)), distance), i64)
+        emit.result(
+            arith.ExtUIOp, _from_lane(emit, emit.result(arith.TruncIOp, p, i32), distance), i64
         )
         for p in parts
     )
     whole = emit.binary("or", low, emit.binary("shl", high, half))
-    return emit.value(arith.BitcastOp(whole, f64))
+    return emit.result(arith.BitcastOp, whole, f64)
 
 
 def _across_cta(thread: Thread, intrinsic: Intrinsic, value: SSAValue) -> SSAValue:
@@ -124,19 +123,19 @@ def _across_cta(thread: Thread, intrinsic: Intrinsic, value: SSAValue) -> SSAVal
     lane, warp = emit.remu(number, WARP_SIZE), emit.divu(number, WARP_SIZE)
     if thread.indices.is_in_loop:
         # Who is slower may still read the results of the iteration before.
-        emit.append(gpu.BarrierOp())
+        emit.op(gpu.BarrierOp)
     place = _place(emit, scratch, warp, value)
 
     def keep() -> None:
-        emit.append(llvm.StoreOp(value, place))
+        emit.op(llvm.StoreOp, value, place)
 
     emit.when(emit.compare("eq", lane, 0), keep)
-    emit.append(gpu.BarrierOp())
+    emit.op(gpu.BarrierOp)
     # Lanes of a power of two have a result each, or what changes none.
     lanes = 1 << (warps - 1).bit_length()
     part = emit.remu(lane, lanes)
     of_warp = part if lanes == warps else emit.min(part, warps - 1)
-    found = emit.value(llvm.LoadOp(_place(emit, scratch, of_warp, value), value.type))
+    found = emit.result(llvm.LoadOp, _place(emit, scratch, of_warp, value), value.type)
     if lanes != warps:
         neutral = _neutral(emit, intrinsic, value)
         found = emit.select(emit.compare("slt", part, warps), found, neutral)
@@ -152,9 +151,7 @@ def _number(thread: Thread) -> SSAValue:
 
 
 def _place(emit: Emitter, scratch: SSAValue, index: SSAValue, value: SSAValue) -> SSAValue:
-    return emit.value(
-        llvm.GEPOp.from_mixed_indices(scratch, [index], value.type, pointer_type(SHARED_SPACE))
-    )
+    return emit.pointer(scratch, index, value.type)
 
 
 def _neutral(emit: Emitter, intrinsic: Intrinsic, value: SSAValue) -> SSAValue:

@@ -1,0 +1,154 @@
+"""
+Makes ops without their constructors, which take most of the time of a lowering.
+
+A lowering makes thousands of ops of a few patterns. The constructor of an op looks at each of its
+operands, attributes and regions by the op's definition; here that happens once for a pattern. What
+comes out is the same op, field by field, as `test/lowering/test_creation.py` checks.
+"""
+
+# xDSL has no other way to make an op but its constructor, so its own fields are set here.
+# pyright: reportPrivateUsage=false
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeVar, cast
+
+from xdsl.dialects.builtin import LocationAttr
+from xdsl.ir import Attribute, Block, BlockArgument, Operation, OpResult, Region, SSAValue
+from xdsl.ir.core import SSAValues, Use
+from xdsl.irdl import IRDLOperation, OptionalDef
+
+OperationT = TypeVar("OperationT", bound=Operation)
+Attributes = Mapping[str, Attribute]
+
+NO_ATTRIBUTES: Attributes = {}
+_NO_USES: tuple[Use, ...] = ()
+_NO_OPERANDS: SSAValues[SSAValue] = SSAValues()
+_NO_RESULTS: SSAValues[OpResult] = SSAValues()
+# Patterns beyond this many are forgotten, all at once.
+_MOST_PATTERNS = 4096
+
+
+def new_op(
+    kind: type[OperationT],
+    operands: Sequence[SSAValue],
+    types: Sequence[Attribute],
+    properties: Attributes,
+    location: LocationAttr,
+    regions: Sequence[Region] = (),
+) -> OperationT:
+    """
+    Returns the op that `kind.create` would make, in a fraction of its time.
+
+    Properties that have a default are not filled in: `properties` has all of them.
+    """
+    op = object.__new__(kind)
+    op._operands = SSAValues(operands) if operands else _NO_OPERANDS
+    op._operand_uses = _uses(op, operands) if operands else _NO_USES
+    op.results = (
+        SSAValues([OpResult(type_, op, index) for index, type_ in enumerate(types)])
+        if types
+        else _NO_RESULTS
+    )
+    op.properties = dict(properties)
+    op.attributes = {}
+    op.location = location
+    op._successors, op._successor_uses = (), _NO_USES
+    op.regions = tuple(regions)
+    for region in regions:
+        region.parent = op
+    return op
+
+
+def _uses(op: Operation, operands: Sequence[SSAValue]) -> tuple[Use, ...]:
+    uses: list[Use] = []
+    for index, operand in enumerate(operands):
+        use = Use(op, index)
+        if (first := operand.first_use) is not None:
+            use._next_use = first
+            first._prev_use = use
+        operand.first_use = use
+        uses.append(use)
+    return tuple(uses)
+
+
+def append_op(block: Block, op: Operation) -> None:
+    """Appends an op that was just made, and so stands in no block and contains none."""
+    op.parent = block
+    last = block._last_op
+    if last is None:
+        block._first_op = op
+    else:
+        op._prev_op = last
+        last._next_op = op
+    block._last_op = op
+
+
+@lru_cache(maxsize=1024)
+def default_properties(kind: type[Operation]) -> Attributes:
+    """Returns the properties that an op of a class has where none are given."""
+    if not issubclass(kind, IRDLOperation):
+        return NO_ATTRIBUTES
+    definitions = kind.get_irdl_definition().properties
+    return {
+        name: definition.default_value
+        for name, definition in definitions.items()
+        if not isinstance(definition, OptionalDef) and definition.default_value is not None
+    }
+
+
+class _Pattern(NamedTuple):
+    """What ops have in common that are made of the same arguments, but for their operands."""
+
+    types: tuple[Attribute, ...]
+    properties: Attributes
+    # Keeps the types alive that stand in the pattern's key by their identity.
+    operand_types: tuple[Attribute, ...]
+
+
+_patterns: dict[tuple[Any, ...], _Pattern] = {}
+
+
+def build_op(
+    kind: Callable[..., OperationT], arguments: Sequence[Any], location: LocationAttr
+) -> OperationT:
+    """
+    Returns `kind(*arguments)`; the constructor runs only for the first op of a pattern.
+
+    Arguments are values, sequences of values, and what can be hashed: types, attributes, numbers.
+    Ops with regions, and those whose operands are not the values among the arguments in this order,
+    have no pattern.
+    """
+    key: list[Any] = [kind]
+    operands: list[SSAValue] = []
+    for argument in arguments:
+        if _is_value(argument):
+            operands.append(argument)
+            key.append(id(argument.type))
+        elif isinstance(argument, list | tuple):
+            several = cast(Sequence[Any], argument)
+            if several and _is_value(several[0]):
+                operands += several
+                key.append(tuple([id(value.type) for value in several]))
+            else:
+                key.append(tuple(several))
+        else:
+            key.append(argument)
+    pattern = _patterns.get(whole := tuple(key))
+    if pattern is not None:
+        return new_op(cast(Any, kind), operands, pattern.types, pattern.properties, location)
+    op: OperationT = kind(*arguments)
+    op.location = location
+    if op.regions or op.attributes or tuple(op._operands) != tuple(operands):
+        return op
+    if len(_patterns) >= _MOST_PATTERNS:
+        _patterns.clear()
+    types = tuple(value.type for value in operands)
+    _patterns[whole] = _Pattern(tuple(op.result_types), dict(op.properties), types)
+    return op
+
+
+def _is_value(argument: Any) -> bool:
+    # Values are of an abstract class, which takes much longer to ask for.
+    kind = cast(object, type(argument))
+    return kind is OpResult or kind is BlockArgument
