@@ -36,14 +36,14 @@ def build_latent_kernel(
     params, arrays = bound_latent_params(emit, geometry, {name: named[name] for name, _ in own})
     read = {name: named[name] for name, _ in more}
     bounds, rings = kv_bounds(variant.mask), LatentRings.alloc(emit, geometry)
-    index = emit.value(TeamIndexOp(geometry.rows))
+    index = emit.result(TeamIndexOp, geometry.rows)
     keys, columns = (emit.mul(index, n) for n in (geometry.team_keys, geometry.out_columns))
     team = Team(keys, columns)
     name_fields(team)
 
     def work_on(item: SSAValue) -> None:
         # Every thread is done with the shared memory of the item before.
-        emit.append(BarrierOp())
+        emit.op(BarrierOp)
         request = emit_request(emit, params, geometry, item)
         scope = Scope(emit, variant, geometry, params, request, read)
         results = LatentResults(scope, item, geometry.rows, rings.q_nope, rings.exchange, columns)
@@ -57,7 +57,7 @@ def build_latent_kernel(
         results.merge(geometry)
 
     emit_queue(emit, params, work_on)
-    emit.append(ReturnOp())
+    emit.op(ReturnOp)
     return kernel_op
 
 

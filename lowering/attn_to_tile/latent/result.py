@@ -28,7 +28,7 @@ class LatentResults(Results):
 
     def store_tile(self, out: SSAValue, ring: SSAValue) -> None:
         """Appends the store of this team's columns into a ring."""
-        self.emit.append(StoreFragmentOp(out, ring, self.column))
+        self.emit.op(StoreFragmentOp, out, ring, self.column)
 
     def store_partial(
         self, geometry: Geometry, place: SlotRows, out: SSAValue, lse: SSAValue

@@ -65,7 +65,7 @@ class LatentRings:
     @classmethod
     def alloc(cls, emit: Emitter, geometry: LatentGeometry) -> "LatentRings":
         """Appends the allocations."""
-        rings = cls(*(emit.value(AllocOp(ring)) for ring in geometry.rings))
+        rings = cls(*(emit.result(AllocOp, ring) for ring in geometry.rings))
         name_fields(rings)
         return rings
 
@@ -110,7 +110,7 @@ class LatentTile:
                 return *state.values(), *in_flight
 
             carried = emit.loop((first, last), carried, body)
-        emit.append(DrainOp(carried[3:]))
+        emit.op(DrainOp, carried[3:])
         return emit_totals(emit, RowState(*carried[:3]))
 
     def step(
@@ -134,8 +134,8 @@ class LatentTile:
             probabilities, state = found
         else:
             probabilities, state = scores, add_weights(emit, geometry, scores, state)
-        emit.append(StoreFragmentOp(probabilities, self.rings.probabilities, self.team.keys))
-        emit.append(BarrierOp())
+        emit.op(StoreFragmentOp, probabilities, self.rings.probabilities, self.team.keys)
+        emit.op(BarrierOp)
         out = self.add_weighted_values(ckv, state.out)
         return RowState(out, state.maximum, state.total), (*in_flight[2:], *ahead)
 
@@ -190,10 +190,10 @@ class LatentTile:
         """Appends the product of the query tile and the team's keys: [rows, team_keys]."""
         emit, geometry = self.emit, self.geometry
         kind = FragmentType((geometry.rows, geometry.team_keys), f32, FragmentLayout.MMA_C)
-        products = emit.value(FillOp(emit.float32(0.0), kind))
+        products = emit.result(FillOp, emit.float32(0.0), kind)
         stages = (geometry.team_stage, geometry.kpe_team_stage)
         for query, stage, part in zip(queries, keys, stages, strict=True):
-            mine = emit.value(SliceOp(stage, self.team.keys, part))
+            mine = emit.result(SliceOp, stage, self.team.keys, part)
             products = self._add_products(query, mine, part, products)
         return products
 
@@ -206,25 +206,25 @@ class LatentTile:
 
         def step(index: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
             column = emit.mul(index, STEP)
-            a = emit.value(LdmatrixOp(query, emit.index(0), column, step_a))
-            b = emit.value(LdmatrixOp(keys, emit.index(0), column, step_b))
-            return (emit.value(MmaOp(a, b, carried[0])),)
+            a = emit.result(LdmatrixOp, query, emit.index(0), column, step_a)
+            b = emit.result(LdmatrixOp, keys, emit.index(0), column, step_b)
+            return (emit.result(MmaOp, a, b, carried[0]),)
 
         return emit.unrolled(part.columns // STEP, (products,), step)[0]
 
     def add_weighted_values(self, values: SSAValue, out: SSAValue) -> SSAValue:
         """Appends the product of all probabilities and the team's columns, added to the output."""
         emit, geometry = self.emit, self.geometry
-        probabilities = emit.value(StageOp(self.rings.probabilities))
+        probabilities = emit.result(StageOp, self.rings.probabilities)
         first_column = emit.to_index(self.team.columns)
         step_a = self._operand(geometry.rows, STEP, FragmentLayout.MMA_A)
         step_b = self._operand(STEP, geometry.out_columns, FragmentLayout.MMA_B)
 
         def step(index: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
             key = emit.mul(index, STEP)
-            a = emit.value(LdmatrixOp(probabilities, emit.index(0), key, step_a))
+            a = emit.result(LdmatrixOp, probabilities, emit.index(0), key, step_a)
             b = emit.value(LdmatrixOp(values, key, first_column, step_b, transpose=True))
-            return (emit.value(MmaOp(a, b, carried[0])),)
+            return (emit.result(MmaOp, a, b, carried[0]),)
 
         return emit.unrolled(geometry.kv_tile // STEP, (out,), step)[0]
 
