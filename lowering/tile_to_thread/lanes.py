@@ -157,8 +157,6 @@ def address(emit: Emitter, base: SSAValue, offset: SSAValue | int) -> SSAValue:
     kind = base.type
     if not isinstance(kind, llvm.LLVMPointerType):
         raise TypeError(f"expected an address, got {kind}")
-    if isinstance(offset, int) and not offset:
-        return base
     return emit.pointer(base, offset, i8)
 
 

@@ -163,8 +163,8 @@ def _copy_sources(
                 share,
                 lambda distance: emit.op(
                     nvvm.CpAsyncOp,
-                    address(emit, target, distance),
-                    address(emit, start, distance),
+                    _moved(emit, target, distance),
+                    _moved(emit, start, distance),
                     CHUNK_BYTES,
                     nvvm.LoadCacheModifier.CG,
                     size,
@@ -228,6 +228,10 @@ def each_chunk(emit: Emitter, share: Share, body: Callable[[Scalar], object]) ->
         return ()
 
     emit.unrolled(share.column_steps, (), step)
+
+
+def _moved(emit: Emitter, base: SSAValue, distance: Scalar) -> SSAValue:
+    return base if isinstance(distance, int) and not distance else address(emit, base, distance)
 
 
 def lower_wait(thread: Thread, op: tile.WaitOp) -> None:
@@ -364,9 +368,9 @@ def _store_ring(thread: Thread, op: tile.StoreRowsOp, ring: RingType) -> None:
         target = address(emit, pointer, start)
 
         def move(distance: Scalar) -> None:
-            place = address(emit, source, distance)
+            place = _moved(emit, source, distance)
             loaded = emit.result(llvm.LoadOp, place, four_registers, CHUNK_BYTES)
-            emit.op(llvm.StoreOp, loaded, address(emit, target, distance), CHUNK_BYTES)
+            emit.op(llvm.StoreOp, loaded, _moved(emit, target, distance), CHUNK_BYTES)
 
         emit.when(valid, lambda: each_chunk(emit, share, move))
 

@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from xdsl.dialects import arith
-from xdsl.dialects.builtin import IntegerAttr, i8
+from xdsl.dialects.builtin import IntegerAttr
 from xdsl.ir import Operation, Region, SSAValue
 
 from ...dialects.diagnostic import error_at
 from ...dialects.tile import RING_ALIGNMENT, LoadOp, YieldOp
 from ..creation import new_op
 from ..emitter import Emitter, vector_type
-from .lanes import Lanes, load_element
+from .lanes import Lanes, address, load_element
 
 
 @dataclass
@@ -42,8 +42,7 @@ class Thread:
         """Returns the address of `size` more bytes of shared memory."""
         start = -(-self.shared_bytes // RING_ALIGNMENT) * RING_ALIGNMENT
         self.shared_bytes = start + size
-        # A place of its own even at the beginning, so that it has the ring's name.
-        return self.emit.pointer(self.shared, start, i8)
+        return address(self.emit, self.shared, start)
 
     def is_true(self, condition: SSAValue) -> bool:
         """Whether a condition of the tile level is the constant true."""
