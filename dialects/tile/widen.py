@@ -2,9 +2,11 @@
 
 from xdsl.dialects.builtin import (
     BFloat16Type,
+    Float8E4M3FNType,
     Float16Type,
     Float32Type,
     IntegerAttr,
+    UnitAttr,
     f32,
     i64,
 )
@@ -39,7 +41,8 @@ class WidenOp(IRDLOperation):
     `scale_type`, f16 or f32, where `block` neighbours of a row share a scale and the region gives
     for each row the offset of its first scale, in scales, and whether the row is valid: others have
     the scale 0. Without scales an element is its code, but for f8E4M3FN, where it is 2^-8 of that:
-    so it takes no product.
+    so it takes no product. With `convert` codes of f8E4M3FN are converted by the instruction of
+    sm_89, and are what they are.
 
     The threads read what they copied themselves, so that no barrier is needed before; but
     all must have read what was in the ring.
@@ -62,6 +65,7 @@ class WidenOp(IRDLOperation):
     block = opt_prop_def(IntegerAttr)
     scale_type = opt_prop_def(Attribute)
     rows = opt_region_def("single_block")
+    convert = opt_prop_def(UnitAttr)
     stage = result_def(SharedType)
 
     irdl_options = (ParsePropInAttrDict(),)
@@ -79,6 +83,7 @@ class WidenOp(IRDLOperation):
         block: int | None = None,
         scale_type: Attribute | None = None,
         rows: Region | None = None,
+        convert: bool = False,
     ):
         if not isinstance(ring.type, RingType):
             raise VerifyException(f"expected a ring, got {ring.type}")
@@ -87,6 +92,7 @@ class WidenOp(IRDLOperation):
             properties={
                 "block": None if block is None else IntegerAttr(block, i64),
                 "scale_type": scale_type,
+                "convert": UnitAttr() if convert else None,
             },
             regions=[rows],
             result_types=[ring.type.landed()],
@@ -106,6 +112,8 @@ class WidenOp(IRDLOperation):
             )
         if self.stage.type != ring.landed():
             raise VerifyException(f"expects result type {ring.landed()}, got {self.stage.type}")
+        if self.convert is not None and not isinstance(narrow.element_type, Float8E4M3FNType):
+            raise VerifyException(f"expects elements of f8E4M3FN to convert, got {narrow}")
         self._verify_scales(narrow)
 
     def _verify_scales(self, narrow: InflightType) -> None:

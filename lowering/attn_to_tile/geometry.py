@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from xdsl.dialects.builtin import BFloat16Type
+from xdsl.dialects.builtin import BFloat16Type, Float8E4M3FNType
 from xdsl.ir import Attribute, Operation
 
 from ...dialects.attn import AttendOp, PagedType, PageLayout, RaggedType, ScalesAttr, is_code
@@ -29,6 +29,8 @@ SHARED_BYTES = {
 }
 
 LARGEST_HEAD_DIM = 256
+# Targets without an instruction that converts 8-bit floats (PTX ISA, "cvt").
+BY_BITS = ("sm_80", "sm_86")
 # Up to here the query tile stays in registers beside the two accumulators without spills.
 LARGEST_HEAD_DIM_IN_REGISTERS = 128
 
@@ -39,7 +41,8 @@ class Storage:
     How keys and values are stored: their elements, and where those of a request lie.
 
     `page_size` is in tokens, 0 for ragged rows. See `attn.attend` for the flags. `scales` are those
-    of codes, None for elements that are what they are.
+    of codes, None for elements that are what they are; `converts` says that the target has an
+    instruction for codes of e4m3.
     """
 
     element_type: Attribute
@@ -50,6 +53,7 @@ class Storage:
     strided: bool = False
     table_of_heads: bool = False
     columns: bool = False
+    converts: bool = False
 
     @property
     def paged(self) -> bool:
@@ -233,7 +237,7 @@ def geometry_of(
         qo_heads=constant_extent(op, query, 1, "number of query heads"),
         kv_heads=constant_extent(op, keys, len(keys.extents) - 2, "number of key heads"),
         head_dim=head_dim,
-        storage=_storage(op, keys),
+        storage=_storage(op, keys, target),
         element_type=query.element_type,
         warps=warps,
         rows=rows or ROWS_PER_WARP * warps,
@@ -254,7 +258,7 @@ def _work(op: AttendOp, name: str) -> Work:
     return Work(name)
 
 
-def _storage(op: AttendOp, keys: PagedType | RaggedType) -> Storage:
+def _storage(op: AttendOp, keys: PagedType | RaggedType, target: str) -> Storage:
     paged = isinstance(keys, PagedType)
     storage = Storage(
         element_type=keys.element_type,
@@ -265,6 +269,7 @@ def _storage(op: AttendOp, keys: PagedType | RaggedType) -> Storage:
         strided=op.strided is not None,
         table_of_heads=op.table_of_heads is not None,
         columns=op.columns is not None,
+        converts=isinstance(keys.element_type, Float8E4M3FNType) and target not in BY_BITS,
     )
     head_dim = constant_extent(op, keys, len(keys.extents) - 1, "head_dim")
     if head_dim * element_bits(keys.element_type) % 128:

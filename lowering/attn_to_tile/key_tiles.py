@@ -90,7 +90,8 @@ class KeyTiles:
             return emit.result(WaitOp, in_flight)
         if block is None or storage.scales is None:
             scale = scale_before(scope, what)
-            return emit.result(WidenOp, in_flight, wide, scale)
+            return emit.value(WidenOp(in_flight, wide, scale, convert=storage.converts))
         rows = self.rows.contiguous(scope.geometry.head_dim // block)
         kind = storage.scales.element_type
-        return emit.result(WidenOp, in_flight, wide, scales, block, kind, rows)
+        widen = WidenOp(in_flight, wide, scales, block, kind, rows, storage.converts)
+        return emit.value(widen)

@@ -29,7 +29,7 @@ def scale_after(scope: Scope, what: Scaled, kv_head: SSAValue) -> SSAValue | Non
     if storage.scales is None or storage.block is not None or _transformed(scope, what):
         return None
     scale = _scale(scope, what, kv_head)
-    if isinstance(storage.element_type, Float8E4M3FNType):
+    if isinstance(storage.element_type, Float8E4M3FNType) and not storage.converts:
         scale = emit.binary("mulf", scale, emit.float32(E4M3_LIFT))
     return scale
 

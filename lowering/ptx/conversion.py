@@ -13,6 +13,7 @@ from ...dialects.diagnostic import error_at
 from .elements import (
     BITS,
     REGISTER_CLASS,
+    Byte,
     Element,
     Half,
     Sum,
@@ -251,18 +252,26 @@ def _to_eights(p: KernelPrinter, step: Step) -> None:
     p.values[step.outs[0]] = [pair, p.compute("shr.u32", "r", pair, "8")]
 
 
+def _both(p: KernelPrinter, low: Element, high: Element) -> str:
+    """Returns a 16-bit register of two bytes; neighbours in half a word need no arithmetic."""
+    if isinstance(low, Byte) and isinstance(high, Byte) and low.word == high.word:
+        if low.place % 2 == 0 and high.place == low.place + 1:
+            return p.operand(Half(low.word, low.place // 2), "f16")
+    codes = p.compute("and.b32", "r", p.operand(low, "i8"), "255")
+    if high != 0:
+        upper = p.compute("shl.b32", "r", p.operand(high, "i8"), "8")
+        codes = p.compute("or.b32", "r", codes, upper)
+    return p.compute("cvt.u16.u32", "h", codes)
+
+
 def _from_eights(p: KernelPrinter, step: Step) -> None:
     op = step.op
     if not isinstance(op, nvvm.ConvertF8x2ToF16x2Op):
         raise error_at(op, "expects nvvm.convert.f8x2.to.f16x2")
     low, high = p.elements(step, 0)
-    codes = p.compute("and.b32", "r", p.operand(low, "i8"), "255")
-    if high != 0:
-        upper = p.compute("shl.b32", "r", p.operand(high, "i8"), "8")
-        codes = p.compute("or.b32", "r", codes, upper)
     relu = ".relu" if op.relu.value.data else ""
     mnemonic = f"cvt.rn{relu}.f16x2.{_eight(p, op, op.srcType)}"
-    packed = p.compute(mnemonic, "r", p.compute("cvt.u16.u32", "h", codes))
+    packed = p.compute(mnemonic, "r", _both(p, low, high))
     p.values[step.outs[0]] = [Half(packed, 0), Half(packed, 1)]
 
 

@@ -31,6 +31,18 @@ class Half(NamedTuple):
     upper: int
 
 
+class Byte(str):
+    """A register with a byte in its lower bits, and the word and the place that it comes from."""
+
+    word: str
+    place: int
+
+    def __new__(cls, register: str, word: str, place: int) -> Byte:
+        byte = super().__new__(cls, register)
+        byte.word, byte.place = word, place
+        return byte
+
+
 class Sum(NamedTuple):
     """A register plus a constant, modulo the width of the type."""
 

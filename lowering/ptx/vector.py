@@ -28,6 +28,7 @@ from .conversion import bitcast
 from .elements import (
     BITS,
     REGISTER_CLASS,
+    Byte,
     Element,
     Half,
     element_count,
@@ -283,7 +284,7 @@ def bitcast_constant(p: KernelPrinter, element: int | float, source: str) -> int
 
 
 def _byte(p: KernelPrinter, word: str, index: int) -> Element:
-    return p.compute("shr.u32", "r", word, str(8 * index)) if index else word
+    return Byte(p.compute("shr.u32", "r", word, str(8 * index)) if index else word, word, index)
 
 
 def _pack_bytes(p: KernelPrinter, group: list[Element]) -> Element:

@@ -20,6 +20,7 @@ from xdsl.dialects.builtin import (
     VectorType,
     f16,
     f32,
+    i8,
     i32,
     i64,
 )
@@ -141,14 +142,17 @@ class Widening:
         words = emit.result(llvm.LoadOp, place, VectorType(i32, (WORDS,)), CHUNK_BYTES)
         apart, each = distance(self.wide, len(targets)), WORDS // len(targets)
         for number, target in enumerate(targets):
-            codes = decoded(emit, _slice(emit, words, each * number, each), self._narrow_type)
-            wide = self._rounded(codes, self._scale_of(scales, step, column, number))
+            wide = self._rounded(
+                self._decoded(_slice(emit, words, each * number, each)),
+                self._scale_of(scales, step, column, number),
+            )
             emit.op(llvm.StoreOp, wide, address(emit, target, apart), CHUNK_BYTES)
         return ()
 
-    @property
-    def _narrow_type(self) -> Attribute:
-        return self.narrow.element_type
+    def _decoded(self, words: SSAValue) -> SSAValue:
+        if self.op.convert is not None:
+            return converted(self.emit, words, self.narrow.element_type)
+        return decoded(self.emit, words, self.narrow.element_type)
 
     def _scale_of(
         self, scales: SSAValue | None, step: SSAValue, column: SSAValue, part: int
@@ -164,7 +168,7 @@ class Widening:
         return self._load_valid(*self._row_scales(step), column, number)
 
     def _lifted(self, scale: SSAValue) -> SSAValue:
-        if not isinstance(self.narrow.element_type, Float8E4M3FNType):
+        if not isinstance(self.narrow.element_type, Float8E4M3FNType) or self.op.convert:
             return scale
         return self.emit.binary("mulf", scale, self.emit.float32(E4M3_LIFT))
 
@@ -252,6 +256,19 @@ def lower_widen(thread: Thread, op: tile.WidenOp) -> None:
 def decoded(emit: Emitter, words: SSAValue, element: Attribute) -> SSAValue:
     """Returns the elements of 32-bit words as f16, in order: codes, of e4m3 times 2^-8."""
     return _decoder_of(element)(Bits(emit, words))
+
+
+def converted(emit: Emitter, words: SSAValue, element: Attribute) -> SSAValue:
+    """Returns the 8-bit floats of 32-bit words as f16, by the instruction of sm_89."""
+    count = 4 * shape_of(words)[0]
+    codes = emit.value(vector.BitcastOp(words, VectorType(i8, (count,))))
+    pairs = [
+        emit.value(nvvm.ConvertF8x2ToF16x2Op(_slice(emit, codes, first, 2), element))
+        for first in range(0, count, 2)
+    ]
+    while len(pairs) > 1:
+        pairs = [_joined(emit, *pairs[at : at + 2]) for at in range(0, len(pairs), 2)]
+    return pairs[0]
 
 
 @dataclass(frozen=True)

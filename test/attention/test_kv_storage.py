@@ -130,20 +130,27 @@ def test_transformed_keys_are_multiplied_by_their_scale_before(form: KVFormat) -
 
 
 @pytest.mark.parametrize(
-    ("dtype", "computed"),
+    ("dtype", "computed", "target"),
     [
-        ("e4m3", "bf16"),
-        ("e5m2", "f16"),
-        pytest.param("e4m3", "f16", marks=pytest.mark.full),
-        pytest.param("e5m2", "bf16", marks=pytest.mark.full),
+        ("e4m3", "bf16", "sm_80"),
+        ("e4m3", "f16", "sm_90"),
+        ("e5m2", "f16", "sm_80"),
+        pytest.param("e4m3", "f16", "sm_80", marks=pytest.mark.full),
+        pytest.param("e4m3", "bf16", "sm_90", marks=pytest.mark.full),
+        pytest.param("e5m2", "bf16", "sm_80", marks=pytest.mark.full),
     ],
 )
-def test_each_code_of_an_8_bit_float_is_what_it_stands_for(dtype: str, computed: str) -> None:
+def test_each_code_of_an_8_bit_float_is_what_it_stands_for(
+    dtype: str, computed: str, target: str
+) -> None:
     """The value of the only key of a request is its result; NaN and infinities stay themselves."""
     g = Geometry(1, 1, 32, 1, dtype=computed)
     codes = np.arange(256, dtype=np.uint8).reshape(8, 1, 32)
     indptr = np.arange(9, dtype=np.int32)
-    plan = compiled(RaggedKV(KVFormat(dtype)), g, CASES["full"]).plan(indptr, indptr)
+    kv = RaggedKV(KVFormat(dtype))
+    op = compiled(kv, g, CASES["full"], target=target)
+    assert ("cvt.rn.f16x2.e4m3x2" in op.ptx) == (target == "sm_90")
+    plan = op.plan(indptr, indptr)
     q, keys = rounded(np.zeros(codes.shape), computed), np.zeros_like(codes)
     out, _ = plan.run(q, keys, codes)
     np.testing.assert_array_equal(exact(out).ravel(), unpacked(codes, dtype).ravel())

@@ -245,3 +245,31 @@ func.func @lse_of_the_query_type(
     -> !attn.ragged<[n, 4, 64], bf16>, !attn.ragged<[n, 4], bf16>
   func.return
 }
+
+// -----
+
+attn.variant @v
+
+func.func @codes_without_scales(
+  %q: !attn.ragged<[n, 32, 128], bf16>, %k: !attn.paged<[pages, 16, 8, 128], i8, NHD>, %v: !attn.paged<[pages, 16, 8, 128], i8, NHD>, %b: !attn.batch<[b, nnz]>, %s: f32
+) {
+  // expected-error @+1 {{expects scales for keys and values of i8}}
+  %o, %l = attn.attend %q, %k, %v over %b scale %s variant @v
+    : !attn.ragged<[n, 32, 128], bf16>, !attn.paged<[pages, 16, 8, 128], i8, NHD>, !attn.paged<[pages, 16, 8, 128], i8, NHD>, !attn.batch<[b, nnz]>
+    -> !attn.ragged<[n, 32, 128], bf16>, !attn.ragged<[n, 32], f32>
+  func.return
+}
+
+// -----
+
+attn.variant @v
+
+func.func @scales_without_codes(
+  %q: !attn.ragged<[n, 32, 128], bf16>, %k: !attn.paged<[pages, 16, 8, 128], bf16, NHD>, %v: !attn.paged<[pages, 16, 8, 128], bf16, NHD>, %b: !attn.batch<[b, nnz]>, %s: f32
+) {
+  // expected-error @+1 {{expects no scales for keys and values of bf16}}
+  %o, %l = attn.attend %q, %k, %v over %b scale %s variant @v {scales = #attn.scales<tensor>}
+    : !attn.ragged<[n, 32, 128], bf16>, !attn.paged<[pages, 16, 8, 128], bf16, NHD>, !attn.paged<[pages, 16, 8, 128], bf16, NHD>, !attn.batch<[b, nnz]>
+    -> !attn.ragged<[n, 32, 128], bf16>, !attn.ragged<[n, 32], f32>
+  func.return
+}

@@ -75,3 +75,11 @@ func.func @small_block(%x: !tile.inflight<[16, 64], f8E4M3FN, padded16>, %ring: 
   } {block = 8 : i64, scale_type = f16} : !tile.inflight<[16, 64], f8E4M3FN, padded16>, !llvm.ptr<1> into !tile.ring<1 x [16, 64], bf16, swizzle128> -> !tile.shared<[16, 64], bf16, swizzle128>
   func.return
 }
+
+// -----
+
+func.func @convert_integers(%x: !tile.inflight<[16, 64], i8, padded16>, %ring: !tile.ring<1 x [16, 64], bf16, swizzle128>) {
+  // expected-error @+1 {{'tile.widen' op expects elements of f8E4M3FN to convert, got !tile.inflight<[16, 64], i8, padded16>}}
+  %y = tile.widen %x into %ring {convert} : !tile.inflight<[16, 64], i8, padded16> into !tile.ring<1 x [16, 64], bf16, swizzle128> -> !tile.shared<[16, 64], bf16, swizzle128>
+  func.return
+}

@@ -23,8 +23,8 @@ tile.kernel @widened(%x: !llvm.ptr<1>, %scales: !llvm.ptr<1>, %scale: f32, %offs
     tile.yield %offset, %always : i64, i1
   } : !llvm.ptr<1> into !tile.ring<2 x [16, 64], f8E4M3FN, padded16>
     -> !tile.inflight<[16, 64], f8E4M3FN, padded16>
-  // CHECK: tile.widen %second into %wide scales %scale : !tile.inflight<[16, 64], f8E4M3FN, padded16>, f32
-  %scaled = tile.widen %second into %wide scales %scale
+  // CHECK: tile.widen %second into %wide scales %scale {convert} : !tile.inflight<[16, 64], f8E4M3FN, padded16>, f32
+  %scaled = tile.widen %second into %wide scales %scale {convert}
     : !tile.inflight<[16, 64], f8E4M3FN, padded16>, f32
     into !tile.ring<1 x [16, 64], bf16, swizzle128> -> !tile.shared<[16, 64], bf16, swizzle128>
   %third = tile.copy_async %x into %codes[%stage] if %always rows {
