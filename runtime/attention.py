@@ -29,8 +29,8 @@ from .attention_planner import (
     Sharing,
     default_ctas,
 )
-from .attention_tile_lists import plan_tile_lists
-from .block_mask import BlockMask
+from .attention_tile_lists import derived_mask, plan_tile_lists
+from .block_mask import BlockMask, MaskProgram
 from .buffer import Buffer
 from .contract import AttentionContract, KernelContract, PointerParam
 from .default_device import default_device, get_device
@@ -71,14 +71,18 @@ class AttentionOp:
 
     Raises ContractError for an artifact that is no attention kernel, or one with a parameter that
     nobody would pass.
+
+    `mask` is the program of the variant's mask, from which plans of work "tile_lists" derive block
+    masks; a bundle has none.
     """
 
-    def __init__(self, artifact: KernelArtifact) -> None:
+    def __init__(self, artifact: KernelArtifact, mask: MaskProgram | None = None) -> None:
         section = artifact.contract.attention
         if section is None:
             raise ContractError("attention", "the kernel is no attention kernel")
         _check_params(artifact.contract, section)
         self.artifact = artifact
+        self.mask = mask
         self.section = section
         self.signature = Signature(artifact.contract)
         self._planner = BatchPlanner(section)
@@ -114,6 +118,7 @@ class AttentionOp:
         chunk: int = DEFAULT_CHUNK,
         limits: BatchLimits | None = None,
         block_mask: BlockMask | None = None,
+        mask_parameters: Mapping[str, object] | None = None,
         prefixes: Prefixes | None = None,
         device: Device | str | None = None,
     ) -> "Plan":
@@ -136,7 +141,9 @@ class AttentionOp:
         `limits.query_rows` rows, and the symbol `batch` is `limits.requests`.
 
         A kernel of work "tile_lists" takes a `block_mask` of its tiles and of this batch, made for
-        its own mask: KV tiles that it calls empty are not read. A kernel of work "cascade" reads
+        its own mask: KV tiles that it calls empty are not read. Without one it is derived from the
+        mask, whose run-time parameters are `mask_parameters`; where these are missing, or the mask
+        depends on the head, tiles follow from the bounds of the mask. A kernel of work "cascade" reads
         `prefixes` that requests share once; by default those that the page table shows.
         """
         given = (qo_indptr, kv_indptr, kv_indices, kv_last_page_len)
@@ -145,6 +152,9 @@ class AttentionOp:
         self._check_work("tile_lists", "block_mask", block_mask)
         self._check_work("cascade", "prefixes", prefixes)
         if limits is None and self.section.work == "tile_lists":
+            if block_mask is None and self.mask is not None:
+                numbers = (self.section, *tables, mask_parameters)
+                block_mask = derived_mask(self.mask, *numbers)
             return Plan(self, plan_tile_lists(self._planner, *tables, sharing, block_mask))
         if limits is None and self.section.work == "cascade":
             return Plan(self, plan_shared(self._planner, *tables, sharing, prefixes))
