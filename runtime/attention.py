@@ -143,8 +143,8 @@ class AttentionOp:
         A kernel of work "tile_lists" takes a `block_mask` of its tiles and of this batch, made for
         its own mask: KV tiles that it calls empty are not read. Without one it is derived from the
         mask, whose run-time parameters are `mask_parameters`; where these are missing, or the mask
-        depends on the head, tiles follow from the bounds of the mask. A kernel of work "cascade" reads
-        `prefixes` that requests share once; by default those that the page table shows.
+        depends on the head, tiles follow from the bounds of the mask. A kernel of work "cascade"
+        reads `prefixes` that requests share once; by default those that the page table shows.
         """
         given = (qo_indptr, kv_indptr, kv_indices, kv_last_page_len)
         tables = checked_tables(self.section, *given)
