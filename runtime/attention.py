@@ -17,6 +17,7 @@ from .array import HOST, ArrayView, empty_like, show_shape, view_of
 from .artifact import KernelArtifact
 from .attention_call import AttentionCall
 from .attention_cascade import plan_shared
+from .attention_kernel import KV_SCALES, PARTIALS, SCALE, check_kernel_params
 from .attention_kv import KVArguments, KVViews, kv_views, latent_views
 from .attention_params import check_params
 from .attention_plan import PlanArrays, checked_tables
@@ -32,7 +33,7 @@ from .attention_planner import (
 from .attention_tile_lists import derived_mask, plan_tile_lists
 from .block_mask import BlockMask, MaskProgram
 from .buffer import Buffer
-from .contract import AttentionContract, KernelContract, PointerParam
+from .contract import KernelContract
 from .default_device import default_device, get_device
 from .device import Device, Workspace
 from .errors import ArgumentError, ContractError
@@ -41,28 +42,6 @@ from .launch import Signature
 from .page_table import Int32Array, int32_table
 from .planner import PlanLimits, Prefixes
 from .stream import stream_handle
-
-_TABLES = (
-    "qo_indptr",
-    "kv_indptr",
-    "kv_indices",
-    "kv_last_page_len",
-    "cta_indptr",
-    "items",
-    "item_merge",
-    "merges",
-    "counters",
-    "kv_tiles",
-    "query_rows",
-    "parts",
-)
-# The tables of more than one dimension, and the scratch memory of partial results.
-_DIMENSIONS = {"items": 2, "merges": 2, "query_rows": 2}
-_PARTIALS = ("partial_out", "partial_lse")
-_OUTPUTS = ("out", "lse")
-_SCALE = "softmax_scale"
-# The scales of keys and values that are stored as codes: numbers, or arrays.
-_KV_SCALES = ("k_scale", "v_scale", "k_scales", "v_scales", "kv_scales")
 
 
 class AttentionOp:
@@ -80,7 +59,7 @@ class AttentionOp:
         section = artifact.contract.attention
         if section is None:
             raise ContractError("attention", "the kernel is no attention kernel")
-        _check_params(artifact.contract, section)
+        check_kernel_params(artifact.contract, section)
         self.artifact = artifact
         self.mask = mask
         self.section = section
@@ -199,29 +178,6 @@ def load_bundle(directory: str | os.PathLike[str]) -> AttentionOp:
     return AttentionOp(KernelArtifact.load(directory))
 
 
-def _check_params(contract: KernelContract, section: AttentionContract) -> None:
-    pointers = {param.name for param in contract.pointers}
-    required = {*section.query_arrays, *section.kv_arrays, "out"}
-    for name in sorted(required - pointers):
-        raise ContractError("params", f"an attention kernel needs the pointer '{name}'")
-    inputs = {*section.query_arrays, *section.kv_arrays, *_KV_SCALES}
-    known = {*inputs, *_OUTPUTS, *_TABLES, *_PARTIALS, *section.params}
-    for index, param in enumerate(contract.params):
-        passed = param.name in known or param.name == _SCALE
-        if isinstance(param, PointerParam):
-            passed = param.name in known
-            dimensions = _DIMENSIONS.get(param.name, 1)
-            if section.work == "cascade" and param.name == "item_merge":
-                dimensions = 2
-            if param.name in _TABLES and (param.dtype, len(param.shape)) != ("i32", dimensions):
-                path, expected = f"params[{index}]", f"i32 with {dimensions} dimensions"
-                raise ContractError(path, f"'{param.name}' must be {expected}")
-        elif param.symbol is not None:
-            passed = True
-        if not passed:
-            raise ContractError(f"params[{index}].name", f"nothing provides '{param.name}'")
-
-
 class _Result(NamedTuple):
     """One result: what the caller gets, and the view that is written."""
 
@@ -282,7 +238,7 @@ class Plan:
                 self._workspaces[device] = workspace
                 self._partials[device] = {
                     name: device.empty(self.op.signature.shape(name, self._symbols), "f32", name)
-                    for name in _PARTIALS
+                    for name in PARTIALS
                     if name in self.op.signature.pointers
                 }
         return workspace
@@ -422,7 +378,7 @@ class Plan:
         """
         handle = stream_handle(stream)
         numbers = (k_scale, v_scale, k_scales, v_scales, kv_scales)
-        given = KVArguments(k_pages, v_pages, dict(zip(_KV_SCALES, numbers, strict=True)))
+        given = KVArguments(k_pages, v_pages, dict(zip(KV_SCALES, numbers, strict=True)))
         kv = kv_views(self.op.section, self.op.signature, given, handle)
         place = (device, stream, programmatic)
         call = AttentionCall(out, lse, params or {}, softmax_scale, *place, kv_indices)
@@ -481,7 +437,7 @@ class Plan:
         chosen.check_target(self.op.contract.target)
         wanted = {"out": call.out, "lse": call.lse}
         results = self._results(wanted, query, symbols, chosen)
-        scalars[_SCALE] = call.checked_scale(self.op.section)
+        scalars[SCALE] = call.checked_scale(self.op.section)
         if self.arrays.items:
             self._launch(chosen, call, views, results, scalars, symbols)
         arrays = {name: result.array for name, result in results.items()}
