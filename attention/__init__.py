@@ -63,6 +63,7 @@ from .library import (
     tree_mask,
 )
 from .manifest import Manifest
+from .mask_program import mask_program
 from .mla import compile_mla
 from .parameters import Tensor, page_of, row_of, scalar, tensor
 from .quest import PageChoice, changed_pages, plan_choice, summarize_pages
@@ -230,7 +231,9 @@ def compile(
         stages=tiles.stages if stages is None else stages,
         work=work,
     )
-    return AttentionOp(cached_attention(spec, as_variant(variant).traced))
+    traced = as_variant(variant).traced
+    mask = mask_program(traced.mask) if work == "tile_lists" else None
+    return AttentionOp(cached_attention(spec, traced), mask)
 
 
 def _check_kv(kv: object) -> None:

@@ -17,6 +17,7 @@ from .array import HOST, ArrayView, empty_like, show_shape, view_of
 from .artifact import KernelArtifact
 from .attention_call import AttentionCall
 from .attention_cascade import plan_shared
+from .attention_kernel import KV_SCALES, PARTIALS, SCALE, check_kernel_params
 from .attention_kv import KVArguments, KVViews, kv_views, latent_views
 from .attention_params import check_params
 from .attention_plan import PlanArrays, checked_tables
@@ -29,10 +30,10 @@ from .attention_planner import (
     Sharing,
     default_ctas,
 )
-from .attention_tile_lists import plan_tile_lists
-from .block_mask import BlockMask
+from .attention_tile_lists import derived_mask, plan_tile_lists
+from .block_mask import BlockMask, MaskProgram
 from .buffer import Buffer
-from .contract import AttentionContract, KernelContract, PointerParam
+from .contract import KernelContract
 from .default_device import default_device, get_device
 from .device import Device, Workspace
 from .errors import ArgumentError, ContractError
@@ -42,28 +43,6 @@ from .page_table import Int32Array, int32_table
 from .planner import PlanLimits, Prefixes
 from .stream import stream_handle
 
-_TABLES = (
-    "qo_indptr",
-    "kv_indptr",
-    "kv_indices",
-    "kv_last_page_len",
-    "cta_indptr",
-    "items",
-    "item_merge",
-    "merges",
-    "counters",
-    "kv_tiles",
-    "query_rows",
-    "parts",
-)
-# The tables of more than one dimension, and the scratch memory of partial results.
-_DIMENSIONS = {"items": 2, "merges": 2, "query_rows": 2}
-_PARTIALS = ("partial_out", "partial_lse")
-_OUTPUTS = ("out", "lse")
-_SCALE = "softmax_scale"
-# The scales of keys and values that are stored as codes: numbers, or arrays.
-_KV_SCALES = ("k_scale", "v_scale", "k_scales", "v_scales", "kv_scales")
-
 
 class AttentionOp:
     """
@@ -71,14 +50,18 @@ class AttentionOp:
 
     Raises ContractError for an artifact that is no attention kernel, or one with a parameter that
     nobody would pass.
+
+    `mask` is the program of the variant's mask, from which plans of work "tile_lists" derive block
+    masks; a bundle has none.
     """
 
-    def __init__(self, artifact: KernelArtifact) -> None:
+    def __init__(self, artifact: KernelArtifact, mask: MaskProgram | None = None) -> None:
         section = artifact.contract.attention
         if section is None:
             raise ContractError("attention", "the kernel is no attention kernel")
-        _check_params(artifact.contract, section)
+        check_kernel_params(artifact.contract, section)
         self.artifact = artifact
+        self.mask = mask
         self.section = section
         self.signature = Signature(artifact.contract)
         self._planner = BatchPlanner(section)
@@ -114,6 +97,7 @@ class AttentionOp:
         chunk: int = DEFAULT_CHUNK,
         limits: BatchLimits | None = None,
         block_mask: BlockMask | None = None,
+        mask_parameters: Mapping[str, object] | None = None,
         prefixes: Prefixes | None = None,
         device: Device | str | None = None,
     ) -> "Plan":
@@ -136,8 +120,10 @@ class AttentionOp:
         `limits.query_rows` rows, and the symbol `batch` is `limits.requests`.
 
         A kernel of work "tile_lists" takes a `block_mask` of its tiles and of this batch, made for
-        its own mask: KV tiles that it calls empty are not read. A kernel of work "cascade" reads
-        `prefixes` that requests share once; by default those that the page table shows.
+        its own mask: KV tiles that it calls empty are not read. Without one it is derived from the
+        mask, whose run-time parameters are `mask_parameters`; where these are missing, or the mask
+        depends on the head, tiles follow from the bounds of the mask. A kernel of work "cascade"
+        reads `prefixes` that requests share once; by default those that the page table shows.
         """
         given = (qo_indptr, kv_indptr, kv_indices, kv_last_page_len)
         tables = checked_tables(self.section, *given)
@@ -145,6 +131,9 @@ class AttentionOp:
         self._check_work("tile_lists", "block_mask", block_mask)
         self._check_work("cascade", "prefixes", prefixes)
         if limits is None and self.section.work == "tile_lists":
+            if block_mask is None and self.mask is not None:
+                numbers = (self.section, *tables, mask_parameters)
+                block_mask = derived_mask(self.mask, *numbers)
             return Plan(self, plan_tile_lists(self._planner, *tables, sharing, block_mask))
         if limits is None and self.section.work == "cascade":
             return Plan(self, plan_shared(self._planner, *tables, sharing, prefixes))
@@ -187,29 +176,6 @@ class AttentionOp:
 def load_bundle(directory: str | os.PathLike[str]) -> AttentionOp:
     """Reads the attention kernel of a bundle; raises BundleError or ContractError."""
     return AttentionOp(KernelArtifact.load(directory))
-
-
-def _check_params(contract: KernelContract, section: AttentionContract) -> None:
-    pointers = {param.name for param in contract.pointers}
-    required = {*section.query_arrays, *section.kv_arrays, "out"}
-    for name in sorted(required - pointers):
-        raise ContractError("params", f"an attention kernel needs the pointer '{name}'")
-    inputs = {*section.query_arrays, *section.kv_arrays, *_KV_SCALES}
-    known = {*inputs, *_OUTPUTS, *_TABLES, *_PARTIALS, *section.params}
-    for index, param in enumerate(contract.params):
-        passed = param.name in known or param.name == _SCALE
-        if isinstance(param, PointerParam):
-            passed = param.name in known
-            dimensions = _DIMENSIONS.get(param.name, 1)
-            if section.work == "cascade" and param.name == "item_merge":
-                dimensions = 2
-            if param.name in _TABLES and (param.dtype, len(param.shape)) != ("i32", dimensions):
-                path, expected = f"params[{index}]", f"i32 with {dimensions} dimensions"
-                raise ContractError(path, f"'{param.name}' must be {expected}")
-        elif param.symbol is not None:
-            passed = True
-        if not passed:
-            raise ContractError(f"params[{index}].name", f"nothing provides '{param.name}'")
 
 
 class _Result(NamedTuple):
@@ -272,7 +238,7 @@ class Plan:
                 self._workspaces[device] = workspace
                 self._partials[device] = {
                     name: device.empty(self.op.signature.shape(name, self._symbols), "f32", name)
-                    for name in _PARTIALS
+                    for name in PARTIALS
                     if name in self.op.signature.pointers
                 }
         return workspace
@@ -412,7 +378,7 @@ class Plan:
         """
         handle = stream_handle(stream)
         numbers = (k_scale, v_scale, k_scales, v_scales, kv_scales)
-        given = KVArguments(k_pages, v_pages, dict(zip(_KV_SCALES, numbers, strict=True)))
+        given = KVArguments(k_pages, v_pages, dict(zip(KV_SCALES, numbers, strict=True)))
         kv = kv_views(self.op.section, self.op.signature, given, handle)
         place = (device, stream, programmatic)
         call = AttentionCall(out, lse, params or {}, softmax_scale, *place, kv_indices)
@@ -471,7 +437,7 @@ class Plan:
         chosen.check_target(self.op.contract.target)
         wanted = {"out": call.out, "lse": call.lse}
         results = self._results(wanted, query, symbols, chosen)
-        scalars[_SCALE] = call.checked_scale(self.op.section)
+        scalars[SCALE] = call.checked_scale(self.op.section)
         if self.arrays.items:
             self._launch(chosen, call, views, results, scalars, symbols)
         arrays = {name: result.array for name, result in results.items()}

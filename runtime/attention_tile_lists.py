@@ -5,6 +5,7 @@ The list of a query tile holds the KV tiles that need the mask, then those that 
 cuts the list, as it cuts the KV rows of other plans.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from .attention_plan import Int32Array, PlanArrays, batch_tables
 from .attention_planner import BatchPlanner, Sharing, bounds_of, limits_of, work_tables
-from .block_mask import BlockMask, TileRuns
+from .block_mask import DEFAULT_BUDGET, BlockMask, Grid, MaskProgram, TileRuns, derive
 from .contract import AttentionContract
 from .errors import ArgumentError
 from .page_table import PageTable
@@ -67,6 +68,30 @@ def plan_tile_lists(
     tables["kv_tiles"] = lists.tiles if lists.tiles.size else np.zeros(1, np.int32)
     tables |= batch_tables(qo_indptr, table)
     return PlanArrays(tables, rows, table.largest_page, slots)
+
+
+def derived_mask(
+    program: MaskProgram,
+    section: AttentionContract,
+    qo_indptr: Int32Array,
+    table: PageTable,
+    parameters: Mapping[str, object] | None,
+) -> BlockMask | None:
+    """
+    Returns the block mask of a batch for a kernel; raises ArgumentError.
+
+    None where parameters are missing, or the tiles are not the same for all heads of a tile.
+    """
+    wanted = {*program.scalars, *program.tensors}
+    by_head = any(instruction.op == "h" for instruction in program.instructions)
+    if by_head or section.tile_rows % section.group or (wanted and parameters is None):
+        return None
+    q_len, kv_len = np.diff(qo_indptr).astype(np.int64), table.row_counts
+    heads = np.zeros(len(q_len), np.int64)
+    block = section.tile_rows // section.group, section.kv_tile
+    grid = Grid(np.arange(len(q_len)), heads, q_len, kv_len, kv_len - q_len, block)
+    given = {name: value for name, value in (parameters or {}).items() if name in wanted}
+    return derive(program, grid, given, DEFAULT_BUDGET)
 
 
 def _power_of_two(count: int) -> int:

@@ -18,6 +18,14 @@ TOLERANCE = 128
 _ZERO, _ONE = value_of(0, "i32"), value_of(1, "i32")
 
 
+def _length(line: Line, indptr: Array, last: Array, request: Value | Expression) -> Value:
+    """What a request costs in one head."""
+    pages = indptr[request + 1] - indptr[request]
+    tokens = (pages - 1) * line.page_size + last[request]
+    tokens = select(compare(">", pages, 0), tokens, _ZERO)
+    return (tokens + (line.granule - 1)) // line.granule + line.item
+
+
 def cuts(*, line: Line) -> Program:
     """
     Returns where the shares of the CTAs end: `unit`, `inside` and `rows`, i32 [cuts].
@@ -37,18 +45,11 @@ def cuts(*, line: Line) -> Program:
         for name in ("total", "own", "start", "tile", "place", "near")
     )
 
-    def length_of(request: Value | Expression) -> Value:
-        """What a request costs in one head."""
-        pages = indptr[request + 1] - indptr[request]
-        tokens = (pages - 1) * line.page_size + last[request]
-        tokens = select(compare(">", pages, 0), tokens, _ZERO)
-        return (tokens + (line.granule - 1)) // line.granule + line.item
-
     with each(b, n) as c:
         number = cast(value_of(c), "i32") + 1
         total[c] = 0
         with b.loop("r", batch) as r:
-            total[c] = total[c] + length_of(r)
+            total[c] = total[c] + _length(line, indptr, last, r)
         total[c] = total[c] * line.heads
         ctas = cast(value_of(n), "i32") + 1
         own[c] = maximum((total[c] + ctas - 1) // ctas, line.item + 1)
@@ -56,14 +57,14 @@ def cuts(*, line: Line) -> Program:
         place[c] = minimum(number * own[c] + near[c], total[c])
         start[c], tile[c], total[c] = 0, 0, 0
         with b.loop("s", batch) as s:
-            total[c] = total[c] + length_of(s) * line.heads
+            total[c] = total[c] + _length(line, indptr, last, s) * line.heads
             passed = compare("<=", total[c], place[c])
             start[c] = select(passed, total[c], start[c])
             tile[c] = tile[c] + select(passed, _ONE, _ZERO)
         # The end of the line is a place too: a unit of length 1.
         own[c] = 1
         with b.when(compare("<", tile[c], cast(value_of(batch), "i32"))):
-            own[c] = length_of(cast(tile[c], "index"))
+            own[c] = _length(line, indptr, last, cast(tile[c], "index"))
         offset = place[c] - start[c]
         unit[c] = tile[c] * line.heads + offset // own[c]
         behind = offset % own[c] - line.item - near[c]

@@ -42,7 +42,7 @@ def pack(limits: PlanLimits, costs: Costs, tiles: Tiles, line: Line) -> Cuts:
     # Loads that are known to be too low, and to suffice.
     low, high = _least(costs, line, ctas, longest) - 1, longest
     best = np.arange(1, len(units)), np.zeros(len(units) - 1, np.int64)
-    load, tries = line.total // ctas + anew, 0
+    load, tries = (line.total // ctas + anew) * 129 // 128, 0
     while high - low > max(1, high // _PRECISION):
         load = min(max(load, low + 1), high - 1)
         cuts = _fill(units, load, costs.partial)

@@ -99,13 +99,38 @@ def test_documents_compute_attention() -> None:
 
 def test_without_a_block_mask_the_bounds_of_the_mask_are_listed() -> None:
     batch = random_batch(GEOMETRY, LENGTHS, generator("bounds"))
-    op = GEOMETRY.compile(sliding_window(30), work="tile_lists")
+    # As one that is read from a bundle, which has no program of its mask.
+    op = AttentionOp(GEOMETRY.compile(sliding_window(30), work="tile_lists").artifact)
     plan = op.plan(*batch.tables, num_ctas=7)
     long = plan.arrays.tables["items"][:, 0] == 2
     items = plan.arrays.tables["items"][long]
     assert int((items[:, 4] - items[:, 3]).sum()) == 2 * GEOMETRY.num_kv_heads
     expected = attend(GEOMETRY, batch, mask_mod=MASKS["window"][1])
     check(GEOMETRY, Launcher(op, plan, batch).launch(), expected)
+
+
+def test_block_masks_are_derived_where_none_is_given() -> None:
+    lengths = [(48, 256), (16, 320), (32, 64)]
+    batch = random_batch(GEOMETRY, lengths, generator("derived"))
+    op = GEOMETRY.compile(stripes, work="tile_lists")
+    given = op.plan(*batch.tables, block_mask=mask_of(stripes, lengths)).arrays.tables
+    for name, table in op.plan(*batch.tables).arrays.tables.items():
+        np.testing.assert_array_equal(table, given[name])
+
+
+def test_run_time_parameters_of_a_mask_decide_its_tiles() -> None:
+    batch = random_batch(GEOMETRY, [(16, 256)], generator("parameters"))
+    least = tensor("least", ("batch",), "i32")
+
+    def late(b: Any, h: Any, q_idx: Any, kv_idx: Any) -> Any:
+        return kv_idx >= least[b]
+
+    op = GEOMETRY.compile(late, work="tile_lists")
+    for first, tiles in ((0, 4), (64, 3), (200, 1)):
+        parameters = {"least": np.array([first], np.int32)}
+        plan = op.plan(*batch.tables, num_ctas=1, mask_parameters=parameters)
+        assert len(plan.arrays.tables["kv_tiles"]) == tiles
+    assert len(op.plan(*batch.tables, num_ctas=1).arrays.tables["kv_tiles"]) == 4
 
 
 def bytes_copied(op: AttentionOp, plan: Any, batch: Batch) -> int:

@@ -18,6 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import shipped
 
+from tilewright.runtime.attention_cascade import plan_shared
+from tilewright.runtime.attention_plan import checked_tables
+from tilewright.runtime.attention_planner import BatchLimits, BatchPlanner, FixedPlanner, Sharing
+from tilewright.runtime.contract import AttentionContract
+from tilewright.runtime.page_table import Int32Array, PageTable, last_page_lengths
 from tilewright.runtime.planner import CostModel, KvBounds, PlanLimits, Planner, WorkPlan
 
 Lengths = npt.NDArray[np.int64]
@@ -161,12 +166,82 @@ def measure_mixed() -> None:
     print(f"balance {balance(loads(fixed, plan, kv_len)[0]):.3f}")
 
 
+def section(work: str = "ranges") -> AttentionContract:
+    """Returns what planning knows of a kernel of 32 query heads and 8 KV heads of 128 elements."""
+    return AttentionContract(
+        num_qo_heads=32,
+        num_kv_heads=8,
+        head_dim=128,
+        page_size=16,
+        layout="NHD",
+        dtype="bf16",
+        tile_rows=64,
+        softmax_scale=1.0,
+        short_rows=16,
+        kv_upper=((1, 0),),
+        work=work,
+    )
+
+
+def measure_tables() -> None:
+    """Prints what `op.plan` takes, and `update` and `step` of a plan with limits."""
+    for requests in (16, 256, 4096):
+        kv_len = np.random.default_rng(3).integers(512, 1025, requests)
+        pages = -(-kv_len // 16)
+        indptr = np.concatenate(([0], np.cumsum(pages))).astype(np.int32)
+        numbers = np.random.default_rng(4).permutation(int(indptr[-1])).astype(np.int32)
+        tables = np.arange(requests + 1, dtype=np.int32), indptr, numbers
+        last = last_page_lengths(kv_len, 16)
+        planner, sharing = BatchPlanner(section()), Sharing(264)
+        fixed = FixedPlanner(section(), BatchLimits(requests, requests, 2048, 1 << 20), sharing)
+
+        def checked() -> tuple[Int32Array, PageTable]:
+            return checked_tables(section(), *tables, last)
+
+        taken = best(lambda: planner.plan(*checked(), sharing), 100, 1)
+        updated = best(lambda: fixed.plan(*checked()), 100, 1)
+        changed = fixed.plan(*checked())
+        sent = sum(array.nbytes for array in changed.values())
+        fixed.plan(tables[0], PageTable(indptr, numbers, np.ones_like(last), 16))
+        step = best(lambda: fixed.step(1, None, None), bursts=3, calls=5)
+        print(
+            f"tables of {requests} decodes: plan {taken:.0f} us, update {updated:.0f} us ", end=""
+        )
+        print(f"and {sent} bytes, step {step:.1f} us and {4 * requests} bytes")
+
+
+def measure_cascade(requests: int = 64, shared: int = 32_768, own: int = 128) -> None:
+    """Prints the KV rows that decodes with a common prefix read, and the least possible."""
+    pages, common = (shared + own) // 16, np.arange(shared // 16)
+    rows = [
+        np.concatenate([common, shared + own * b + np.arange(own // 16)]) for b in range(requests)
+    ]
+    table = PageTable(
+        np.arange(requests + 1, dtype=np.int32) * pages,
+        np.concatenate(rows).astype(np.int32),
+        np.full(requests, 16, np.int32),
+        16,
+    )
+    starts = np.arange(requests + 1, dtype=np.int32)
+    planner, sharing = BatchPlanner(section("cascade")), Sharing(264)
+    plan = plan_shared(planner, starts, table, sharing, None)
+    items = plan.tables["items"].astype(np.int64)
+    read = int((np.minimum(items[:, 4], shared + own) - items[:, 3]).sum()) // 8
+    least = requests * 4 // 64 * shared + requests * own
+    taken = best(lambda: plan_shared(planner, starts, table, sharing, None), 10)
+    print(f"\n{requests} decodes with {shared} KV rows in common and {own} of their own: ", end="")
+    print(f"{read} rows read a KV head, least {least} for tiles of 64 rows, ", end="")
+    print(f"{requests * (shared + own)} without sharing; {len(items)} items, {taken:.0f} us")
+
+
 def main() -> None:
     """Measures and prints."""
     measure_balance()
     print()
     measure_plans()
+    measure_tables()
     measure_mixed()
+    measure_cascade()
 
 
 if __name__ == "__main__":
