@@ -20,7 +20,14 @@ from tilewright.bench.engine import on_gpu
 from tilewright.bench.kernels import Kernels
 from tilewright.bench.measure import GpuBench, open_peers
 from tilewright.bench.oracle import Oracle, expected, samples_of
-from tilewright.bench.peers import Missing, NotApplicable, OnDevice, Runnable, all_peers
+from tilewright.bench.peers import (
+    Missing,
+    NotApplicable,
+    OnDevice,
+    Runnable,
+    all_peers,
+    chosen_peers,
+)
 from tilewright.bench.rates import Peaks
 from tilewright.bench.report import markdown, write_report
 from tilewright.bench.results import OURS, Results, Run
@@ -201,6 +208,24 @@ def test_small_launches_are_replayed_as_a_graph() -> None:
     assert timing.graph
     assert timing.median_us == pytest.approx(2.0)
     assert replays.launches == timing.count + 2
+
+
+def test_what_cannot_be_captured_is_timed_as_it_is() -> None:
+    device = Ticks([10.0])
+
+    def refused() -> Launch:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    timing = Clock(device, 7).time(device.launch, refused)
+    assert (timing.graph, timing.median_us) == (False, pytest.approx(10.0))
+
+
+def test_peers_are_chosen_by_name() -> None:
+    names = [peer.name for peer in chosen_peers("flex,sdpa-cudnn", None)]
+    assert names == ["flex", "sdpa-cudnn"]
+    assert chosen_peers("none", None) == []
+    with pytest.raises(ArgumentError, match="all, none, or some of sdpa-cudnn"):
+        chosen_peers("flax", None)
 
 
 def test_long_launches_are_not_captured() -> None:
