@@ -7,13 +7,14 @@ tables and the size of a batch are no part of them.
 
 import os
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from ..runtime.attention import AttentionOp
 from ..runtime.contract import JsonScalar, parse_target
 from ..runtime.device import Device
 from ..runtime.errors import ArgumentError, TargetError
 from ..runtime.kernel_set import KernelSet, load_kernels
+from .compiled_kernels import provide
 from .expression import is_integer
 from .named_storage import SAME
 from .tiles import SHORT_ROWS
@@ -33,6 +34,8 @@ KEY_FIELDS = (
     "target",
 )
 PHASES = ("prefill", "decode")
+# The one field of the keys of kernels that stand beside attention.
+_BESIDE = "beside"
 
 
 @dataclass(frozen=True)
@@ -78,11 +81,22 @@ class Choice:
     reasons: tuple[str, ...]
 
 
+def beside(name: str) -> dict[str, JsonScalar]:
+    """Returns the key of a kernel that stands beside attention, by the name of its recording."""
+    return {_BESIDE: name}
+
+
 class Deployment:
-    """The attention kernels of a kernel set, as `tilewright bundle` writes it."""
+    """
+    The kernels of a kernel set, as `tilewright bundle` writes it.
+
+    Those by which caches are appended to are found by `append_kv` from now on.
+    """
 
     def __init__(self, kernels: KernelSet) -> None:
-        self.kernels = kernels
+        names = [str(key[_BESIDE]) for key in kernels.keys if _BESIDE in key]
+        provide({name: partial(kernels.get, beside(name)) for name in names})
+        self.kernels = kernels.only(lambda key: _BESIDE not in key)
         self._op = lru_cache(maxsize=None)(self._loaded)
 
     @staticmethod

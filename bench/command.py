@@ -17,7 +17,7 @@ from ..runtime.stream import stream_handle
 from .clock import Clock
 from .kernels import TARGETS, Kernels, build
 from .measure import GpuBench, first_line, on_the_simulator, open_peers
-from .peers import Missing, all_peers
+from .peers import Missing, chosen_peers
 from .peers.torch_arrays import torch_with_cuda
 from .rates import Peaks, copy_rate, matmul_rate
 from .report import RESULTS, write_pages, write_report
@@ -59,7 +59,9 @@ def _measure_parser() -> argparse.ArgumentParser:
         "--out", metavar="PATH", help="the .json file of the results, or a folder for the report"
     )
     parser.add_argument("--static", action="store_true", help="say what is known without a GPU")
-    parser.add_argument("--no-peers", action="store_true", help="time tilewright alone")
+    parser.add_argument(
+        "--peers", default="all", metavar="NAME,...", help="beside which; all, none, or names"
+    )
     parser.add_argument(
         "--triton-tutorial", metavar="FILE.py", help="06-fused-attention.py of Triton's tutorials"
     )
@@ -161,7 +163,7 @@ def _on_gpu(arguments: argparse.Namespace, device: CudaDevice, results: Results)
         "SMs": device.multiprocessors,
         "L2": f"{device.l2_bytes >> 20} MiB",
     }
-    peers = [] if arguments.no_peers else all_peers(arguments.triton_tutorial)
+    peers = chosen_peers(arguments.peers, arguments.triton_tutorial)
     found = open_peers(peers, results)
     results.peaks = _peaks(device, clock, results)
     targets = _running(_targets(arguments), device)

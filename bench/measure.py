@@ -15,6 +15,7 @@ from .engine import on_gpu, on_simulator
 from .kernels import Kernels
 from .oracle import Oracle
 from .peers import Missing, NotApplicable, OnDevice, Peer, Runnable
+from .peers.torch_arrays import release_memory
 from .results import OURS, Results, Run
 
 Say = Callable[[str], None]
@@ -62,6 +63,7 @@ class GpuBench:
         for number, case in enumerate(cases, 1):
             say(f"{number} of {len(cases)}: {case.name}")
             self.results.add(case, self._case(case))
+            release_memory()
 
     def _case(self, case: Case) -> list[Run]:
         limit = int(MEMORY_PART * self.device.free_bytes)

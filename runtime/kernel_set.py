@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -61,6 +61,11 @@ class KernelSet:
     def keys(self) -> list[dict[str, JsonScalar]]:
         """The keys of all kernels, in the order of the index."""
         return [dict(key) for key in self.folders]
+
+    def only(self, wanted: Callable[[Key], bool]) -> "KernelSet":
+        """Returns the kernels with some of the keys."""
+        folders = {key: folder for key, folder in self.folders.items() if wanted(dict(key))}
+        return KernelSet(self.directory, folders)
 
     def get(self, key: Key) -> KernelArtifact:
         """Returns the kernel with a key; raises KernelNotFound or BundleError."""

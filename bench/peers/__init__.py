@@ -5,6 +5,7 @@ None of them is a dependency. What is not there is listed with the reason, and s
 does not compute.
 """
 
+from ...runtime.errors import ArgumentError
 from .flashinfer import FlashInfer
 from .flex import FlexAttention
 from .peer import Missing, NotApplicable, OnDevice, Peer, Runnable
@@ -22,11 +23,29 @@ __all__ = (
     "Sdpa",
     "TritonTutorial",
     "all_peers",
+    "chosen_peers",
 )
 
 
+def chosen_peers(names: str, tutorial: str | None) -> list[Peer]:
+    """
+    Returns the peers with some names, between commas, "all" or "none"; raises ArgumentError.
+
+    `tutorial` is the file of Triton's tutorial of attention.
+    """
+    peers = {peer.name: peer for peer in all_peers(tutorial)}
+    if names in ("all", "none"):
+        return list(peers.values()) if names == "all" else []
+    wanted = names.split(",")
+    for name in wanted:
+        if name not in peers:
+            expected = f"all, none, or some of {', '.join(peers)}"
+            raise ArgumentError("--peers", expected, repr(name))
+    return [peers[name] for name in wanted]
+
+
 def all_peers(tutorial: str | None) -> list[Peer]:
-    """Returns every peer; `tutorial` is the file of Triton's tutorial of attention."""
+    """Returns every peer."""
     return [
         Sdpa("cudnn"),
         Sdpa("flash"),

@@ -16,13 +16,11 @@ class FlexAttention:
     def __init__(self) -> None:
         self._torch: Any = None
         self._flex: Any = None
-        self._attend: Any = None
 
     def open(self) -> str:
         """Returns the version of torch; raises Missing."""
         self._torch = torch_with_cuda()
         self._flex = imported("torch.nn.attention.flex_attention")
-        self._attend = self._torch.compile(self._flex.flex_attention, dynamic=False)
         return str(self._torch.__version__)
 
     def prepare(self, inputs: OnDevice) -> Runnable:
@@ -40,10 +38,13 @@ class FlexAttention:
             blocks = made(mask, None, None, rows, keys, device=q.device)
         score = score_mod(torch, variant, keys - rows, case.kernel.num_qo_heads)
         grouped = case.kernel.group > 1
+        # A shape is compiled for itself, and torch stops compiling anew after some shapes.
+        torch.compiler.reset()
+        attend: Any = torch.compile(self._flex.flex_attention, dynamic=False)
 
         def call() -> Any:
             with torch.no_grad():
-                return self._attend(q, k, v, score_mod=score, block_mask=blocks, enable_gqa=grouped)
+                return attend(q, k, v, score_mod=score, block_mask=blocks, enable_gqa=grouped)
 
         return runnable(torch, inputs, call, rows_of_dense(inputs))
 

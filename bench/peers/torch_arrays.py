@@ -1,5 +1,6 @@
 """Torch on the benchmark's arrays and stream, without copies."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -74,6 +75,8 @@ def runnable(
     `to_rows` makes [n, Hq, D] of what the call returns.
     """
     stream = torch.cuda.ExternalStream(inputs.stream, device=inputs.ordinal)
+    # What was made of the arrays was made on torch's own stream.
+    torch.cuda.synchronize(inputs.ordinal)
     last: dict[str, Any] = {}
 
     def launch() -> None:
@@ -103,3 +106,10 @@ def rows_of_dense(inputs: OnDevice) -> Callable[[Any], Any]:
     kernel = inputs.case.kernel
     shape = (inputs.case.query_rows, kernel.num_qo_heads, kernel.head_dim)
     return lambda out: out.transpose(1, 2).reshape(shape)
+
+
+def release_memory() -> None:
+    """Gives memory back that torch keeps for later tensors, where torch is used at all."""
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()

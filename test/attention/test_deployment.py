@@ -1,5 +1,6 @@
 """Manifests and deployments: finite keys, one-line errors, the kernel of a call and why."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,19 +10,28 @@ from tilewright.attention import (
     BlockSparseKV,
     Call,
     Deployment,
+    KVCache,
     KVFormat,
     KVStorage,
     Manifest,
     PagedKV,
+    PageTable,
     RaggedKV,
+    Rotation,
+    append_kv,
+    plan_append,
+    rope_frequencies,
 )
-from tilewright.attention.manifest import ManifestError, parse_manifest
+from tilewright.attention.manifest import parse_manifest
+from tilewright.attention.manifest_reader import ManifestError
+from tilewright.attention.named_storage import named_format
 from tilewright.cli import main
 from tilewright.runtime.errors import ArgumentError, TargetError
 from tilewright.runtime.kernel_set import KernelNotFound, save_kernels
 from tilewright.test.attention.reference import Geometry, attend, check, random_batch
 from tilewright.test.runtime.attention_case import Geometry as Stub
 from tilewright.test.runtime.attention_case import artifact_of, contract_of
+from tilewright.test.spread import spread
 
 MODEL = """\
 num_qo_heads = 4
@@ -89,8 +99,8 @@ def test_a_variant_of_a_file_is_taken(tmp_path: Path) -> None:
         ("a = [1,\n", "1:1: error: Invalid value"),
         ("a = = 1\n", "1:5: error: Invalid value"),
         ("", "1: error: kernels: expected one [[kernels]] table or more"),
-        ("kernel = 1\n", "1: error: kernel: expected targets or kernels"),
-        ("kernels = 3\n", "1: error: kernels: expected one [[kernels]] table or more"),
+        ("kernel = 1\n", "1: error: kernel: expected one of targets, kernels, append"),
+        ("kernels = 3\n", "1: error: kernels: expected [[kernels]] tables"),
         (
             "targets = ['sm_70']\n[[kernels]]\n",
             "1: error: targets: expected one of sm_80, sm_86, sm_89, sm_90, sm_90a, got 'sm_70'",
@@ -101,8 +111,8 @@ def test_a_variant_of_a_file_is_taken(tmp_path: Path) -> None:
         ),
         (
             f"[[kernels]]\n{MODEL}pages = 3\n",
-            "6: error: kernels[0].pages: expected one of variant, phase, storage, layout, "
-            "kv_format, dtype, work, head_dim, num_qo_heads, num_kv_heads, page_size",
+            "6: error: kernels[0].pages: expected one of variant, phase, head_dim, num_qo_heads, "
+            "num_kv_heads, storage, page_size, layout, kv_format, dtype, work",
         ),
         (
             f"[[kernels]]\n{MODEL}".replace("32", "33"),
@@ -127,6 +137,11 @@ def test_a_variant_of_a_file_is_taken(tmp_path: Path) -> None:
         (
             f"[[kernels]]\nvariant = 'window:x'\n{MODEL}",
             "2: error: kernels[0].variant: expected window:TOKENS, got 'window:x'",
+        ),
+        (
+            f"[[kernels]]\n{MODEL}[[append]]\nnum_kv_heads = 2\nhead_dim = 32\npage_size = 4\n"
+            "rope = 'both'\n",
+            "10: error: append[0].rope: expected one of none, half, interleaved, got 'both'",
         ),
         (
             f"[[kernels]]\nstorage = 'tree'\n{MODEL}",
@@ -263,3 +278,33 @@ def test_a_wrong_call_is_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+APPENDED = ("same", "e4m3:head", "i4:16")
+
+
+@pytest.mark.parametrize("form", spread(APPENDED, 1))
+def test_appending_to_a_cache_of_the_manifest_compiles_nothing(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    appended = MODEL.partition("\n")[2] + f"kv_format = '{form}'\nrope = 'half'\ndtype = 'f16'\n"
+    manifest = parse_manifest(
+        f"targets = 'sm_80'\n[[kernels]]\n{MODEL}[[append]]\n{appended}", PATH
+    )
+    manifest = replace(manifest, entries=())
+    Deployment(manifest.build(tmp_path / "set", lambda _: None))
+    monkeypatch.setenv("TILEWRIGHT_CACHE_DIR", str(tmp_path / "empty"))
+    monkeypatch.setattr("tilewright.nest.gpu.gpu_kernels", None)
+    named, _ = named_format(form)
+    cache_format = named or KVFormat("f16")
+    shape = (3, 4, 2, cache_format.width(32))
+    stored = {"f16": np.float16, "e4m3": np.uint8, "i4": np.uint8}[cache_format.dtype]
+    pages = (np.zeros(shape, stored), np.zeros(shape, stored))
+    scales = tuple(np.zeros((3, 4, 2, 2), np.float32) for _ in range(2))
+    table = PageTable(*(np.array(t, np.int32) for t in ([0, 2], [2, 0], [1])), page_size=4)
+    rows = np.ones((2, 2, 32), np.float16)
+    cache = KVCache(pages, cache_format, scales=scales if cache_format.has_blocks else None)
+    plan = plan_append(table, np.array([0, 2], np.int32))
+    append_kv(cache, plan, rows, rows.copy(), rotation=Rotation(rope_frequencies(32)))
+    assert pages[1][2, 3].all()
+    assert pages[1][0, 0].all()

@@ -20,7 +20,14 @@ from tilewright.bench.engine import on_gpu
 from tilewright.bench.kernels import Kernels
 from tilewright.bench.measure import GpuBench, open_peers
 from tilewright.bench.oracle import Oracle, expected, samples_of
-from tilewright.bench.peers import Missing, NotApplicable, OnDevice, Runnable, all_peers
+from tilewright.bench.peers import (
+    Missing,
+    NotApplicable,
+    OnDevice,
+    Runnable,
+    all_peers,
+    chosen_peers,
+)
 from tilewright.bench.rates import Peaks
 from tilewright.bench.report import markdown, write_report
 from tilewright.bench.results import OURS, Results, Run
@@ -203,6 +210,24 @@ def test_small_launches_are_replayed_as_a_graph() -> None:
     assert replays.launches == timing.count + 2
 
 
+def test_what_cannot_be_captured_is_timed_as_it_is() -> None:
+    device = Ticks([10.0])
+
+    def refused() -> Launch:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    timing = Clock(device, 7).time(device.launch, refused)
+    assert (timing.graph, timing.median_us) == (False, pytest.approx(10.0))
+
+
+def test_peers_are_chosen_by_name() -> None:
+    names = [peer.name for peer in chosen_peers("flex,sdpa-cudnn", None)]
+    assert names == ["flex", "sdpa-cudnn"]
+    assert chosen_peers("none", None) == []
+    with pytest.raises(ArgumentError, match="all, none, or some of sdpa-cudnn"):
+        chosen_peers("flax", None)
+
+
 def test_long_launches_are_not_captured() -> None:
     device = Ticks([2 * SMALL_US])
     assert not Clock(device, 7).time(device.launch, lambda: pytest.fail("captured")).graph
@@ -345,7 +370,7 @@ def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 
 def test_the_command_checks_kernels_that_were_built_before_on_the_simulator(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = ["--only", "variant-sinks-decode", "--targets", "sm_80"]
     assert main(["build", str(tmp_path / "kernels"), *chosen]) == 0
@@ -356,7 +381,13 @@ def test_the_command_checks_kernels_that_were_built_before_on_the_simulator(
     assert "variant-sinks-decode | ok |" in (tmp_path / "report.md").read_text()
     (case,) = json.loads(out.read_text())["cases"]
     assert case["runs"][0]["instructions"] > 10_000
-    assert main(["--static", *bundles, *chosen]) == 0
+
+
+@pytest.mark.full
+def test_the_static_table_says_what_ptxas_and_the_profile_know(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["--static", "--only", "variant-sinks-decode", "--targets", "sm_80"]) == 0
     table = capsys.readouterr().out.splitlines()
     row = dict(
         zip(*(line.split(" | ") for line in table if "registers" in line or "sinks" in line))
