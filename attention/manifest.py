@@ -40,7 +40,9 @@ from .append_kernels import AppendEntry
 from .cached import cached_attention
 from .deployment import KEY_FIELDS, PHASES, beside
 from .expression import VariantError
+from .latent_kv import LatentKV
 from .manifest_reader import ManifestError, Place, Reader
+from .mla import LARGEST_LATENT_ROWS, choose_latent_tiles
 from .named_storage import SAME, named_storage
 from .named_variants import named_variant
 from .spec import TARGETS, AttentionSpec
@@ -78,7 +80,8 @@ class Entry:
         """Returns what is compiled for a target; raises ArgumentError."""
         known = cast("dict[str, Any]", dict(self.numbers))
         head_dim, heads, kv_heads = (known[n] for n in ("head_dim", "num_qo_heads", "num_kv_heads"))
-        kv = named_storage(*(known[n] for n in ("storage", "page_size", "layout", "kv_format")))
+        named = ("storage", "page_size", "layout", "kv_format", "head_dim")
+        kv = named_storage(*(known[n] for n in named))
         # Numbers that no kernel can have are refused before tiles are chosen for them.
         spec = AttentionSpec(
             num_qo_heads=heads,
@@ -90,8 +93,12 @@ class Entry:
             softmax_scale=head_dim**-0.5 if head_dim > 0 else 1.0,
             work=known["work"],
         )
-        query_len = 1 if known["phase"] == "decode" else None
-        tiles = choose_tiles(head_dim, heads // kv_heads, query_len, target, kv.format)
+        decode = known["phase"] == "decode"
+        if isinstance(kv, LatentKV):
+            tiles = choose_latent_tiles(kv, heads if decode else LARGEST_LATENT_ROWS, target)
+        else:
+            query_len = 1 if decode else None
+            tiles = choose_tiles(head_dim, heads // kv_heads, query_len, target, kv.format)
         numbers = {"warps": tiles.warps, "tile_rows": tiles.rows}
         return replace(spec, kv_tile=tiles.kv_tile, stages=tiles.stages, **numbers)
 

@@ -23,7 +23,8 @@ from .spec import TARGETS, AttentionSpec
 from .tiles import ELEMENT_BYTES, Tiles, row_bytes
 from .variants import as_variant
 
-_TILE_ROWS = (64, 32, 16)
+LARGEST_LATENT_ROWS = 64
+_TILE_ROWS = (LARGEST_LATENT_ROWS, 32, 16)
 # A warp of these kernels takes the registers of an eighth of an SM.
 _MOST_WARPS = 8
 # CTAs of an SM, keys of a tile and stages, the best first. 64 rows are bound by shared memory: the
@@ -123,7 +124,8 @@ def choose_latent_tiles(kv: LatentKV, packed_rows: int, target: str) -> Tiles:
     for rows in _TILE_ROWS:
         if rows > 16 and packed_rows <= rows // 2:
             continue
-        for ctas, kv_tile, stages in _TILES_OF_MANY_ROWS if rows == 64 else _TILES_OF_FEW_ROWS:
+        many = rows == LARGEST_LATENT_ROWS
+        for ctas, kv_tile, stages in _TILES_OF_MANY_ROWS if many else _TILES_OF_FEW_ROWS:
             warps = min(_MOST_WARPS, rows // 16 * (kv_tile // 16))
             tiles = Tiles(rows, warps, kv_tile, stages)
             columns = kv.head_dim_ckv * rows // (16 * warps)

@@ -2,23 +2,27 @@
 
 from ..runtime.errors import ArgumentError
 from .kv_format import BLOCKS, LARGEST_CODE, KVFormat
+from .latent_kv import LatentKV
 from .spec import BlockSparseKV, KVStorage, PagedKV, RaggedKV
 
-STORAGES = ("paged", "combined", "ragged", "block-sparse")
+STORAGES = ("paged", "combined", "ragged", "block-sparse", "latent", "latent-combined")
 # Elements as those of the queries.
 SAME = "same"
 _PER_HEAD = "head"
 FORMATS = f"{SAME}, {', '.join(LARGEST_CODE)}, each of these also with :head, :0, :16 or :32"
 
 
-def named_storage(storage: str, page_size: int, layout: str, kv_format: str) -> KVStorage:
+def named_storage(
+    storage: str, page_size: int, layout: str, kv_format: str, head_dim: int
+) -> KVStorage | LatentKV:
     """
     Returns a storage; raises ArgumentError.
 
-    `storage` is "paged", "combined" (keys and values in one array of pages), "ragged", or
-    "block-sparse", of which `page_size` is the columns of a block. `kv_format` is "same", or codes
-    such as "e4m3", with one scale for all, one a KV head ("e4m3:head"), or one for each block of a
-    row ("i4:16", 0 being the whole row).
+    `storage` is "paged", "combined" (keys and values in one array of pages), "ragged",
+    "block-sparse", of which `page_size` is the columns of a block, "latent" (pages of latent rows
+    of `head_dim` elements, 64 that carry positions apart) or "latent-combined". `kv_format` is
+    "same", or codes such as "e4m3", with one scale for all, one a KV head ("e4m3:head"), or one for
+    each block of a row ("i4:16", 0 being the whole row).
     """
     if storage not in STORAGES:
         raise ArgumentError("storage", f"one of {', '.join(STORAGES)}", repr(storage))
@@ -28,6 +32,10 @@ def named_storage(storage: str, page_size: int, layout: str, kv_format: str) -> 
         return PagedKV(page_size, layout, form, combined, scale_per_head=per_head)
     if layout != "NHD":
         raise ArgumentError("layout", f"'NHD' for {storage} keys", repr(layout))
+    if storage in ("latent", "latent-combined"):
+        if form is not None:
+            raise ArgumentError("kv_format", f"'{SAME}' for {storage} rows", repr(kv_format))
+        return LatentKV(page_size, head_dim, combined=storage == "latent-combined")
     if storage == "ragged":
         return RaggedKV(form, scale_per_head=per_head)
     return BlockSparseKV(page_size, form, scale_per_head=per_head)

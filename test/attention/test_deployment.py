@@ -13,6 +13,7 @@ from tilewright.attention import (
     KVCache,
     KVFormat,
     KVStorage,
+    LatentKV,
     Manifest,
     PagedKV,
     PageTable,
@@ -39,6 +40,7 @@ num_kv_heads = 2
 head_dim = 32
 page_size = 4
 """
+LATENT = "num_qo_heads = 16\nnum_kv_heads = 1\nhead_dim = 512\npage_size = 4\n"
 PATH = Path("serving.toml")
 
 
@@ -77,6 +79,14 @@ def test_by_default_both_phases_and_both_targets_are_compiled() -> None:
 def test_storages_and_formats_by_name(fields: str, storage: KVStorage) -> None:
     manifest = parse_manifest(f"[[kernels]]\n{fields}\n{MODEL}", PATH)
     assert manifest.entries[0].spec("sm_80").kv == storage
+
+
+@pytest.mark.parametrize(("storage", "combined"), [("latent", False), ("latent-combined", True)])
+def test_a_latent_cache_is_a_storage(storage: str, combined: bool) -> None:
+    text = f"[[kernels]]\nstorage = '{storage}'\nphase = ['decode', 'prefill']\n{LATENT}"
+    decode, prefill = (entry.spec("sm_90") for entry in parse_manifest(text, PATH).entries)
+    assert decode.kv == LatentKV(4, combined=combined)
+    assert (decode.tile_rows, prefill.tile_rows) == (16, 64)
 
 
 def test_ragged_keys_need_no_page_size() -> None:
@@ -135,6 +145,15 @@ def test_a_variant_of_a_file_is_taken(tmp_path: Path) -> None:
             "2: error: kernels[0].phase: expected prefill or decode, got 'both'",
         ),
         (
+            f"[[kernels]]\nstorage = 'latent'\nkv_format = 'e4m3'\n{LATENT}",
+            "3: error: kernels[0].kv_format: expected 'same' for latent rows, got 'e4m3'",
+        ),
+        (
+            f"[[kernels]]\nstorage = 'latent'\n{LATENT}".replace("kv_heads = 1", "kv_heads = 2"),
+            "5: error: kernels[0].head_dim: expected 512 of 1 KV head, as the cache has, "
+            "got 512 of 2",
+        ),
+        (
             f"[[kernels]]\nvariant = 'window:x'\n{MODEL}",
             "2: error: kernels[0].variant: expected window:TOKENS, got 'window:x'",
         ),
@@ -146,6 +165,7 @@ def test_a_variant_of_a_file_is_taken(tmp_path: Path) -> None:
         (
             f"[[kernels]]\nstorage = 'tree'\n{MODEL}",
             "2: error: kernels[0].storage: expected one of paged, combined, ragged, block-sparse, "
+            "latent, latent-combined, "
             "got 'tree'",
         ),
         (
