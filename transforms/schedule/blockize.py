@@ -106,7 +106,7 @@ class Blockize(Primitive):
         init = self._init(program, loops, inner, splits, place) if block.init else ()
         reads, writes = touched((*init, *body), around, program.buffers)
         outer = Block(name, axes, reads, writes, body, init, predicate[0])
-        return with_blocks_around(self, program, program.replace(self.target, outer))
+        return with_blocks_around(self, program, program.replace(self.target, outer), moves=False)
 
     def result_names(self, program: Program) -> tuple[str, ...]:
         """Returns the name of the outer block."""

@@ -7,11 +7,14 @@ from .primitive import Primitive
 from .stages import refreshed
 
 
-def with_blocks_around(primitive: Primitive, before: Program, after: Program) -> Program:
+def with_blocks_around(
+    primitive: Primitive, before: Program, after: Program, *, moves: bool = True
+) -> Program:
     """
     Returns the program after a step, with the regions of blocks around others as they are now.
 
-    Refuses the step if a block is no right one any more (`blocks-around`).
+    Refuses the step if a block is no right one any more (`blocks-around`). Of a step that moves
+    nothing, what is read stays written before, provably or not.
     """
     outer = {
         part.name: None
@@ -25,7 +28,9 @@ def with_blocks_around(primitive: Primitive, before: Program, after: Program) ->
     for name in outer:
         after = refreshed(after, name)
     found = _defect(after)
-    if found is None or _defect(before) is not None:
+    if found is None or (not moves and found.condition == "producers"):
+        return after
+    if _defect(before) is not None:
         return after
     raise primitive.refused(
         "blocks-around",
