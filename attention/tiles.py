@@ -62,6 +62,9 @@ def choose_tiles(
     """
     if query_len is None or query_len * group > SHORT_ROWS:
         return Tiles(64, 4, _prefill_keys(head_dim, form), 2)
+    if form is not None and form.is_quantized and head_dim > LARGEST_HEAD_DIM_OF_64_KEYS:
+        # The places of codes and of what they are widened to take the registers of 64 keys.
+        return Tiles(2 * SHORT_ROWS, 4, 32, 2)
     for ctas, stages in ((2, MOST_STAGES), (2, 3), (2, 2), (1, 3), (1, 2)):
         tiles = Tiles(SHORT_ROWS, 4, 64, stages)
         needed = tiles.shared_bytes(head_dim, form) + RESERVED_BYTES

@@ -38,10 +38,10 @@ from .thread import Thread
 WORDS = 4
 # Elements of 16 bits in a chunk, which are converted at a time.
 PART = 8
-# More scales than these, or those of longer rows, are not loaded ahead, and rows are taken one
-# after the other: they took registers from the output.
+# More scales than these, or those of longer rows, are not loaded ahead; longer rows are taken one
+# after the other, and their places computed for each tile: all this took registers from the output.
 MOST_EARLY_SCALES = 4
-LARGEST_EARLY_COLUMNS = 128
+LARGEST_SHORT_COLUMNS = 128
 # The bits of the f16 number 1024: from it on to 2047 the last bit counts 1.
 COUNTING = 0x6400
 E4M3_LIFT = 2.0**8
@@ -96,7 +96,7 @@ class Widening:
             return ()
 
         bounds = emit.index(0), emit.index(self.share.row_steps)
-        emit.loop(bounds, (), row, unroll=self.block is None or self._scales_early)
+        emit.loop(bounds, (), row, unroll=self._unrolled)
         emit.op(gpu.BarrierOp)
 
     def _if_within(self, step: SSAValue, body: Callable[[], None]) -> None:
@@ -111,7 +111,7 @@ class Widening:
         """Returns the thread's first place in the narrow stage, and those in the wide one."""
         emit, share = self.emit, self.share
         each = self.elements // PART
-        with emit.into(emit.entry):
+        with emit.into(emit.entry if self._short else emit.block):
             source = chunk_offset(emit, self.narrow, share.row, share.chunk)
             first = emit.mul(share.chunk, each)
             targets = [
@@ -203,9 +203,18 @@ class Widening:
         return emit.unrolled(share.row_steps, (broadcast(emit, zero, shape),), row)[0]
 
     @property
+    def _unrolled(self) -> bool:
+        """Whether rows are taken in one piece of code, many at a time."""
+        return self._short and (self.block is None or self._scales_early)
+
+    @property
+    def _short(self) -> bool:
+        return self.narrow.columns <= LARGEST_SHORT_COLUMNS
+
+    @property
     def _scales_early(self) -> bool:
         """Whether scales are loaded before the wait, so that their latency is hidden."""
-        if self.block is None or self.narrow.columns > LARGEST_EARLY_COLUMNS:
+        if self.block is None or not self._short:
             return False
         chunks = self.share.row_steps * self.share.column_steps
         return chunks * self.scales_of_chunk <= MOST_EARLY_SCALES

@@ -14,6 +14,7 @@ from tilewright.attention import (
     AttentionOp,
     AttentionSpec,
     BlockSparseKV,
+    LatentKV,
     PagedKV,
     RaggedKV,
     Variant,
@@ -24,7 +25,7 @@ from tilewright.attention import (
 )
 from tilewright.attention.compiler import compile_attention
 from tilewright.dialects.attn import PageLayout, ScalesAttr, ScaleUnit
-from tilewright.lowering.attn_to_tile.geometry import Storage
+from tilewright.lowering.attn_to_tile.geometry import Storage, Work
 from tilewright.lowering.attn_to_tile.params import kernel_params
 from tilewright.runtime.attention import load_bundle
 from tilewright.runtime.attention_params import KERNEL_NAMES, KERNEL_SYMBOLS
@@ -246,7 +247,9 @@ def test_the_names_of_the_kernel_are_those_that_are_refused() -> None:
     ):
         for scales in (ScalesAttr(ScaleUnit.TENSOR), ScalesAttr(ScaleUnit.BLOCK, 16)):
             storage = Storage(code, pages, layout, scales, combined, True, False, columns)
-            names |= {name for name, _ in kernel_params(storage)}
+            names |= {name for work in Work for name, _ in kernel_params(storage, work)}
+    latent = attention.compile_mla(kv=LatentKV(4, 256, 16), num_heads=4, softmax_scale=1.0)
+    names |= {param.name for param in latent.contract.pointers}
     assert names == set(KERNEL_NAMES)
 
 
@@ -261,6 +264,9 @@ def test_the_symbols_of_the_kernel_are_those_that_are_refused() -> None:
     paged = (PagedKV(4, strided=True, table_of_heads=True), PagedKV(4, strided=True, combined=True))
     for kv in (*paged, RaggedKV(), BlockSparseKV(4, strided=True)):
         spec = AttentionSpec(4, 2, 32, kv, "f16", "sm_80", 1.0)
+        symbols |= set(compile_attention(spec, attention.causal().traced).contract.symbols)
+    for work in ("tile_lists", "cascade"):
+        spec = AttentionSpec(4, 2, 32, PagedKV(4), "f16", "sm_80", 1.0, work=work)
         symbols |= set(compile_attention(spec, attention.causal().traced).contract.symbols)
     assert symbols - {"n", "pages", "batch", "nnz"} == set(KERNEL_SYMBOLS)
 
