@@ -89,7 +89,8 @@ def on_pages_of(batch: Batch, other: Batch) -> Batch:
 
 def of_requests(batch: Batch, chosen: Sequence[int]) -> Batch:
     """Returns the batch of some requests of another, in this order."""
-    rows = [np.arange(batch.q.shape[0])[batch.rows(b)] for b in chosen]
+    every = np.arange(int(batch.qo_indptr[-1]), dtype=np.int64)
+    rows = [every[batch.rows(b)] for b in chosen]
     pages = [batch.pages(b) for b in chosen]
     return replace(
         batch,
