@@ -47,7 +47,9 @@ def launched(op: AttentionOp, plan: Plan, batch: Batch, **options: Any) -> Any:
     return Launcher(op, plan, batch, **options).launch()
 
 
-@pytest.mark.parametrize("ctas", [5, pytest.param(1, marks=pytest.mark.full), 40])
+@pytest.mark.parametrize(
+    "ctas", [40, *(pytest.param(ctas, marks=pytest.mark.full) for ctas in (1, 5))]
+)
 def test_one_prefix_among_other_requests(ctas: int) -> None:
     rng = generator("prefix", ctas)
     lengths = [
@@ -78,6 +80,7 @@ def test_a_tree_of_prefixes() -> None:
     check(GEOMETRY, launched(op, plan, batch), attend(GEOMETRY, batch, mask_mod=causal_mask))
 
 
+@pytest.mark.full
 def test_a_batch_that_shares_nothing() -> None:
     batch = random_batch(GEOMETRY, [(70, 90), (1, 200), (2, 0)], generator("alone"))
     op = GEOMETRY.compile(causal(), work="cascade")
@@ -85,6 +88,7 @@ def test_a_batch_that_shares_nothing() -> None:
     check(GEOMETRY, launched(op, plan, batch), attend(GEOMETRY, batch, mask_mod=causal_mask))
 
 
+@pytest.mark.full
 def test_positions_and_states_are_those_of_each_request() -> None:
     rng = generator("positions")
     lengths = [(1, 140 + int(rng.integers(1, 90))) for _ in range(6)]
@@ -99,6 +103,7 @@ def test_positions_and_states_are_those_of_each_request() -> None:
     check(GEOMETRY, launched(op, op.plan(*batch.tables, num_ctas=5), batch), expected)
 
 
+@pytest.mark.full
 def test_bits_do_not_depend_on_the_order_of_threads() -> None:
     rng = generator("order")
     batch = sharing([(1, 200), (1, 220), (1, 190)], [(range(3), 128)], rng)

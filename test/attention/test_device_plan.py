@@ -36,7 +36,9 @@ def write(buffer: Any, content: Array) -> None:
     buffer.handle.numpy().reshape(-1)[: content.size] = content.reshape(-1)
 
 
-@pytest.mark.parametrize("ctas", [1, 5, 16])
+@pytest.mark.parametrize(
+    "ctas", [5, *(pytest.param(ctas, marks=pytest.mark.full) for ctas in (1, 16))]
+)
 def test_the_device_plans_as_the_host(ctas: int) -> None:
     rng, op = generator("device plan", ctas), GEOMETRY.compile(causal())
     device = SimulatorDevice(checks="all")
@@ -55,7 +57,7 @@ def test_the_device_plans_as_the_host(ctas: int) -> None:
         np.testing.assert_array_equal(buffers[name].numpy()[:count], expected)
 
 
-@pytest.mark.parametrize("ctas", [7, 60])
+@pytest.mark.parametrize("ctas", [7, pytest.param(60, marks=pytest.mark.full)])
 def test_attention_follows_the_lengths_on_the_device(ctas: int) -> None:
     rng, op = generator("device lengths", ctas), GEOMETRY.compile(causal())
     device, limits = SimulatorDevice(), BatchLimits(4, 4, 512, 100)

@@ -100,12 +100,14 @@ def test_documents_compute_attention() -> None:
 def test_without_a_block_mask_the_bounds_of_the_mask_are_listed() -> None:
     batch = random_batch(GEOMETRY, LENGTHS, generator("bounds"))
     # As one that is read from a bundle, which has no program of its mask.
-    op = AttentionOp(GEOMETRY.compile(sliding_window(30), work="tile_lists").artifact)
+    op = AttentionOp(GEOMETRY.compile(causal(), work="tile_lists").artifact)
     plan = op.plan(*batch.tables, num_ctas=7)
-    long = plan.arrays.tables["items"][:, 0] == 2
-    items = plan.arrays.tables["items"][long]
-    assert int((items[:, 4] - items[:, 3]).sum()) == 2 * GEOMETRY.num_kv_heads
-    expected = attend(GEOMETRY, batch, mask_mod=MASKS["window"][1])
+    # The last request has five tiles of 16 query rows over 200 keys; the first ends at key 145.
+    items = plan.arrays.tables["items"]
+    of_last = items[items[:, 0] == len(LENGTHS) - 1]
+    tiles = GEOMETRY.num_kv_heads * (3 + 3 + 3 + 4 + 4)
+    assert int((of_last[:, 4] - of_last[:, 3]).sum()) == tiles
+    expected = attend(GEOMETRY, batch, mask_mod=causal_mask)
     check(GEOMETRY, Launcher(op, plan, batch).launch(), expected)
 
 
@@ -118,6 +120,7 @@ def test_block_masks_are_derived_where_none_is_given() -> None:
         np.testing.assert_array_equal(table, given[name])
 
 
+@pytest.mark.full
 def test_run_time_parameters_of_a_mask_decide_its_tiles() -> None:
     batch = random_batch(GEOMETRY, [(16, 256)], generator("parameters"))
     least = tensor("least", ("batch",), "i32")
