@@ -17,7 +17,7 @@ class Kernel:
     What a kernel is compiled for, but for the target.
 
     `variant` is a name of `variants.VARIANTS`; `decode` chooses the tiles for one query row a
-    request. `work` "cascade" reads shared prefixes once.
+    request. `work` "cascade" reads shared prefixes once. `kv_format` is "same" or "e4m3".
     """
 
     variant: str
@@ -28,6 +28,7 @@ class Kernel:
     dtype: str = "f16"
     decode: bool = False
     work: str = "ranges"
+    kv_format: str = "same"
 
     def key(self, target: str) -> dict[str, JsonScalar]:
         """Returns the key of the kernel in a kernel set."""
@@ -40,11 +41,16 @@ class Kernel:
             "storage": "paged",
             "page_size": self.page_size,
             "layout": "NHD",
-            "kv_format": "same",
+            "kv_format": self.kv_format,
             "dtype": self.dtype,
             "work": self.work,
             "target": target,
         }
+
+    @property
+    def kv_bytes(self) -> int:
+        """The bytes of an element of the cache."""
+        return ELEMENT_BYTES if self.kv_format == "same" else 1
 
     @property
     def group(self) -> int:
@@ -111,7 +117,7 @@ class Case:
         queries = 2.0 * self.query_rows * kernel.num_qo_heads * kernel.head_dim
         cache = 2.0 * self.kv_rows * kernel.num_kv_heads * kernel.head_dim
         lse = 4.0 * self.query_rows * kernel.num_qo_heads
-        return ELEMENT_BYTES * (queries + cache) + lse
+        return ELEMENT_BYTES * queries + kernel.kv_bytes * cache + lse
 
     @property
     def pages(self) -> int:
@@ -126,7 +132,8 @@ class Case:
         kernel = self.kernel
         cache = self.pages * kernel.page_size * kernel.num_kv_heads * kernel.head_dim
         rows = self.query_rows * kernel.num_qo_heads
-        return ELEMENT_BYTES * 2 * (cache + rows * kernel.head_dim) + 4 * rows
+        results = 2 * ELEMENT_BYTES * rows * kernel.head_dim + 4 * rows
+        return 2 * kernel.kv_bytes * cache + results
 
     @property
     def uniform(self) -> tuple[int, int] | None:

@@ -29,7 +29,11 @@ PERIOD = 16_381
 
 @dataclass(frozen=True)
 class Rows:
-    """An array of rows of head_dim numbers in 16 bits: row i is `block[i % len(block)]`."""
+    """
+    An array of rows of head_dim numbers: row i is `block[i % len(block)]`.
+
+    They are f16, bf16 as bits, or codes of e4m3 (u8).
+    """
 
     shape: tuple[int, ...]
     dtype: str
@@ -43,6 +47,8 @@ class Rows:
     def at(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Returns some rows in float64."""
         chosen = self.block[rows % len(self.block)]
+        if self.dtype == "u8":
+            return E4M3[chosen]
         return as_float(chosen).astype(np.float64)
 
     def host(self) -> Array:
@@ -64,6 +70,25 @@ class Rows:
             device.copy(_part(array, filled, more, width), _part(array, 0, more, width), stream)
             filled += more
         return array
+
+
+def _e4m3_values() -> npt.NDArray[np.float64]:
+    """Returns what each code of e4m3 stands for (OCP, "8-bit floating point", section 5.1)."""
+    codes = np.arange(256)
+    exponent, fraction = (codes >> 3) & 15, codes & 7
+    small = fraction * 2.0**-9
+    values = np.where(exponent == 0, small, (8 + fraction) * 2.0 ** (exponent - 10.0))
+    values[(codes & 127) == 127] = np.nan
+    return np.where(codes < 128, values, -values)
+
+
+E4M3 = _e4m3_values()
+
+
+def to_e4m3(numbers: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Returns codes near numbers: of two neighbours the one nearer to zero."""
+    codes = np.searchsorted(E4M3[:127], np.abs(numbers), side="right") - 1
+    return (codes + np.where(numbers < 0, 128, 0)).astype(np.uint8)
 
 
 def _part(array: Buffer, first: int, rows: int, width: int) -> Buffer:
@@ -116,12 +141,12 @@ class Data:
     @cached_property
     def k(self) -> Rows:
         """The pages of keys, [pages, page_size, Hkv, D]."""
-        return self._rows("k", self._cache_shape)
+        return self._rows("k", self._cache_shape, self.case.kernel.kv_format)
 
     @cached_property
     def v(self) -> Rows:
         """The pages of values."""
-        return self._rows("v", self._cache_shape)
+        return self._rows("v", self._cache_shape, self.case.kernel.kv_format)
 
     @property
     def params(self) -> dict[str, npt.NDArray[np.float32]]:
@@ -134,10 +159,12 @@ class Data:
         kernel = self.case.kernel
         return (self.case.pages, kernel.page_size, kernel.num_kv_heads, kernel.head_dim)
 
-    def _rows(self, name: str, shape: tuple[int, ...]) -> Rows:
+    def _rows(self, name: str, shape: tuple[int, ...], form: str = "same") -> Rows:
         rows = min(PERIOD, max(prod(shape[:-1]), 1))
         numbers = self._generator(name).standard_normal((rows, shape[-1]), np.float32)
         dtype = self.case.kernel.dtype
+        if form == "e4m3":
+            return Rows(shape, "u8", to_e4m3(numbers))
         block = from_float32(numbers) if dtype == "bf16" else numbers.astype(np.float16)
         return Rows(shape, dtype, block)
 

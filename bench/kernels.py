@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..attention import PagedKV
 from ..attention import compile as compile_attention
 from ..attention.manifest import assembled
+from ..attention.named_storage import named_storage
 from ..runtime.artifact import KernelArtifact
 from ..runtime.attention import AttentionOp
 from ..runtime.contract import JsonScalar
@@ -25,7 +25,7 @@ def compiled(kernel: Kernel, target: str) -> AttentionOp:
     variant = VARIANTS[kernel.variant].make(kernel.num_qo_heads, kernel.head_dim)
     return compile_attention(
         variant=variant,
-        kv=PagedKV(kernel.page_size),
+        kv=named_storage("paged", kernel.page_size, "NHD", kernel.kv_format),
         num_qo_heads=kernel.num_qo_heads,
         num_kv_heads=kernel.num_kv_heads,
         head_dim=kernel.head_dim,

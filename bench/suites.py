@@ -56,6 +56,16 @@ def decode() -> Iterator[Case]:
                 yield Case(name, "decode", kernel, skewed(batch, length))
 
 
+def eight_bit() -> Iterator[Case]:
+    """Yields decoding over keys and values in e4m3."""
+    numbers = ("causal", HEAD_DIM, HEADS, KV_HEADS, 16)
+    kernel = Kernel(*numbers, decode=True, kv_format="e4m3")
+    for batch in (16, 64):
+        for length in (1024, 8192, 32_768):
+            requests = ((1, length),) * batch
+            yield Case(f"decode-b{batch}-{length}-e4m3", "decode", kernel, requests)
+
+
 def skewed(batch: int, mean: int) -> tuple[tuple[int, int], ...]:
     """Returns decoding requests whose lengths have this mean, and follow Zipf's law."""
     weights = 1.0 / np.arange(1, batch + 1) ** ZIPF
@@ -88,7 +98,7 @@ def cascade() -> Iterator[Case]:
 
 _PARTS: dict[str, tuple[Callable[[], Iterator[Case]], ...]] = {
     "attention": (prefill, paged, variants),
-    "decode": (decode, cascade),
+    "decode": (decode, eight_bit, cascade),
 }
 
 

@@ -35,6 +35,8 @@ class FlashInfer:
         variant = VARIANTS[kernel.variant]
         if not variant.plain or (variant.alibi and self._backend == "fa3"):
             raise NotApplicable(f"no {kernel.variant}")
+        if kernel.kv_format != "same" and self._backend == "fa3":
+            raise NotApplicable(f"no {kernel.kv_format} keys beside {kernel.dtype} queries")
         if kernel.decode and self._backend == "fa3":
             raise NotApplicable("no decoding")
         device = f"cuda:{inputs.ordinal}"
@@ -61,6 +63,7 @@ class FlashInfer:
         numbers = (kernel.num_qo_heads, kernel.num_kv_heads, kernel.head_dim, kernel.page_size)
         options: dict[str, Any] = {
             "q_data_type": dtype,
+            "kv_data_type": dtype if kernel.kv_format == "same" else torch.float8_e4m3fn,
             "window_left": -1 if variant.window is None else variant.window,
             "pos_encoding_mode": "ALIBI" if variant.alibi else "NONE",
         }

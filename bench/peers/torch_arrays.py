@@ -11,14 +11,14 @@ from .peer import Missing, NotApplicable, OnDevice, Runnable, imported
 
 
 class _Bits:
-    """A buffer by the CUDA array interface, its 16-bit floats as integers of 16 bits."""
+    """A buffer by the CUDA array interface, its floats as integers of as many bits."""
 
     def __init__(self, buffer: Buffer) -> None:
         self._buffer = buffer
         self.__cuda_array_interface__ = {
             "version": 3,
             "shape": buffer.shape,
-            "typestr": "<i2",
+            "typestr": "|u1" if buffer.dtype == "u8" else "<i2",
             "data": (buffer.address, False),
             "strides": None,
         }
@@ -34,8 +34,9 @@ def torch_with_cuda() -> Any:
 
 def tensor_of(torch: Any, buffer: Buffer, ordinal: int) -> Any:
     """Returns a tensor on the memory of a buffer."""
-    dtype = torch.bfloat16 if buffer.dtype == "bf16" else torch.float16
-    return torch.as_tensor(_Bits(buffer), device=f"cuda:{ordinal}").view(dtype)
+    names = {"bf16": torch.bfloat16, "f16": torch.float16, "u8": torch.float8_e4m3fn}
+    bits = torch.as_tensor(_Bits(buffer), device=f"cuda:{ordinal}")
+    return bits.view(names[buffer.dtype])
 
 
 def dense(torch: Any, inputs: OnDevice) -> tuple[Any, Any, Any]:
@@ -48,6 +49,8 @@ def dense(torch: Any, inputs: OnDevice) -> tuple[Any, Any, Any]:
     case = inputs.case
     if case.uniform is None:
         raise NotApplicable("lengths differ")
+    if case.kernel.kv_format != "same":
+        raise NotApplicable(f"no {case.kernel.kv_format} keys beside {case.kernel.dtype} queries")
     rows, keys = case.uniform
     batch, kernel = len(case.requests), case.kernel
     q = tensor_of(torch, inputs.q, inputs.ordinal)

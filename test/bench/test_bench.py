@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -15,7 +16,7 @@ from tilewright.attention.interpreter import Batch, attend
 from tilewright.bench.case import Case, Kernel
 from tilewright.bench.clock import SMALL_US, Clock, Launch
 from tilewright.bench.command import main
-from tilewright.bench.data import Data, Rows
+from tilewright.bench.data import E4M3, Data, Rows, to_e4m3
 from tilewright.bench.engine import on_gpu
 from tilewright.bench.kernels import Kernels
 from tilewright.bench.measure import GpuBench, open_peers
@@ -142,6 +143,23 @@ def test_one_wrong_row_is_found(what: str) -> None:
     else:
         out[-1] = np.nan if what == "unwritten" else 1.01 * out[-1]
     assert not Oracle.of(data).judge(out, lse).right
+
+
+def test_codes_of_e4m3_are_those_of_ml_dtypes() -> None:
+    every = np.arange(256, dtype=np.uint8)
+    np.testing.assert_array_equal(E4M3, every.view(ml_dtypes.float8_e4m3fn).astype(np.float64))
+    numbers = np.array([0.0, 1.05, -1.1, -0.001, 500.0], np.float32)
+    np.testing.assert_array_equal(E4M3[to_e4m3(numbers)], [0.0, 1.0, -1.0, 0.0, 448.0])
+
+
+def test_the_oracle_reads_keys_and_values_in_eight_bits() -> None:
+    case = replace(CASE, kernel=replace(SMALL, kv_format="e4m3"))
+    data = Data(case)
+    traced = VARIANTS["causal"].make(4, 32).traced
+    k, v = (E4M3[rows.host()] for rows in (data.k, data.v))
+    out, lse = attend(traced, Batch(*data.tables), data.q.host(), k, v, scale=32**-0.5)
+    assert Oracle.of(data).judge(out, lse).right
+    assert case.bytes == CASE.bytes - 2 * 15 * 2 * 32
 
 
 class Ticks:
