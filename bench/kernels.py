@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..attention import PagedKV
 from ..attention import compile as compile_attention
 from ..attention.manifest import assembled
-from ..attention.named_storage import named_storage
+from ..attention.named_storage import named_format
 from ..runtime.artifact import KernelArtifact
 from ..runtime.attention import AttentionOp
 from ..runtime.contract import JsonScalar
@@ -25,7 +26,7 @@ def compiled(kernel: Kernel, target: str) -> AttentionOp:
     variant = VARIANTS[kernel.variant].make(kernel.num_qo_heads, kernel.head_dim)
     return compile_attention(
         variant=variant,
-        kv=named_storage("paged", kernel.page_size, "NHD", kernel.kv_format),
+        kv=PagedKV(kernel.page_size, format=named_format(kernel.kv_format)[0]),
         num_qo_heads=kernel.num_qo_heads,
         num_kv_heads=kernel.num_kv_heads,
         head_dim=kernel.head_dim,
