@@ -8,6 +8,7 @@ import numpy as np
 
 from tilewright import attention
 from tilewright.attention import AttentionOp, LatentKV, Plan
+from tilewright.runtime import simulator
 from tilewright.runtime.simulator_device import SimulatorDevice
 from tilewright.test.attention.queues import Chunks, plan_work
 from tilewright.test.attention.reference import (
@@ -155,3 +156,42 @@ def check_latent(
     error = np.linalg.norm(out - expected[0])
     assert error <= TOLERANCE[case.geometry.dtype] * np.linalg.norm(expected[0])
     np.testing.assert_allclose(lse, expected[1], rtol=0, atol=LSE_TOLERANCE)
+
+
+@dataclass(frozen=True)
+class LatentLaunch:
+    """A kernel with a plan and a batch in the memory of a simulator, to be launched repeatedly."""
+
+    kernel: simulator.Kernel
+    shape: tuple[Any, ...]
+    results: tuple[simulator.Buffer, simulator.Buffer]
+
+    def run(self, **options: Any) -> simulator.Report:
+        """Launches once with options of the simulator; returns its report."""
+        return self.kernel.launch(*self.shape, **options)
+
+    def redundant_barriers(self) -> set[int]:
+        """Returns the lines of PTX whose barriers the launch doesn't need."""
+        grid, block, arguments, shared = self.shape
+        found = self.kernel.redundant_barriers(grid, block, arguments, shared_bytes=shared)
+        return {item.line for item in found}
+
+
+def latent_launch(op: AttentionOp, plan: Plan, case: LatentBatch) -> LatentLaunch:
+    """Puts a kernel, a plan and a batch on a simulator with all checks."""
+    device, contract, g = simulator.Device(checks="all"), op.contract, case.geometry
+    names = (*op.section.query_arrays, *op.section.kv_arrays)
+    given = {**plan.arrays.tables, **dict(zip(names, case.arrays, strict=True))}
+    buffers = {name: device.array(array, name=name) for name, array in given.items()}
+    slots, rows, n = plan.arrays.slots, op.section.tile_rows, len(case.batch.q)
+    for name, shape, kind in (
+        ("out", (n, g.heads, g.ckv), "u16" if g.dtype == "bf16" else "f16"),
+        ("lse", (n, g.heads), "f32"),
+        ("partial_out", (slots, rows, g.ckv), "f32"),
+        ("partial_lse", (slots, rows), "f32"),
+    ):
+        buffers[name] = device.empty(shape, kind, name)
+    arguments = [buffers.get(param.name, g.scale) for param in contract.params]
+    shape = ((plan.ctas, 1, 1), contract.block, arguments, contract.dynamic_shared_bytes)
+    kernel = device.load(op.ptx)[contract.name]
+    return LatentLaunch(kernel, shape, (buffers["out"], buffers["lse"]))

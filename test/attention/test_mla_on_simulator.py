@@ -18,6 +18,7 @@ from tilewright.test.attention.latent_case import (
     attend_latent,
     check_latent,
     latent_batch,
+    latent_launch,
 )
 from tilewright.test.attention.queues import chunks_of, even_chunks
 from tilewright.test.attention.reference import Batch, exact
@@ -236,3 +237,46 @@ def one_of(batch: Batch, request: int) -> Batch:
         kv_last_page_len=batch.kv_last_page_len[request : request + 1],
         q=batch.q[rows],
     )
+
+
+@pytest.mark.full
+def test_each_barrier_of_a_tile_is_needed() -> None:
+    rng = generator("barriers")
+    case = latent_batch(SMALL, [(1, 300)], rng)
+    op = SMALL.compile(causal())
+    plan = case.split(op, even_chunks(2), 2, rng)
+    launch = latent_launch(op, plan, case)
+    lines = launch.run(profile=True).profile.lines
+    # What a warp runs more often than it has items are the barriers of tiles.
+    once = plan.arrays.items * op.contract.block[0] // 32
+    often = {line.line for line in lines if line.opcode.startswith("bar") and line.warps > once}
+    assert len(often) == 3
+    assert not often & launch.redundant_barriers()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("heads", "target"), [(16, "sm_80"), (64, "sm_90")])
+def test_the_order_in_which_threads_run_does_not_matter(heads: int, target: str) -> None:
+    rng = generator("order", heads)
+    case = latent_batch(Geometry(heads), [(1, 150), (2, 20), (1, 0)], rng)
+    op = case.geometry.compile(causal(), target=target)
+    launch = latent_launch(op, case.split(op, even_chunks(3), 3, rng), case)
+    launch.run(accumulate="truncating")
+    first = [buffer.numpy().copy() for buffer in launch.results]
+    for seed in range(2):
+        launch.run(seed=seed, accumulate="truncating")
+        for buffer, same in zip(launch.results, first, strict=True):
+            np.testing.assert_array_equal(buffer.numpy(), same)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("heads", "target"), [(16, "sm_80"), (64, "sm_90"), (32, "sm_80")])
+def test_the_cache_is_read_once_and_without_bank_conflicts(heads: int, target: str) -> None:
+    rng = generator("bytes", heads)
+    case = latent_batch(Geometry(heads), [(1, 256)], rng)
+    op = case.geometry.compile(causal(), target=target)
+    launch = latent_launch(op, case.plan(op, num_ctas=1), case)
+    lines = launch.run(profile=True).profile.lines
+    copied = sum(line.sectors * 32 for line in lines if line.opcode.startswith("cp.async.c"))
+    assert copied == (256 + op.section.tile_rows) * 576 * 2
+    assert all(line.wavefronts == line.phases for line in lines)

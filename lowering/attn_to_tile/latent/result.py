@@ -23,8 +23,8 @@ class LatentResults(Results):
 
     def combined(self, geometry: Geometry, state: RowState, unit: SSAValue | None) -> RowState:
         """Appends the sum of the totals of all teams, whose maximum is the same."""
-        total = TeamReduceOp(ReduceKind.SUM, state.total, self.scratch, idle=True)
-        return replace(state, total=self.emit.value(total))
+        total = self.emit.result(TeamReduceOp, ReduceKind.SUM, state.total, self.scratch, True)
+        return replace(state, total=total)
 
     def store_tile(self, out: SSAValue, ring: SSAValue) -> None:
         """Appends the store of this team's columns into a ring."""

@@ -97,7 +97,7 @@ class LatentTile:
         in_flight: list[SSAValue] = []
         for ahead in range(geometry.stages - 1):
             in_flight += self.copy_tile(emit.add(self.tiles.begin, ahead))
-        queries = emit.append(WaitOp(*queries)).results
+        queries = emit.op(WaitOp, *queries).results
 
         carried = (*emit_initial_state(emit, geometry, self.scores.softmax).values(), *in_flight)
         for first, last, masked in self.tiles.loops(cut_at_front):
@@ -123,7 +123,7 @@ class LatentTile:
     ) -> tuple[RowState, InFlight]:
         """Appends the work on one tile of keys."""
         emit, geometry = self.emit, self.geometry
-        ckv, kpe = emit.append(WaitOp(*in_flight[:2])).results
+        ckv, kpe = emit.op(WaitOp, *in_flight[:2]).results
         ahead = self.copy_tile(emit.add(tile, geometry.stages - 1))
         products = self.query_times_keys(queries, (ckv, kpe))
         first_key = emit.add(self.first_key(tile), self.team.keys)
@@ -141,8 +141,7 @@ class LatentTile:
 
     def greatest(self, highest: SSAValue) -> SSAValue:
         """Appends the greatest of the scores of a row that all teams have."""
-        reduce = TeamReduceOp(ReduceKind.MAX, highest, self.rings.exchange, idle=True)
-        return self.emit.value(reduce)
+        return self.emit.result(TeamReduceOp, ReduceKind.MAX, highest, self.rings.exchange, True)
 
     def first_key(self, tile: SSAValue) -> SSAValue:
         """Appends the position of the first key of a tile."""
@@ -223,7 +222,7 @@ class LatentTile:
         def step(index: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
             key = emit.mul(index, STEP)
             a = emit.result(LdmatrixOp, probabilities, emit.index(0), key, step_a)
-            b = emit.value(LdmatrixOp(values, key, first_column, step_b, transpose=True))
+            b = emit.result(LdmatrixOp, values, key, first_column, step_b, True)
             return (emit.result(MmaOp, a, b, carried[0]),)
 
         return emit.unrolled(geometry.kv_tile // STEP, (out,), step)[0]
