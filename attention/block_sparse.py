@@ -8,7 +8,6 @@ section 3.1); but positions are those in the sequence, which masks and scores se
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import gcd
 from typing import Any
 
 import numpy as np
@@ -144,14 +143,14 @@ def variable_blocks(block_map: object, row_sizes: object, column_sizes: object) 
     maps = seen if heads is not None else seen[None]
     row_ends = _ends(row_sizes, "row_sizes", maps.shape[0], maps.shape[1])
     column_ends = _ends(column_sizes, "column_sizes", maps.shape[0], maps.shape[2])
-    block = gcd(*column_ends.ravel().tolist()) or 1
+    block = int(np.gcd.reduce(column_ends, axis=None)) or 1
     bounds = np.unique(np.concatenate([[0], row_ends.ravel()]))
     columns = int(column_ends[0, -1]) if column_ends.shape[1] else 0
     # For each stretch of rows and each head, the block row that it lies in.
     lists: list[Array] = []
     for begin in bounds[:-1].tolist():
         for head, map_of_head in enumerate(maps):
-            row = int(np.searchsorted(row_ends[head], begin, side="right"))
+            row = int(np.count_nonzero(row_ends[head] <= begin))
             blocks = np.repeat(map_of_head[row], np.diff(column_ends[head], prepend=0) // block)
             lists.append(np.flatnonzero(blocks))
     indptr = np.concatenate([[0], np.cumsum([len(found) for found in lists])]).astype(np.int32)

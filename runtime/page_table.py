@@ -8,7 +8,7 @@ in the order of its tokens, all full but the last, which holds `kv_last_page_len
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +23,9 @@ _INT32 = np.dtype(np.int32)
 
 def int32_table(array: object, name: str, axes: int = 1) -> Int32Array:
     """Returns an int32 array in host memory with 1 or 2 dimensions; raises ArgumentError."""
-    if isinstance(array, np.ndarray):
-        known = cast("npt.NDArray[Any]", array)
-        if known.dtype == _INT32 and known.ndim == axes:
-            return known
+    known = array if type(array) is np.ndarray else None
+    if known is not None and known.dtype == _INT32 and known.ndim == axes:
+        return known
     view = view_of(array, name)
     expected = f"a {('one', 'two')[axes - 1]}-dimensional int32 array in host memory"
     if view.place != HOST:

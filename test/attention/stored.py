@@ -97,21 +97,21 @@ class Storing:
         per_head = self.kv.scale_per_head
         self.rows = [random_rows(shape, form, per_head, self.rng) for _ in range(2)]
         starts = np.cumsum([0, *(kv for _, kv in self.lengths)])
-        dense = [
+        keys, values = (
             [rows.exact[a:b] for a, b in zip(starts, starts[1:], strict=False)]
             for rows in self.rows
-        ]
+        )
         qo_indptr = np.cumsum([0, *(q for q, _ in self.lengths)]).astype(np.int32)
         if isinstance(self.kv, PagedKV):
             tables, arrays, scales = self._paged(self.kv, qo_indptr)
-            return Stored(tables, arrays, scales, qo_indptr, *dense)
+            return Stored(tables, arrays, scales, qo_indptr, keys, values)
         arrays = tuple(self._with_gaps(rows.stored) for rows in self.rows)
         scales = self._scales(*(rows.scales for rows in self.rows if rows.scales is not None))
         if isinstance(self.kv, RaggedKV):
             tables = (qo_indptr, starts.astype(np.int32))
-            return Stored(tables, arrays, scales, qo_indptr, *dense)
+            return Stored(tables, arrays, scales, qo_indptr, keys, values)
         pattern, seen = self._pattern(self.kv, int(qo_indptr[-1]), total)
-        return Stored(pattern.tables, arrays, scales, qo_indptr, *dense, seen=seen)
+        return Stored(pattern.tables, arrays, scales, qo_indptr, keys, values, seen=seen)
 
     def _scales(self, *blocks: Array) -> Mapping[str, Any]:
         form = self.kv.format
@@ -145,7 +145,7 @@ class Storing:
         places = np.zeros(int(lengths.sum()), np.int64)
         begins = np.cumsum([0, *lengths])
         for b, count in enumerate(lengths):
-            slots = np.arange(count)
+            slots = np.arange(int(count), dtype=np.int64)
             pages = order[indptr[b] + slots // size].astype(np.int64)
             places[begins[b] : begins[b + 1]] = pages * size + slots % size
 
@@ -171,7 +171,11 @@ class Storing:
             indptr = np.concatenate([[0], np.cumsum(np.repeat(counts, heads))]).astype(np.int32)
             last = np.repeat(last, heads)
         tables = (qo_indptr, indptr, order, last)
-        return tables, tuple(self._with_gaps(array) for array in arrays), self._scales(*blocks)
+        return (
+            tables,
+            tuple(self._with_gaps(array) for array in arrays),
+            self._scales(*(found for found in blocks if found is not None)),
+        )
 
     def _pattern(self, kv: BlockSparseKV, rows: int, columns: int) -> tuple[BlockSparse, Array]:
         """Returns a random pattern whose block rows are the lengths of queries, and its mask."""

@@ -108,7 +108,7 @@ def test_a_storage(kv: KVStorage) -> None:
     check(kv, geometry(32))
 
 
-SHAPES = [
+SHAPES: list[tuple[int, KVFormat, dict[str, Any]]] = [
     (16, KVFormat("e4m3"), {}),
     (48, KVFormat("e5m2"), {}),
     (96, KVFormat("i4", 16, "f16"), {}),
@@ -185,7 +185,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 def test_a_format_that_no_kernel_has_is_refused(options: dict[str, Any], reason: str) -> None:
     numbers: dict[str, Any] = {"num_qo_heads": 2, "num_kv_heads": 2, "head_dim": 64}
     with pytest.raises(ArgumentError, match=reason):
-        attention.compile(**{**numbers, "dtype": "f16", **options})
+        attention.compile(dtype="f16", **(numbers | options))
 
 
 @pytest.mark.parametrize(

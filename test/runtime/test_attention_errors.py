@@ -119,7 +119,7 @@ def _int(*values: int) -> Any:
 def test_a_wrong_table_is_refused(change: dict[str, object], message: str) -> None:
     batch = batch_of(GEOMETRY, [2, 1], [7, 5])
     names = ("qo_indptr", "kv_indptr", "kv_indices", "kv_last_page_len")
-    tables = dict(zip(names, batch.tables, strict=True)) | change
+    tables: dict[str, Any] = dict(zip(names, batch.tables, strict=True)) | change
     with pytest.raises(ArgumentError) as caught:
         op_of(GEOMETRY).plan(**tables)
     assert str(caught.value) == f"argument {message}"
