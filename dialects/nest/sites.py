@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
 
-from ..sym import Expression, Ranges, constant, interval, maximum, minimum, prove_le, symbol
+from ..sym import (
+    Expression,
+    Ranges,
+    constant,
+    interval,
+    maximum,
+    minimum,
+    mod,
+    prove_le,
+    symbol,
+)
 from ..sym.expression import Symbol
 from .bindings import BindingMap, Bindings, map_bindings
 from .boxes import Box, Span
@@ -140,6 +150,10 @@ def read_box(site: Site, fixed: frozenset[str], region: Region, shape: Sequence[
             box.append(Span(ZERO, whole))
         elif circle is None:
             box.append(clipped(site, Span(first[0], end[1]), whole, fixed))
+        elif first[0] == first[1]:
+            # One index alone: its remainder is one too.
+            point = mod(first[0], circle[1])
+            box.append(Span(point, point + 1))
         else:
             # What is not negative is not below its remainder.
             is_short = prove_le(0, first[0], site.ranges_at[len(fixed)])

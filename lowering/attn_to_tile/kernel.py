@@ -8,8 +8,9 @@ itself alone, so that its results do not depend on the batch.
 Source: Ye et al., FlashInfer, MLSys 2025, section 3.3 (the work queue of each CTA).
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from xdsl.dialects.builtin import LocationAttr
 from xdsl.ir import Attribute, SSAValue
@@ -22,7 +23,7 @@ from ..emitter import Emitter, name_fields
 from .geometry import Geometry, Work
 from .key_tiles import KeyRings
 from .kv_range import emit_kv_range, emit_list_range
-from .params import bound_params, kernel_params
+from .params import Params, bound_params, kernel_params
 from .query_tile import QueryTile
 from .regions import Scope, variant_params
 from .request import Request, emit_queue, emit_request
@@ -41,52 +42,71 @@ def build_kernel(
     own = kernel_params(geometry.storage, geometry.work)
     kernel_op = new_kernel(name, [*own, *more], geometry.warps, location)
     emit = Emitter(kernel_op.body.block, location)
-    arguments, bounds = kernel_op.body.block.args, kv_bounds(variant.mask)
-    if geometry.storage.columns and variant.mask is not None:
-        # Positions are not those that tiles are counted in.
-        bounds = KvBounds(exact=False)
     names = [name for name, _ in (*own, *more)]
-    named = dict(zip(names, arguments, strict=True))
+    named = dict(zip(names, kernel_op.body.block.args, strict=True))
     params = bound_params(emit, geometry, {name: named[name] for name, _ in own})
     read = {name: named[name] for name, _ in more}
     query_ring = emit.result(AllocOp, geometry.query_ring)
     rings = KeyRings.alloc(emit, geometry)
-    short, lists = geometry.short, geometry.work is Work.TILE_LISTS
+    items = _Items(emit, variant, geometry, params, read, query_ring, rings)
+    emit_queue(emit, params, items.work_on)
+    emit.op(ReturnOp)
+    return kernel_op
 
-    def attend(geometry: Geometry, request: Request, results: Results) -> None:
-        """The work on one item, with query tiles of these numbers."""
-        if lists:
-            tiles = emit_list_range(emit, params, geometry, results.item)
-        else:
-            tiles = emit_kv_range(emit, request, geometry, bounds)
-        scope = replace(results.scope, geometry=geometry)
-        scores = emit_scores(emit, scope)
-        ring = ring_of(emit, query_ring, geometry)
-        tile = QueryTile(emit, geometry, params, request, scores, tiles, ring, rings)
-        for record in (tiles, scores, tile):
-            name_fields(record)
-        state = tile.visit_keys(cut_at_front=lists or bool(bounds.lower))
-        results.store(geometry, state, scores.unit)
 
-    def work_on(item: SSAValue) -> None:
+@dataclass(frozen=True)
+class _Items:
+    """The work on the items of a queue; `read` are the variant's own parameters."""
+
+    emit: Emitter
+    variant: VariantOp
+    geometry: Geometry
+    params: Params
+    read: Mapping[str, SSAValue]
+    query_ring: SSAValue
+    rings: KeyRings
+
+    @cached_property
+    def bounds(self) -> KvBounds:
+        """The keys that a query may see, by its position."""
+        if self.geometry.storage.columns and self.variant.mask is not None:
+            # Positions are not those that tiles are counted in.
+            return KvBounds(exact=False)
+        return kv_bounds(self.variant.mask)
+
+    def work_on(self, item: SSAValue) -> None:
+        """Appends the work on one item, with the query tile that its request takes."""
+        emit, geometry, short = self.emit, self.geometry, self.geometry.short
         # Every thread is done with the shared memory of the item before.
         emit.op(BarrierOp)
-        request = emit_request(emit, params, geometry, item)
-        scope = Scope(emit, variant, geometry, params, request, read)
-        results = Results(scope, item, geometry.rows, query_ring, rings.scratch)
+        request = emit_request(emit, self.params, geometry, item)
+        scope = Scope(emit, self.variant, geometry, self.params, request, self.read)
+        results = Results(scope, item, geometry.rows, self.query_ring, self.rings.scratch)
         if short == geometry:
-            attend(geometry, request, results)
+            self.attend(geometry, request, results)
         else:
             emit.branch(
                 emit.compare("sgt", request.own_rows(emit), short.rows),
-                lambda: attend(geometry, request, results),
-                lambda: attend(short, request, results),
+                lambda: self.attend(geometry, request, results),
+                lambda: self.attend(short, request, results),
             )
         results.merge(short)
 
-    emit_queue(emit, params, work_on)
-    emit.op(ReturnOp)
-    return kernel_op
+    def attend(self, geometry: Geometry, request: Request, results: Results) -> None:
+        """Appends the attention of one item, with query tiles of these numbers."""
+        emit, params, lists = self.emit, self.params, geometry.work is Work.TILE_LISTS
+        if lists:
+            tiles = emit_list_range(emit, params, geometry, results.item)
+        else:
+            tiles = emit_kv_range(emit, request, geometry, self.bounds)
+        scope = replace(results.scope, geometry=geometry)
+        scores = emit_scores(emit, scope)
+        ring = ring_of(emit, self.query_ring, geometry)
+        tile = QueryTile(emit, geometry, params, request, scores, tiles, ring, self.rings)
+        for record in (tiles, scores, tile):
+            name_fields(record)
+        state = tile.visit_keys(cut_at_front=lists or bool(self.bounds.lower))
+        results.store(geometry, state, scores.unit)
 
 
 def new_kernel(

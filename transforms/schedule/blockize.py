@@ -86,6 +86,10 @@ class Blockize(Primitive):
 
     def apply(self, program: Program) -> Program:
         """Returns the program with the outer block."""
+        return with_blocks_around(self, program, self.blockized(program), moves=False)
+
+    def blockized(self, program: Program) -> Program:
+        """Returns the program with the outer block, whose regions may be larger than is known."""
         path = program.places.get(self.target)
         if path is None:
             known = ", ".join(program.places)
@@ -106,7 +110,7 @@ class Blockize(Primitive):
         init = self._init(program, loops, inner, splits, place) if block.init else ()
         reads, writes = touched((*init, *body), around, program.buffers)
         outer = Block(name, axes, reads, writes, body, init, predicate[0])
-        return with_blocks_around(self, program, program.replace(self.target, outer), moves=False)
+        return program.replace(self.target, outer)
 
     def result_names(self, program: Program) -> tuple[str, ...]:
         """Returns the name of the outer block."""

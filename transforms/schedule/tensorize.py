@@ -60,7 +60,8 @@ class Tensorize(Primitive):
         if not isinstance(target, Block) or not _has_tile(target):
             step = Blockize(self.target, self.names)
             (name,) = step.result_names(program) if target is not None else ("",)
-            program = step.apply(program)
+            # The call says by itself what it reads and writes.
+            program = step.blockized(program)
         block = self.block_of(program, name)
         place = place_of(program.places[name])
         ranges = ranges_inside(program, name)

@@ -21,6 +21,7 @@ from tilewright.transforms.schedule.copies_at import ReadAt, WriteAt
 from tilewright.transforms.schedule.inlining import ComputeInline, ReverseComputeInline
 from tilewright.transforms.schedule.kinds import Parallel
 from tilewright.transforms.schedule.layout import TransformBlockLayout, TransformLayout
+from tilewright.transforms.schedule.loop_partition import LoopPartition
 from tilewright.transforms.schedule.pad_einsum import PadEinsum
 from tilewright.transforms.schedule.primitive import Primitive, ScheduleError
 from tilewright.transforms.schedule.reduction_epilogue import FuseReductionEpilogue
@@ -49,6 +50,7 @@ def crossed(kind: str) -> Source:
     return lambda: programs.crossed(kind)
 
 
+FOURS = index_map("(i) -> (i floordiv 4, i mod 4)")
 HALVES = index_map("(i, k) -> (i, k mod 2, k floordiv 2)")
 TILE = (Split("i", (None, 4)),)
 # Sums over slices of k, the last of which may be shorter, and rows of their results in tiles.
@@ -77,6 +79,8 @@ ACCEPTED: list[tuple[Source, tuple[Primitive, ...]]] = [
     (programs.half_written, (CacheInplace("Y", "Y", SHARED),)),
     (programs.chain, (CacheInplace("T", "T", LOCAL),)),
     (programs.overwritten, (CacheInplace("X", "X", LOCAL),)),
+    # behind blockize
+    (programs.conv, (Blockize("T"), TransformLayout("Y", "T", FOURS, 7.0))),
     # compute_at
     (programs.matmul, (CacheRead("C", "A", SHARED), ComputeAt("A_shared", "k"))),
     (programs.matmul, (CacheRead("C", "A", SHARED), ComputeAt("A_shared", "i"))),
@@ -226,7 +230,6 @@ def seed_of(text: str) -> int:
 
 
 MAP = index_map("(i, j) -> (j, i)")
-FOURS = index_map("(i) -> (i floordiv 4, i mod 4)")
 INSIDE, BOTH = (CacheRead("C", "A", SHARED), Blockize("j")), ("A_shared", "C")
 TILE_T = (Split("i", (None, 4)), ReverseComputeAt("U", "i_0"))
 REFUSED: list[tuple[str, Source, tuple[Primitive, ...], Primitive]] = [
@@ -373,7 +376,7 @@ REFUSED: list[tuple[str, Source, tuple[Primitive, ...], Primitive]] = [
     ("output", programs.chain, (), SetDtype("X", "f64")),
     # blockize, and steps behind it
     ("separable", programs.turned, (), Blockize("j")),
-    ("blocks-around", programs.conv, (Blockize("T"),), TransformLayout("Y", "T", FOURS, 7.0)),
+    ("blocks-around", programs.matmul, (Blockize("C"),), LoopPartition("k", (1, None))),
     # layouts
     ("output", programs.chain, (), TransformLayout("T", "X", MAP)),
     ("accesses", programs.chain, (), TransformLayout("Y", "T", MAP)),
