@@ -37,7 +37,7 @@ ruff: $(VENV)/.test
 	$(call step,ruff format,$(BIN)/ruff format --check .)
 
 pyright: $(VENV)/.test
-	$(call step,pyright,$(BIN)/pyright --pythonpath $(BIN)/python)
+	$(call step,pyright,$(BIN)/pyright --pythonpath $(BIN)/python --threads $(JOBS))
 
 lit: $(VENV)/.test
 	$(call step,lit,$(BIN)/lit -s -j $(JOBS) test)
