@@ -11,8 +11,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import TypeAlias, cast
 from .contract import HOST, KernelContract
 from .contract_json import from_json, to_json
 from .errors import BundleError, ContractError, TargetError
+from .replaced_directory import replace_directory
 
 FORMAT = "tilewright-bundle"
 VERSION = 1
@@ -147,23 +146,12 @@ def save_bundle(directory: str | os.PathLike[str], artifacts: Sequence[Artifact]
     target = Path(directory)
     files = _files(artifacts)
     _check_replaceable(target)
-    mark = f"{os.getpid()}-{secrets.token_hex(4)}"
-    fresh = target.with_name(f".{target.name}.{mark}.new")
-    stale = target.with_name(f".{target.name}.{mark}.old")
-    try:
-        fresh.mkdir(parents=True)
+
+    def write(folder: Path) -> None:
         for name, content in files.items():
-            (fresh / name).write_bytes(content)
-        if target.exists():
-            target.rename(stale)
-        fresh.rename(target)
-    except OSError as error:
-        if stale.exists() and not target.exists():
-            stale.rename(target)
-        raise BundleError(f"bundle '{target}': can't be written: {error.strerror}") from None
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-        shutil.rmtree(stale, ignore_errors=True)
+            (folder / name).write_bytes(content)
+
+    replace_directory(target, "bundle", write)
 
 
 def load_bundle(directory: str | os.PathLike[str]) -> dict[str, Artifact]:

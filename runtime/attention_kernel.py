@@ -3,7 +3,7 @@
 from .contract import AttentionContract, KernelContract, PointerParam
 from .errors import ContractError
 
-_TABLES = (
+TABLES = (
     "qo_indptr",
     "kv_indptr",
     "kv_indices",
@@ -33,7 +33,7 @@ def check_kernel_params(contract: KernelContract, section: AttentionContract) ->
     for name in sorted(required - pointers):
         raise ContractError("params", f"an attention kernel needs the pointer '{name}'")
     inputs = {*section.query_arrays, *section.kv_arrays, *KV_SCALES}
-    known = {*inputs, *_OUTPUTS, *_TABLES, *PARTIALS, *section.params}
+    known = {*inputs, *_OUTPUTS, *TABLES, *PARTIALS, *section.params}
     for index, param in enumerate(contract.params):
         passed = param.name in known or param.name == SCALE
         if isinstance(param, PointerParam):
@@ -41,7 +41,7 @@ def check_kernel_params(contract: KernelContract, section: AttentionContract) ->
             dimensions = _DIMENSIONS.get(param.name, 1)
             if section.work == "cascade" and param.name == "item_merge":
                 dimensions = 2
-            if param.name in _TABLES and (param.dtype, len(param.shape)) != ("i32", dimensions):
+            if param.name in TABLES and (param.dtype, len(param.shape)) != ("i32", dimensions):
                 path, expected = f"params[{index}]", f"i32 with {dimensions} dimensions"
                 raise ContractError(path, f"'{param.name}' must be {expected}")
         elif param.symbol is not None:

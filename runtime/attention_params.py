@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .array import ArrayView
+from .attention_kernel import TABLES
 from .contract import AttentionContract
 from .errors import ArgumentError
 
@@ -18,18 +19,7 @@ KERNEL_NAMES = (
     "q",
     "k_pages",
     "v_pages",
-    "qo_indptr",
-    "kv_indptr",
-    "kv_indices",
-    "kv_last_page_len",
-    "cta_indptr",
-    "items",
-    "item_merge",
-    "merges",
-    "counters",
-    "kv_tiles",
-    "query_rows",
-    "parts",
+    *TABLES,
     "partial_out",
     "partial_lse",
     "out",

@@ -9,8 +9,6 @@ that come nearest.
 import json
 import os
 import re
-import secrets
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any, TypeAlias, cast
 from .artifact import KernelArtifact
 from .contract import JsonScalar
 from .errors import BundleError, TilewrightError
+from .replaced_directory import replace_directory
 
 FORMAT = "tilewright-kernels"
 VERSION = 1
@@ -139,29 +138,18 @@ def save_kernels(
     target = Path(directory)
     _check_replaceable(target)
     folders = _folder_names(kernels)
-    mark = f"{os.getpid()}-{secrets.token_hex(4)}"
-    fresh = target.with_name(f".{target.name}.{mark}.new")
-    stale = target.with_name(f".{target.name}.{mark}.old")
     entries = [
         {"key": dict(key), "folder": folder}
         for folder, (key, _) in zip(folders, kernels, strict=True)
     ]
     index = {"format": FORMAT, "version": VERSION, "kernels": entries}
-    try:
-        fresh.mkdir(parents=True)
+
+    def write(fresh: Path) -> None:
         for folder, (_, artifact) in zip(folders, kernels, strict=True):
             artifact.save(fresh / folder)
         (fresh / INDEX).write_text(json.dumps(index, indent=1) + "\n")
-        if target.exists():
-            target.rename(stale)
-        fresh.rename(target)
-    except OSError as error:
-        if stale.exists() and not target.exists():
-            stale.rename(target)
-        raise BundleError(f"kernel set '{target}': can't be written: {error.strerror}") from None
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-        shutil.rmtree(stale, ignore_errors=True)
+
+    replace_directory(target, "kernel set", write)
     return load_kernels(target)
 
 
