@@ -64,10 +64,11 @@ class Timing:
 
 
 class Clock:
-    """Times the work of launches on one stream of a GPU."""
+    """Times the work of launches on one stream of a GPU, each for about `budget_us`."""
 
-    def __init__(self, device: TimedDevice, stream: object) -> None:
+    def __init__(self, device: TimedDevice, stream: object, budget_us: float = BUDGET_US) -> None:
         self._device = device
+        self._budget_us = budget_us
         self.stream = stream
         self._flushed = device.empty((2 * max(device.l2_bytes, 1 << 20),), "i8", "L2")
 
@@ -86,7 +87,7 @@ class Clock:
             launch = replay
             self._once(launch)
             once = self._once(launch)
-        count = int(min(max(BUDGET_US / max(once, 1.0), FEWEST), MOST))
+        count = int(min(max(self._budget_us / max(once, 1.0), FEWEST), MOST))
         events = [self._around(launch) for _ in range(count)]
         times = [stop.elapsed_ms(start) * 1e3 for start, stop in events]
         low, median, high = np.percentile(times, (20, 50, 80)).tolist()

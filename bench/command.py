@@ -34,6 +34,16 @@ class _Parser(argparse.ArgumentParser):
         raise TilewrightError(f"{message}; see '{self.prog} --help'")
 
 
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0.0 < number < float("inf"):
+        raise ArgumentError("--budget", "a positive number of milliseconds", repr(text))
+    return number
+
+
 def _suite_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--suite", default="all", help=f"{', '.join(SUITES)}; default %(default)s")
     parser.add_argument("--only", metavar="REGEX", help="cases in whose names it is found")
@@ -64,6 +74,14 @@ def _measure_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--triton-tutorial", metavar="FILE.py", help="06-fused-attention.py of Triton's tutorials"
+    )
+    parser.add_argument(
+        "--triton-tutorial-sm80",
+        metavar="FILE.py",
+        help="an earlier one, to be compiled for sm_80; default the same",
+    )
+    parser.add_argument(
+        "--budget", type=_positive, default=200.0, metavar="MS", help="of each measurement"
     )
     return parser
 
@@ -156,19 +174,22 @@ def _measure(arguments: argparse.Namespace) -> int:
 
 def _on_gpu(arguments: argparse.Namespace, device: CudaDevice, results: Results) -> None:
     stream = device.stream()
-    clock = Clock(device, stream)
+    clock = Clock(device, stream, 1e3 * arguments.budget)
     results.device = {
         "model": device.model,
         "capability": ".".join(map(str, device.capability)),
         "SMs": device.multiprocessors,
         "L2": f"{device.l2_bytes >> 20} MiB",
     }
-    peers = chosen_peers(arguments.peers, arguments.triton_tutorial)
+    tutorials = arguments.triton_tutorial, arguments.triton_tutorial_sm80
+    peers = chosen_peers(arguments.peers, *tutorials)
     found = open_peers(peers, results)
     results.peaks = _peaks(device, clock, results)
     targets = _running(_targets(arguments), device)
     bench = GpuBench(device, clock, _kernels(arguments), targets, found, results)
-    bench.run(cases_of(arguments.suite, arguments.only), say)
+    path = _out_path(arguments.out, device.model, results.date)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    bench.run(cases_of(arguments.suite, arguments.only), say, lambda: results.save(path))
 
 
 def _running(targets: list[str], device: CudaDevice) -> list[str]:

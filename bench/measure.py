@@ -58,11 +58,12 @@ class GpuBench:
     def __post_init__(self) -> None:
         self._stream = stream_handle(self.clock.stream) or 0
 
-    def run(self, cases: Sequence[Case], say: Say) -> None:
-        """Measures all cases."""
+    def run(self, cases: Sequence[Case], say: Say, keep: Callable[[], None]) -> None:
+        """Measures all cases; after each the results so far are kept."""
         for number, case in enumerate(cases, 1):
             say(f"{number} of {len(cases)}: {case.name}")
             self.results.add(case, self._case(case))
+            keep()
             release_memory()
 
     def _case(self, case: Case) -> list[Run]:

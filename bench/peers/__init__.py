@@ -27,13 +27,14 @@ __all__ = (
 )
 
 
-def chosen_peers(names: str, tutorial: str | None) -> list[Peer]:
+def chosen_peers(names: str, tutorial: str | None, for_sm_80: str | None = None) -> list[Peer]:
     """
     Returns the peers with some names, between commas, "all" or "none"; raises ArgumentError.
 
-    `tutorial` is the file of Triton's tutorial of attention.
+    `tutorial` is the file of Triton's tutorial of attention; `for_sm_80` is an earlier one that is
+    compiled for sm_80, by default the same.
     """
-    peers = {peer.name: peer for peer in all_peers(tutorial)}
+    peers = {peer.name: peer for peer in all_peers(tutorial, for_sm_80 or tutorial)}
     if names in ("all", "none"):
         return list(peers.values()) if names == "all" else []
     wanted = names.split(",")
@@ -44,13 +45,14 @@ def chosen_peers(names: str, tutorial: str | None) -> list[Peer]:
     return [peers[name] for name in wanted]
 
 
-def all_peers(tutorial: str | None) -> list[Peer]:
+def all_peers(tutorial: str | None, for_sm_80: str | None = None) -> list[Peer]:
     """Returns every peer."""
     return [
         Sdpa("cudnn"),
         Sdpa("flash"),
         FlexAttention(),
         TritonTutorial(tutorial),
+        TritonTutorial(for_sm_80, sm_80=True),
         FlashInfer("fa2"),
         FlashInfer("fa3"),
     ]

@@ -2,6 +2,9 @@
 
 import importlib.util
 import inspect
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +13,23 @@ from .peer import Missing, NotApplicable, OnDevice, Runnable, imported
 from .torch_arrays import dense, rows_of_dense, runnable, torch_with_cuda
 
 HEAD_DIMS = (16, 32, 64, 128, 256)
+# What Triton's lowerings to LLVM take in place of the GPU's own architecture.
+ARCH_VARIABLE = "TRITON_OVERRIDE_ARCH"
 
 
 class TritonTutorial:
     """
     `attention` of python/tutorials/06-fused-attention.py, of the tag of the installed Triton.
 
-    The file is not part of Triton's wheels. Warp specialisation is off, for which the tutorial
-    needs more than the kernels of this instruction set.
+    The file is not part of Triton's wheels; it may be that of an earlier tag. Warp specialisation
+    is off, for which the tutorial needs more than the kernels of sm_80's instruction set. With
+    `sm_80` Triton compiles for that instruction set alone, as ours are, on whatever GPU.
     """
 
-    name = "triton-tutorial"
-
-    def __init__(self, path: str | None) -> None:
+    def __init__(self, path: str | None, sm_80: bool = False) -> None:
+        self.name = "triton-tutorial-sm80" if sm_80 else "triton-tutorial"
         self._path = path
+        self._compiling = as_sm_80 if sm_80 else nullcontext
         self._torch: Any = None
         self._attend: Any = None
 
@@ -33,7 +39,8 @@ class TritonTutorial:
         triton: Any = imported("triton")
         if self._path is None:
             raise Missing("name the tutorial's file by --triton-tutorial")
-        self._attend = loaded(Path(self._path)).attention
+        with self._compiling():
+            self._attend = loaded(Path(self._path)).attention
         return str(triton.__version__)
 
     def prepare(self, inputs: OnDevice) -> Runnable:
@@ -50,14 +57,31 @@ class TritonTutorial:
         if q.shape[2] != k.shape[2]:
             raise NotApplicable("as many queries as keys only")
         q, k, v = (tensor.contiguous() for tensor in (q, k, v))
-        scale, attend = kernel.head_dim**-0.5, self._attend
+        scale, attend, compiling = kernel.head_dim**-0.5, self._attend, self._compiling
         options = warp_specialization(attend)
 
         def call() -> Any:
-            with torch.no_grad():
+            with torch.no_grad(), compiling():
                 return attend(q, k, v, variant.causal, scale, *options)
 
         return runnable(torch, inputs, call, rows_of_dense(inputs))
+
+
+@contextmanager
+def as_sm_80() -> Iterator[None]:
+    """Makes Triton use the instructions of sm_80, and a tutorial believe in such a GPU."""
+    cuda: Any = imported("torch").cuda
+    capability, known = cuda.get_device_capability, os.environ.get(ARCH_VARIABLE)
+    cuda.get_device_capability = lambda *_: (8, 0)
+    os.environ[ARCH_VARIABLE] = "sm80"
+    try:
+        yield
+    finally:
+        cuda.get_device_capability = capability
+        if known is None:
+            del os.environ[ARCH_VARIABLE]
+        else:
+            os.environ[ARCH_VARIABLE] = known
 
 
 def warp_specialization(attend: Any) -> tuple[bool, ...]:

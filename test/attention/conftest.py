@@ -1,4 +1,4 @@
-"""Tests of attention compile into a cache of their own, and run on the simulator."""
+"""Tests of attention compile into a cache of their own, and run on the simulator or a GPU."""
 
 import os
 import zlib
@@ -23,7 +23,8 @@ def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _on_the_simulator(session_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[reportUnusedFunction]
     monkeypatch.setenv("TILEWRIGHT_CACHE_DIR", str(session_cache))
-    monkeypatch.setenv("TILEWRIGHT_DEVICE", "simulator")
+    device = os.environ.get("TILEWRIGHT_TEST_DEVICE", "simulator")  # test/on_gpu.py sets it
+    monkeypatch.setenv("TILEWRIGHT_DEVICE", device)
 
 
 @pytest.fixture(autouse=True)
