@@ -39,9 +39,9 @@ def _assembly(instruction: str) -> str:
 # Name without `__nv_`: body that computes %r from %x (and %y).
 _BODIES: dict[str, str] = {
     "exp2f": _unary("llvm.nvvm.ex2.approx.f"),
-    "fast_exp2f": _unary("llvm.nvvm.ex2.approx.f"),
+    "fast_exp2f": _unary("llvm.nvvm.ex2.approx.ftz.f"),
     "fast_expf": f"%s = fmul float %x, {_LOG2_E}\n"
-    "  %r = call float @llvm.nvvm.ex2.approx.f(float %s)",
+    "  %r = call float @llvm.nvvm.ex2.approx.ftz.f(float %s)",
     "fast_log2f": _unary("llvm.nvvm.lg2.approx.f"),
     "fast_logf": _scaled_log(_LN_2),
     "fast_log10f": _scaled_log(_LOG10_2),

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from ..errors import ArgumentError
 from .cost import CostModel
+from .dealing import deal, shares_kv, write_dealt
 from .emission import (
     Counts,
     Int32Array,
@@ -261,9 +262,11 @@ class Planner:
 
     def _with_shares(self, tiles: Tiles, whole: Int32Array | None) -> Counts:
         limits, costs = self.limits, self._costs
-        cuts = cuts_of(limits, costs, tiles)
         if whole is None:
             whole = whole_items(tiles, limits.num_kv_heads)
+            if len(whole) > limits.num_ctas and shares_kv(tiles):
+                return write_dealt(limits, self._sections, tiles, deal(limits, costs, tiles), whole)
+        cuts = cuts_of(limits, costs, tiles)
         return write_line(limits, self._sections, tiles, cuts, whole)
 
     def _with_pieces(self, tiles: Tiles) -> Counts:
