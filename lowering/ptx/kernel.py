@@ -1,9 +1,9 @@
 """Prints one kernel: walks its regions, unrolling loops and vectors, rule by rule."""
 
-from __future__ import annotations
-
 # Operands are read where they are kept: xDSL would wrap those of each op in a list of their own.
 # pyright: reportPrivateUsage=false
+
+from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
