@@ -1,7 +1,9 @@
 """Which tiles of keys a work item visits, and which of them need no mask."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from xdsl.dialects.builtin import i1
 from xdsl.ir import SSAValue
 
 from ...transforms.kv_bounds import KvBounds, LinearBound
@@ -9,6 +11,9 @@ from ..emitter import Emitter
 from .geometry import Geometry
 from .params import Params
 from .request import FIRST_FULL, KV_BEGIN, KV_END, Request, load_field
+
+# Whether a tile needs the mask: known here, or a condition of the kernel.
+Masked = bool | SSAValue
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,37 @@ class KvRange:
     full_begin: SSAValue | None
     full_end: SSAValue | None
 
-    def loops(self, cut_at_front: bool) -> list[tuple[SSAValue, SSAValue, bool]]:
+    def visit(
+        self,
+        emit: Emitter,
+        cut_at_front: bool,
+        carried: Sequence[SSAValue],
+        body: Callable[[SSAValue, Sequence[SSAValue], Masked], Sequence[SSAValue]],
+    ) -> Sequence[SSAValue]:
+        """
+        Appends the loops over the tiles, masked ones apart from whole ones.
+
+        The loops have one body: they are the steps of a loop around them, which is unrolled when it
+        is printed, so that whether a tile is masked is a constant of each step.
+        """
+        loops = self._loops(cut_at_front)
+        if len(loops) == 1:
+            first, last, masked = loops[0]
+            return emit.loop((first, last), carried, lambda tile, c: body(tile, c, masked))
+
+        def step(number: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            *_, (first, last, masked) = loops
+            is_masked = emit.integer(masked, i1)
+            for other, loop in enumerate(loops[:-1]):
+                chosen = emit.compare("eq", number, other)
+                first = emit.select(chosen, loop[0], first)
+                last = emit.select(chosen, loop[1], last)
+                is_masked = emit.select(chosen, emit.integer(loop[2], i1), is_masked)
+            return emit.loop((first, last), carried, lambda tile, c: body(tile, c, is_masked))
+
+        return emit.unrolled(len(loops), carried, step)
+
+    def _loops(self, cut_at_front: bool) -> list[tuple[SSAValue, SSAValue, bool]]:
         """Returns the loops over the tiles: first tile, end, whether the tiles are masked."""
         if self.full_begin is None or self.full_end is None:
             return [(self.begin, self.end, True)]

@@ -30,7 +30,7 @@ from ...dialects.tile import (
 from ..emitter import Emitter, name_fields
 from .geometry import Geometry
 from .key_tiles import KeyRings, KeyTiles
-from .kv_range import KvRange
+from .kv_range import KvRange, Masked
 from .params import Params
 from .request import Request, query_rows
 from .scores import Scores, change_scores
@@ -77,22 +77,18 @@ class QueryTile:
             query = self.query_fragment(query)
 
         carried = (*emit_initial_state(emit, geometry, self.scores.softmax).values(), *in_flight)
-        for first, last, masked in self.tiles.loops(cut_at_front):
 
-            def body(
-                tile: SSAValue, carried: Sequence[SSAValue], masked: bool = masked
-            ) -> Sequence[SSAValue]:
-                state, in_flight = self.step(
-                    query, tile, RowState(*carried[:3]), carried[3:], masked
-                )
-                return *state.values(), *in_flight
+        def body(tile: SSAValue, carried: Sequence[SSAValue], masked: Masked) -> Sequence[SSAValue]:
+            state = RowState(*carried[:3])
+            state, in_flight = self.step(query, tile, state, carried[3:], masked)
+            return *state.values(), *in_flight
 
-            carried = emit.loop((first, last), carried, body)
+        carried = self.tiles.visit(emit, cut_at_front, carried, body)
         emit.op(DrainOp, carried[3:])
         return emit_totals(emit, RowState(*carried[:3]))
 
     def step(
-        self, query: SSAValue, tile: SSAValue, state: RowState, in_flight: InFlight, masked: bool
+        self, query: SSAValue, tile: SSAValue, state: RowState, in_flight: InFlight, masked: Masked
     ) -> tuple[RowState, InFlight]:
         """Appends the work on one tile of keys."""
         emit, geometry = self.emit, self.geometry

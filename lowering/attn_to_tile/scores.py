@@ -1,6 +1,6 @@
 """The scores of one tile of keys: scaled, changed by the variant, masked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from xdsl.dialects.builtin import f32, i32
@@ -14,6 +14,7 @@ from ...dialects.tile import (
     map_region,
 )
 from ..emitter import Emitter
+from .kv_range import Masked
 from .regions import Hoisted, Scope, hoist_reads
 from .request import key_position, query_of
 from .scales import scale_after
@@ -71,9 +72,21 @@ def rows_of_tile(scope: Scope) -> tuple[SSAValue, SSAValue]:
 
 
 def change_scores(
-    emit: Emitter, scores: Scores, products: SSAValue, first_key: SSAValue, masked: bool
+    emit: Emitter, scores: Scores, products: SSAValue, first_key: SSAValue, masked: Masked
 ) -> SSAValue:
     """Appends the variant's score and, if `masked`, its mask and the end of the sequence."""
+    if isinstance(masked, bool):
+        return _changed_scores(emit, scores, products, first_key, masked)
+
+    def change(masked: bool) -> Callable[[], Sequence[SSAValue]]:
+        return lambda: (_changed_scores(emit, scores, products, first_key, masked),)
+
+    return emit.choose(masked, (products.type,), change(True), change(False))[0]
+
+
+def _changed_scores(
+    emit: Emitter, scores: Scores, products: SSAValue, first_key: SSAValue, masked: bool
+) -> SSAValue:
     scope, variant = scores.scope, scores.scope.variant
     if scores.unit is not None and not masked:
         return products

@@ -1,5 +1,8 @@
 """Prints one kernel: walks its regions, unrolling loops and vectors, rule by rule."""
 
+# Operands are read where they are kept: xDSL would wrap those of each op in a list of their own.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -105,23 +108,23 @@ class KernelPrinter(Operands):
 
     def _decode(self, block: Block) -> Iterator[Step]:
         same, places, location, place = self._same, self._places, None, None
-        for op in block.ops:
+        get, get_rule = same.get, self.rules.get
+        op = block.first_op
+        while op is not None:
             # Neighbours mostly come from one place.
             if op.location is not location:
                 location = op.location
                 place = innermost_place(location)
                 place = places.setdefault(place, place)
-            args = tuple([same.get(key, key) for key in map(id, op.operands)])
-            if op.name == "arith.index_cast" and _keeps_elements(op):
+            args = tuple([get(key, key) for key in map(id, op._operands)])
+            name = op.name
+            if name == "arith.index_cast" and _keeps_elements(op):
                 same[id(op.results[0])] = args[0]
             else:
-                yield Step(op, self._rule(op), args, place)
-
-    def _rule(self, op: Operation) -> Rule:
-        rule = self.rules.get(op.name)
-        if rule is None:
-            raise error_at(op, "has no rule that prints it as PTX")
-        return rule
+                if (rule := get_rule(name)) is None:
+                    raise error_at(op, "has no rule that prints it as PTX")
+                yield Step(op, rule, args, place)
+            op = op.next_op
 
     def varying_steps(self, block: Block) -> list[Step]:
         """Returns the steps that a later unrolled iteration prints anew, the terminator last."""

@@ -71,8 +71,13 @@ def _getelementptr(p: KernelPrinter, step: Step) -> None:
         index_kind = kind_of(op, op.ssa_indices[0]) if op.ssa_indices else "i32"
         step.memo = (kind, index_kind, _size_of(op, op.elem_type), indices[0])
     kind, index_kind, size, constant = step.memo
-    address = address_of(p, step, 0)
-    if constant != _DYNAMIC:
+    values = p.values
+    address = values[step.args[0]][0]
+    if type(address) is not Address:
+        raise error_at(step.op, "expects a pointer made by llvm.getelementptr or a parameter")
+    if constant == _DYNAMIC and type(index := values[step.args[1]][0]) is int:
+        result = _in_reach(p, kind, address.base, address.offset + index * size)
+    elif constant != _DYNAMIC:
         result = _in_reach(p, kind, address.base, address.offset + constant * size)
     else:
         result = offset_by(p, kind, address, index_kind, p.element(step, 1), size)
@@ -102,10 +107,10 @@ def offset_by(
 
 def _in_reach(p: KernelPrinter, kind: str, base: str, offset: int) -> Address:
     """Returns an address whose offset an instruction can hold, 32 bits with a sign."""
-    if BITS[kind] == 32:
-        return Address(base, wrap(offset, 32))
     if -(1 << 31) <= offset < 1 << 31:
         return Address(base, offset)
+    if BITS[kind] == 32:
+        return Address(base, wrap(offset, 32))
     return Address(p.materialise_sum(Sum(p.base(Address(base, 0), kind), offset), "i64"), 0)
 
 

@@ -3,16 +3,17 @@ Rows of shared memory computed anew, for one thread.
 
 A warp takes one row after the other, so that a lane may read what any lane of its warp holds: all
 lanes read, wait for each other, then write. What depends on the column alone is computed once
-before the rows, what depends on the row alone once for each row.
+before the rows, what depends on the row alone once for each row. A lane has pairs of neighbouring
+columns, over which loops go: what it knows of them are vectors `[pairs, 2]`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Flag, auto
 
-from xdsl.dialects import arith, llvm, vector
-from xdsl.dialects.builtin import AnyFloat, FloatAttr, f32
-from xdsl.ir import Operation, Region, SSAValue
+from xdsl.dialects import arith, llvm
+from xdsl.dialects.builtin import AnyFloat, FloatAttr, IntegerType, f32, i32
+from xdsl.ir import Attribute, Operation, Region, SSAValue
 from xdsl.utils.hints import isa
 
 from ...dialects import nvvm, tile
@@ -20,7 +21,7 @@ from ...dialects.diagnostic import error_at
 from ...dialects.tile import SharedType
 from ..emitter import Emitter, vector_type
 from .compute import FULL_WARP
-from .fragments import broadcast
+from .fragments import broadcast, extract, insert
 from .lanes import address, chunk_offset, load_element
 from .rules import Rule
 from .thread import Thread, check_on_scalars, copy_with
@@ -40,11 +41,17 @@ class Depends(Flag):
 
 
 @dataclass(frozen=True)
-class Place:
-    """Two neighbouring columns of a lane: their indices, and whether they lie within the row."""
+class Columns:
+    """
+    The columns of a lane: `numbers` are their indices, a vector `[pairs, 2]`.
 
-    columns: tuple[SSAValue, SSAValue]
-    inside: SSAValue | None
+    `known` are vectors of what depends on the column alone, by the value of the region. `partial`
+    tells that some lanes have fewer columns; what they have more stands for the last pair of a row.
+    """
+
+    numbers: SSAValue
+    known: Values
+    partial: bool
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,17 @@ class Row:
     """One row in work: its number, and the elements of this lane by their columns."""
 
     number: SSAValue
-    elements: Mapping[SSAValue, SSAValue]
+    elements: SSAValue
+    columns: Columns
+
+
+@dataclass(frozen=True)
+class Element:
+    """An element of a row that this lane has."""
+
+    row: Row
+    column: SSAValue
+    value: SSAValue
 
 
 def lower_rewrite_rows(thread: Thread, op: tile.RewriteRowsOp) -> None:
@@ -83,19 +100,15 @@ class Rewriting:
         self.thread, self.op, self.kind = thread, op, kind
         self.emit: Emitter = thread.emit
         self.row_argument, self.column_argument = op.body.block.args
+        self.pairs = -(-kind.columns // (2 * tile.WARP_SIZE))
         self.depends = self._dependences()
 
     def emit_all(self) -> None:
         """Appends the whole rewriting."""
         emit, warps = self.emit, self.thread.lanes.threads // tile.WARP_SIZE
         warp = emit.divu(self.thread.lanes.thread, tile.WARP_SIZE)
-        places = self._places()
         always = self._run(Depends.NOTHING, {})
-        by_column = {
-            column: self._run(Depends.COLUMN, {**always, self.column_argument: column})
-            for place in places
-            for column in place.columns
-        }
+        columns = self._columns(always)
         steps = -(-self.kind.rows // warps)
         at_once = ROWS_AT_ONCE if self.kind.rows % (warps * ROWS_AT_ONCE) == 0 else 1
 
@@ -103,79 +116,111 @@ class Rewriting:
             first = emit.add(warp, emit.mul(index, warps * at_once))
             numbers = Numbers(first, warps, at_once)
             if self.kind.rows % warps == 0:
-                self._rewrite(numbers, places, always, by_column)
+                self._rewrite(numbers, columns, always)
             else:
                 within = emit.compare("slt", first, self.kind.rows)
-                emit.when(within, lambda: self._rewrite(numbers, places, always, by_column))
+                emit.when(within, lambda: self._rewrite(numbers, columns, always))
             return ()
 
         emit.loop((emit.integer(0), emit.integer(steps // at_once)), (), step)
 
-    def _places(self) -> list[Place]:
-        """The pairs of columns of this lane; those behind the row stand for its last pair."""
+    def _columns(self, always: Values) -> Columns:
+        """Appends the columns of this lane, and what depends on nothing but them."""
         emit, pairs = self.emit, self.kind.columns // 2
-        places: list[Place] = []
-        for begin in range(0, pairs, tile.WARP_SIZE):
-            pair = emit.add(self.thread.lanes.lane, begin)
-            inside = None
-            if begin + tile.WARP_SIZE > pairs:
-                inside = emit.compare("slt", pair, pairs)
-                pair = emit.min(pair, pairs - 1)
-            left = emit.mul(pair, 2)
-            places.append(Place((left, emit.add(left, 1)), inside))
-        return places
+        partial = self.pairs * tile.WARP_SIZE > pairs
+        known = self._known_of_columns()
+        kinds = (i32, *(value.type for value in known))
 
-    def _rewrite(
+        def each(at: Sequence[SSAValue], carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            pair = emit.add(self.thread.lanes.lane, emit.mul(emit.to_i32(at[0]), tile.WARP_SIZE))
+            if partial:
+                pair = emit.min(pair, pairs - 1)
+            column = emit.add(emit.mul(pair, 2), emit.to_i32(at[1]))
+            values = self._run(Depends.COLUMN, {**always, self.column_argument: column})
+            found = (column, *(values[value] for value in known))
+            return [insert(emit, new, into, *at) for new, into in zip(found, carried, strict=True)]
+
+        numbers, *vectors = self._each_column([self._zeros(kind) for kind in kinds], each)
+        return Columns(numbers, dict(zip(known, vectors, strict=True)), partial)
+
+    def _known_of_columns(self) -> list[SSAValue]:
+        """The values that depend on the column alone, of which others read."""
+        of_columns = [value for value, on in self.depends.items() if on == Depends.COLUMN]
+        return [
+            value
+            for value in of_columns
+            if value is not self.column_argument
+            and any(self._reads_more(use.operation) for use in value.uses)
+        ]
+
+    def _reads_more(self, op: Operation) -> bool:
+        return not op.results or self.depends.get(op.results[0]) != Depends.COLUMN
+
+    def _zeros(self, kind: Attribute) -> SSAValue:
+        """Returns a vector to insert what is known of the columns into."""
+        emit = self.emit
+        if isa(kind, AnyFloat):
+            zero = emit.constant(FloatAttr(0.0, kind))
+        elif isa(kind, IntegerType):
+            zero = emit.integer(0, kind)
+        else:
+            raise TypeError(f"expected a number, got {kind}")
+        return broadcast(emit, zero, (self.pairs, 2))
+
+    def _each_column(
         self,
-        numbers: Numbers,
-        places: Sequence[Place],
-        always: Values,
-        by_column: Mapping[SSAValue, Values],
-    ) -> None:
+        carried: Sequence[SSAValue],
+        body: Callable[[Sequence[SSAValue], Sequence[SSAValue]], Sequence[SSAValue]],
+    ) -> Sequence[SSAValue]:
+        """Appends the body for each column of this lane, by the numbers of its pair and in it."""
+        emit = self.emit
+        return emit.unrolled(
+            self.pairs,
+            carried,
+            lambda pair, outer: emit.unrolled(2, outer, lambda half, c: body((pair, half), c)),
+        )
+
+    def _rewrite(self, numbers: Numbers, columns: Columns, always: Values) -> None:
         """Reads all rows that are in work, waits for the lanes of the warp, and writes them."""
-        emit, count = self.emit, len(places)
+        emit = self.emit
         element = self.kind.element_type
         if not isa(element, AnyFloat):
             raise TypeError(f"expected a stage of numbers, got {self.kind}")
         zero = emit.constant(FloatAttr(0.0, element))
-        zeros = broadcast(emit, zero, (numbers.count, count, 2))
+        zeros = broadcast(emit, zero, (numbers.count, self.pairs, 2))
 
         def compute(index: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
-            (results,) = carried
-            row = self._read_row(numbers.at(emit, index), places)
-            changed = self._new_elements(row, places, always, by_column)
-            for number, place in enumerate(places):
-                left, right = (changed[column] for column in place.columns)
-                results = emit.insert(self._rounded(left, right), results, index, number)
-            return (results,)
+            row = self._read_row(numbers.at(emit, index), columns)
+            known: dict[SSAValue, SSAValue] = {**always, self.row_argument: row.number}
+            known.update(self._run(Depends.ROW, known, row))
+            pairs = self._new_pairs(row, known)
+            return (insert(emit, pairs, carried[0], index),)
 
         (results,) = emit.unrolled(numbers.count, (zeros,), compute)
         emit.op(nvvm.SyncWarpOp, emit.integer(FULL_WARP))
 
         def store(index: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
-            for number, place in enumerate(places):
-                pair = emit.extract(results, vector_type(element, (2,)), index, number)
-                self._store(numbers.at(emit, index), place, pair)
-            return ()
+            row = numbers.at(emit, index)
+
+            def store_pair(pair: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+                self._store(row, columns, pair, extract(emit, results, index, pair))
+                return ()
+
+            return emit.unrolled(self.pairs, (), store_pair)
 
         emit.unrolled(numbers.count, (), store)
 
-    def _rounded(self, left: SSAValue, right: SSAValue) -> SSAValue:
+    def _read_row(self, number: SSAValue, columns: Columns) -> Row:
         emit = self.emit
-        wide = emit.result(vector.BroadcastOp, left, vector_type(f32, (2,)))
-        wide = emit.insert(right, wide, 1)
-        return emit.result(arith.TruncFOp, wide, vector_type(self.kind.element_type, (2,)))
+        narrow, wide = (vector_type(kind, (2,)) for kind in (self.kind.element_type, f32))
 
-    def _read_row(self, number: SSAValue, places: Sequence[Place]) -> Row:
-        emit = self.emit
-        elements: dict[SSAValue, SSAValue] = {}
-        for place in places:
-            pair = vector_type(self.kind.element_type, (2,))
-            loaded = emit.result(llvm.LoadOp, self._address(number, place.columns[0]), pair, 4)
-            wide = emit.result(arith.ExtFOp, loaded, vector_type(f32, (2,)))
-            for half, column in enumerate(place.columns):
-                elements[column] = emit.extract(wide, f32, half)
-        return Row(number, elements)
+        def read(pair: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            place = self._address(number, extract(emit, columns.numbers, pair, 0))
+            loaded = emit.result(arith.ExtFOp, emit.result(llvm.LoadOp, place, narrow, 4), wide)
+            return (insert(emit, loaded, carried[0], pair),)
+
+        (elements,) = emit.unrolled(self.pairs, (self._zeros(f32),), read)
+        return Row(number, elements, columns)
 
     def _address(self, row: SSAValue, column: SSAValue) -> SSAValue:
         """Appends the address of an element of a row."""
@@ -184,92 +229,99 @@ class Rewriting:
         in_chunk = emit.mul(emit.remu(column, 8), ELEMENT_BYTES)
         return address(emit, self.thread[self.op.stage], emit.add(offset, in_chunk))
 
-    def _store(self, row: SSAValue, place: Place, pair: SSAValue) -> None:
+    def _inside(self, pair: SSAValue) -> SSAValue:
+        """Appends whether a pair of columns of this lane lies within the row."""
+        emit = self.emit
+        number = emit.add(self.thread.lanes.lane, emit.mul(emit.to_i32(pair), tile.WARP_SIZE))
+        return emit.compare("slt", number, self.kind.columns // 2)
+
+    def _store(self, row: SSAValue, columns: Columns, pair: SSAValue, value: SSAValue) -> None:
         emit = self.emit
 
         def store() -> None:
-            emit.op(llvm.StoreOp, pair, self._address(row, place.columns[0]), 4)
+            place = self._address(row, extract(emit, columns.numbers, pair, 0))
+            emit.op(llvm.StoreOp, value, place, 4)
 
-        if place.inside is None:
-            store()
+        if columns.partial:
+            emit.when(self._inside(pair), store)
         else:
-            emit.when(place.inside, store)
+            store()
 
-    def _new_elements(
-        self,
-        row: Row,
-        places: Sequence[Place],
-        always: Values,
-        by_column: Mapping[SSAValue, Values],
-    ) -> Mapping[SSAValue, SSAValue]:
-        known: dict[SSAValue, SSAValue] = {**always, self.row_argument: row.number}
-        known.update(self._run(Depends.ROW, known, row, places))
-        results: dict[SSAValue, SSAValue] = {}
-        for column, found in by_column.items():
-            at = {**known, **found, self.column_argument: column}
-            at.update(self._run(Depends.ROW | Depends.COLUMN, at, row, places))
-            value, changes = (self._known(at, v) for v in self._yielded(self.op.body))
-            results[column] = self.emit.select(changes, value, row.elements[column])
-        return results
+    def _new_pairs(self, row: Row, known: Values) -> SSAValue:
+        """Appends the new elements of a row, rounded: `[pairs, 2]`."""
+        emit = self.emit
+
+        def each(at: Sequence[SSAValue], carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            own = self._own_element(row, at)
+            values: dict[SSAValue, SSAValue] = {**known, self.column_argument: own.column}
+            for value, vector in row.columns.known.items():
+                values[value] = extract(emit, vector, *at)
+            values.update(self._run(Depends.ROW | Depends.COLUMN, values, own))
+            value, changes = (self._known(values, v) for v in self._yielded(self.op.body))
+            return (insert(emit, emit.select(changes, value, own.value), carried[0], *at),)
+
+        (pairs,) = self._each_column((self._zeros(f32),), each)
+        kind = vector_type(self.kind.element_type, (self.pairs, 2))
+        return emit.result(arith.TruncFOp, pairs, kind)
+
+    def _own_element(self, row: Row, at: Sequence[SSAValue]) -> Element:
+        emit = self.emit
+        column = extract(emit, row.columns.numbers, *at)
+        return Element(row, column, extract(emit, row.elements, *at))
 
     def _run(
-        self,
-        depends: Depends,
-        known: Values,
-        row: Row | None = None,
-        places: Sequence[Place] = (),
+        self, depends: Depends, known: Values, at: Row | Element | None = None
     ) -> dict[SSAValue, SSAValue]:
         """Appends the ops that depend on just that, and returns their results beside `known`."""
         values = dict(known)
         for op in self.op.body.block.ops:
             if not isinstance(op, tile.YieldOp) and self.depends[op.results[0]] == depends:
-                self._run_op(op, values, row, places)
+                self._run_op(op, values, at)
         return values
 
     def _run_op(
-        self,
-        op: Operation,
-        values: dict[SSAValue, SSAValue],
-        row: Row | None,
-        places: Sequence[Place],
+        self, op: Operation, values: dict[SSAValue, SSAValue], at: Row | Element | None
     ) -> None:
         emit = self.emit
         operands = [self._known(values, operand) for operand in op.operands]
         if isinstance(op, tile.LoadOp):
             loaded = load_element(emit, operands[0], operands[1], op.value.type)
             values[op.value] = loaded
-        elif isinstance(op, tile.RowElementOp) and row is not None:
-            values[op.element] = self._element(row, operands[0])
-        elif isinstance(op, tile.RowSumOp) and row is not None:
-            values[op.total] = self._sum(op, row, places, values)
+        elif isinstance(op, tile.RowElementOp) and at is not None:
+            values[op.element] = self._element(at, operands[0])
+        elif isinstance(op, tile.RowSumOp) and isinstance(at, Row):
+            values[op.total] = self._sum(op, at, values)
+        elif isinstance(op, arith.ConstantOp):
+            values[op.result] = emit.constant(op.value)
         else:
             check_on_scalars(op)
             copy = copy_with(op, operands)
             emit.append(copy)
             values.update(zip(op.results, copy.results, strict=True))
 
-    def _element(self, row: Row, index: SSAValue) -> SSAValue:
-        own = row.elements.get(index)
-        if own is not None:
-            return own
-        emit = self.emit
+    def _element(self, at: Row | Element, index: SSAValue) -> SSAValue:
+        if isinstance(at, Element) and at.column is index:
+            return at.value
+        emit, row = self.emit, at.row if isinstance(at, Element) else at
         index = emit.max(emit.min(index, self.kind.columns - 1), 0)
         loaded = emit.result(llvm.LoadOp, self._address(row.number, index), self.kind.element_type)
         return emit.result(arith.ExtFOp, loaded, f32)
 
-    def _sum(self, op: tile.RowSumOp, row: Row, places: Sequence[Place], known: Values) -> SSAValue:
+    def _sum(self, op: tile.RowSumOp, row: Row, known: Values) -> SSAValue:
         emit, zero = self.emit, self.emit.float32(0.0)
-        total = zero
-        for place in places:
-            for column in place.columns:
-                values = {**known, op.term.block.args[0]: column}
-                for inner in op.term.block.ops:
-                    if not isinstance(inner, tile.YieldOp):
-                        self._run_op(inner, values, row, places)
-                (term,) = (self._known(values, v) for v in self._yielded(op.term))
-                if place.inside is not None:
-                    term = emit.select(place.inside, term, zero)
-                total = emit.binary("addf", total, term)
+
+        def each(at: Sequence[SSAValue], carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            own = self._own_element(row, at)
+            values: dict[SSAValue, SSAValue] = {**known, op.term.block.args[0]: own.column}
+            for inner in op.term.block.ops:
+                if not isinstance(inner, tile.YieldOp):
+                    self._run_op(inner, values, own)
+            (term,) = (self._known(values, value) for value in self._yielded(op.term))
+            if row.columns.partial:
+                term = emit.select(self._inside(at[0]), term, zero)
+            return (emit.binary("addf", carried[0], term),)
+
+        (total,) = self._each_column((zero,), each)
         return _over_warp(emit, total)
 
     def _known(self, values: Values, value: SSAValue) -> SSAValue:

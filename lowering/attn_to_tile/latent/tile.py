@@ -33,7 +33,7 @@ from ....dialects.tile import (
     WaitOp,
 )
 from ...emitter import Emitter, name_fields
-from ..kv_range import KvRange
+from ..kv_range import KvRange, Masked
 from ..request import KeyRows, query_rows
 from ..scores import Scores, change_scores
 from ..softmax import (
@@ -100,16 +100,13 @@ class LatentTile:
         queries = emit.op(WaitOp, *queries).results
 
         carried = (*emit_initial_state(emit, geometry, self.scores.softmax).values(), *in_flight)
-        for first, last, masked in self.tiles.loops(cut_at_front):
 
-            def body(
-                tile: SSAValue, carried: Sequence[SSAValue], masked: bool = masked
-            ) -> Sequence[SSAValue]:
-                state = RowState(*carried[:3])
-                state, in_flight = self.step(queries, tile, state, carried[3:], masked)
-                return *state.values(), *in_flight
+        def body(tile: SSAValue, carried: Sequence[SSAValue], masked: Masked) -> Sequence[SSAValue]:
+            state = RowState(*carried[:3])
+            state, in_flight = self.step(queries, tile, state, carried[3:], masked)
+            return *state.values(), *in_flight
 
-            carried = emit.loop((first, last), carried, body)
+        carried = self.tiles.visit(emit, cut_at_front, carried, body)
         emit.op(DrainOp, carried[3:])
         return emit_totals(emit, RowState(*carried[:3]))
 
@@ -119,7 +116,7 @@ class LatentTile:
         tile: SSAValue,
         state: RowState,
         in_flight: InFlight,
-        masked: bool,
+        masked: Masked,
     ) -> tuple[RowState, InFlight]:
         """Appends the work on one tile of keys."""
         emit, geometry = self.emit, self.geometry
