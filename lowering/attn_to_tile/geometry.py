@@ -98,11 +98,12 @@ class Work(Enum):
 @dataclass(frozen=True)
 class Geometry:
     """
-    The compile-time numbers of an attention kernel, for query tiles of `rows` packed rows.
+    The compile-time numbers of an attention kernel, for query tiles of `tile_rows` packed rows.
 
-    `kv_tile` keys are worked on at a time, in a ring of `stages` tiles. The warps of a CTA have 16
-    rows each; where that is more than `rows`, teams of warps share the keys of a tile. `work` says
-    what the items of its queue are.
+    `kv_tile` keys are worked on at a time, in a ring of `stages` tiles. A query tile is `blocks` of
+    `rows` rows, all of which use a fragment of keys while it is in registers. The warps of a CTA
+    have 16 rows each of a block; where that is more than `rows`, teams of warps share the keys of a
+    tile. `work` says what the items of its queue are.
     """
 
     qo_heads: int
@@ -115,6 +116,12 @@ class Geometry:
     kv_tile: int
     stages: int
     work: Work = Work.RANGES
+    blocks: int = 1
+
+    @property
+    def tile_rows(self) -> int:
+        """The number of packed rows of a query tile."""
+        return self.rows * self.blocks
 
     @property
     def group(self) -> int:
@@ -146,8 +153,8 @@ class Geometry:
     def short(self) -> "Geometry":
         """The numbers for requests of few packed rows: the smallest tile that warps can share."""
         smaller = (
-            replace(self, rows=ROWS_PER_WARP * warps)
-            for warps in range(1, self.rows // ROWS_PER_WARP)
+            replace(self, rows=ROWS_PER_WARP * warps, blocks=1)
+            for warps in range(1, self.tile_rows // ROWS_PER_WARP)
             if self.warps % warps == 0
         )
         return next((g for g in smaller if g.teams_have_keys and g.teams_have_room), self)
@@ -160,7 +167,7 @@ class Geometry:
     @property
     def query_in_registers(self) -> bool:
         """Whether the query tile is kept in registers, not read again for each tile of keys."""
-        return self.head_dim <= LARGEST_HEAD_DIM_IN_REGISTERS
+        return self.head_dim * self.blocks <= LARGEST_HEAD_DIM_IN_REGISTERS
 
     @property
     def dtype(self) -> str:
@@ -175,7 +182,12 @@ class Geometry:
 
     @property
     def query_ring(self) -> RingType:
-        """The shared memory of the query tile, and later of the output tile."""
+        """The shared memory of the query tile, a stage for each block of rows."""
+        return self._ring(self.blocks, self.rows)
+
+    @property
+    def out_ring(self) -> RingType:
+        """The shared memory of a block of the output, once no query is needed any more."""
         return self._ring(1, self.rows)
 
     @property
@@ -221,7 +233,8 @@ def geometry_of(
     """
     Returns the numbers of an attention op's kernel; `kv_tile` 0 chooses by head_dim.
 
-    `rows` are the packed rows of its query tiles; 0 gives each warp 16 of its own.
+    `rows` are the packed rows of its query tiles; 0 gives each warp 16 of its own. More than that
+    are as many blocks, which use fragments of keys and values together.
 
     Raises `DiagnosticError` for what the target or these kernels cannot do.
     """
@@ -233,6 +246,8 @@ def geometry_of(
         raise error_at(
             op, f"expects a head_dim that is a multiple of 16 up to 256 on {target}, got {head_dim}"
         )
+    in_block = ROWS_PER_WARP * warps
+    blocks = rows // in_block if rows > in_block and rows % in_block == 0 else 1
     geometry = Geometry(
         qo_heads=constant_extent(op, query, 1, "number of query heads"),
         kv_heads=constant_extent(op, keys, len(keys.extents) - 2, "number of key heads"),
@@ -240,10 +255,11 @@ def geometry_of(
         storage=_storage(op, keys, target),
         element_type=query.element_type,
         warps=warps,
-        rows=rows or ROWS_PER_WARP * warps,
+        rows=(rows or in_block) // blocks,
         kv_tile=kv_tile or (64 if head_dim <= LARGEST_HEAD_DIM_IN_REGISTERS else 32),
         stages=stages,
         work=_work(op, work),
+        blocks=blocks,
     )
     check_target(op, geometry, target)
     return geometry

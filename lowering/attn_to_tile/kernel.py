@@ -26,7 +26,7 @@ from .kv_range import emit_kv_range, emit_list_range
 from .params import Params, bound_params, kernel_params
 from .query_tile import QueryTile
 from .regions import Scope, variant_params
-from .request import Request, emit_queue, emit_request
+from .request import Request, blocks_of, emit_queue, emit_request
 from .result import Results, ring_of
 from .scores import emit_scores
 
@@ -81,7 +81,7 @@ class _Items:
         emit.op(BarrierOp)
         request = emit_request(emit, self.params, geometry, item)
         scope = Scope(emit, self.variant, geometry, self.params, request, self.read)
-        results = Results(scope, item, geometry.rows, self.query_ring, self.rings.scratch)
+        results = Results(scope, item, geometry.tile_rows, self.query_ring, self.rings.scratch)
         if short == geometry:
             self.attend(geometry, request, results)
         else:
@@ -99,14 +99,17 @@ class _Items:
             tiles = emit_list_range(emit, params, geometry, results.item)
         else:
             tiles = emit_kv_range(emit, request, geometry, self.bounds)
-        scope = replace(results.scope, geometry=geometry)
-        scores = emit_scores(emit, scope)
-        ring = ring_of(emit, self.query_ring, geometry)
-        tile = QueryTile(emit, geometry, params, request, scores, tiles, ring, self.rings)
-        for record in (tiles, scores, tile):
+        blocks = [
+            emit_scores(emit, replace(results.scope, geometry=geometry, request=rows))
+            for rows in blocks_of(emit, request, geometry)
+        ]
+        ring = ring_of(emit, self.query_ring, geometry.query_ring)
+        tile = QueryTile(emit, geometry, params, request, blocks, tiles, ring, self.rings)
+        for record in (tiles, *blocks, tile):
             name_fields(record)
-        state = tile.visit_keys(cut_at_front=lists or bool(self.bounds.lower))
-        results.store(geometry, state, scores.unit)
+        states = tile.visit_keys(cut_at_front=lists or bool(self.bounds.lower))
+        for block, state in enumerate(states):
+            results.store(geometry, state, blocks[block].unit, block)
 
 
 def new_kernel(

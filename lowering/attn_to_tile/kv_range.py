@@ -115,7 +115,7 @@ def _positions(emit: Emitter, request: Request, geometry: Geometry) -> tuple[SSA
     """Appends the least and the greatest position of the queries of a tile."""
     if request.positions is not None:
         return request.positions
-    last_row = emit.add(request.first_row, geometry.rows - 1)
+    last_row = emit.add(request.first_row, geometry.tile_rows - 1)
     last_row = emit.min(last_row, emit.sub(request.packed_rows, 1))
     first = emit.add(request.position, emit.divu(request.first_row, geometry.group))
     return first, emit.add(request.position, emit.divu(last_row, geometry.group))

@@ -7,7 +7,7 @@ tile before, whose stage the newest copy may then overwrite.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xdsl.dialects.builtin import f32, i32
 from xdsl.ir import SSAValue
@@ -32,9 +32,11 @@ from .geometry import Geometry
 from .key_tiles import KeyRings, KeyTiles
 from .kv_range import KvRange, Masked
 from .params import Params
+from .regions import Scope
 from .request import Request, query_rows
 from .scores import Scores, change_scores
 from .softmax import (
+    STATE_FIELDS,
     RowState,
     add_weights,
     emit_initial_state,
@@ -51,66 +53,103 @@ class QueryTile:
     """
     What the attention of a query tile needs, and its parts in the order of the program.
 
-    `query_ring` is the shared memory of the queries, `rings` that of the tiles of keys and values.
+    `scores` are those of its blocks of rows, `query_ring` is the shared memory of the queries, with
+    a stage for each block, `rings` that of the tiles of keys and values.
     """
 
     emit: Emitter
     geometry: Geometry
     params: Params
     request: Request
-    scores: Scores
+    scores: Sequence[Scores]
     tiles: KvRange
     query_ring: SSAValue
     rings: KeyRings
 
-    def visit_keys(self, cut_at_front: bool) -> RowState:
+    @property
+    def scope(self) -> Scope:
+        """What is known of the keys and values."""
+        return self.scores[0].scope
+
+    def visit_keys(self, cut_at_front: bool) -> list[RowState]:
         """Appends the copies and the loops: tiles that need a mask are peeled from the others."""
         emit, geometry = self.emit, self.geometry
         # Start all copies, then take the queries as soon as they are there.
-        query_copy = self.copy_query()
+        query_copies = [self.copy_query(block) for block in range(geometry.blocks)]
         in_flight: list[SSAValue] = []
         for ahead in range(geometry.stages - 1):
             in_flight += self.copy_tile(emit.add(self.tiles.begin, ahead))
-        query = emit.result(WaitOp, query_copy)
-        transform_query(self.scores.scope, query)
+        queries: Sequence[SSAValue] = emit.op(WaitOp, *query_copies).results
+        for scores, query in zip(self.scores, queries, strict=True):
+            transform_query(scores.scope, query)
         if geometry.query_in_registers:
-            query = self.query_fragment(query)
+            queries = [self.query_fragment(query) for query in queries]
 
-        carried = (*emit_initial_state(emit, geometry, self.scores.softmax).values(), *in_flight)
+        starts = [
+            emit_initial_state(emit, geometry, scores.softmax).values() for scores in self.scores
+        ]
+        states = STATE_FIELDS * geometry.blocks
 
         def body(tile: SSAValue, carried: Sequence[SSAValue], masked: Masked) -> Sequence[SSAValue]:
-            state = RowState(*carried[:3])
-            state, in_flight = self.step(query, tile, state, carried[3:], masked)
-            return *state.values(), *in_flight
+            before = _states(carried[:states])
+            after, in_flight = self.step(queries, tile, before, carried[states:], masked)
+            return *(value for state in after for value in state.values()), *in_flight
 
-        carried = self.tiles.visit(emit, cut_at_front, carried, body)
-        emit.op(DrainOp, carried[3:])
-        return emit_totals(emit, RowState(*carried[:3]))
+        first = (*(value for start in starts for value in start), *in_flight)
+        carried = self.tiles.visit(emit, cut_at_front, first, body)
+        emit.op(DrainOp, carried[states:])
+        return [emit_totals(emit, state) for state in _states(carried[:states])]
 
     def step(
-        self, query: SSAValue, tile: SSAValue, state: RowState, in_flight: InFlight, masked: Masked
-    ) -> tuple[RowState, InFlight]:
+        self,
+        queries: Sequence[SSAValue],
+        tile: SSAValue,
+        states: Sequence[RowState],
+        in_flight: InFlight,
+        masked: Masked,
+    ) -> tuple[list[RowState], InFlight]:
         """Appends the work on one tile of keys."""
         emit, geometry = self.emit, self.geometry
         tiles = self.key_tiles(self.first_key(tile))
         keys = tiles.landed_keys(in_flight[0])
         ahead = self.copy_tile(emit.add(tile, geometry.stages - 1))
-        transform_keys(self.scores.scope, keys, self.first_key(tile))
-        products = self.query_times_keys(query, self.team_rows(keys))
+        transform_keys(self.scope, keys, self.first_key(tile))
+        products = self.queries_times_keys(queries, self.team_rows(keys))
         first_key = emit.add(self.first_key(tile), self.team_offset())
-        scores = change_scores(emit, self.scores, products, first_key, masked)
-        scores.name_hint = "scores"
-        if self.scores.softmax:
-            unit = self.scores.unit
-            probabilities, state = emit_probabilities(emit, geometry, scores, state, unit)
-        else:
-            probabilities, state = scores, add_weights(emit, geometry, scores, state)
-        probabilities.name_hint = "probabilities"
-        name_fields(state)
+        weighed = [
+            self.weights(scores, product, first_key, state, masked)
+            for scores, product, state in zip(self.scores, products, states, strict=True)
+        ]
         values = tiles.landed_values(in_flight[1])
-        transform_values(self.scores.scope, values, self.first_key(tile))
-        out = self.add_weighted_values(probabilities, self.team_rows(values), state.out)
-        return RowState(out, state.maximum, state.total), (*in_flight[2:], *ahead)
+        transform_values(self.scope, values, self.first_key(tile))
+        states = [state for _, state in weighed]
+        outs = self.add_weighted_values(
+            [weights for weights, _ in weighed],
+            self.team_rows(values),
+            [state.out for state in states],
+        )
+        states = [replace(state, out=out) for state, out in zip(states, outs, strict=True)]
+        return states, (*in_flight[2:], *ahead)
+
+    def weights(
+        self,
+        of_rows: Scores,
+        products: SSAValue,
+        first_key: SSAValue,
+        state: RowState,
+        masked: Masked,
+    ) -> tuple[SSAValue, RowState]:
+        """Appends the weights of a tile of values for one block of rows, and its new state."""
+        emit, geometry = self.emit, self.geometry
+        scores = change_scores(emit, of_rows, products, first_key, masked)
+        scores.name_hint = "scores"
+        if of_rows.softmax:
+            weights, state = emit_probabilities(emit, geometry, scores, state, of_rows.unit)
+        else:
+            weights, state = scores, add_weights(emit, geometry, scores, state)
+        weights.name_hint = "probabilities"
+        name_fields(state)
+        return weights, state
 
     def first_key(self, tile: SSAValue) -> SSAValue:
         """Appends the position of the first key of a tile."""
@@ -135,13 +174,12 @@ class QueryTile:
             return stage
         return self.emit.result(SliceOp, stage, offset, self.geometry.team_stage)
 
-    def copy_query(self) -> SSAValue:
-        """Appends the start of the copy of the query tile."""
-        emit, geometry = self.emit, self.geometry
-        rows = query_rows(emit, self.params, self.request, geometry, geometry.head_dim)
-        always = emit.constant_true()
-        copy = CopyAsyncOp((self.params.q,), (self.query_ring,), emit.integer(0), always, rows)
-        return emit.value(copy)
+    def copy_query(self, block: int) -> SSAValue:
+        """Appends the start of the copy of a block of queries."""
+        emit, geometry, request = self.emit, self.geometry, self.scores[block].scope.request
+        rows = query_rows(emit, self.params, request, geometry, geometry.head_dim)
+        always, stage = emit.constant_true(), emit.integer(block)
+        return emit.value(CopyAsyncOp((self.params.q,), (self.query_ring,), stage, always, rows))
 
     def copy_tile(self, tile: SSAValue) -> InFlight:
         """Appends the start of the copies of a tile of keys and values, if there is one."""
@@ -152,16 +190,16 @@ class QueryTile:
 
     def key_tiles(self, first_key: SSAValue) -> KeyTiles:
         """Returns what is known of the tile of keys that begins at one."""
-        return KeyTiles(self.scores.scope, self.rings, first_key)
+        return KeyTiles(self.scope, self.rings, first_key)
 
     def query_fragment(self, query: SSAValue) -> SSAValue:
-        """Appends the load of the whole query tile into registers."""
+        """Appends the load of a whole block of queries into registers."""
         emit, geometry = self.emit, self.geometry
         kind = self._operand(geometry.rows, geometry.head_dim, FragmentLayout.MMA_A)
         return emit.result(LdmatrixOp, query, emit.index(0), emit.index(0), kind)
 
-    def query_times_keys(self, query: SSAValue, keys: SSAValue) -> SSAValue:
-        """Appends the product of the query tile and the team's keys: [rows, team_keys]."""
+    def queries_times_keys(self, queries: Sequence[SSAValue], keys: SSAValue) -> Sequence[SSAValue]:
+        """Appends the products of all blocks and the team's keys, [rows, team_keys] each."""
         emit, geometry = self.emit, self.geometry
         kind = FragmentType((geometry.rows, geometry.team_keys), f32, FragmentLayout.MMA_C)
         step_a = self._operand(geometry.rows, 16, FragmentLayout.MMA_A)
@@ -169,34 +207,43 @@ class QueryTile:
 
         def step(index: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
             column = emit.mul(index, 16)
-            if geometry.query_in_registers:
-                a = emit.result(ExtractOp, query, index)
-            else:
-                a = emit.result(LdmatrixOp, query, emit.index(0), column, step_a)
             b = emit.result(LdmatrixOp, keys, emit.index(0), column, step_b)
-            return (emit.result(MmaOp, a, b, carried[0]),)
+            sums: list[SSAValue] = []
+            for query, before in zip(queries, carried, strict=True):
+                if geometry.query_in_registers:
+                    a = emit.result(ExtractOp, query, index)
+                else:
+                    a = emit.result(LdmatrixOp, query, emit.index(0), column, step_a)
+                sums.append(emit.result(MmaOp, a, b, before))
+            return sums
 
         zero = emit.result(FillOp, emit.float32(0.0), kind)
-        (products,) = emit.unrolled(geometry.head_dim // 16, (zero,), step)
-        return products
+        return emit.unrolled(geometry.head_dim // 16, [zero] * geometry.blocks, step)
 
     def add_weighted_values(
-        self, probabilities: SSAValue, values: SSAValue, out: SSAValue
-    ) -> SSAValue:
-        """Appends the product of probabilities and the team's values, added to the output."""
+        self, weights: Sequence[SSAValue], values: SSAValue, outs: Sequence[SSAValue]
+    ) -> Sequence[SSAValue]:
+        """Appends the products of weights and the team's values, added to the outputs."""
         emit, geometry = self.emit, self.geometry
         kind = self._operand(geometry.rows, geometry.team_keys, FragmentLayout.MMA_A)
         step_b = self._operand(16, geometry.head_dim, FragmentLayout.MMA_B)
-        weights = emit.result(ConvertLayoutOp, probabilities, kind)
+        rounded = [emit.result(ConvertLayoutOp, one, kind) for one in weights]
 
         def step(index: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
-            a = emit.result(ExtractOp, weights, index)
             row = emit.mul(index, 16)
             b = emit.value(LdmatrixOp(values, row, emit.index(0), step_b, transpose=True))
-            return (emit.result(MmaOp, a, b, carried[0]),)
+            return [
+                emit.result(MmaOp, emit.result(ExtractOp, one, index), b, out)
+                for one, out in zip(rounded, carried, strict=True)
+            ]
 
-        (out,) = emit.unrolled(geometry.team_keys // 16, (out,), step)
-        return out
+        return emit.unrolled(geometry.team_keys // 16, outs, step)
 
     def _operand(self, rows: int, columns: int, layout: FragmentLayout) -> FragmentType:
         return FragmentType((rows, columns), self.geometry.element_type, layout)
+
+
+def _states(values: Sequence[SSAValue]) -> list[RowState]:
+    """Returns the states of the blocks, out of what loops carry of them."""
+    starts = range(0, len(values), STATE_FIELDS)
+    return [RowState(*values[start : start + STATE_FIELDS]) for start in starts]

@@ -15,7 +15,7 @@ the count fits. Only the offset of a row's elements takes 64 bits.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xdsl.dialects.builtin import i32
 from xdsl.ir import Region, SSAValue
@@ -158,6 +158,13 @@ def emit_request(emit: Emitter, params: Params, geometry: Geometry, item: SSAVal
     )
     name_fields(found)
     return found
+
+
+def blocks_of(emit: Emitter, request: Request, geometry: Geometry) -> list[Request]:
+    """Appends the first rows of the blocks of a query tile; returns the request from each on."""
+    first = request.first_row
+    further = [emit.add(first, block * geometry.rows) for block in range(1, geometry.blocks)]
+    return [replace(request, first_row=row) for row in (first, *further)]
 
 
 def query_of(

@@ -21,6 +21,7 @@ from ...dialects.tile import (
     FragmentLayout,
     LoadOp,
     LoadRowsOp,
+    RingType,
     StoreFragmentOp,
     StoreRowsOp,
     TeamIndexOp,
@@ -85,19 +86,29 @@ class Results:
         """Whether the weights are those of a softmax."""
         return self.scope.variant.no_softmax is None
 
-    def store(self, geometry: Geometry, state: RowState, unit: SSAValue | None) -> None:
-        """Appends the division by the totals, and the stores to the output or to a slot."""
-        emit = self.emit
+    def store(
+        self, geometry: Geometry, state: RowState, unit: SSAValue | None, block: int = 0
+    ) -> None:
+        """
+        Appends the division by the totals, and the stores to the output or to a slot.
+
+        The rows are those of a block of the query tile.
+        """
+        emit, before = self.emit, block * geometry.rows
+        if block:
+            # Every thread is done with the rows of the block before.
+            emit.op(BarrierOp)
         state = self.combined(geometry, state, unit)
         out, lse = self._divided(geometry, state, unit)
         rows = emit_query_rows(emit, self.params, geometry, self.item)
+        rows = replace(rows, first_row=emit.add(rows.first_row, before))
         factor = scale_after(self.scope, "value", rows.kv_head)
         if factor is not None:
             out = scaled_by(emit, out, factor)
         slot = load_field(emit, self.params, geometry, self.item, SLOT)
 
         def store_partial() -> None:
-            place = SlotRows(rows, emit.mul(slot, self.slot_rows))
+            place = SlotRows(rows, emit.add(emit.mul(slot, self.slot_rows), before))
             self.store_partial(geometry, place, out, lse)
 
         emit.branch(
@@ -178,7 +189,7 @@ class Results:
     def _store_output(
         self, geometry: Geometry, rows: QueryRows, out: SSAValue, lse: SSAValue
     ) -> None:
-        emit, ring = self.emit, ring_of(self.emit, self.ring, geometry)
+        emit, ring = self.emit, ring_of(self.emit, self.ring, geometry.out_ring)
         out, lse = self._finished(geometry, rows, out, lse)
         self.store_tile(out, ring)
         emit.op(BarrierOp)
@@ -273,7 +284,6 @@ class Results:
         return self.emit.result(LoadOp, self.params.parts, part, i32)
 
 
-def ring_of(emit: Emitter, ring: SSAValue, geometry: Geometry) -> SSAValue:
-    """Appends the view of the shared memory of the queries as tiles of these numbers."""
-    small = geometry.query_ring
-    return ring if ring.type == small else emit.result(ViewOp, ring, small)
+def ring_of(emit: Emitter, ring: SSAValue, kind: RingType) -> SSAValue:
+    """Appends the view of the shared memory of the queries as tiles of another type."""
+    return ring if ring.type == kind else emit.result(ViewOp, ring, kind)

@@ -29,6 +29,8 @@ from .geometry import Geometry
 from .scores import LN_2, LOG2_E
 
 MINUS_INFINITY = float("-inf")
+# The values that a loop carries of a state.
+STATE_FIELDS = 3
 
 
 @dataclass(frozen=True)
