@@ -136,6 +136,8 @@ class Emitter:
 
     def __init__(self, entry: Block, location: LocationAttr):
         self.entry = entry
+        # Where what loops share is appended, in front of them.
+        self.shared = entry
         self.block = entry
         self.location = location
         self._constants: dict[Attribute, SSAValue] = {}

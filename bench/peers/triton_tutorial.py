@@ -71,6 +71,8 @@ class TritonTutorial:
 def as_sm_80() -> Iterator[None]:
     """Makes Triton use the instructions of sm_80, and a tutorial believe in such a GPU."""
     cuda: Any = imported("torch").cuda
+    # Triton asks for the real GPU once, for which machine code is made.
+    imported("triton").runtime.driver.active.get_current_target()
     capability, known = cuda.get_device_capability, os.environ.get(ARCH_VARIABLE)
     cuda.get_device_capability = lambda *_: (8, 0)
     os.environ[ARCH_VARIABLE] = "sm80"

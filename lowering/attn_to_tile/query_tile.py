@@ -149,7 +149,9 @@ class QueryTile:
             weights, state = scores, add_weights(emit, geometry, scores, state)
         weights.name_hint = "probabilities"
         name_fields(state)
-        return weights, state
+        # Rounded at once, before the next block has its own.
+        kind = self._operand(geometry.rows, geometry.team_keys, FragmentLayout.MMA_A)
+        return emit.result(ConvertLayoutOp, weights, kind), state
 
     def first_key(self, tile: SSAValue) -> SSAValue:
         """Appends the position of the first key of a tile."""
@@ -225,16 +227,14 @@ class QueryTile:
     ) -> Sequence[SSAValue]:
         """Appends the products of weights and the team's values, added to the outputs."""
         emit, geometry = self.emit, self.geometry
-        kind = self._operand(geometry.rows, geometry.team_keys, FragmentLayout.MMA_A)
         step_b = self._operand(16, geometry.head_dim, FragmentLayout.MMA_B)
-        rounded = [emit.result(ConvertLayoutOp, one, kind) for one in weights]
 
         def step(index: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
             row = emit.mul(index, 16)
             b = emit.value(LdmatrixOp(values, row, emit.index(0), step_b, transpose=True))
             return [
                 emit.result(MmaOp, emit.result(ExtractOp, one, index), b, out)
-                for one, out in zip(rounded, carried, strict=True)
+                for one, out in zip(weights, carried, strict=True)
             ]
 
         return emit.unrolled(geometry.team_keys // 16, outs, step)

@@ -1,6 +1,7 @@
 """Loops, branches and the ops that a thread does as they stand."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 
 from xdsl.dialects import scf
 from xdsl.ir import Block, Operation, Region, SSAValue
@@ -79,7 +80,9 @@ def _lower_if(thread: Thread, branch: scf.IfOp) -> None:
             regions.append(Region())
             continue
         block = Block()
-        with emit.into(block):
+        has_loops = any(isinstance(op, scf.ForOp) for op in region.block.ops)
+        shared = thread.lanes.within(block) if has_loops else nullcontext()
+        with shared, emit.into(block):
             types = list(lower_block(thread, region.block))
             emit.op(scf.YieldOp, *types)
         regions.append(Region(block))

@@ -1,10 +1,12 @@
 """Where a thread stands in its CTA, and the shared-memory offsets that follow from that."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from xdsl.dialects import arith, gpu, llvm
 from xdsl.dialects.builtin import IntAttr, IntegerAttr, i8
-from xdsl.ir import Attribute, SSAValue
+from xdsl.ir import Attribute, Block, SSAValue
 from xdsl.utils.hints import isa
 
 from ...dialects.tile import ROWS_PER_WARP, WARP_SIZE, SharedLayout
@@ -38,7 +40,8 @@ class Lanes:
     """
     The coordinates of a thread, i32, and offsets that many ops share.
 
-    All are appended to the entry block, so that they are known everywhere and computed once.
+    They are appended in front of the loops of the branch that needs them, so that they are computed
+    once for all loops, and take no registers in other branches.
     """
 
     emit: Emitter
@@ -60,10 +63,23 @@ class Lanes:
         for name in ("thread", "lane", "warp", "group", "place", "column"):
             getattr(self, name).name_hint = name
 
+    @contextmanager
+    def within(self, branch: Block) -> Generator[None]:
+        """Appends what loops share to a branch for a while, and forgets it then."""
+        emit, shared = self.emit, self.emit.shared
+        known = self._offsets, self._teams
+        self._offsets, self._teams = dict(self._offsets), dict(self._teams)
+        emit.shared = branch
+        try:
+            yield
+        finally:
+            emit.shared = shared
+            self._offsets, self._teams = known
+
     def team(self, rows: int) -> Team:
         """Returns the place of a thread in fragments of `rows` rows."""
         if rows not in self._teams:
-            with self.emit.into(self.emit.entry):
+            with self.emit.into(self.emit.shared):
                 self._teams[rows] = self._team(rows)
         return self._teams[rows]
 
@@ -87,7 +103,7 @@ class Lanes:
         """
         key = (pattern, rows, tile.row_bytes, tile.layout.data)
         if key not in self._offsets:
-            with self.emit.into(self.emit.entry):
+            with self.emit.into(self.emit.shared):
                 self._offsets[key] = self._offset(pattern, tile, rows)
         return self._offsets[key]
 

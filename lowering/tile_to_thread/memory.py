@@ -99,7 +99,7 @@ def share_of(thread: Thread, op: Operation, ring: RingType | InflightType) -> Sh
             f"{threads // tile.WARP_SIZE}",
         )
     rows_apart = threads // across
-    with emit.into(emit.entry):
+    with emit.into(emit.shared):
         row = emit.divu(thread.lanes.thread, across)
         chunk = emit.remu(thread.lanes.thread, across)
     return Share(
@@ -201,7 +201,7 @@ def _each_row(
 ) -> None:
     """Appends the body for each row of a share: step, pointer, address in shared memory."""
     emit = thread.emit
-    with emit.into(emit.entry):
+    with emit.into(emit.shared):
         first = chunk_offset(emit, ring, share.row, share.chunk)
 
     def step(index: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:

@@ -111,7 +111,7 @@ class Widening:
         """Returns the thread's first place in the narrow stage, and those in the wide one."""
         emit, share = self.emit, self.share
         each = self.elements // PART
-        with emit.into(emit.entry if self._short else emit.block):
+        with emit.into(emit.shared if self._short else emit.block):
             source = chunk_offset(emit, self.narrow, share.row, share.chunk)
             first = emit.mul(share.chunk, each)
             targets = [
