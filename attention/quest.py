@@ -204,7 +204,7 @@ class PageChoice:
         group = self._check(views["q"], views["summaries"])
         where = device_of(views.values(), device)
         shape = (self.table.kv_indices.size, self.heads)
-        array, scores = result_array("scores", out, views["q"], where, shape, "f32")
+        array, scores = result_array("scores", out, views["q"], where, shape, "f32", stream)
         if shape[0]:
             numbers = {"group": group, "head_dim": views["q"].shape[-1], "dtype": views["q"].dtype}
             artifact = kernel("score_pages", target, heads=self.heads, **numbers)
@@ -228,12 +228,13 @@ class PageChoice:
         The arguments are those of `scores`; `out` int32 [kv_indptr[-1]] is written where given. The
         pages of a row are in the order of its tokens. Raises ArgumentError.
         """
-        query = view_of(q, "q", stream_handle(stream))
-        where = device_of([query, view_of(summaries, "summaries")], device)
+        handle = stream_handle(stream)
+        query, given = view_of(q, "q", handle), view_of(summaries, "summaries", handle)
+        where = device_of([query, given], device)
         held = where.empty((self.table.kv_indices.size, self.heads), "f32", "scores")
         self.scores(q, summaries, out=held, device=where, stream=stream, target=target)
         shape = (int(self.kv_indptr[-1]),)
-        array, chosen = result_array("kv_indices", out, query, where, shape, "i32")
+        array, chosen = result_array("kv_indices", out, query, where, shape, "i32", stream)
         if not shape[0]:
             return array
         ranks = view_of(where.empty(held.shape, "i32", "ranks"), "ranks")

@@ -73,7 +73,7 @@ def merge_state(
     check_array(views["v_other"], (views["v"].dtype,), views["v"].shape)
     check_array(views["s_other"], ("f32",), views["s"].shape)
     where = device_of(views.values(), device)
-    results = _results(views["v"], views["v"].shape, (out, lse), dtype, where)
+    results = _results(views["v"], views["v"].shape, (out, lse), dtype, where, stream)
     in_place = _is_in_place(views["v"], views["s"], results)
     _check_apart(views, results, ("v", "s") if in_place else ())
     head_dim = views["v"].shape[-1]
@@ -118,7 +118,7 @@ def merge_states(
     _check_states(views["v"], views["s"], 4)
     n, states, heads, head_dim = views["v"].shape
     where = device_of(views.values(), device)
-    results = _results(views["v"], (n, heads, head_dim), (out, lse), dtype, where)
+    results = _results(views["v"], (n, heads, head_dim), (out, lse), dtype, where, stream)
     return _merge_many(views, results, where, stream, target, {"rows": n, "states": states})
 
 
@@ -152,7 +152,7 @@ def merge_states_ragged(
     most = _longest(views["indptr"].host, nnz, longest)
     rows = views["indptr"].shape[0] - 1
     where = device_of(views.values(), device)
-    results = _results(views["v"], (rows, heads, head_dim), (out, lse), dtype, where)
+    results = _results(views["v"], (rows, heads, head_dim), (out, lse), dtype, where, stream)
     symbols = {"rows": rows, "states": most, "nnz": nnz}
     return _merge_many(views, results, where, stream, target, symbols)
 
@@ -198,17 +198,18 @@ def _results(
     given: tuple[object, object],
     dtype: str | None,
     device: Device,
+    stream: object,
 ) -> _Results:
     out, lse = given
     if dtype is None:
-        dtype = v.dtype if out is None else view_of(out, "out").dtype
+        dtype = v.dtype if out is None else view_of(out, "out", stream_handle(stream)).dtype
     if dtype not in DTYPES:
         raise ArgumentError("out" if out is not None else "dtype", f"one of {DTYPES}", repr(dtype))
     if prod(shape[:-1]) > _LARGEST:
         raise ArgumentError("v", f"at most {_LARGEST} rows and heads", str(prod(shape[:-1])))
     return _Results(
-        result_array("out", out, v, device, shape, dtype),
-        result_array("lse", lse, v, device, shape[:-1], "f32"),
+        result_array("out", out, v, device, shape, dtype, stream),
+        result_array("lse", lse, v, device, shape[:-1], "f32", stream),
     )
 
 
@@ -282,7 +283,7 @@ def _scaled(
     view = view_of(lse, "lse", stream_handle(stream))
     check_array(view, ("f32",), tuple(f"n_{axis}" for axis in range(len(view.shape))))
     where = device_of([view], device)
-    array, result = result_array("out", out, view, where, view.shape, "f32")
+    array, result = result_array("out", out, view, where, view.shape, "f32", stream)
     count = (prod(view.shape),)
     if result.address != view.address and overlaps(result, view):
         raise ArgumentError("out", "memory of its own, or lse itself", "a part of lse")

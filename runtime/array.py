@@ -114,22 +114,23 @@ def show_shape(shape: Sequence[object]) -> str:
 
 
 def empty_like(
-    like: ArrayView, shape: tuple[int, ...], dtype: str, name: str
+    like: ArrayView, shape: tuple[int, ...], dtype: str, name: str, stream: int | None = None
 ) -> tuple[object, ArrayView] | None:
     """
     Returns a new array of the kind of `like`, and its view; `name` is its name in messages.
 
-    A torch tensor gives a torch tensor on the same device, a CuPy array a CuPy array, other arrays
-    in host memory NumPy, with ml_dtypes' bfloat16 where `like` has it. None is returned for other
-    device memory, which the device itself must allocate.
+    `stream` is the handle of the CUDA stream that will write it. A torch tensor gives a torch
+    tensor on the same device, a CuPy array a CuPy array, other arrays in host memory NumPy, with
+    ml_dtypes' bfloat16 where `like` has it. None is returned for other device memory, which the
+    device itself must allocate.
     """
     module = type(like.source).__module__.partition(".")[0]
     if module == "torch":
         array = _torch_empty(cast("Any", like.source), shape, dtype)
-        return array, view_of(array, name)
+        return array, view_of(array, name, stream)
     if module == "cupy":
         array = sys.modules["cupy"].empty(shape, dtype=NUMPY_DTYPES[dtype])
-        return array, view_of(array, name)
+        return array, view_of(array, name, stream)
     if like.place != HOST:
         return None
     bits = np.empty(shape, NUMPY_DTYPES[dtype])

@@ -436,7 +436,7 @@ class Plan:
         chosen = device_of(views.values(), call.device)
         chosen.check_target(self.op.contract.target)
         wanted = {"out": call.out, "lse": call.lse}
-        results = self._results(wanted, query, symbols, chosen)
+        results = self._results(wanted, query, symbols, chosen, handle)
         scalars[SCALE] = call.checked_scale(self.op.section)
         if self.arrays.items:
             self._launch(chosen, call, views, results, scalars, symbols)
@@ -502,9 +502,10 @@ class Plan:
         q: ArrayView,
         symbols: Mapping[str, int],
         device: Device,
+        stream: int | None,
     ) -> dict[str, _Result]:
         return {
-            name: self._result(name, array, q, symbols, device)
+            name: self._result(name, array, q, symbols, device, stream)
             for name, array in given.items()
             if array is not None or name in self.op.signature.pointers
         }
@@ -516,17 +517,18 @@ class Plan:
         q: ArrayView,
         symbols: Mapping[str, int],
         device: Device,
+        stream: int | None,
     ) -> _Result:
         """Returns one result: the caller's own array, checked, or a new one of the kind of `q`."""
         signature = self.op.signature
         if name not in signature.pointers:
             raise ArgumentError(name, "nothing, the kernel has no such result", "an array")
         if given is not None:
-            view = view_of(given, name)
+            view = view_of(given, name, stream)
             signature.check(view, symbols)
             return _Result(given, view)
         shape, dtype = signature.shape(name, symbols), signature.pointers[name][0].dtype
-        made = empty_like(q, shape, dtype, name)
+        made = empty_like(q, shape, dtype, name, stream)
         if made is None:
             buffer = device.empty(shape, dtype, name)
             made = buffer, view_of(buffer, name)

@@ -24,6 +24,7 @@ from .default_device import default_device, get_device
 from .device import Device, Workspace
 from .errors import ArgumentError
 from .launch import Signature
+from .stream import stream_handle
 
 _signatures: WeakKeyDictionary[KernelArtifact, Signature] = WeakKeyDictionary()
 
@@ -197,17 +198,23 @@ def result_array(
     device: Device,
     shape: tuple[int, ...],
     dtype: str,
+    stream: object = None,
 ) -> tuple[object, ArrayView]:
-    """Returns the caller's own array for a result, checked, or a new one of the kind of `like`."""
+    """
+    Returns the caller's own array for a result, checked, or a new one of the kind of `like`.
+
+    It will be written on `stream`.
+    """
+    handle = stream_handle(stream)
     if given is not None:
-        view = view_of(given, name)
+        view = view_of(given, name, handle)
         check_array(view, (dtype,), shape)
         if not view.contiguous:
             raise ArgumentError(name, "a C-contiguous array", "other strides")
         if view.read_only:
             raise ArgumentError(name, "a writable array", "a read-only one")
         return given, view
-    made = empty_like(like, shape, dtype, name)
+    made = empty_like(like, shape, dtype, name, handle)
     if made is None:
         buffer = device.empty(shape, dtype, name)
         return buffer, view_of(buffer, name)

@@ -9,6 +9,7 @@ from .buffer import Buffer
 from .contract import KernelContract, PointerParam, ScalarParam
 from .device import Argument, Device, Grid
 from .errors import ArgumentError
+from .stream import stream_handle
 
 _INTEGERS = {
     "i1": (0, 1),
@@ -163,7 +164,8 @@ def run_kernel(
     contract = artifact.contract
     signature = Signature(contract)
     _check_names(contract, args)
-    views = {name: view_of(args[name], name) for name in signature.pointers}
+    handle = stream_handle(stream)
+    views = {name: view_of(args[name], name, handle) for name in signature.pointers}
     symbols = signature.bind(views)
     scalars = {param.name: args[param.name] for param in contract.scalars if param.name in args}
     for param in contract.scalars:

@@ -10,6 +10,7 @@ from .compute import (
     MmaOp,
     QuadReduceOp,
     RowReduceOp,
+    ScaleRowsOp,
     map_region,
 )
 from .device import AccumulateRowsOp, ArriveOp, LoadRowsOp
@@ -78,6 +79,7 @@ __all__ = [
     "RingType",
     "RowElementOp",
     "RowReduceOp",
+    "ScaleRowsOp",
     "RowSumOp",
     "SharedLayout",
     "SharedType",
@@ -123,6 +125,7 @@ Tile = Dialect(
         RewriteRowsOp,
         RowElementOp,
         RowReduceOp,
+        ScaleRowsOp,
         SliceOp,
         RowSumOp,
         StageOp,

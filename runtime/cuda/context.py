@@ -1,5 +1,7 @@
 """The primary context of one GPU, current around every call of the driver."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 from ..errors import CudaError, DeviceError
@@ -41,6 +43,23 @@ class Context:
                 return False
             raise
         return True
+
+    def is_capturing(self, stream: int) -> bool:
+        """Whether a stream is being captured as a graph, by whatever library."""
+        if not stream:
+            return False
+        none = self.bindings.CUstreamCaptureStatus.CU_STREAM_CAPTURE_STATUS_NONE
+        return self.call("cuStreamIsCapturing", stream) != none
+
+    @contextmanager
+    def beside_captures(self) -> Generator[None]:
+        """Allows calls that are no part of a graph while this thread captures one."""
+        relaxed = self.bindings.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
+        before = self.call("cuThreadExchangeStreamCaptureMode", relaxed)
+        try:
+            yield
+        finally:
+            self.call("cuThreadExchangeStreamCaptureMode", before)
 
     def refuse_capture(self, stream: int, what: str) -> None:
         """Raises DeviceError where `stream` is being captured: `what` can't be part of a graph."""

@@ -112,9 +112,10 @@ class CudaWorkspace:
         handle = stream_handle(stream) or 0
         if self._done:
             return
-        if handle in self._context.captures:
+        if self._context.is_capturing(handle):
             # A graph is replayed on any stream, so the copy is none of its work.
-            self._context.call("cuEventSynchronize", self._event)
+            with self._context.beside_captures():
+                self._context.call("cuEventSynchronize", self._event)
             self._done = True
             return
         if handle == self._uploaded_on:

@@ -32,6 +32,7 @@ _NAMES = {
     500: "CUDA_ERROR_NOT_FOUND",
     600: "CUDA_ERROR_NOT_READY",
     700: "CUDA_ERROR_ILLEGAL_ADDRESS",
+    900: "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED",
 }
 
 
@@ -68,6 +69,10 @@ class CUjit_option(IntEnum):
 
 class CUstream_flags(IntEnum):
     CU_STREAM_NON_BLOCKING = 1
+
+
+class CUstreamCaptureStatus(IntEnum):
+    CU_STREAM_CAPTURE_STATUS_NONE = 0
 
 
 class CUstreamCaptureMode(IntEnum):
@@ -137,6 +142,7 @@ class FakeBindings:
     events: int = 0
     streams: int = 0
     # The launches of each stream that is captured, and of each graph.
+    capture_mode: int = 0
     captures: dict[int, list[Launch]] = field(default_factory=dict[int, list[Launch]])
     graphs: dict[int, list[Launch]] = field(default_factory=dict[int, list[Launch]])
     free_bytes: int = 1 << 34
@@ -151,6 +157,7 @@ class FakeBindings:
     CUlaunchAttributeID = CUlaunchAttributeID
     CUlaunchConfig = CUlaunchConfig
     CUstreamCaptureMode = CUstreamCaptureMode
+    CUstreamCaptureStatus = CUstreamCaptureStatus
 
     def __getattr__(self, name: str) -> Callable[..., tuple[Any, ...]]:
         if not name.startswith("cu") or name not in _FUNCTIONS:
@@ -281,6 +288,21 @@ def _begin_capture(fake: FakeBindings, stream: int, _mode: int) -> tuple[int]:
     return (0,)
 
 
+def _is_capturing(fake: FakeBindings, stream: int) -> tuple[int, int]:
+    return 0, int(stream in fake.captures)
+
+
+def _exchange_mode(fake: FakeBindings, mode: int) -> tuple[int, int]:
+    before, fake.capture_mode = fake.capture_mode, mode
+    return 0, before
+
+
+def _query(fake: FakeBindings, _event: int) -> tuple[int]:
+    # What is no part of a graph is refused in the modes that are not relaxed.
+    relaxed = CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
+    return (900,) if fake.captures and fake.capture_mode != relaxed else (0,)
+
+
 def _end_capture(fake: FakeBindings, stream: int) -> tuple[int, int | None]:
     if stream not in fake.captures:
         return 1, None
@@ -374,6 +396,8 @@ _FUNCTIONS: dict[str, Callable[..., tuple[Any, ...]]] = {
     "cuStreamDestroy": _nothing,
     "cuStreamBeginCapture": _begin_capture,
     "cuStreamEndCapture": _end_capture,
+    "cuStreamIsCapturing": _is_capturing,
+    "cuThreadExchangeStreamCaptureMode": _exchange_mode,
     "cuGraphInstantiate": _instantiate,
     "cuGraphLaunch": _replay,
     "cuGraphDestroy": _nothing,
@@ -391,7 +415,7 @@ _FUNCTIONS: dict[str, Callable[..., tuple[Any, ...]]] = {
     "cuEventCreate": _new_event,
     "cuEventDestroy": _nothing,
     "cuEventRecord": _nothing,
-    "cuEventSynchronize": _nothing,
-    "cuEventQuery": _nothing,
+    "cuEventSynchronize": _query,
+    "cuEventQuery": _query,
     "cuEventElapsedTime": _elapsed,
 }

@@ -134,6 +134,18 @@ def test_a_capture_waits_for_the_plan_that_is_under_way() -> None:
     assert not bindings.names("cuStreamWaitEvent")
 
 
+def test_a_capture_of_another_library_waits_for_the_plan_too() -> None:
+    bindings, device, plan, batch = _planned()
+    stream = device.stream()
+    arrays = [device.array(array) for array in batch.arrays]
+    plan.upload(device)
+    bindings.captures[stream.handle] = []
+    plan.run(*arrays, device=device, stream=stream)
+    assert len(bindings.captures[stream.handle]) == 1
+    assert not bindings.names("cuStreamWaitEvent")
+    assert bindings.capture_mode == 0
+
+
 def _waiting(artifact: KernelArtifact) -> KernelArtifact:
     """Returns a kernel that waits for the one in front of it."""
     return replace(artifact, ptx=artifact.ptx.replace("ret;", "griddepcontrol.wait; ret;"))
