@@ -10,7 +10,6 @@ from .compute import (
     MmaOp,
     QuadReduceOp,
     RowReduceOp,
-    ScaleRowsOp,
     map_region,
 )
 from .device import AccumulateRowsOp, ArriveOp, LoadRowsOp
@@ -79,7 +78,6 @@ __all__ = [
     "RingType",
     "RowElementOp",
     "RowReduceOp",
-    "ScaleRowsOp",
     "RowSumOp",
     "SharedLayout",
     "SharedType",
@@ -125,7 +123,6 @@ Tile = Dialect(
         RewriteRowsOp,
         RowElementOp,
         RowReduceOp,
-        ScaleRowsOp,
         SliceOp,
         RowSumOp,
         StageOp,

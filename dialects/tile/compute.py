@@ -308,46 +308,6 @@ class QuadReduceOp(IRDLOperation):
         _verify_f32(expected)
 
 
-@irdl_op_definition
-class ScaleRowsOp(IRDLOperation):
-    """
-    Multiplies each row of an accumulator by a factor.
-
-    Factors are mostly 1: a warp whose rows all have the factor 1 multiplies nothing.
-
-    ```mlir
-    %o = tile.scale_rows %out by %factors : !tile.frag<[64, 128], f32, mma_c>,
-      !tile.frag<[64], f32, row> -> !tile.frag<[64, 128], f32, mma_c>
-    ```
-    """
-
-    name = "tile.scale_rows"
-
-    fragment = operand_def(FragmentType)
-    factors = operand_def(FragmentType)
-    scaled = result_def(FragmentType)
-
-    traits = traits_def(Pure())
-    assembly_format = (
-        "$fragment `by` $factors attr-dict `:` type($fragment) `,` type($factors) `->` "
-        "type($scaled)"
-    )
-
-    def __init__(self, fragment: SSAValue, factors: SSAValue):
-        super().__init__(operands=[fragment, factors], result_types=[fragment.type])
-
-    def verify_(self) -> None:
-        source = self.fragment.type
-        if isinstance(source, FragmentType) and source.layout.data is not FragmentLayout.MMA_C:
-            raise VerifyException(f"expects layout mma_c, got {source.layout.data}")
-        if self.scaled.type != source:
-            raise VerifyException(f"expects result type {source}, got {self.scaled.type}")
-        expected = _rows_of(self.fragment, FragmentLayout.ROW)
-        if self.factors.type != expected:
-            raise VerifyException(f"expects factors of type {expected}, got {self.factors.type}")
-        _verify_f32(expected)
-
-
 def _rows_of(fragment: SSAValue, layout: FragmentLayout) -> FragmentType:
     kind = fragment.type
     if not isinstance(kind, FragmentType):

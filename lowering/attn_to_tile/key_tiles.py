@@ -1,7 +1,7 @@
 """Tiles of keys and values: their shared memory, the copies into it, and their widening."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from xdsl.ir import Region, SSAValue
 
@@ -45,24 +45,15 @@ class KeyTiles:
     scope: Scope
     rings: KeyRings
     first_key: SSAValue
-    exists: SSAValue | None = None
 
     @property
     def rows(self) -> KeyRows:
         """Where its rows lie."""
         scope = self.scope
-        places = scope.emit, scope.params, scope.request, scope.geometry
-        return KeyRows(*places, self.first_key, self.exists)
+        return KeyRows(scope.emit, scope.params, scope.request, scope.geometry, self.first_key)
 
-    def copy(self, stage: SSAValue, exists: SSAValue, has_keys: bool = False) -> Sequence[SSAValue]:
-        """
-        Appends the start of the copies into a stage, if the tile exists.
-
-        Where the request is known to have keys there is no branch, which the assembler would move
-        nothing across: copies of a tile that does not exist then read nothing.
-        """
-        if has_keys:
-            return replace(self, exists=exists).copy(stage, self.scope.emit.constant_true())
+    def copy(self, stage: SSAValue, exists: SSAValue) -> Sequence[SSAValue]:
+        """Appends the start of the copies into a stage, if the tile exists."""
         emit, params, rings = self.scope.emit, self.scope.params, self.rings
         pairs = [
             (params.k, rings.keys, params.k_strides),

@@ -112,9 +112,9 @@ class QueryTile:
         emit, geometry = self.emit, self.geometry
         tiles = self.key_tiles(self.first_key(tile))
         keys = tiles.landed_keys(in_flight[0])
+        ahead = self.copy_tile(emit.add(tile, geometry.stages - 1))
         transform_keys(self.scope, keys, self.first_key(tile))
         products = self.queries_times_keys(queries, self.team_rows(keys))
-        ahead = self.copy_tile(emit.add(tile, geometry.stages - 1), has_keys=True)
         first_key = emit.add(self.first_key(tile), self.team_offset())
         weighed = [
             self.weights(scores, product, first_key, state, masked)
@@ -183,12 +183,12 @@ class QueryTile:
         always, stage = emit.constant_true(), emit.integer(block)
         return emit.value(CopyAsyncOp((self.params.q,), (self.query_ring,), stage, always, rows))
 
-    def copy_tile(self, tile: SSAValue, has_keys: bool = False) -> InFlight:
+    def copy_tile(self, tile: SSAValue) -> InFlight:
         """Appends the start of the copies of a tile of keys and values, if there is one."""
         emit, geometry = self.emit, self.geometry
         stage = emit.remu(tile, geometry.stages)
         exists = emit.compare("slt", tile, self.tiles.end)
-        return self.key_tiles(self.first_key(tile)).copy(stage, exists, has_keys)
+        return self.key_tiles(self.first_key(tile)).copy(stage, exists)
 
     def key_tiles(self, first_key: SSAValue) -> KeyTiles:
         """Returns what is known of the tile of keys that begins at one."""

@@ -241,18 +241,13 @@ class SlotRows:
 
 @dataclass(frozen=True)
 class KeyRows:
-    """
-    Where the keys of a tile that begins at `first_key` lie in arrays of keys or values.
-
-    None of them is valid where there is a condition `exists` that is false.
-    """
+    """Where the keys of a tile that begins at `first_key` lie in arrays of keys or values."""
 
     emit: Emitter
     params: Params
     request: Request
     geometry: Geometry
     first_key: SSAValue
-    exists: SSAValue | None = None
 
     def contiguous(self, elements: int) -> Region:
         """Returns the rows region in a contiguous array of `elements` a row of a head."""
@@ -290,8 +285,6 @@ class KeyRows:
         emit, request = self.emit, self.request
         key = emit.add(self.first_key, row)
         valid = emit.compare("slt", key, request.kv_end)
-        if self.exists is not None:
-            valid = emit.binary("and", valid, self.exists)
         key = emit.min(key, emit.sub(request.kv_end, 1))
         if self.params.kv_indices is None:
             return None, emit.add(request.page_begin, key), valid

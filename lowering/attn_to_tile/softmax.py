@@ -1,9 +1,6 @@
 """
 The online softmax: running maximum, sum and average of a row, renewed with each tile of keys.
 
-Any reference near the maximum serves as well as the maximum: it is renewed, and the output
-rescaled, where scores exceed it by much.
-
 Source: Milakov and Gimelshein, "Online normalizer calculation for softmax", section 3; Dao,
 "FlashAttention-2", section 3.1: the sum of a row is combined across lanes only at the end.
 """
@@ -23,7 +20,6 @@ from ...dialects.tile import (
     QuadReduceOp,
     ReduceKind,
     RowReduceOp,
-    ScaleRowsOp,
     TeamReduceOp,
     YieldOp,
     map_region,
@@ -35,9 +31,6 @@ from .scores import LN_2, LOG2_E
 MINUS_INFINITY = float("-inf")
 # The values that a loop carries of a state.
 STATE_FIELDS = 3
-# The maximum of a row is renewed when scores exceed it by more than this, in log2 units: so the
-# weights stay below 2^8, and the output is rarely rescaled.
-SLACK = 8.0
 
 
 @dataclass(frozen=True)
@@ -45,8 +38,8 @@ class RowState:
     """
     The state of the rows of a tile: `out` [rows, head_dim], `maximum` and `total` [rows].
 
-    `maximum`, the reference of the exponentials, is in the units of the scores. `total` is the part
-    of the lane until all keys are seen.
+    `maximum` is in the units of the scores, `total` is the part of the lane until all keys are
+    seen.
     """
 
     out: SSAValue
@@ -115,7 +108,7 @@ def emit_probabilities(
     highest = emit.result(QuadReduceOp, ReduceKind.MAX, partial)
     if of_all is not None:
         highest = of_all(highest)
-    maximum, shift, rescale = _renew_maximum(emit, geometry, highest, state.maximum, unit, SLACK)
+    maximum, shift, rescale = _renew_maximum(emit, geometry, highest, state.maximum, unit)
     scores_type = scores.type
     if not isinstance(scores_type, FragmentType):
         raise TypeError(f"scores are no fragment: {scores_type}")
@@ -130,8 +123,7 @@ def emit_probabilities(
     tile_total = emit.result(RowReduceOp, ReduceKind.SUM, probabilities)
     partial = row_type(geometry, FragmentLayout.ROW_PARTIAL)
     (total,) = emit_map(emit, (state.total, rescale, tile_total), (partial,), add_tile)
-    out = emit.result(ScaleRowsOp, state.out, rescale)
-    return probabilities, RowState(out, maximum, total)
+    return probabilities, RowState(_scale_rows(emit, state.out, rescale), maximum, total)
 
 
 def add_weights(emit: Emitter, geometry: Geometry, weights: SSAValue, state: RowState) -> RowState:
@@ -156,23 +148,12 @@ def _renew_maximum(
     highest: SSAValue,
     maximum: SSAValue,
     unit: SSAValue | None,
-    slack: float = 0.0,
 ) -> Sequence[SSAValue]:
-    """
-    Returns the new maximum, its negative in log2 units, and the factor for what is there.
-
-    The old maximum stays where the new one is no more than `slack` above it, in log2 units.
-    """
+    """Returns the new maximum, its negative in log2 units, and the factor for what is there."""
     row = row_type(geometry)
 
     def renew(old: SSAValue, new: SSAValue) -> Sequence[SSAValue]:
         renewed = emit.binary("maxf", old, new)
-        if slack:
-            growth = emit.binary("subf", renewed, old)
-            growth = growth if unit is None else emit.binary("mulf", growth, unit)
-            # Where no key was seen before it is infinite, where none is seen now NaN.
-            much = emit.result(arith.CmpfOp, growth, emit.float32(slack), "ogt")
-            renewed = emit.select(much, renewed, old)
         nothing_seen = emit.result(arith.CmpfOp, renewed, emit.float32(MINUS_INFINITY), "oeq")
         reference = emit.select(nothing_seen, emit.float32(0.0), renewed)
         if unit is not None:

@@ -233,24 +233,6 @@ def lower_quad_reduce(thread: Thread, op: tile.QuadReduceOp) -> None:
     thread.set(op.rows, rows)
 
 
-def lower_scale_rows(thread: Thread, op: tile.ScaleRowsOp) -> None:
-    """A product in place, around which a warp branches where no row of it needs one."""
-    emit, fragment, factors = thread.emit, thread[op.fragment], thread[op.factors]
-    one = emit.float32(1.0)
-    needed = [
-        emit.result(arith.CmpfOp, extract(emit, factors, row), one, "une") for row in range(2)
-    ]
-    own = emit.binary("or", *needed)
-    some = emit.result(nvvm.VoteSyncOp, nvvm.VoteSyncKind.ANY, emit.integer(FULL_WARP), own)
-
-    def scaled() -> Sequence[SSAValue]:
-        spread = spread_rows(emit, factors, shape_of(fragment))
-        return (emit.binary("mulf", fragment, spread),)
-
-    (result,) = emit.choose(some, (fragment.type,), scaled, lambda: (fragment,))
-    thread.set(op.scaled, result)
-
-
 def lower_convert_layout(thread: Thread, op: tile.ConvertLayoutOp) -> None:
     """Rounds to 16 bits; neighbours of a row share a register."""
     thread.set(op.result, pack(thread, thread[op.source], op.result.type.element_type))
@@ -272,5 +254,4 @@ COMPUTE_RULES: Mapping[type[Operation], Rule] = {
     tile.MmaOp: lower_mma,
     tile.QuadReduceOp: lower_quad_reduce,
     tile.RowReduceOp: lower_row_reduce,
-    tile.ScaleRowsOp: lower_scale_rows,
 }
