@@ -129,7 +129,7 @@ def _cut(
     places = asked[:-1] * total // max(int(asked[-1]), 1)
     unit = np.searchsorted(ends, places, "right")
     if not total:
-        return Cuts(unit, np.zeros(len(unit), bool), unit[:0], unit[:0])
+        return Cuts(unit, np.zeros(len(unit), bool), unit[:0], unit[:0], False)
     at = np.minimum(unit, len(rest) - 1)
     offset = places - (ends[at] - lengths[at])
     tile = rest[at] // heads
@@ -143,8 +143,7 @@ def _cut(
     # A CTA that lacks nothing begins and ends at one cut, which splits once.
     again = (unit[1:] == unit[:-1]) & (granules[1:] <= granules[:-1])
     inside[1:] &= ~(again & inside[:-1])
-    split = inside.nonzero()[0]
-    return Cuts(unit, inside, split, granules[split])
+    return Cuts(unit, inside, unit[inside], granules[inside], False)
 
 
 def write_dealt(
@@ -153,14 +152,14 @@ def write_dealt(
     """Writes the items of dealt units; `whole` are those that nothing splits, by unit."""
     cuts, rest = dealt.cuts, dealt.rest
     before = np.cumsum(cuts.inside) + cuts.unit
-    pieces = np.bincount(cuts.unit[cuts.split], minlength=len(rest)) + 1
+    pieces = np.bincount(cuts.split, minlength=len(rest)) + 1
     owner = np.repeat(np.arange(len(rest)), pieces)
     line = whole[rest[owner]]
     # The items before the cuts; the next ones begin at them.
-    ahead = before[cuts.split] - 1
+    ahead = before[cuts.inside] - 1
     begin = tiles.begin
     if not isinstance(begin, int):
-        begin = begin[rest[cuts.unit[cuts.split]] // limits.num_kv_heads]
+        begin = begin[rest[cuts.split] // limits.num_kv_heads]
     at = cuts.granules * limits.granule + begin
     line[ahead, KV_END] = at
     line[ahead + 1, KV_BEGIN] = at
@@ -169,7 +168,7 @@ def write_dealt(
     slots, merges = int(is_part.sum()), int(parts.sum())
     line[is_part, SLOT] = np.arange(slots)
     merge = np.where(is_part, (np.cumsum(parts) - 1)[owner], -1)
-    written = sections.merges[:merges]
+    written, sections.pairs = sections.merges[:merges], 0
     written[:, 1] = pieces[parts]
     written[:, 0] = np.cumsum(pieces[parts]) - pieces[parts]
     _interleave(sections, dealt, np.concatenate(([0], before, [len(line)])), whole, line, merge)

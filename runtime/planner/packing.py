@@ -8,12 +8,13 @@ unit, for loads that are tried by bisection.
 
 from itertools import chain
 from math import sqrt
+from typing import NamedTuple
 
 import numpy as np
 
 from .cost import Costs
 from .limits import PlanLimits
-from .line import Cuts, Line, cut, line_of, share
+from .line import Cuts, Shares
 from .tiles import Array, Tiles
 
 _Unit = tuple[int, int, int]
@@ -23,12 +24,19 @@ _PRECISION = 256
 _SPREADS = 4
 
 
-def cuts_of(limits: PlanLimits, costs: Costs, tiles: Tiles) -> Cuts:
+def cuts_of(shares: Shares, tiles: Tiles) -> Cuts:
     """Returns the cuts between the CTAs' shares of a batch that has tiles."""
-    line = line_of(limits, tiles)
+    limits = shares.limits
     if len(tiles.granules) * limits.num_kv_heads <= limits.num_ctas:
-        return pack(limits, costs, tiles, line)
-    return cut(limits, costs, tiles, line, share(limits, costs, line))
+        return pack(limits, shares.costs, tiles, Line(*shares.line(tiles)))
+    return shares.cut(tiles)
+
+
+class Line(NamedTuple):
+    """The length of all units together, and that of the longest."""
+
+    total: int
+    longest: int
 
 
 def pack(limits: PlanLimits, costs: Costs, tiles: Tiles, line: Line) -> Cuts:
@@ -38,7 +46,7 @@ def pack(limits: PlanLimits, costs: Costs, tiles: Tiles, line: Line) -> Cuts:
         return equal
     units = _units(limits, tiles)
     ctas, anew = limits.num_ctas, min(costs.item) + costs.partial
-    longest = int(line.unit.max())
+    longest = line.longest
     # Loads that are known to be too low, and to suffice.
     low, high = _least(costs, line, ctas, longest) - 1, longest
     best = np.arange(1, len(units)), np.zeros(len(units) - 1, np.int64)
@@ -131,5 +139,4 @@ def _as_cuts(limits: PlanLimits, units: int, unit: Array, granules: Array) -> Cu
     before = np.zeros(limits.num_ctas - 1, np.int64)
     before[: len(unit)] = granules
     inside = before > 0
-    split = inside.nonzero()[0]
-    return Cuts(cuts, inside, split, before[split])
+    return Cuts(cuts, inside, cuts[inside], before[inside], False)
