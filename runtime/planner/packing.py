@@ -15,6 +15,7 @@ import numpy as np
 from .cost import Costs
 from .limits import PlanLimits
 from .line import Cuts, Shares
+from .pieces import numbered
 from .tiles import Array, Tiles
 
 _Unit = tuple[int, int, int]
@@ -69,7 +70,11 @@ def pack(limits: PlanLimits, costs: Costs, tiles: Tiles, line: Line) -> Cuts:
 
 
 def _equal(limits: PlanLimits, costs: Costs, tiles: Tiles, line: Line) -> Cuts | None:
-    """Returns equal pieces of units of one length, one a CTA; None where packing may be better."""
+    """
+    Returns equal pieces of units of one length, one a CTA; None where packing may be better.
+
+    CTAs that are left over are given to the first units, which are cut into one piece more each.
+    """
     granules, item, cost = tiles.granules, tiles.item_cost, tiles.granule_cost
     first = int(granules[0])
     if not isinstance(item, int) or not isinstance(cost, int) or (granules != first).any():
@@ -82,8 +87,15 @@ def _equal(limits: PlanLimits, costs: Costs, tiles: Tiles, line: Line) -> Cuts |
     load = item + cost * size + costs.partial * (pieces > 1)
     if load > line.total // limits.num_ctas + item + costs.partial and pieces < useful:
         return None
-    number = np.arange(1, units * pieces)
-    return _as_cuts(limits, units, number // pieces, number % pieces * size)
+    finer = -(-first // (pieces + 1)) or 1
+    extra = min(limits.num_ctas - units * pieces, units)
+    if -(-first // finer) <= pieces or item + cost * finer + costs.partial > load:
+        extra = 0
+    parts = np.full(units, pieces)
+    parts[:extra] += 1
+    unit, number = numbered(parts)
+    number *= np.where(unit < extra, finer, size)
+    return _as_cuts(limits, units, unit[1:], number[1:])
 
 
 def _least(costs: Costs, line: Line, ctas: int, longest: int) -> int:
