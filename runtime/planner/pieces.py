@@ -59,15 +59,14 @@ def fixed_pieces(limits: PlanLimits, tiles: Tiles) -> Pieces:
     past = begin + tiles.granules
     first_chunk = begin // chunk
     count = np.maximum(-(-past // chunk) - first_chunk, 1)
-    tile, number = numbered(count)
+    tile, number = _numbered(count)
     first = (first_chunk[tile] + number) * chunk
     end = first + chunk
     granules = np.minimum(end, past[tile]) - np.maximum(first, begin[tile])
     return Pieces(tile, first, end, np.maximum(granules, 0), number, count[tile])
 
 
-def numbered(count: Array) -> tuple[Array, Array]:
-    """Returns of pieces, `count` of each owner, their owners and their numbers there."""
+def _numbered(count: Array) -> tuple[Array, Array]:
     tile = np.repeat(np.arange(len(count)), count)
     number = np.arange(len(tile)) - (np.cumsum(count) - count)[tile]
     return tile, number
