@@ -270,8 +270,8 @@ class FixedPlanner:
         self._outdated = False
         # For how many more KV rows each request has room in its last page.
         self._room = np.zeros(0, np.int64)
-        # The least of these numbers.
-        self._least = 0
+        # The least of these numbers, and by how much they all are too large.
+        self._least = self._taken = 0
 
     @property
     def plan_limits(self) -> PlanLimits:
@@ -331,7 +331,7 @@ class FixedPlanner:
 
     def pages_needed(self, rows: int = 1, requests: object = None) -> int:
         """Returns how many new pages a step needs."""
-        room = self._room.copy()
+        room = self._room - self._taken
         room[self._chosen(requests)] -= rows
         return int(self._needed(room).sum())
 
@@ -346,7 +346,7 @@ class FixedPlanner:
             raise ArgumentError("step", expected, "one made on the device")
         if requests is None and pages is None and 0 <= rows <= self._least:
             return self._step_within_pages(rows)
-        chosen, room = self._chosen(requests), self._room.copy()
+        chosen, room = self._chosen(requests), self._room - self._taken
         room[chosen] -= rows
         full = bool(room.size) and int(room.min()) < 0
         new = self._new_pages(room, pages) if full or pages is not None else None
@@ -367,13 +367,14 @@ class FixedPlanner:
         """Gives all requests more KV rows, for which their last pages have room."""
         step = self._planner.advance(rows)
         self._least -= rows
-        self._room -= rows
+        self._taken += rows
         last = self.tables["kv_last_page_len"][: self.batch]
         last += rows
         changed = {"kv_last_page_len": last}
         return _changed_work(step.plan) | changed if step.replanned else changed
 
     def _set_room(self, room: npt.NDArray[np.int64]) -> None:
+        self._taken = 0
         self._room, self._least = room, int(room.min(initial=_LARGEST)) if room.size else 0
 
     def _chosen(self, requests: object) -> slice | Int32Array:

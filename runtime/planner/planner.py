@@ -147,6 +147,8 @@ class Planner:
         # The lengths that the last batch has by now, and how much they may grow from here.
         self._lengths = np.zeros(0, np.int64)
         self._longest = self._left = 0
+        # By how many rows all of these lengths are too small.
+        self._behind = 0
 
     def plan(
         self,
@@ -220,11 +222,14 @@ class Planner:
             raise ArgumentError("rows", "a plan made from bounds", "one made from kv_ranges")
         if rows < 0:
             raise ArgumentError("rows", "at least 0", str(rows))
-        batch = self._batch
+        if requests is None and rows < self._left and not self.limits.kv_total:
+            if self._longest + rows <= self.limits.kv_len:
+                self._behind += rows
+                self._longest += rows
+                self._left -= rows
+                return Step(self._plan, False, ())
+        batch, lengths = self._batch, self._caught_up(self._batch)
         chosen = slice(None) if requests is None else self._chosen(requests)
-        if self._lengths is batch.kv_lengths:
-            self._lengths = batch.kv_lengths.copy()
-        lengths = self._lengths
         if self._longest + rows > self.limits.kv_len or self.limits.kv_total:
             lengths = lengths.copy()
             lengths[chosen] += rows
@@ -240,6 +245,14 @@ class Planner:
             return Step(self._plan, False, ())
         plan = self._again(batch._replace(kv_lengths=lengths, longest=self._longest))
         return Step(plan, True, plan.transfers)
+
+    def _caught_up(self, batch: Batch) -> Array:
+        """Returns the lengths by now, in memory of their own."""
+        if self._lengths is batch.kv_lengths:
+            self._lengths = batch.kv_lengths.copy()
+        self._lengths += self._behind
+        self._behind = 0
+        return self._lengths
 
     def _chosen(self, requests: object) -> Array:
         assert self._batch is not None
@@ -279,6 +292,7 @@ class Planner:
     def _planned(self, batch: Batch, counts: Counts) -> WorkPlan:
         self._plan = WorkPlan(self._sections, self.layout, counts)
         self._batch, self._lengths, self._longest = batch, batch.kv_lengths, batch.longest
+        self._behind = 0
         self._left = 0 if not batch.grows else 1
         if batch.grows and not self.limits.batch_invariant:
             self._left = self.limits.kv_tile
