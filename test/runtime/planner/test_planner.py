@@ -55,9 +55,12 @@ def loads_of(planner: Planner, plan: WorkPlan, kv_len: np.ndarray) -> np.ndarray
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.lists(st.integers(0, 4000), max_size=20), st.booleans())
-def test_decode_plans_are_those_of_one_query_row_each(lengths: list[int], fixed: bool) -> None:
-    one, other = (Planner(limits(batch_invariant=fixed)) for _ in range(2))
+@given(st.lists(st.integers(0, 4000), max_size=20), st.booleans(), st.sampled_from([1, 3, 4]))
+def test_decode_plans_are_those_of_one_query_row_each(
+    lengths: list[int], fixed: bool, granule: int
+) -> None:
+    numbers = limits(batch_invariant=fixed, kv_tile=48, chunk=960, granule=granule)
+    one, other = Planner(numbers), Planner(numbers)
     kv_len = np.array(lengths, np.int64)
     one.plan_decode(kv_len)
     other.plan(np.arange(len(lengths) + 1), kv_len)
