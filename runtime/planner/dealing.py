@@ -103,7 +103,7 @@ def _lanes(lengths: Array) -> Array:
 
     The heaviest column of some rounds goes to the CTA with the least load until then.
     """
-    rounds, ctas = lengths.shape
+    rounds, ctas = len(lengths), len(lengths[0])
     depth = -(-rounds // _BUNDLES)
     sums = np.add.reduceat(lengths, np.arange(0, rounds, depth), axis=0)
     heaviest = np.argsort(-sums, axis=1, kind="stable")

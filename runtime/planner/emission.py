@@ -237,7 +237,7 @@ def write_pieces(
     slots, merge, counts = _number_slots(sections, pieces, heads)
     items[:, SLOT] = slots.reshape(-1)
     order = assignment.order
-    _rows(items).take(order, None, sections.rows[: len(order)], "clip")
+    rows_of(items).take(order, None, sections.rows[: len(order)], "clip")
     sections.item_merge[: len(order)] = merge.reshape(-1).take(order)
     sections.cta_indptr[:] = assignment.cta_indptr
     return counts

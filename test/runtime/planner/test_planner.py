@@ -167,11 +167,11 @@ def test_workspace_holds_rows_of_all_slots() -> None:
     assert numbers.workspace(128) == (4 * 64 * 128 * 4, 4 * 64 * 4, 2 * 4)
 
 
-def test_tall_tiles_come_first_in_a_mixed_batch() -> None:
+def test_each_cta_has_its_tall_tiles_first_in_a_mixed_batch() -> None:
     planner = Planner(limits(num_ctas=2))
     plan = planner.plan(array(0, 1, 41, 42), array(300, 300, 300), KvBounds.causal())
-    requests = plan.items[:, 0].tolist()
-    assert requests == sorted(requests, key=lambda request: request != 1)
+    for requests in np.split(plan.items[:, 0], plan.cta_indptr[1:-1]):
+        assert requests.tolist() == sorted(requests, key=lambda request: request != 1)
 
 
 def test_causal_tiles_stop_where_their_last_row_does() -> None:
