@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .cost import Costs
-from .emission import KV_BEGIN, KV_END, SLOT, Counts, Int32Array, Sections
+from .emission import KV_BEGIN, KV_END, SLOT, Counts, Int32Array, Sections, rows_of
 from .limits import PlanLimits
 from .line import Cuts
 from .tiles import Array, Tiles
@@ -54,11 +54,18 @@ def deal(limits: PlanLimits, costs: Costs, tiles: Tiles) -> Dealt:
     target = -(-int(of_unit.sum()) // ctas) + min(costs.item) + costs.partial
     owner, load = _rounds(of_unit, ctas, target)
     whole = owner >= 0
-    by_cta = np.argsort(owner[whole], kind="stable")
+    by_cta = _in_order(owner[whole], ctas)
     counts = np.bincount(owner[whole], minlength=ctas)
     rest = units[~whole]
     cuts = _cut(costs, tiles, rest, of_unit[~whole], target - load, limits.num_kv_heads)
     return Dealt(units[whole][by_cta], counts, rest, cuts)
+
+
+def _in_order(numbers: Array, end: int) -> Array:
+    """Returns the order of a stable sort of numbers from 0 to before `end`."""
+    # NumPy sorts numbers of 16 bits by their digits.
+    few = numbers.astype(np.uint16) if end <= 2**16 else numbers
+    return np.argsort(few, kind="stable")
 
 
 def _by_place(limits: PlanLimits, tiles: Tiles, lengths: Array) -> Array:
@@ -68,11 +75,11 @@ def _by_place(limits: PlanLimits, tiles: Tiles, lengths: Array) -> Array:
     opens[1:] = tiles.request[1:] != tiles.request[:-1]
     rank = np.cumsum(opens)
     by_length = np.lexsort((-lengths, rank))
-    request = rank[by_length]
+    request = rank[by_length] - 1
     unit = (by_length[:, None] * heads + np.arange(heads)).reshape(-1)
     # Stable, so that the tiles of a head stay in their order.
     place = (request[:, None] * heads + np.arange(heads)).reshape(-1)
-    return unit[np.argsort(place, kind="stable")]
+    return unit[_in_order(place, (len(request) + 1) * heads)]
 
 
 def _rounds(of_unit: Array, ctas: int, target: int) -> tuple[Array, Array]:
@@ -188,9 +195,9 @@ def _interleave(
     sections.cta_indptr[:] = dealt_indptr + line_indptr
     ctas = np.arange(len(dealt.counts))
     place = np.arange(len(dealt.order)) + line_indptr[np.repeat(ctas, dealt.counts)]
-    sections.items[place] = whole[dealt.order]
-    sections.item_merge[place] = -1
+    sections.item_merge[: len(dealt.order) + len(line)] = -1
+    sections.rows[place] = rows_of(whole).take(dealt.order)
     of_line = np.repeat(ctas, np.diff(line_indptr))
     place = np.arange(len(line)) + dealt_indptr[of_line + 1]
-    sections.items[place] = line
+    sections.rows[place] = rows_of(line)
     sections.item_merge[place] = merge
