@@ -106,7 +106,20 @@ class Planners:
         self.section = section
         self.cost = CostModel.of_heights(section.tile_heights)
         self._known: dict[PlanLimits, Planner] = {}
+        # The limits of batches of about these sizes: to make them takes as long as half a plan.
+        self._limits: dict[tuple[object, Sharing], PlanLimits] = {}
         self._lock = Lock()
+
+    def limits(self, q_rows: int, lengths: npt.NDArray[np.int64], sharing: Sharing) -> PlanLimits:
+        """Returns the same as `limits_of`, made once."""
+        key = _about(q_rows, lengths, sharing), sharing
+        found = self._limits.get(key)
+        if found is None:
+            found = limits_of(self.section, q_rows, lengths, sharing)
+            if len(self._limits) >= _MOST_PLANNERS:
+                self._limits.clear()
+            self._limits[key] = found
+        return found
 
     @contextmanager
     def planner(self, limits: PlanLimits) -> Generator[Planner]:
@@ -127,22 +140,26 @@ def limits_of(
     sharing: Sharing,
 ) -> PlanLimits:
     """Returns limits that hold a batch of these KV lengths, and others of about its size."""
-    limits = BatchLimits(
-        requests=_rounded(len(lengths)),
-        query_rows=_rounded(q_rows),
-        kv_len=_rounded(int(lengths.max(initial=0))),
-        pages=1,
-        kv_total=_rounded(int(lengths.sum())) if sharing.batch_invariant else 0,
-    )
-    return plan_limits(section, limits, sharing)
+    return plan_limits(section, BatchLimits(*_about(q_rows, lengths, sharing)), sharing)
+
+
+def _about(
+    q_rows: int, lengths: npt.NDArray[np.int64], sharing: Sharing
+) -> tuple[int, int, int, int, int]:
+    """Returns the fields of `BatchLimits` of a batch's size, rounded up."""
+    longest = int(lengths[lengths.argmax()]) if len(lengths) else 0
+    total = _rounded(int(lengths.sum())) if sharing.batch_invariant else 0
+    return _rounded(len(lengths)), _rounded(q_rows), _rounded(longest), 1, total
 
 
 def work_tables(work: WorkPlan) -> dict[str, Int32Array]:
     """Returns copies of a plan's arrays by parameter name, without CTAs that have nothing to do."""
-    ctas = int(work.cta_indptr.searchsorted(len(work.items)))
+    items, indptr = work.items, work.cta_indptr
+    if indptr[-2] == len(items):
+        indptr = indptr[: int(indptr.searchsorted(len(items))) + 1]
     return {
-        "cta_indptr": work.cta_indptr[: ctas + 1].copy(),
-        "items": work.items.copy(),
+        "cta_indptr": indptr.copy(),
+        "items": items.copy(),
         "item_merge": work.item_merge.copy(),
         "merges": work.merges.copy(),
         "counters": np.zeros(len(work.merges), np.int32),
@@ -164,7 +181,7 @@ class BatchPlanner:
         if self._of_heads is not None:
             return self._planned_heads(self._of_heads, qo_indptr, table, sharing)
         lengths, rows = table.row_counts, int(qo_indptr[-1])
-        limits = limits_of(self.section, rows, lengths, sharing)
+        limits = self.planners.limits(rows, lengths, sharing)
         with self.planners.planner(limits) as planner:
             work = _work(planner, self.section, qo_indptr, lengths)
             tables = {**batch_tables(qo_indptr, table), **work_tables(work)}
@@ -200,7 +217,8 @@ def _work(
     lengths: npt.NDArray[np.int64],
 ) -> WorkPlan:
     rows = int(qo_indptr[-1])
-    decodes = rows == len(lengths) and bool((qo_indptr[1:] - qo_indptr[:-1] == 1).all())
+    # Entries that rise that often, by so much together, rise by 1.
+    decodes = rows == len(lengths) == np.count_nonzero(qo_indptr[1:] > qo_indptr[:-1])
     sees_all = not section.kv_lower and all(s == 1 and o >= 0 for s, o in section.kv_upper)
     if decodes and sees_all:
         return planner.plan_decode(lengths)
@@ -252,8 +270,8 @@ class FixedPlanner:
         self._outdated = False
         # For how many more KV rows each request has room in its last page.
         self._room = np.zeros(0, np.int64)
-        # The least of these numbers.
-        self._least = 0
+        # The least of these numbers, and by how much they all are too large.
+        self._least = self._taken = 0
 
     @property
     def plan_limits(self) -> PlanLimits:
@@ -313,7 +331,7 @@ class FixedPlanner:
 
     def pages_needed(self, rows: int = 1, requests: object = None) -> int:
         """Returns how many new pages a step needs."""
-        room = self._room.copy()
+        room = self._room - self._taken
         room[self._chosen(requests)] -= rows
         return int(self._needed(room).sum())
 
@@ -328,7 +346,7 @@ class FixedPlanner:
             raise ArgumentError("step", expected, "one made on the device")
         if requests is None and pages is None and 0 <= rows <= self._least:
             return self._step_within_pages(rows)
-        chosen, room = self._chosen(requests), self._room.copy()
+        chosen, room = self._chosen(requests), self._room - self._taken
         room[chosen] -= rows
         full = bool(room.size) and int(room.min()) < 0
         new = self._new_pages(room, pages) if full or pages is not None else None
@@ -349,13 +367,14 @@ class FixedPlanner:
         """Gives all requests more KV rows, for which their last pages have room."""
         step = self._planner.advance(rows)
         self._least -= rows
-        self._room -= rows
+        self._taken += rows
         last = self.tables["kv_last_page_len"][: self.batch]
         last += rows
         changed = {"kv_last_page_len": last}
         return _changed_work(step.plan) | changed if step.replanned else changed
 
     def _set_room(self, room: npt.NDArray[np.int64]) -> None:
+        self._taken = 0
         self._room, self._least = room, int(room.min(initial=_LARGEST)) if room.size else 0
 
     def _chosen(self, requests: object) -> slice | Int32Array:

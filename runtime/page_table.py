@@ -6,8 +6,7 @@ in the order of its tokens, all full but the last, which holds `kv_last_page_len
 `page_size`; a request without pages has 0 (Ye et al., FlashInfer, MLSys 2025, section 3.1).
 """
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -50,7 +49,8 @@ def check_indptr(
     if indptr[0] != 0:
         raise ArgumentError(name, "0 as the first entry", str(int(indptr[0])))
     falls = indptr[1:] < indptr[:-1]
-    if falls.any():
+    # As `any` says, in a third of its time.
+    if np.count_nonzero(falls):
         at = int(np.argmax(falls)) + 1
         got = f"{int(indptr[at])} after {int(indptr[at - 1])} at [{at}]"
         raise ArgumentError(name, "entries that never decrease", got)
@@ -66,9 +66,15 @@ def check_page_size(page_size: object) -> int:
 
 
 def _refuse(values: Int32Array, wrong: npt.NDArray[np.bool_], name: str, expected: str) -> None:
-    if wrong.any():
+    if np.count_nonzero(wrong):
         at = int(np.argmax(wrong))
         raise ArgumentError(name, expected, f"{int(values[at])} at [{at}]")
+
+
+def _largest(values: npt.NDArray[Any], none: int) -> int:
+    """Returns the largest of some numbers, `none` where there are none."""
+    # NumPy's `max` takes twice as long for a few hundred.
+    return int(values[values.argmax()]) if values.size else none
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,57 +83,51 @@ class PageTable:
     The page table of B requests, int32 in host memory; raises ArgumentError for what is none.
 
     `kv_indptr` is [B + 1], `kv_indices` [nnz], `kv_last_page_len` [B]; `page_size` is in tokens.
+    `pages`, int32 [B], and `row_counts`, int64 [B], are the pages and the tokens of each request,
+    `longest` is the most tokens of one, `largest_page` the largest page number, -1 for none.
     """
 
     kv_indptr: Int32Array
     kv_indices: Int32Array
     kv_last_page_len: Int32Array
     page_size: int
+    pages: Int32Array = field(init=False, repr=False)
+    row_counts: npt.NDArray[np.int64] = field(init=False, repr=False)
+    longest: int = field(init=False, repr=False)
+    largest_page: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_page_size(self.page_size)
-        for name in ("kv_indptr", "kv_indices", "kv_last_page_len"):
-            object.__setattr__(self, name, int32_table(getattr(self, name), name))
-        entries = self.kv_indices.size
-        check_indptr(self.kv_indptr, "kv_indptr", entries, "the size of kv_indices")
-        last, batch = self.kv_last_page_len, self.batch
-        if last.size != batch:
-            raise ArgumentError(
-                "kv_last_page_len", f"{batch} entries, one a request", str(last.size)
-            )
+        size = check_page_size(self.page_size)
+        indptr = int32_table(self.kv_indptr, "kv_indptr")
+        indices = int32_table(self.kv_indices, "kv_indices")
+        last = int32_table(self.kv_last_page_len, "kv_last_page_len")
+        check_indptr(indptr, "kv_indptr", indices.size, "the size of kv_indices")
+        pages = indptr[1:] - indptr[:-1]
+        if last.size != pages.size:
+            expected = f"{pages.size} entries, one a request"
+            raise ArgumentError("kv_last_page_len", expected, str(last.size))
         # 1 where there are pages, so that others are compared with 0.
-        used = np.minimum(self.pages, 1)
-        wrong = (last < used) | (last > used * self.page_size)
-        expected = f"1 to {self.page_size} tokens, 0 only without pages"
-        _refuse(last, wrong, "kv_last_page_len", expected)
-        if int(self.kv_indices.min(initial=0)) < 0:
-            negative, expected = self.kv_indices < 0, "page numbers of at least 0"
-            _refuse(self.kv_indices, negative, "kv_indices", expected)
-        if self.batch and int(self.row_counts.max()) > _LARGEST:
+        used = np.minimum(pages, 1)
+        wrong = (last < used) | (last > used * size)
+        _refuse(last, wrong, "kv_last_page_len", f"1 to {size} tokens, 0 only without pages")
+        # Negative numbers are the largest of all, seen as unsigned.
+        if (largest_page := _largest(indices.view(np.uint32), -1)) > _LARGEST:
+            _refuse(indices, indices < 0, "kv_indices", "page numbers of at least 0")
+        rows = pages.astype(np.int64)
+        rows -= used
+        rows *= size
+        rows += last
+        if (longest := _largest(rows, 0)) > _LARGEST:
             raise ArgumentError("kv_indptr", f"at most {_LARGEST} tokens a request", "more")
+        tables = {"kv_indptr": indptr, "kv_indices": indices, "kv_last_page_len": last}
+        found = {"pages": pages, "row_counts": rows, "longest": longest}
+        # As `object.__setattr__` for each, which a frozen class needs.
+        self.__dict__.update(tables, **found, largest_page=largest_page)
 
     @property
     def batch(self) -> int:
         """The number of requests."""
         return self.kv_indptr.size - 1
-
-    @cached_property
-    def pages(self) -> Int32Array:
-        """The number of pages of each request, [B]."""
-        return self.kv_indptr[1:] - self.kv_indptr[:-1]
-
-    @cached_property
-    def row_counts(self) -> npt.NDArray[np.int64]:
-        """The number of tokens of each request, int64 [B]."""
-        full = (self.pages.astype(np.int64) - 1) * self.page_size
-        full += self.kv_last_page_len
-        # Without pages that is less than nothing.
-        return np.maximum(full, 0, out=full)
-
-    @cached_property
-    def largest_page(self) -> int:
-        """The largest page number, -1 where there is none."""
-        return int(self.kv_indices.max(initial=-1))
 
     @property
     def lengths(self) -> Int32Array:

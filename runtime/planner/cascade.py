@@ -21,10 +21,11 @@ from .emission import (
     SLOT,
     Int32Array,
     Sections,
-    whole_items,
+    whole_rows,
     write_line,
 )
 from .limits import ITEM_FIELDS, MERGE_FIELDS, PlanLimits
+from .line import Shares
 from .packing import cuts_of
 from .prefixes import Prefixes
 from .tiles import OPEN_END, Array, Tiles
@@ -103,8 +104,7 @@ def plan_cascade(
     spans = _spans(limits, prefixes, groups, lengths, page_size)
     costs = (cost or CostModel()).costs(limits.tile_rows, limits.kv_tile // limits.granule)
     tiles = _tiles(limits, costs, groups, spans)
-    sections = _items(limits, costs, tiles)
-    return _merged(limits, groups, spans, rows, sections)
+    return _merged(limits, groups, spans, rows, *_items(limits, costs, tiles))
 
 
 def _check(
@@ -196,29 +196,41 @@ def _tiles(limits: PlanLimits, costs: Costs, groups: _Groups, spans: _Spans) -> 
     item, granule = np.asarray(costs.item)[kind], np.asarray(costs.granule)[kind]
     number = np.arange(len(rows))
     request = groups.request[spans.first]
-    return Tiles(request, number, spans.begin, spans.stop, granules, item, granule)
+    longest = int(granules.max())
+    return Tiles(request, number, spans.begin, spans.stop, granules, item, granule, longest)
 
 
-def _items(limits: PlanLimits, costs: Costs, tiles: Tiles) -> Sections:
-    """Returns the items of all query tiles in shares, as if no row group had several of them."""
+def _items(limits: PlanLimits, costs: Costs, tiles: Tiles) -> tuple[Int32Array, Int32Array]:
+    """
+    Returns the items of all query tiles in shares, as if no row group had several of them.
+
+    And where those of each CTA begin.
+    """
     units = len(tiles.granules) * limits.num_kv_heads
     room = units + limits.num_ctas
     sections = Sections(
+        limits.granule,
         np.zeros(limits.num_ctas + 1, np.int32),
         np.zeros((room, MERGE_FIELDS), np.int32),
         np.zeros(room, np.int32),
         np.zeros((room, ITEM_FIELDS), np.int32),
     )
-    whole = whole_items(tiles, limits.num_kv_heads)
-    counts = write_line(limits, sections, tiles, cuts_of(limits, costs, tiles), whole)
-    return sections._replace(items=sections.items[: counts.items])
+    whole = whole_rows(tiles, limits.num_kv_heads)
+    cuts = cuts_of(Shares(limits, costs), tiles)
+    counts = write_line(limits, sections, tiles.begin, cuts, whole)
+    return sections.items[: counts.items], sections.cta_indptr
 
 
 def _merged(
-    limits: PlanLimits, groups: _Groups, spans: _Spans, rows: Int32Array, sections: Sections
+    limits: PlanLimits,
+    groups: _Groups,
+    spans: _Spans,
+    rows: Int32Array,
+    items: Int32Array,
+    cta_indptr: Int32Array,
 ) -> CascadePlan:
     """Numbers the slots and finds the parts of each row group."""
-    items, count = sections.items, len(groups.request)
+    count = len(groups.request)
     span = items[:, FIRST_ROW].astype(np.int64)
     first, width = spans.first[span], (spans.end - spans.first)[span]
     # One pair for each item and row group in it, by KV head and row group, in the order of KV.
@@ -246,7 +258,7 @@ def _merged(
     arrives = np.stack([np.where(partial, merge[own_key], -1), np.where(partial, width, 0)], 1)
     return CascadePlan(
         rows,
-        sections.cta_indptr,
+        cta_indptr,
         items,
         item_rows.astype(np.int32),
         arrives.astype(np.int32),

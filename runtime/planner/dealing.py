@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .cost import Costs
-from .emission import KV_BEGIN, KV_END, SLOT, Counts, Int32Array, Sections
+from .emission import KV_BEGIN, KV_END, SLOT, Counts, Int32Array, Sections, rows_of
 from .limits import PlanLimits
 from .line import Cuts
 from .tiles import Array, Tiles
@@ -54,11 +54,18 @@ def deal(limits: PlanLimits, costs: Costs, tiles: Tiles) -> Dealt:
     target = -(-int(of_unit.sum()) // ctas) + min(costs.item) + costs.partial
     owner, load = _rounds(of_unit, ctas, target)
     whole = owner >= 0
-    by_cta = np.argsort(owner[whole], kind="stable")
+    by_cta = _in_order(owner[whole], ctas)
     counts = np.bincount(owner[whole], minlength=ctas)
     rest = units[~whole]
     cuts = _cut(costs, tiles, rest, of_unit[~whole], target - load, limits.num_kv_heads)
     return Dealt(units[whole][by_cta], counts, rest, cuts)
+
+
+def _in_order(numbers: Array, end: int) -> Array:
+    """Returns the order of a stable sort of numbers from 0 to before `end`."""
+    # NumPy sorts numbers of 16 bits by their digits.
+    few = numbers.astype(np.uint16) if end <= 2**16 else numbers
+    return np.argsort(few, kind="stable")
 
 
 def _by_place(limits: PlanLimits, tiles: Tiles, lengths: Array) -> Array:
@@ -68,11 +75,11 @@ def _by_place(limits: PlanLimits, tiles: Tiles, lengths: Array) -> Array:
     opens[1:] = tiles.request[1:] != tiles.request[:-1]
     rank = np.cumsum(opens)
     by_length = np.lexsort((-lengths, rank))
-    request = rank[by_length]
+    request = rank[by_length] - 1
     unit = (by_length[:, None] * heads + np.arange(heads)).reshape(-1)
     # Stable, so that the tiles of a head stay in their order.
     place = (request[:, None] * heads + np.arange(heads)).reshape(-1)
-    return unit[np.argsort(place, kind="stable")]
+    return unit[_in_order(place, (len(request) + 1) * heads)]
 
 
 def _rounds(of_unit: Array, ctas: int, target: int) -> tuple[Array, Array]:
@@ -103,7 +110,7 @@ def _lanes(lengths: Array) -> Array:
 
     The heaviest column of some rounds goes to the CTA with the least load until then.
     """
-    rounds, ctas = lengths.shape
+    rounds, ctas = len(lengths), len(lengths[0])
     depth = -(-rounds // _BUNDLES)
     sums = np.add.reduceat(lengths, np.arange(0, rounds, depth), axis=0)
     heaviest = np.argsort(-sums, axis=1, kind="stable")
@@ -129,7 +136,7 @@ def _cut(
     places = asked[:-1] * total // max(int(asked[-1]), 1)
     unit = np.searchsorted(ends, places, "right")
     if not total:
-        return Cuts(unit, np.zeros(len(unit), bool), unit[:0], unit[:0])
+        return Cuts(unit, np.zeros(len(unit), bool), unit[:0], unit[:0], False)
     at = np.minimum(unit, len(rest) - 1)
     offset = places - (ends[at] - lengths[at])
     tile = rest[at] // heads
@@ -143,8 +150,7 @@ def _cut(
     # A CTA that lacks nothing begins and ends at one cut, which splits once.
     again = (unit[1:] == unit[:-1]) & (granules[1:] <= granules[:-1])
     inside[1:] &= ~(again & inside[:-1])
-    split = inside.nonzero()[0]
-    return Cuts(unit, inside, split, granules[split])
+    return Cuts(unit, inside, unit[inside], granules[inside], False)
 
 
 def write_dealt(
@@ -153,14 +159,14 @@ def write_dealt(
     """Writes the items of dealt units; `whole` are those that nothing splits, by unit."""
     cuts, rest = dealt.cuts, dealt.rest
     before = np.cumsum(cuts.inside) + cuts.unit
-    pieces = np.bincount(cuts.unit[cuts.split], minlength=len(rest)) + 1
+    pieces = np.bincount(cuts.split, minlength=len(rest)) + 1
     owner = np.repeat(np.arange(len(rest)), pieces)
     line = whole[rest[owner]]
     # The items before the cuts; the next ones begin at them.
-    ahead = before[cuts.split] - 1
+    ahead = before[cuts.inside] - 1
     begin = tiles.begin
     if not isinstance(begin, int):
-        begin = begin[rest[cuts.unit[cuts.split]] // limits.num_kv_heads]
+        begin = begin[rest[cuts.split] // limits.num_kv_heads]
     at = cuts.granules * limits.granule + begin
     line[ahead, KV_END] = at
     line[ahead + 1, KV_BEGIN] = at
@@ -169,7 +175,7 @@ def write_dealt(
     slots, merges = int(is_part.sum()), int(parts.sum())
     line[is_part, SLOT] = np.arange(slots)
     merge = np.where(is_part, (np.cumsum(parts) - 1)[owner], -1)
-    written = sections.merges[:merges]
+    written, sections.pairs = sections.merges[:merges], 0
     written[:, 1] = pieces[parts]
     written[:, 0] = np.cumsum(pieces[parts]) - pieces[parts]
     _interleave(sections, dealt, np.concatenate(([0], before, [len(line)])), whole, line, merge)
@@ -189,9 +195,9 @@ def _interleave(
     sections.cta_indptr[:] = dealt_indptr + line_indptr
     ctas = np.arange(len(dealt.counts))
     place = np.arange(len(dealt.order)) + line_indptr[np.repeat(ctas, dealt.counts)]
-    sections.items[place] = whole[dealt.order]
-    sections.item_merge[place] = -1
+    sections.item_merge[: len(dealt.order) + len(line)] = -1
+    sections.rows[place] = rows_of(whole).take(dealt.order)
     of_line = np.repeat(ctas, np.diff(line_indptr))
     place = np.arange(len(line)) + dealt_indptr[of_line + 1]
-    sections.items[place] = line
+    sections.rows[place] = rows_of(line)
     sections.item_merge[place] = merge

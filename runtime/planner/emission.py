@@ -11,7 +11,9 @@ from .pieces import Assignment, Pieces
 from .tiles import OPEN_END, Array, Tiles
 
 Int32Array = npt.NDArray[np.int32]
+Rows = npt.NDArray[np.void]
 REQUEST, FIRST_ROW, KV_HEAD, KV_BEGIN, KV_END, SLOT = range(ITEM_FIELDS)
+_ROW = np.dtype((np.void, 4 * ITEM_FIELDS))
 
 
 class Counts(NamedTuple):
@@ -22,13 +24,78 @@ class Counts(NamedTuple):
     slots: int
 
 
-class Sections(NamedTuple):
-    """The sections of a plan's buffer, as arrays of their full size."""
+class _OfCuts(NamedTuple):
+    """
+    What each of n cuts that split units writes.
 
-    cta_indptr: Int32Array
+    `number` counts them. Where no unit has two, `merge` are their merges, `first` and `second` the
+    slots of these, and `merges` [n, 2] the merges as a plan has them. `begun` is memory for the
+    items that begin at the cuts, `begin` and `slot` two of its columns.
+    """
+
+    number: Array
+    merge: Int32Array
+    first: Int32Array
+    second: Int32Array
     merges: Int32Array
-    item_merge: Int32Array
-    items: Int32Array
+    begun: Rows
+    begin: Int32Array
+    slot: Int32Array
+
+    @classmethod
+    def of(cls, count: int) -> "_OfCuts":
+        number = np.arange(count)
+        merge = number.astype(np.int32)
+        merges = np.stack([2 * merge, np.full_like(merge, 2)], 1)
+        begun = np.empty((count, ITEM_FIELDS), np.int32)
+        columns = begun[:, KV_BEGIN], begun[:, SLOT]
+        return cls(number, merge, 2 * merge, 2 * merge + 1, merges, rows_of(begun), *columns)
+
+    def leading(self, count: int) -> "_OfCuts":
+        """Returns views of the first entries."""
+        return _OfCuts(
+            self.number[:count],
+            self.merge[:count],
+            self.first[:count],
+            self.second[:count],
+            self.merges[:count],
+            self.begun[:count],
+            self.begin[:count],
+            self.slot[:count],
+        )
+
+
+class Sections:
+    """
+    The sections of a plan's buffer, as arrays of their full size.
+
+    Beside them stand what a plan writes with: items as `rows` of one number each, which NumPy
+    moves several at a time, columns of the items, and memory for the items that begin at cuts.
+    """
+
+    def __init__(
+        self,
+        granule: int,
+        cta_indptr: Int32Array,
+        merges: Int32Array,
+        item_merge: Int32Array,
+        items: Int32Array,
+    ) -> None:
+        self.cta_indptr, self.merges = cta_indptr, merges
+        self.item_merge, self.items = item_merge, items
+        self.cuts, self.next_merge = cta_indptr[1:-1], item_merge[1:]
+        self.rows, self.ends, self.slots = rows_of(items), items[:, KV_END], items[:, SLOT]
+        self.next_rows, self.is_whole = self.rows[1:], np.ones(len(items), np.bool_)
+        self.granule = np.array(granule)
+        # So many merges, the first ones, are known to be pairs as `_OfCuts.merges` has them.
+        self.pairs = 0
+        self._of_cuts = {len(self.cuts): _OfCuts.of(len(self.cuts))}
+
+    def of_cuts(self, count: int) -> _OfCuts:
+        """Returns the first entries of what is kept for the cuts."""
+        if count not in self._of_cuts:
+            self._of_cuts[count] = self._of_cuts[len(self.cuts)].leading(count)
+        return self._of_cuts[count]
 
     @classmethod
     def of(cls, limits: PlanLimits, layout: PlanLayout, buffer: Int32Array) -> "Sections":
@@ -36,11 +103,17 @@ class Sections(NamedTuple):
         merges = buffer[layout.merges : layout.merges + limits.merges * MERGE_FIELDS]
         items = buffer[layout.items : layout.items + limits.items * ITEM_FIELDS]
         return cls(
+            limits.granule,
             buffer[layout.cta_indptr : layout.cta_indptr + limits.num_ctas + 1],
             merges.reshape(-1, MERGE_FIELDS),
             buffer[layout.item_merge : layout.item_merge + limits.items],
             items.reshape(-1, ITEM_FIELDS),
         )
+
+
+def rows_of(items: Int32Array) -> Rows:
+    """Returns items [n, 6] as n numbers of 24 bytes."""
+    return items.reshape(-1).view(_ROW)
 
 
 def whole_items(tiles: Tiles, heads: int) -> Int32Array:
@@ -58,89 +131,87 @@ def whole_items(tiles: Tiles, heads: int) -> Int32Array:
     return items.reshape(-1, ITEM_FIELDS)
 
 
-def decode_items(requests: int, heads: int) -> Int32Array:
+def whole_rows(tiles: Tiles, heads: int) -> Rows:
+    """Returns the items of tiles that nothing splits, [tiles * heads]."""
+    return rows_of(whole_items(tiles, heads))
+
+
+def decode_rows(requests: int, heads: int) -> Rows:
     """Returns the items of a decode batch that nothing splits; they are the same for all."""
     every = np.arange(requests)
     zeros = np.zeros(requests, np.int64)
-    return whole_items(Tiles(every, zeros, 0, OPEN_END, zeros, 0, 0), heads)
+    return whole_rows(Tiles(every, zeros, 0, OPEN_END, zeros, 0, 0, 0), heads)
 
 
 def write_line(
-    limits: PlanLimits, sections: Sections, tiles: Tiles, cuts: Cuts, whole: Int32Array
+    limits: PlanLimits, sections: Sections, begin: Array | int, cuts: Cuts, whole: Rows
 ) -> Counts:
-    """Writes the items of equal shares; `whole` are those of the tiles that nothing splits."""
-    split = cuts.split
-    before = np.add.accumulate(cuts.inside.astype(np.int64))
-    before += cuts.unit
-    total = len(whole) + len(split)
-    indptr = sections.cta_indptr
+    """
+    Writes the items of shares.
+
+    `begin` is the first KV row of each tile, or of all; `whole` are the items that nothing splits.
+    """
+    unit, units = cuts.split, len(whole)
+    count = len(unit)
+    total = units + count
+    indptr, rows, item_merge = sections.cta_indptr, sections.rows, sections.item_merge
     indptr[0], indptr[-1] = 0, total
-    indptr[1:-1] = before
-    items, item_merge = sections.items[:total], sections.item_merge[:total]
-    item_merge.fill(-1)
-    if not len(split):
-        items[:] = whole
-        return Counts(total, 0, 0)
-    unit = cuts.unit[split]
-    pieces = np.bincount(unit, minlength=len(whole))
-    pieces += 1
-    whole.take(np.arange(len(whole)).repeat(pieces), axis=0, out=items, mode="clip")
-    at = cuts.granules * limits.granule
-    if not isinstance(tiles.begin, int):
-        at += tiles.begin[unit // limits.num_kv_heads]
-    # NumPy scatters numbers of the array's own type several times faster.
-    at = at.astype(np.int32)
+    item_merge[:total].fill(-1)
+    if not count:
+        sections.cuts[...] = cuts.unit
+        rows[:units] = whole
+        return Counts(units, 0, 0)
+    before = cuts.inside.astype(np.int64)
+    np.add.accumulate(before, 0, None, before)
+    before += cuts.unit
+    sections.cuts[...] = before
+    of_cuts = sections.of_cuts(count)
+    if cuts.apart:
+        merge, first, second, merges = of_cuts.merge, of_cuts.first, of_cuts.second, count
+        if sections.pairs < count:
+            sections.merges[:count], sections.pairs = of_cuts.merges, count
+    else:
+        merge, first, second, merges = _numbered_slots(sections, unit)
     # The items before the cuts; the next ones begin at them.
-    ahead = before[split]
-    ahead -= 1
-    items[:, KV_END][ahead] = at
-    items[1:, KV_BEGIN][ahead] = at
-    merges = _write_slots(sections, unit, ahead, items[:, SLOT], item_merge)
-    return Counts(total, merges, len(split) + merges)
+    ahead = unit + of_cuts.number
+    is_whole = sections.is_whole[:total]
+    is_whole.fill(True)
+    is_whole[1:][ahead] = False
+    rows[:total][is_whole] = whole
+    begun, at = of_cuts.begun, of_cuts.begin
+    whole.take(unit, None, begun, "clip")
+    rows_before = cuts.granules * sections.granule
+    if not isinstance(begin, int):
+        rows_before += begin[unit // limits.num_kv_heads]
+    at[...], of_cuts.slot[...] = rows_before, second
+    sections.next_rows[ahead] = begun
+    sections.ends[ahead], sections.slots[ahead] = at, first
+    item_merge[ahead] = sections.next_merge[ahead] = merge
+    return Counts(total, merges, count + merges)
 
 
-def _write_slots(
-    sections: Sections, unit: Array, ahead: Array, slots: Int32Array, item_merge: Int32Array
-) -> int:
+def _numbered_slots(
+    sections: Sections, unit: Array
+) -> tuple[Int32Array, Int32Array, Int32Array, int]:
     """
-    Writes the slots of the pieces of split units, in their order, and the merges.
+    Numbers the slots of the pieces of split units, in their order, and writes the merges.
 
-    `ahead` are the items before the cuts. Returns the number of merges.
+    Returns for each cut the merge that it opens or goes on and the slots of the items before and
+    behind it, and the number of merges.
     """
-    merge, first = _opened(unit)
-    # The slot of the item before the cut; that of the first cut of a unit is its first.
-    slot = np.arange(len(unit), dtype=np.int32)
-    slot += merge
-    first_slot, first_merge, before_unit = slot, merge, ahead
-    if first is not None:
-        first_slot, first_merge, before_unit = slot[first], merge[first], ahead[first]
-    slots[before_unit] = first_slot
-    slots[1:][ahead] = slot + 1
-    item_merge[before_unit] = first_merge
-    item_merge[1:][ahead] = merge
-    merges = len(first_slot)
-    written = sections.merges[:merges]
-    written[:, 0] = first_slot
-    written[:, 1] = 2
-    if first is not None:
-        written[:, 1] += np.diff(first, append=len(unit)).astype(np.int32)
-        written[:, 1] -= 1
-    return merges
-
-
-def _opened(unit: Array) -> tuple[Int32Array, Array | None]:
-    """
-    Returns the merge of each cut, and which cuts are the first of their unit.
-
-    The latter is None where all are, as for units shorter than the shares.
-    """
-    opens = unit[1:] != unit[:-1]
-    if opens.all():
-        return np.arange(len(unit), dtype=np.int32), None
-    opens = np.concatenate(([True], opens))
+    count = len(unit)
+    opens = np.ones(count, np.bool_)
+    np.not_equal(unit[1:], unit[:-1], opens[1:])
     merge = np.add.accumulate(opens.astype(np.int32))
     merge -= 1
-    return merge, opens.nonzero()[0]
+    slots = sections.of_cuts(count).merge + merge
+    first = opens.nonzero()[0]
+    merges = len(first)
+    written, sections.pairs = sections.merges[:merges], 0
+    written[:, 0] = slots[first]
+    written[:-1, 1] = first[1:] - first[:-1] + 1
+    written[-1, 1] = count - first[-1] + 1
+    return merge, slots, slots + 1, merges
 
 
 def write_pieces(
@@ -160,13 +231,14 @@ def write_pieces(
         pieces.granules,
         0,
         0,
+        0,
     )
     items = whole_items(chosen, heads)
     slots, merge, counts = _number_slots(sections, pieces, heads)
     items[:, SLOT] = slots.reshape(-1)
     order = assignment.order
-    sections.items[: len(order)] = items[order]
-    sections.item_merge[: len(order)] = merge.reshape(-1)[order]
+    rows_of(items).take(order, None, sections.rows[: len(order)], "clip")
+    sections.item_merge[: len(order)] = merge.reshape(-1).take(order)
     sections.cta_indptr[:] = assignment.cta_indptr
     return counts
 
@@ -183,6 +255,7 @@ def _number_slots(sections: Sections, pieces: Pieces, heads: int) -> tuple[Array
     first = earlier[:, None] * heads + head * pieces.parts[:, None]
     slots = np.where(split[:, None], first + pieces.number[:, None], -1)
     merges, used = int(opens.sum()) * heads, int(split.sum()) * heads
+    sections.pairs = 0
     sections.merges[:merges, 0] = first[opens].reshape(-1)
     sections.merges[:merges, 1] = np.repeat(pieces.parts[opens], heads)
     return slots, merge, Counts(len(pieces.tile) * heads, merges, used)

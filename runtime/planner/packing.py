@@ -8,47 +8,61 @@ unit, for loads that are tried by bisection.
 
 from itertools import chain
 from math import sqrt
+from typing import NamedTuple
 
 import numpy as np
 
 from .cost import Costs
 from .limits import PlanLimits
-from .line import Cuts, Line, cut, line_of, share
+from .line import Cuts, Shares
 from .tiles import Array, Tiles
 
-_Unit = tuple[int, int, int]
+_Unit = tuple[int, int, int, int]
 # Loads are tried until they are known to this part, or all but so many of the CTAs have work.
 _PRECISION = 256
 # So many of them follow from the one before; then the rest is halved.
 _SPREADS = 4
+# So small a part of the CTAs is given work that the others could do as fast.
+_FEW = 16
+# More than all granules of a tile.
+_LARGEST = 2**31
 
 
-def cuts_of(limits: PlanLimits, costs: Costs, tiles: Tiles) -> Cuts:
+def cuts_of(shares: Shares, tiles: Tiles) -> Cuts:
     """Returns the cuts between the CTAs' shares of a batch that has tiles."""
-    line = line_of(limits, tiles)
+    limits = shares.limits
     if len(tiles.granules) * limits.num_kv_heads <= limits.num_ctas:
-        return pack(limits, costs, tiles, line)
-    return cut(limits, costs, tiles, line, share(limits, costs, line))
+        return pack(limits, shares.costs, tiles, Line(*shares.line(tiles)))
+    return shares.cut(tiles)
+
+
+class Line(NamedTuple):
+    """The length of all units together, and that of the longest."""
+
+    total: int
+    longest: int
 
 
 def pack(limits: PlanLimits, costs: Costs, tiles: Tiles, line: Line) -> Cuts:
     """Returns cuts of the lowest load found, which is at most that of the longest whole unit."""
-    equal = _equal(limits, costs, tiles, line)
-    if equal is not None:
-        return equal
-    units = _units(limits, tiles)
+    unit, before = _equal(limits, costs, tiles, line) or _packed(limits, costs, tiles, line)
+    return _as_cuts(limits, costs, tiles, unit, before)
+
+
+def _packed(limits: PlanLimits, costs: Costs, tiles: Tiles, line: Line) -> tuple[Array, Array]:
+    """Returns the units of cuts and the granules before them, for the lowest load found."""
+    units = _units(limits, costs, tiles)
     ctas, anew = limits.num_ctas, min(costs.item) + costs.partial
-    longest = int(line.unit.max())
     # Loads that are known to be too low, and to suffice.
-    low, high = _least(costs, line, ctas, longest) - 1, longest
-    best = np.arange(1, len(units)), np.zeros(len(units) - 1, np.int64)
+    low, high = _least(costs, line, ctas) - 1, line.longest
+    best = list(range(1, len(units))), [0] * (len(units) - 1)
     load, tries = (line.total // ctas + anew) * 129 // 128, 0
     while high - low > max(1, high // _PRECISION):
         load = min(max(load, low + 1), high - 1)
-        cuts = _fill(units, load, costs.partial)
+        cuts = _fill(units, load)
         count = len(cuts[0])
         if count < ctas:
-            best, high = (np.array(cuts[0], np.int64), np.array(cuts[1], np.int64)), load
+            best, high = cuts, load
             if count >= ctas - 1 - ctas // _PRECISION:
                 break
         else:
@@ -57,10 +71,12 @@ def pack(limits: PlanLimits, costs: Costs, tiles: Tiles, line: Line) -> Cuts:
         spread = anew + -(-(load - anew) * (count + 1) // ctas)
         load = spread if tries < _SPREADS else (low + high) // 2
         tries += 1
-    return _as_cuts(limits, len(units), best[0], best[1])
+    return np.array(best[0], np.int64), np.array(best[1], np.int64)
 
 
-def _equal(limits: PlanLimits, costs: Costs, tiles: Tiles, line: Line) -> Cuts | None:
+def _equal(
+    limits: PlanLimits, costs: Costs, tiles: Tiles, line: Line
+) -> tuple[Array, Array] | None:
     """Returns equal pieces of units of one length, one a CTA; None where packing may be better."""
     granules, item, cost = tiles.granules, tiles.item_cost, tiles.granule_cost
     first = int(granules[0])
@@ -75,37 +91,36 @@ def _equal(limits: PlanLimits, costs: Costs, tiles: Tiles, line: Line) -> Cuts |
     if load > line.total // limits.num_ctas + item + costs.partial and pieces < useful:
         return None
     number = np.arange(1, units * pieces)
-    return _as_cuts(limits, units, number // pieces, number % pieces * size)
+    return number // pieces, number % pieces * size
 
 
-def _least(costs: Costs, line: Line, ctas: int, longest: int) -> int:
+def _least(costs: Costs, line: Line, ctas: int) -> int:
     """Returns a load below which the merge would take longer than the shares save."""
-    shares = round(sqrt(costs.merge * longest))
+    shares = round(sqrt(costs.merge * line.longest))
     return max(-(-line.total // ctas), shares + min(costs.item) + costs.partial, 1)
 
 
-def _units(limits: PlanLimits, tiles: Tiles) -> list[_Unit]:
-    """Returns for each unit the cost of an item, that of a granule, and its granules."""
+def _units(limits: PlanLimits, costs: Costs, tiles: Tiles) -> list[_Unit]:
+    """Returns for each unit its cost, what a piece of it costs beside granules, and these."""
     count = len(tiles.granules)
     item, granule = (
         [cost] * count if isinstance(cost, int) else cost.tolist()
         for cost in (tiles.item_cost, tiles.granule_cost)
     )
     each = zip(item, granule, tiles.granules.tolist(), strict=True)
-    return list(chain.from_iterable([unit] * limits.num_kv_heads for unit in each))
+    units = [(i + g * count, i + costs.partial, g, count) for i, g, count in each]
+    return list(chain.from_iterable([unit] * limits.num_kv_heads for unit in units))
 
 
-def _fill(units: list[_Unit], load: int, partial: int) -> tuple[list[int], list[int]]:
+def _fill(units: list[_Unit], load: int) -> tuple[list[int], list[int]]:
     """Returns the units of cuts and the granules before them: no CTA has more than `load`."""
     owner: list[int] = []
     before: list[int] = []
     left = load
-    for index, (item, granule, granules) in enumerate(units):
-        whole_cost = item + granule * granules
+    for index, (whole_cost, fixed, granule, granules) in enumerate(units):
         if whole_cost <= left:
             left -= whole_cost
             continue
-        fixed = item + partial
         done = (left - fixed) // granule
         if done < 1:
             owner.append(index)
@@ -116,20 +131,47 @@ def _fill(units: list[_Unit], load: int, partial: int) -> tuple[list[int], list[
                 continue
             done = max((left - fixed) // granule, 1)
         whole = max((load - fixed) // granule, 1)
-        places = range(done, granules, whole)
-        owner += [index] * len(places)
-        before += places
-        last = (granules - done - 1) % whole + 1
-        left = load - fixed - granule * last
+        while done < granules:
+            owner.append(index)
+            before.append(done)
+            done += whole
+        left = load - fixed - granule * (granules - done + whole)
     return owner, before
 
 
-def _as_cuts(limits: PlanLimits, units: int, unit: Array, granules: Array) -> Cuts:
+def _as_cuts(limits: PlanLimits, costs: Costs, tiles: Tiles, unit: Array, before: Array) -> Cuts:
     """Returns these cuts, and behind them those of the CTAs that have nothing to do."""
-    cuts = np.full(limits.num_ctas - 1, units)
+    if 0 < limits.num_ctas - 1 - len(unit) <= limits.num_ctas // _FEW:
+        unit, before = _with_idle(limits, costs, tiles, unit, before)
+    cuts = np.full(limits.num_ctas - 1, len(tiles.granules) * limits.num_kv_heads)
     cuts[: len(unit)] = unit
-    before = np.zeros(limits.num_ctas - 1, np.int64)
-    before[: len(unit)] = granules
-    inside = before > 0
-    split = inside.nonzero()[0]
-    return Cuts(cuts, inside, split, before[split])
+    granules = np.zeros(limits.num_ctas - 1, np.int64)
+    granules[: len(unit)] = before
+    inside = granules > 0
+    return Cuts(cuts, inside, cuts[inside], granules[inside], False)
+
+
+def _with_idle(
+    limits: PlanLimits, costs: Costs, tiles: Tiles, unit: Array, before: Array
+) -> tuple[Array, Array]:
+    """Returns the cuts with a few more: CTAs that would idle take halves of the longest pieces."""
+    # Where the first piece of each CTA begins, and where it ends: at the next cut, or its unit.
+    begin = np.zeros((2, len(unit) + 1), np.int64)
+    begin[0, 1:], begin[1, 1:] = unit, before
+    tile = begin[0] // limits.num_kv_heads
+    end = tiles.granules[tile]
+    np.copyto(end[:-1], before, where=begin[0, :-1] == unit)
+    half = (end - begin[1]) // 2
+    each = tiles.granule_cost
+    cost = half * each if isinstance(each, int) else half * each[tile]
+    more: list[int] = []
+    for _ in range(limits.num_ctas - 1 - len(unit)):
+        longest = int(cost.argmax())
+        # Halves of less than this would be more constant cost than work.
+        if cost[longest] < max(costs.item) + costs.partial:
+            break
+        cost[longest] = 0
+        more.append(int(begin[0, longest] * _LARGEST + begin[1, longest] + half[longest]))
+    place = np.concatenate((unit * _LARGEST + before, np.array(more, np.int64)))
+    place.sort()
+    return np.divmod(place, _LARGEST)

@@ -11,18 +11,22 @@ from .dealing import deal, shares_kv, write_dealt
 from .emission import (
     Counts,
     Int32Array,
+    Rows,
     Sections,
-    decode_items,
+    decode_rows,
+    rows_of,
     whole_items,
     write_line,
     write_pieces,
 )
 from .limits import ITEM_FIELDS, MERGE_FIELDS, PlanLayout, PlanLimits
+from .line import Shares
 from .packing import cuts_of
 from .pieces import assign, fixed_pieces, piece_costs
-from .tiles import OPEN_END, Array, KvBounds, Tiles, decode_tiles, query_tiles
+from .tiles import OPEN_END, Array, KvBounds, Tiles, decode_height, decode_tiles, query_tiles
 
 _WORD = 4
+_INT64 = np.dtype(np.int64)
 _NO_BOUNDS = KvBounds()
 
 
@@ -132,14 +136,19 @@ class Planner:
             got = f"{self.buffer.dtype} of shape {self.buffer.shape}"
             raise ArgumentError("buffer", f"int32 of shape ({self.layout.size},)", got)
         self._costs = self.cost.costs(limits.tile_rows, limits.kv_tile // limits.granule)
+        self._shares = Shares(limits, self._costs)
         self._sections = Sections.of(limits, self.layout, self.buffer)
-        self._decode_items: Int32Array | None = None
-        self._decode_tiles = decode_tiles(limits, self._costs)
+        self._decode_rows: Rows | None = None
+        # Batches of more units than this are cut by way of `Shares.cut_decode`.
+        cheap = self._costs.granule[decode_height(limits)] == 1 and not limits.batch_invariant
+        self._cut_always = limits.num_ctas if cheap else limits.items
         self._plan: WorkPlan | None = None
         self._batch: Batch | None = None
         # The lengths that the last batch has by now, and how much they may grow from here.
         self._lengths = np.zeros(0, np.int64)
         self._longest = self._left = 0
+        # By how many rows all of these lengths are too small.
+        self._behind = 0
 
     def plan(
         self,
@@ -167,7 +176,7 @@ class Planner:
         tiles = query_tiles(self.limits, self._costs, q_len, lengths, given, ranges)
         grows = _grows(tiles, given)
         batch = Batch(q_len, lengths.copy(), longest, given, ranges is not None, grows)
-        return self._planned(batch, tiles, None)
+        return self._planned(batch, self._write(tiles))
 
     def plan_decode(self, kv_len: object) -> WorkPlan:
         """
@@ -182,13 +191,21 @@ class Planner:
         if self.limits.group > self.limits.tile_rows[-1]:
             return self.plan(np.arange(count + 1), lengths)
         longest = self._check_kv(lengths)
-        tiles = self._decode_tiles(lengths)
-        if self._decode_items is None:
+        if count * self.limits.num_kv_heads <= self._cut_always:
+            tiles = decode_tiles(self.limits, self._costs, lengths, longest)
+            counts = self._write(tiles, self._whole_decode(count))
+        else:
+            cuts = self._shares.cut_decode(lengths, longest)
+            whole = self._whole_decode(count)
+            counts = write_line(self.limits, self._sections, 0, cuts, whole)
+        return self._planned(Batch(None, lengths.copy(), longest, _NO_BOUNDS, False, True), counts)
+
+    def _whole_decode(self, count: int) -> Rows:
+        """Returns the items of so many requests of one query row that nothing splits."""
+        if self._decode_rows is None:
             room = min(self.limits.requests, self.limits.query_rows)
-            self._decode_items = decode_items(room, self.limits.num_kv_heads)
-        whole = self._decode_items[: count * self.limits.num_kv_heads]
-        batch = Batch(None, lengths.copy(), longest, _NO_BOUNDS, False, True)
-        return self._planned(batch, tiles, whole)
+            self._decode_rows = decode_rows(room, self.limits.num_kv_heads)
+        return self._decode_rows[: count * self.limits.num_kv_heads]
 
     def advance(self, rows: int = 1, requests: object = None) -> Step:
         """
@@ -205,11 +222,14 @@ class Planner:
             raise ArgumentError("rows", "a plan made from bounds", "one made from kv_ranges")
         if rows < 0:
             raise ArgumentError("rows", "at least 0", str(rows))
-        batch = self._batch
+        if requests is None and rows < self._left and not self.limits.kv_total:
+            if self._longest + rows <= self.limits.kv_len:
+                self._behind += rows
+                self._longest += rows
+                self._left -= rows
+                return Step(self._plan, False, ())
+        batch, lengths = self._batch, self._caught_up(self._batch)
         chosen = slice(None) if requests is None else self._chosen(requests)
-        if self._lengths is batch.kv_lengths:
-            self._lengths = batch.kv_lengths.copy()
-        lengths = self._lengths
         if self._longest + rows > self.limits.kv_len or self.limits.kv_total:
             lengths = lengths.copy()
             lengths[chosen] += rows
@@ -225,6 +245,14 @@ class Planner:
             return Step(self._plan, False, ())
         plan = self._again(batch._replace(kv_lengths=lengths, longest=self._longest))
         return Step(plan, True, plan.transfers)
+
+    def _caught_up(self, batch: Batch) -> Array:
+        """Returns the lengths by now, in memory of their own."""
+        if self._lengths is batch.kv_lengths:
+            self._lengths = batch.kv_lengths.copy()
+        self._lengths += self._behind
+        self._behind = 0
+        return self._lengths
 
     def _chosen(self, requests: object) -> Array:
         assert self._batch is not None
@@ -243,31 +271,32 @@ class Planner:
             self.limits, self._costs, batch.query_lengths, batch.kv_lengths, batch.bounds
         )
         batch = batch._replace(grows=_grows(tiles, batch.bounds))
-        return self._planned(batch, tiles, None)
+        return self._planned(batch, self._write(tiles))
 
-    def _planned(self, batch: Batch, tiles: Tiles, whole: Int32Array | None) -> WorkPlan:
+    def _write(self, tiles: Tiles, whole: Rows | None = None) -> Counts:
+        """Writes the plan of these tiles; `whole` are the items of a plan that splits none."""
         if not len(tiles.granules):
             self._sections.cta_indptr.fill(0)
-            counts = Counts(0, 0, 0)
-        elif self.limits.batch_invariant:
-            counts = self._with_pieces(tiles)
-        else:
-            counts = self._with_shares(tiles, whole)
+            return Counts(0, 0, 0)
+        if self.limits.batch_invariant:
+            return self._with_pieces(tiles)
+        limits, sections = self.limits, self._sections
+        if whole is None:
+            items = whole_items(tiles, limits.num_kv_heads)
+            if len(items) > limits.num_ctas and shares_kv(tiles):
+                dealt = deal(limits, self._costs, tiles)
+                return write_dealt(limits, sections, tiles, dealt, items)
+            whole = rows_of(items)
+        return write_line(limits, sections, tiles.begin, cuts_of(self._shares, tiles), whole)
+
+    def _planned(self, batch: Batch, counts: Counts) -> WorkPlan:
         self._plan = WorkPlan(self._sections, self.layout, counts)
         self._batch, self._lengths, self._longest = batch, batch.kv_lengths, batch.longest
+        self._behind = 0
         self._left = 0 if not batch.grows else 1
         if batch.grows and not self.limits.batch_invariant:
             self._left = self.limits.kv_tile
         return self._plan
-
-    def _with_shares(self, tiles: Tiles, whole: Int32Array | None) -> Counts:
-        limits, costs = self.limits, self._costs
-        if whole is None:
-            whole = whole_items(tiles, limits.num_kv_heads)
-            if len(whole) > limits.num_ctas and shares_kv(tiles):
-                return write_dealt(limits, self._sections, tiles, deal(limits, costs, tiles), whole)
-        cuts = cuts_of(limits, costs, tiles)
-        return write_line(limits, self._sections, tiles, cuts, whole)
 
     def _with_pieces(self, tiles: Tiles) -> Counts:
         pieces = fixed_pieces(self.limits, tiles)
@@ -313,8 +342,9 @@ class Planner:
             expected = f"at most {limits.requests} requests, as declared"
             raise ArgumentError("kv_len", expected, str(len(lengths)))
         # Negative lengths are the largest of all, seen as unsigned.
-        longest = int(lengths.view(np.uint64).max()) if len(lengths) else 0
-        if longest > limits.kv_len:
+        at = lengths.view(np.uint64).argmax() if len(lengths) else 0
+        longest = int(lengths[at]) if len(lengths) else 0
+        if not 0 <= longest <= limits.kv_len:
             at = int(np.argmax((lengths < 0) | (lengths > limits.kv_len)))
             expected = f"0 to {limits.kv_len} KV rows, as declared"
             raise ArgumentError("kv_len", expected, f"{int(lengths[at])} at [{at}]")
@@ -334,6 +364,8 @@ def _integers(values: object, name: str) -> Array:
     """Returns a one-dimensional integer array as int64."""
     if isinstance(values, np.ndarray):
         array = cast("npt.NDArray[Any]", values)
+        if array.dtype is _INT64 and array.ndim == 1:
+            return array
         if array.ndim == 1 and array.dtype.kind in "iu":
             if array.dtype == np.uint64 and array.size and int(array.max()) > 2**63 - 1:
                 raise ArgumentError(name, "numbers of 63 bits", str(int(array.max())))

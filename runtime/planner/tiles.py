@@ -5,7 +5,6 @@ Packed row r of a request is query row `r // group` for head `r % group` of one 
 query row stands at the last KV row, so query row i has position `kv_len - q_len + i`.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -58,7 +57,7 @@ class Tiles(NamedTuple):
 
     `granules` is the number of granules from `begin`, a multiple of the granule, to the end; `stop`
     is the end as an item says it, `OPEN_END` for all KV rows. `item_cost` and `granule_cost` are
-    numbers, or one for each tile where heights differ.
+    numbers, or one for each tile where heights differ. No tile has more granules than `longest`.
     """
 
     request: Array
@@ -68,26 +67,25 @@ class Tiles(NamedTuple):
     granules: Array
     item_cost: Array | int
     granule_cost: Array | int
+    longest: int
 
 
-def decode_tiles(limits: PlanLimits, costs: Costs) -> Callable[[Array], Tiles]:
+def decode_height(limits: PlanLimits) -> int:
+    """Returns which of the tile heights holds the heads of one query row."""
+    return sum(rows < limits.group for rows in limits.tile_rows[:-1])
+
+
+def decode_tiles(limits: PlanLimits, costs: Costs, kv_len: Array, longest: int) -> Tiles:
     """
-    Returns a function from kv_len[B] to the tiles of requests that see it with one query row each.
+    Returns the tiles of requests of one query row that see all their KV, kv_len[B].
 
-    The heads of a query row must fit into one tile.
+    `longest` is the largest of these. The heads of a query row must fit into one tile.
     """
-    height = sum(rows < limits.group for rows in limits.tile_rows[:-1])
-    item_cost, granule_cost = costs.item[height], costs.granule[height]
-    requests, zeros = np.arange(limits.requests), np.zeros(limits.requests, np.int64)
-
-    def tiles(kv_len: Array) -> Tiles:
-        count = len(kv_len)
-        granules = kv_len + (limits.granule - 1)
-        granules //= limits.granule
-        request, first_row = requests[:count], zeros[:count]
-        return Tiles(request, first_row, 0, OPEN_END, granules, item_cost, granule_cost)
-
-    return tiles
+    granules = -(-kv_len // limits.granule)
+    height, most = decode_height(limits), -(-longest // limits.granule)
+    cost = costs.item[height], costs.granule[height]
+    request, first_row = np.arange(len(kv_len)), np.zeros(len(kv_len), np.int64)
+    return Tiles(request, first_row, 0, OPEN_END, granules, *cost, most)
 
 
 def query_tiles(
@@ -120,11 +118,11 @@ def query_tiles(
     granules = np.maximum(-(-(end - begin) // limits.granule), 0)
     stop = np.where(open_ended, OPEN_END, np.maximum(begin, end))
     kind = kind[request]
-    tiles = Tiles(request, first_row, begin, stop, granules, 0, 0)
+    tiles = Tiles(request, first_row, begin, stop, granules, 0, 0, int(granules.max(initial=0)))
     if kind.size and (kind[0] != kind).any():
         order = np.argsort(-kind, kind="stable")
         kind = kind[order]
-        tiles = Tiles(*(column[order] for column in tiles[:5]), 0, 0)  # pyright: ignore
+        tiles = Tiles(*(column[order] for column in tiles[:5]), 0, 0, tiles.longest)  # pyright: ignore
         item_cost, granule_cost = np.asarray(costs.item)[kind], np.asarray(costs.granule)[kind]
         return tiles._replace(item_cost=item_cost, granule_cost=granule_cost)
     one = int(kind[0]) if kind.size else 0

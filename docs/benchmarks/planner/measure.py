@@ -6,8 +6,9 @@ Measures the planner: how even its loads are, what a plan takes, what it sends t
 Balance is the mean load of a CTA over the largest, 1 at best. `cost` counts what the cost model
 does: items, KV and partial results; `rows` counts KV rows alone, as for the planners that ship,
 and `free` the same of a plan for which items and partial results cost nothing.
-Times are the best of many, in us, on one core. What NumPy needs for one call bounds them from
-below: a plan makes some 60 calls on arrays of a few hundred numbers.
+Times are the best of many, in us of CPU time, on one core. What NumPy needs for one call bounds
+them from below, see docs/planner.md: `one addition` is one of 256 numbers, `in calls` the time of a
+plan in these.
 """
 
 import time
@@ -97,15 +98,15 @@ def _print_balance(name: str, kv_heads: int, ctas: int, batches: list[Lengths]) 
     print(f"{persistent:23.2f}{paged:7.2f}")
 
 
-def best(call: Callable[[], object], bursts: int = 200, calls: int = 5) -> float:
-    """Returns the time of a call in us, the best of bursts."""
+def best(call: Callable[[], object], bursts: int = 1000, calls: int = 5) -> float:
+    """Returns the CPU time of a call in us, the best of bursts."""
     times: list[float] = []
     for _ in range(bursts):
-        start = time.perf_counter()
+        start = time.process_time_ns()
         for _ in range(calls):
             call()
-        times.append((time.perf_counter() - start) / calls)
-    return 1e6 * min(times)
+        times.append((time.process_time_ns() - start) / calls)
+    return 1e-3 * min(times)
 
 
 # FlashInfer's planners in C++ without their Python, 132 SMs, 8 KV heads, KV of 1024 rows, measured
@@ -122,8 +123,10 @@ def measure_plans() -> None:
     """Prints the time and the bytes of plans, and of steps."""
     one = np.arange(256)
     out = np.empty_like(one)
-    print(f"one NumPy addition of 256 numbers: {best(lambda: np.add(one, one, out=out)):.2f} us")
-    print(f"\n{'decode, 264 CTAs':24}{'plan':>8}{'step':>7}{'bytes':>9}{'items':>8}", end="")
+    addition = best(lambda: np.add(one, one, out=out), calls=100)
+    print(f"one addition: {addition:.2f} us")
+    print(f"\n{'decode, 264 CTAs':24}{'plan':>8}{'in calls':>10}{'step':>7}", end="")
+    print(f"{'bytes':>9}{'items':>8}", end="")
     print(f"{'FlashInfer persistent':>23}{'paged':>20}")
     rng = np.random.default_rng(1)
     for kind in ("1024 rows", "512..1024"):
@@ -131,17 +134,19 @@ def measure_plans() -> None:
             kv_len = np.full(requests, 1024)
             if kind != "1024 rows":
                 kv_len = rng.integers(512, 1025, requests)
-            _print_plan(f"{kind}, batch {requests}", Planner(limits(264, 8, requests)), kv_len)
+            _print_plan(f"{kind}, batch {requests}", kv_len, addition)
 
 
-def _print_plan(name: str, planner: Planner, kv_len: Lengths) -> None:
+def _print_plan(name: str, kv_len: Lengths, addition: float) -> None:
+    planner = Planner(limits(264, 8, len(kv_len)))
     plan = planner.plan_decode(kv_len)
     taken = best(lambda: planner.plan_decode(kv_len))
     sent = sum(size for _, size in plan.transfers)
     planner.plan_decode(kv_len)
     # Fewer steps than there are to the next plan.
     step = best(planner.advance, bursts=10, calls=5)
-    print(f"{name:24}{taken:8.1f}{step:7.1f}{sent:9}{len(plan.items):8}", end="")
+    print(f"{name:24}{taken:8.1f}{taken / addition:10.0f}{step:7.1f}", end="")
+    print(f"{sent:9}{len(plan.items):8}", end="")
     them = SHIPPED.get(len(kv_len)) if kv_len.min() == 1024 else None
     print(f"{them[0]:10} us {them[1]:9}{them[2]:11} us {them[3]:6}" if them else "")
 
