@@ -138,11 +138,11 @@ def subtract(p: KernelPrinter, kind: str, lhs: Element, rhs: Element) -> Element
 
 def multiply(p: KernelPrinter, kind: str, lhs: Element, rhs: Element) -> Element:
     """Multiplies modulo the width; by a power of two it shifts."""
-    if isinstance(lhs, int):
-        lhs, rhs = rhs, lhs
-    if isinstance(rhs, int):
-        if isinstance(lhs, int):
+    if type(lhs) is int:
+        if type(rhs) is int:
             return wrap(lhs * rhs, BITS[kind])
+        lhs, rhs = rhs, lhs
+    if type(rhs) is int:
         if rhs in (0, 1):
             return lhs if rhs else 0
         if isinstance(lhs, WideProduct) and abs(lhs.factor * rhs) < 1 << 31:
@@ -298,8 +298,8 @@ def elementwise(p: KernelPrinter, step: Step) -> None:
     if memo is None:
         step.memo = memo = (BINARY[step.op.name], _kind(step.op))
     function, kind = memo
-    values = p.values
-    lhs, rhs = values[step.args[0]], values[step.args[1]]
+    values, (left, right) = p.values, step.args
+    lhs, rhs = values[left], values[right]
     if len(lhs) == 1:
         values[step.outs[0]] = [function(p, kind, lhs[0], rhs[0])]
     else:
