@@ -34,8 +34,10 @@ from .creation import (
     OperationT,
     append_op,
     build_op,
+    copy_of,
     default_properties,
     new_op,
+    result_of,
 )
 
 if TYPE_CHECKING:
@@ -161,7 +163,7 @@ class Emitter:
         """Appends `kind(*arguments)`, an op without regions, and returns its only result."""
         op = build_op(kind, arguments, self.location)
         append_op(self.block, op)
-        return op.results[0]
+        return result_of(op)
 
     def create(
         self,
@@ -175,7 +177,7 @@ class Emitter:
             properties = {**defaults, **properties}
         op = new_op(kind, operands, (result,), properties, self.location)
         append_op(self.block, op)
-        return op.results[0]
+        return result_of(op)
 
     def with_regions(
         self,
@@ -192,13 +194,20 @@ class Emitter:
 
     def value(self, op: Operation) -> SSAValue:
         """Appends an op and returns its only result."""
-        return self.append(op).results[0]
+        return result_of(self.append(op))
 
     def constant(self, attribute: ConstantAttr) -> SSAValue:
         """Returns the constant of an attribute, made once for the whole kernel."""
+        if type(attribute) is FloatAttr and str(attribute.value.data) == "-0.0":
+            # It is equal to 0.
+            return self._new_constant(attribute)
         if (known := self._constants.get(attribute)) is None:
             known = self._constants[attribute] = self._new_constant(attribute)
         return known
+
+    def constant_of(self, op: Operation) -> SSAValue:
+        """Returns the constant that an `arith.constant` of another program is."""
+        return self.constant(cast(ConstantAttr, op.properties["value"]))
 
     def _new_constant(self, attribute: ConstantAttr) -> SSAValue:
         op = arith.ConstantOp.create(
@@ -413,6 +422,18 @@ class Emitter:
         regions += [Region() for _ in range(2 - len(bodies))]
         return self.with_regions(scf.IfOp, (condition,), types, *regions).results
 
+    def copy(self, op: Operation, values: dict[SSAValue, SSAValue]) -> None:
+        """Appends a copy of an op, and records its results in `values`, which has its operands."""
+        if type(op) is arith.ConstantOp:
+            values[result_of(op)] = self.constant_of(op)
+        elif op.regions:
+            self.append(op.clone(values))
+        else:
+            operands = [values.get(operand, operand) for operand in op.operands]
+            copy = copy_of(op, operands, [result.type for result in op.results])
+            append_op(self.block, copy)
+            values.update(zip(op.results, copy.results, strict=True))
+
     def inline(self, region: Region, arguments: Sequence[SSAValue]) -> list[SSAValue]:
         """Appends copies of a region's ops and returns what its terminator yields."""
         values: dict[SSAValue, SSAValue] = {}
@@ -421,6 +442,6 @@ class Emitter:
         for op in region.block.ops:
             if op is terminator:
                 break
-            self.append(op.clone(values))  # clone records the new results in `values`
+            self.copy(op, values)
         operands = terminator.operands if terminator is not None else ()
         return [values.get(operand, operand) for operand in operands]

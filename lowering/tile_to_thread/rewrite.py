@@ -102,6 +102,11 @@ class Rewriting:
         self.row_argument, self.column_argument = op.body.block.args
         self.pairs = -(-kind.columns // (2 * tile.WARP_SIZE))
         self.depends = self._dependences()
+        self.by_dependence: dict[Depends, list[Operation]] = {}
+        for inner in op.body.block.ops:
+            if type(inner) is not tile.YieldOp:
+                depends = self.depends[inner.results[0]]
+                self.by_dependence.setdefault(depends, []).append(inner)
 
     def emit_all(self) -> None:
         """Appends the whole rewriting."""
@@ -274,9 +279,8 @@ class Rewriting:
     ) -> dict[SSAValue, SSAValue]:
         """Appends the ops that depend on just that, and returns their results beside `known`."""
         values = dict(known)
-        for op in self.op.body.block.ops:
-            if not isinstance(op, tile.YieldOp) and self.depends[op.results[0]] == depends:
-                self._run_op(op, values, at)
+        for op in self.by_dependence.get(depends, ()):
+            self._run_op(op, values, at)
         return values
 
     def _run_op(
@@ -284,15 +288,16 @@ class Rewriting:
     ) -> None:
         emit = self.emit
         operands = [self._known(values, operand) for operand in op.operands]
-        if isinstance(op, tile.LoadOp):
+        # Ops are of an abstract class: to ask for the very class is many times faster.
+        if type(op) is tile.LoadOp:
             loaded = load_element(emit, operands[0], operands[1], op.value.type)
             values[op.value] = loaded
-        elif isinstance(op, tile.RowElementOp) and at is not None:
+        elif type(op) is tile.RowElementOp and at is not None:
             values[op.element] = self._element(at, operands[0])
-        elif isinstance(op, tile.RowSumOp) and isinstance(at, Row):
+        elif type(op) is tile.RowSumOp and isinstance(at, Row):
             values[op.total] = self._sum(op, at, values)
-        elif isinstance(op, arith.ConstantOp):
-            values[op.result] = emit.constant(op.value)
+        elif type(op) is arith.ConstantOp:
+            values[op.result] = emit.constant_of(op)
         else:
             check_on_scalars(op)
             copy = copy_with(op, operands)
@@ -314,7 +319,7 @@ class Rewriting:
             own = self._own_element(row, at)
             values: dict[SSAValue, SSAValue] = {**known, op.term.block.args[0]: own.column}
             for inner in op.term.block.ops:
-                if not isinstance(inner, tile.YieldOp):
+                if type(inner) is not tile.YieldOp:
                     self._run_op(inner, values, own)
             (term,) = (self._known(values, value) for value in self._yielded(op.term))
             if row.columns.partial:
@@ -342,14 +347,14 @@ class Rewriting:
         for op in self.op.body.block.ops:
             reads = [*op.operands]
             inherent = Depends.NOTHING
-            if isinstance(op, tile.RowElementOp | tile.RowSumOp):
+            if type(op) in (tile.RowElementOp, tile.RowSumOp):
                 inherent = Depends.ROW
-            if isinstance(op, tile.RowSumOp):
+            if type(op) is tile.RowSumOp:
                 reads += [operand for inner in op.term.block.ops for operand in inner.operands]
             depends = inherent
             for value in reads:
                 depends |= found.get(value, Depends.NOTHING)
-            if isinstance(op, tile.RowSumOp) and Depends.COLUMN in depends:
+            if type(op) is tile.RowSumOp and Depends.COLUMN in depends:
                 raise error_at(op, "expects a term that does not depend on the element's column")
             found.update(dict.fromkeys(op.results, depends))
         return found
