@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Flag, auto
 
 from xdsl.dialects import arith, llvm
-from xdsl.dialects.builtin import AnyFloat, FloatAttr, IntegerType, f32, i32
+from xdsl.dialects.builtin import AnyFloat, FloatAttr, IntegerType, f32, i1, i32
 from xdsl.ir import Attribute, Operation, Region, SSAValue
 from xdsl.utils.hints import isa
 
@@ -45,13 +45,13 @@ class Columns:
     """
     The columns of a lane: `numbers` are their indices, a vector `[pairs, 2]`.
 
-    `known` are vectors of what depends on the column alone, by the value of the region. `partial`
-    tells that some lanes have fewer columns; what they have more stands for the last pair of a row.
+    `known` are vectors of what depends on the column alone, by the value of the region. `inside`,
+    `[pairs]`, tells which pairs lie within the row, where not all do; the others stand for its last.
     """
 
     numbers: SSAValue
     known: Values
-    partial: bool
+    inside: SSAValue | None
 
 
 @dataclass(frozen=True)
@@ -132,13 +132,13 @@ class Rewriting:
     def _columns(self, always: Values) -> Columns:
         """Appends the columns of this lane, and what depends on nothing but them."""
         emit, pairs = self.emit, self.kind.columns // 2
-        partial = self.pairs * tile.WARP_SIZE > pairs
+        inside = self._inside() if self.pairs * tile.WARP_SIZE > pairs else None
         known = self._known_of_columns()
         kinds = (i32, *(value.type for value in known))
 
         def each(at: Sequence[SSAValue], carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
             pair = emit.add(self.thread.lanes.lane, emit.mul(emit.to_i32(at[0]), tile.WARP_SIZE))
-            if partial:
+            if inside is not None:
                 pair = emit.min(pair, pairs - 1)
             column = emit.add(emit.mul(pair, 2), emit.to_i32(at[1]))
             values = self._run(Depends.COLUMN, {**always, self.column_argument: column})
@@ -146,7 +146,20 @@ class Rewriting:
             return [insert(emit, new, into, *at) for new, into in zip(found, carried, strict=True)]
 
         numbers, *vectors = self._each_column([self._zeros(kind) for kind in kinds], each)
-        return Columns(numbers, dict(zip(known, vectors, strict=True)), partial)
+        return Columns(numbers, dict(zip(known, vectors, strict=True)), inside)
+
+    def _inside(self) -> SSAValue:
+        """Appends which pairs of columns of this lane lie within the row."""
+        emit = self.emit
+
+        def each(pair: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            place = emit.mul(emit.to_i32(pair), tile.WARP_SIZE)
+            number = emit.add(self.thread.lanes.lane, place)
+            within = emit.compare("slt", number, self.kind.columns // 2)
+            return (insert(emit, within, carried[0], pair),)
+
+        nothing = broadcast(emit, emit.integer(0, i1), (self.pairs,))
+        return emit.unrolled(self.pairs, (nothing,), each)[0]
 
     def _known_of_columns(self) -> list[SSAValue]:
         """The values that depend on the column alone, of which others read."""
@@ -234,12 +247,6 @@ class Rewriting:
         in_chunk = emit.mul(emit.remu(column, 8), ELEMENT_BYTES)
         return address(emit, self.thread[self.op.stage], emit.add(offset, in_chunk))
 
-    def _inside(self, pair: SSAValue) -> SSAValue:
-        """Appends whether a pair of columns of this lane lies within the row."""
-        emit = self.emit
-        number = emit.add(self.thread.lanes.lane, emit.mul(emit.to_i32(pair), tile.WARP_SIZE))
-        return emit.compare("slt", number, self.kind.columns // 2)
-
     def _store(self, row: SSAValue, columns: Columns, pair: SSAValue, value: SSAValue) -> None:
         emit = self.emit
 
@@ -247,8 +254,8 @@ class Rewriting:
             place = self._address(row, extract(emit, columns.numbers, pair, 0))
             emit.op(llvm.StoreOp, value, place, 4)
 
-        if columns.partial:
-            emit.when(self._inside(pair), store)
+        if columns.inside is not None:
+            emit.when(extract(emit, columns.inside, pair), store)
         else:
             store()
 
@@ -322,8 +329,8 @@ class Rewriting:
                 if type(inner) is not tile.YieldOp:
                     self._run_op(inner, values, own)
             (term,) = (self._known(values, value) for value in self._yielded(op.term))
-            if row.columns.partial:
-                term = emit.select(self._inside(at[0]), term, zero)
+            if (inside := row.columns.inside) is not None:
+                term = emit.select(extract(emit, inside, at[0]), term, zero)
             return (emit.binary("addf", carried[0], term),)
 
         (total,) = self._each_column((zero,), each)
