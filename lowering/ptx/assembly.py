@@ -53,6 +53,12 @@ class Assembly:
         self.counts[cls] = number + 1
         return f"%{cls}{number}"
 
+    def registers(self, cls: str, count: int) -> tuple[str, ...]:
+        """Returns new registers of one class."""
+        first = self.counts[cls]
+        self.counts[cls] = first + count
+        return tuple([f"%{cls}{number}" for number in range(first, first + count)])
+
     def label(self) -> str:
         """Returns a new label."""
         self._labels += 1

@@ -197,7 +197,7 @@ def _load(p: KernelPrinter, step: Step) -> None:
         where, sources = bracketed(
             Address(address.base, address.offset + begin * access.bytes_per_register)
         )
-        dests = tuple(p.register(cls) for _ in range(length))
+        dests = p.registers(cls, length)
         suffix = suffix.replace(".b8", ".u8").replace(".b16", ".u16") if cls == "r" else suffix
         p.emit(f"\tld{space}{suffix} {_braced(length)}, {where};", dests, sources)
         registers += dests

@@ -46,7 +46,7 @@ class Columns:
     The columns of a lane: `numbers` are their indices, a vector `[pairs, 2]`.
 
     `known` are vectors of what depends on the column alone, by the value of the region. `inside`,
-    `[pairs]`, tells which pairs lie within the row, where not all do; the others stand for its last.
+    `[pairs]`, tells which lie within the row, where not all do; the others stand for its last pair.
     """
 
     numbers: SSAValue
