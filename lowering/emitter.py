@@ -1,9 +1,9 @@
 """Appends ops to a block, so that a lowering reads as the program that it makes."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import lru_cache
+from math import copysign
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from xdsl.dialects import arith, llvm, math, scf, vector
@@ -87,6 +87,12 @@ def _integer_attr(value: int, bits: int | None) -> "IntegerAttr[Any]":
     return IntegerAttr(value, INDEX if bits is None else IntegerType(bits))
 
 
+@lru_cache(maxsize=1024)
+def _float_attr(value: float, sign: float) -> "FloatAttr[Any]":
+    # The sign tells zeros apart, which are equal.
+    return FloatAttr(value, f32)
+
+
 @lru_cache(maxsize=4096)
 def vector_type(element: Attribute, shape: tuple[int, ...]) -> VectorType:
     """Returns a vector's type, the same object each time."""
@@ -127,6 +133,22 @@ def _nothing_from(body: Callable[[], None]) -> Callable[[], Sequence[SSAValue]]:
         return ()
 
     return run
+
+
+class _Into:
+    """Lets an emitter append to another block until it ends."""
+
+    __slots__ = ("before", "block", "emit")
+
+    def __init__(self, emit: "Emitter", block: Block) -> None:
+        self.emit, self.block, self.before = emit, block, emit.block
+
+    def __enter__(self) -> Block:
+        self.emit.block = self.block
+        return self.block
+
+    def __exit__(self, *_: object) -> None:
+        self.emit.block = self.before
 
 
 class Emitter:
@@ -253,7 +275,7 @@ class Emitter:
 
     def float32(self, value: float) -> SSAValue:
         """Returns an f32 constant."""
-        return self.constant(FloatAttr(value, f32))
+        return self.constant(_float_attr(value, copysign(1.0, value)))
 
     def dense(self, kind: VectorType[Any], values: Sequence[int]) -> SSAValue:
         """Returns a constant vector of integers."""
@@ -327,7 +349,7 @@ class Emitter:
 
     def to_i64(self, value: SSAValue) -> SSAValue:
         """Appends a sign extension to i64."""
-        return self.result(arith.ExtSIOp, value, IntegerType(64))
+        return self.result(arith.ExtSIOp, value, i64)
 
     def to_i32(self, value: SSAValue) -> SSAValue:
         """Appends a cast of an index to i32."""
@@ -359,14 +381,9 @@ class Emitter:
         properties = {"position": integers_attr((number,))}
         return self.create(llvm.ExtractValueOp, (struct,), kind, properties)
 
-    @contextmanager
-    def into(self, block: Block) -> Generator[Block]:
+    def into(self, block: Block) -> "_Into":
         """Appends to another block for a while."""
-        before, self.block = self.block, block
-        try:
-            yield block
-        finally:
-            self.block = before
+        return _Into(self, block)
 
     def loop(
         self,

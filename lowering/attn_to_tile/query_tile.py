@@ -26,6 +26,7 @@ from ...dialects.tile import (
     SliceOp,
     TeamIndexOp,
     WaitOp,
+    fragment_type,
 )
 from ..emitter import Emitter, name_fields
 from .geometry import Geometry
@@ -163,7 +164,7 @@ class QueryTile:
     def query_times_keys(self, query: SSAValue, keys: SSAValue) -> SSAValue:
         """Appends the product of the query tile and the team's keys: [rows, team_keys]."""
         emit, geometry = self.emit, self.geometry
-        kind = FragmentType((geometry.rows, geometry.team_keys), f32, FragmentLayout.MMA_C)
+        kind = fragment_type((geometry.rows, geometry.team_keys), f32, FragmentLayout.MMA_C)
         step_a = self._operand(geometry.rows, 16, FragmentLayout.MMA_A)
         step_b = self._operand(16, geometry.team_keys, FragmentLayout.MMA_B)
 
@@ -199,4 +200,4 @@ class QueryTile:
         return out
 
     def _operand(self, rows: int, columns: int, layout: FragmentLayout) -> FragmentType:
-        return FragmentType((rows, columns), self.geometry.element_type, layout)
+        return fragment_type((rows, columns), self.geometry.element_type, layout)
