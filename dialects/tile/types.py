@@ -299,22 +299,6 @@ _GRANULES = {
 }
 
 
-@lru_cache(maxsize=1024)
-def fragment_type(
-    shape: tuple[int, ...], element_type: Attribute, layout: FragmentLayout
-) -> "FragmentType":
-    """Returns the type of a fragment, the same object each time."""
-    return FragmentType(shape, element_type, layout)
-
-
-@lru_cache(maxsize=256)
-def ring_type(
-    stages: int, shape: tuple[int, ...], element_type: Attribute, layout: SharedLayout
-) -> RingType:
-    """Returns the type of a ring, the same object each time."""
-    return RingType(stages, shape, element_type, layout)
-
-
 @irdl_attr_definition
 class FragmentType(ParametrizedAttribute, TypeAttribute):
     """A tile in the registers of a CTA: `!tile.frag<[64, 128], f32, mma_c>`."""
@@ -376,3 +360,19 @@ class FragmentType(ParametrizedAttribute, TypeAttribute):
                     f"layout {self.layout.data} expects axis {axis} to be a multiple of "
                     f"{granule}, got {extent}"
                 )
+
+
+@lru_cache(maxsize=1024)
+def fragment_type(
+    shape: tuple[int, ...], element_type: Attribute, layout: FragmentLayout
+) -> FragmentType:
+    """Returns the type of a fragment, the same object each time."""
+    return FragmentType(shape, element_type, layout)
+
+
+@lru_cache(maxsize=256)
+def ring_type(
+    stages: int, shape: tuple[int, ...], element_type: Attribute, layout: SharedLayout
+) -> RingType:
+    """Returns the type of a ring, the same object each time."""
+    return RingType(stages, shape, element_type, layout)

@@ -137,7 +137,7 @@ def _map_whole_vector(thread: Thread, op: tile.MapOp) -> None:
 def _map_each_element(thread: Thread, op: tile.MapOp) -> None:
     emit, shape = thread.emit, _shape_of_results(op)
     inputs = [thread[operand] for operand in op.inputs]
-    initial = [broadcast(emit, _zero(thread, output.type), shape) for output in op.outputs]
+    initial = [_zeros(thread, output.type, shape) for output in op.outputs]
 
     def each(position: Sequence[SSAValue], carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
         element = position[-1]
@@ -164,11 +164,12 @@ def _map_each_element(thread: Thread, op: tile.MapOp) -> None:
     thread.values.update(zip(op.outputs, results, strict=True))
 
 
-def _zero(thread: Thread, fragment: FragmentType) -> SSAValue:
-    if isa(element := fragment.element_type, IntegerType):
-        return thread.emit.integer(0, element)
+def _zeros(thread: Thread, fragment: FragmentType, shape: tuple[int, ...]) -> SSAValue:
+    emit, element = thread.emit, fragment.element_type
+    if element == f32 or isa(element, IntegerType):
+        return zeros(emit, vector_type(element, shape))
     if isa(element, AnyFloat):
-        return thread.emit.constant(FloatAttr(0.0, element))
+        return broadcast(emit, emit.constant(FloatAttr(0.0, element)), shape)
     raise TypeError(f"expected a fragment of numbers, got {fragment}")
 
 

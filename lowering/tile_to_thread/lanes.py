@@ -1,5 +1,6 @@
 """Where a thread stands in its CTA, and the shared-memory offsets that follow from that."""
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 from xdsl.dialects import arith, gpu, llvm
@@ -43,9 +44,7 @@ class Lanes:
 
     emit: Emitter
     threads: int
-    _offsets: dict[tuple[str, int, int, SharedLayout], SSAValue] = field(
-        default_factory=dict[tuple[str, int, int, SharedLayout], SSAValue]
-    )
+    _known: dict[Hashable, SSAValue] = field(default_factory=dict[Hashable, SSAValue])
     _teams: dict[int, Team] = field(default_factory=dict[int, Team])
 
     def __post_init__(self) -> None:
@@ -86,10 +85,14 @@ class Lanes:
         `rows` counts those of the fragment, where it has any. Source: PTX ISA, ldmatrix.
         """
         key = (pattern, rows, tile.row_bytes, tile.layout.data)
-        if key not in self._offsets:
+        return self.once(key, lambda: self._offset(pattern, tile, rows))
+
+    def once(self, key: Hashable, append: Callable[[], SSAValue]) -> SSAValue:
+        """Returns the value of a key, appended to the entry block when it is first asked for."""
+        if (known := self._known.get(key)) is None:
             with self.emit.into(self.emit.entry):
-                self._offsets[key] = self._offset(pattern, tile, rows)
-        return self._offsets[key]
+                known = self._known[key] = append()
+        return known
 
     def _offset(self, pattern: str, tile: SharedTile, rows: int) -> SSAValue:
         emit = self.emit

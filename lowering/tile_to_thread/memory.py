@@ -99,9 +99,9 @@ def share_of(thread: Thread, op: Operation, ring: RingType | InflightType) -> Sh
             f"{threads // tile.WARP_SIZE}",
         )
     rows_apart = threads // across
-    with emit.into(emit.entry):
-        row = emit.divu(thread.lanes.thread, across)
-        chunk = emit.remu(thread.lanes.thread, across)
+    lanes = thread.lanes
+    row = lanes.once(("row of a share", across), lambda: emit.divu(lanes.thread, across))
+    chunk = lanes.once(("chunk of a share", across), lambda: emit.remu(lanes.thread, across))
     return Share(
         row,
         chunk,
@@ -201,8 +201,8 @@ def _each_row(
 ) -> None:
     """Appends the body for each row of a share: step, pointer, address in shared memory."""
     emit = thread.emit
-    with emit.into(emit.entry):
-        first = chunk_offset(emit, ring, share.row, share.chunk)
+    key = ("share", share.row, share.chunk, ring.row_bytes, ring.layout.data)
+    first = thread.lanes.once(key, lambda: chunk_offset(emit, ring, share.row, share.chunk))
 
     def step(index: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
         distance = emit.mul(emit.to_i32(index), share.rows_apart * ring.row_bytes)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Flag, auto
 
 from xdsl.dialects import arith, llvm
-from xdsl.dialects.builtin import AnyFloat, FloatAttr, IntegerType, f32, i1, i32
+from xdsl.dialects.builtin import AnyFloat, FloatAttr, f32, i1, i32
 from xdsl.ir import Attribute, Operation, Region, SSAValue
 from xdsl.utils.hints import isa
 
@@ -21,7 +21,7 @@ from ...dialects.diagnostic import error_at
 from ...dialects.tile import SharedType
 from ..emitter import Emitter, vector_type
 from .compute import FULL_WARP
-from .fragments import broadcast, extract, insert
+from .fragments import broadcast, extract, insert, zeros
 from .lanes import address, chunk_offset, load_element
 from .rules import Rule
 from .thread import Thread, check_on_scalars, copy_with
@@ -158,7 +158,7 @@ class Rewriting:
             within = emit.compare("slt", number, self.kind.columns // 2)
             return (insert(emit, within, carried[0], pair),)
 
-        nothing = broadcast(emit, emit.integer(0, i1), (self.pairs,))
+        nothing = zeros(emit, vector_type(i1, (self.pairs,)))
         return emit.unrolled(self.pairs, (nothing,), each)[0]
 
     def _known_of_columns(self) -> list[SSAValue]:
@@ -176,14 +176,7 @@ class Rewriting:
 
     def _zeros(self, kind: Attribute) -> SSAValue:
         """Returns a vector to insert what is known of the columns into."""
-        emit = self.emit
-        if isa(kind, AnyFloat):
-            zero = emit.constant(FloatAttr(0.0, kind))
-        elif isa(kind, IntegerType):
-            zero = emit.integer(0, kind)
-        else:
-            raise TypeError(f"expected a number, got {kind}")
-        return broadcast(emit, zero, (self.pairs, 2))
+        return zeros(self.emit, vector_type(kind, (self.pairs, 2)))
 
     def _each_column(
         self,
@@ -205,7 +198,7 @@ class Rewriting:
         if not isa(element, AnyFloat):
             raise TypeError(f"expected a stage of numbers, got {self.kind}")
         zero = emit.constant(FloatAttr(0.0, element))
-        zeros = broadcast(emit, zero, (numbers.count, self.pairs, 2))
+        unset = broadcast(emit, zero, (numbers.count, self.pairs, 2))
 
         def compute(index: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
             row = self._read_row(numbers.at(emit, index), columns)
@@ -214,7 +207,7 @@ class Rewriting:
             pairs = self._new_pairs(row, known)
             return (insert(emit, pairs, carried[0], index),)
 
-        (results,) = emit.unrolled(numbers.count, (zeros,), compute)
+        (results,) = emit.unrolled(numbers.count, (unset,), compute)
         emit.op(nvvm.SyncWarpOp, emit.integer(FULL_WARP))
 
         def store(index: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
