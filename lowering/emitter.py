@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 INDEX = IndexType()
+_INTEGERS = (IntegerType, IndexType)
 UNROLL = "tilewright.unroll"
 
 Scalar = SSAValue | int
@@ -220,6 +221,8 @@ class Emitter:
 
     def constant(self, attribute: ConstantAttr) -> SSAValue:
         """Returns the constant of an attribute, made once for the whole kernel."""
+        if type(attribute) is IntegerAttr and type(kind := attribute.type) in _INTEGERS:
+            return self.integer(attribute.value.data, kind)
         if type(attribute) is FloatAttr and str(attribute.value.data) == "-0.0":
             # It is equal to 0.
             return self._new_constant(attribute)
