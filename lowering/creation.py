@@ -45,11 +45,12 @@ def new_op(
     op = object.__new__(kind)
     op._operands = SSAValues(operands) if operands else _NO_OPERANDS
     op._operand_uses = _uses(op, operands) if operands else _NO_USES
-    op.results = (
-        SSAValues([OpResult(type_, op, index) for index, type_ in enumerate(types)])
-        if types
-        else _NO_RESULTS
-    )
+    if len(types) == 1:
+        op.results = SSAValues((OpResult(types[0], op, 0),))
+    elif types:
+        op.results = SSAValues([OpResult(type_, op, index) for index, type_ in enumerate(types)])
+    else:
+        op.results = _NO_RESULTS
     op.properties = dict(properties)
     op.attributes = {}
     op.location = location
@@ -70,6 +71,21 @@ def _uses(op: Operation, operands: Sequence[SSAValue]) -> tuple[Use, ...]:
         operand.first_use = use
         uses.append(use)
     return tuple(uses)
+
+
+def result_of(op: Operation) -> OpResult:
+    """Returns the only result of an op."""
+    # Results by their index would be looked up in Python.
+    (result,) = op.results
+    return result
+
+
+def copy_of(op: Operation, operands: Sequence[SSAValue], types: Sequence[Attribute]) -> Operation:
+    """Returns a copy of an op without regions, with other operands and types of its results."""
+    copy = new_op(type(op), operands, types, op.properties, op.location)
+    if op.attributes:
+        copy.attributes = dict(op.attributes)
+    return copy
 
 
 def append_op(block: Block, op: Operation) -> None:

@@ -1,9 +1,9 @@
 """Appends ops to a block, so that a lowering reads as the program that it makes."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import lru_cache
+from math import copysign
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from xdsl.dialects import arith, llvm, math, scf, vector
@@ -34,14 +34,17 @@ from .creation import (
     OperationT,
     append_op,
     build_op,
+    copy_of,
     default_properties,
     new_op,
+    result_of,
 )
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 INDEX = IndexType()
+_INTEGERS = (IntegerType, IndexType)
 UNROLL = "tilewright.unroll"
 
 Scalar = SSAValue | int
@@ -83,6 +86,12 @@ def _constant_name(attribute: ConstantAttr) -> str:
 @lru_cache(maxsize=4096)
 def _integer_attr(value: int, bits: int | None) -> "IntegerAttr[Any]":
     return IntegerAttr(value, INDEX if bits is None else IntegerType(bits))
+
+
+@lru_cache(maxsize=1024)
+def _float_attr(value: float, sign: float) -> "FloatAttr[Any]":
+    # The sign tells zeros apart, which are equal.
+    return FloatAttr(value, f32)
 
 
 @lru_cache(maxsize=4096)
@@ -127,6 +136,22 @@ def _nothing_from(body: Callable[[], None]) -> Callable[[], Sequence[SSAValue]]:
     return run
 
 
+class _Into:
+    """Lets an emitter append to another block until it ends."""
+
+    __slots__ = ("before", "block", "emit")
+
+    def __init__(self, emit: "Emitter", block: Block) -> None:
+        self.emit, self.block, self.before = emit, block, emit.block
+
+    def __enter__(self) -> Block:
+        self.emit.block = self.block
+        return self.block
+
+    def __exit__(self, *_: object) -> None:
+        self.emit.block = self.before
+
+
 class Emitter:
     """
     Appends ops to the current block and gives each the location that is set.
@@ -163,7 +188,7 @@ class Emitter:
         """Appends `kind(*arguments)`, an op without regions, and returns its only result."""
         op = build_op(kind, arguments, self.location)
         append_op(self.block, op)
-        return op.results[0]
+        return result_of(op)
 
     def create(
         self,
@@ -177,7 +202,7 @@ class Emitter:
             properties = {**defaults, **properties}
         op = new_op(kind, operands, (result,), properties, self.location)
         append_op(self.block, op)
-        return op.results[0]
+        return result_of(op)
 
     def with_regions(
         self,
@@ -194,13 +219,22 @@ class Emitter:
 
     def value(self, op: Operation) -> SSAValue:
         """Appends an op and returns its only result."""
-        return self.append(op).results[0]
+        return result_of(self.append(op))
 
     def constant(self, attribute: ConstantAttr) -> SSAValue:
         """Returns the constant of an attribute, made once for the whole kernel."""
+        if type(attribute) is IntegerAttr and type(kind := attribute.type) in _INTEGERS:
+            return self.integer(attribute.value.data, kind)
+        if type(attribute) is FloatAttr and str(attribute.value.data) == "-0.0":
+            # It is equal to 0.
+            return self._new_constant(attribute)
         if (known := self._constants.get(attribute)) is None:
             known = self._constants[attribute] = self._new_constant(attribute)
         return known
+
+    def constant_of(self, op: Operation) -> SSAValue:
+        """Returns the constant that an `arith.constant` of another program is."""
+        return self.constant(cast(ConstantAttr, op.properties["value"]))
 
     def _new_constant(self, attribute: ConstantAttr) -> SSAValue:
         op = arith.ConstantOp.create(
@@ -246,7 +280,7 @@ class Emitter:
 
     def float32(self, value: float) -> SSAValue:
         """Returns an f32 constant."""
-        return self.constant(FloatAttr(value, f32))
+        return self.constant(_float_attr(value, copysign(1.0, value)))
 
     def dense(self, kind: VectorType[Any], values: Sequence[int]) -> SSAValue:
         """Returns a constant vector of integers."""
@@ -320,7 +354,7 @@ class Emitter:
 
     def to_i64(self, value: SSAValue) -> SSAValue:
         """Appends a sign extension to i64."""
-        return self.result(arith.ExtSIOp, value, IntegerType(64))
+        return self.result(arith.ExtSIOp, value, i64)
 
     def to_i32(self, value: SSAValue) -> SSAValue:
         """Appends a cast of an index to i32."""
@@ -352,14 +386,9 @@ class Emitter:
         properties = {"position": integers_attr((number,))}
         return self.create(llvm.ExtractValueOp, (struct,), kind, properties)
 
-    @contextmanager
-    def into(self, block: Block) -> Generator[Block]:
+    def into(self, block: Block) -> "_Into":
         """Appends to another block for a while."""
-        before, self.block = self.block, block
-        try:
-            yield block
-        finally:
-            self.block = before
+        return _Into(self, block)
 
     def loop(
         self,
@@ -415,6 +444,18 @@ class Emitter:
         regions += [Region() for _ in range(2 - len(bodies))]
         return self.with_regions(scf.IfOp, (condition,), types, *regions).results
 
+    def copy(self, op: Operation, values: dict[SSAValue, SSAValue]) -> None:
+        """Appends a copy of an op, and records its results in `values`, which has its operands."""
+        if type(op) is arith.ConstantOp:
+            values[result_of(op)] = self.constant_of(op)
+        elif op.regions:
+            self.append(op.clone(values))
+        else:
+            operands = [values.get(operand, operand) for operand in op.operands]
+            copy = copy_of(op, operands, [result.type for result in op.results])
+            append_op(self.block, copy)
+            values.update(zip(op.results, copy.results, strict=True))
+
     def inline(self, region: Region, arguments: Sequence[SSAValue]) -> list[SSAValue]:
         """Appends copies of a region's ops and returns what its terminator yields."""
         values: dict[SSAValue, SSAValue] = {}
@@ -423,6 +464,6 @@ class Emitter:
         for op in region.block.ops:
             if op is terminator:
                 break
-            self.append(op.clone(values))  # clone records the new results in `values`
+            self.copy(op, values)
         operands = terminator.operands if terminator is not None else ()
         return [values.get(operand, operand) for operand in operands]

@@ -45,6 +45,8 @@ from .types import (
     SharedLayoutAttr,
     SharedType,
     element_bits,
+    fragment_type,
+    ring_type,
 )
 from .widen import WidenOp
 
@@ -93,9 +95,11 @@ __all__ = [
     "WidenOp",
     "YieldOp",
     "element_bits",
+    "fragment_type",
     "map_region",
     "pending_groups",
     "rewrite_region",
+    "ring_type",
     "rows_region",
 ]
 

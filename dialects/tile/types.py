@@ -19,6 +19,7 @@ Source: PTX ISA, matrix fragments for mma.m16n8k16 with floating-point type.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from xdsl.dialects.builtin import (
     AnyFloat,
@@ -359,3 +360,19 @@ class FragmentType(ParametrizedAttribute, TypeAttribute):
                     f"layout {self.layout.data} expects axis {axis} to be a multiple of "
                     f"{granule}, got {extent}"
                 )
+
+
+@lru_cache(maxsize=1024)
+def fragment_type(
+    shape: tuple[int, ...], element_type: Attribute, layout: FragmentLayout
+) -> FragmentType:
+    """Returns the type of a fragment, the same object each time."""
+    return FragmentType(shape, element_type, layout)
+
+
+@lru_cache(maxsize=256)
+def ring_type(
+    stages: int, shape: tuple[int, ...], element_type: Attribute, layout: SharedLayout
+) -> RingType:
+    """Returns the type of a ring, the same object each time."""
+    return RingType(stages, shape, element_type, layout)

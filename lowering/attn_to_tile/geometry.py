@@ -15,6 +15,7 @@ from ...dialects.tile import (
     SharedLayout,
     SharedType,
     element_bits,
+    ring_type,
 )
 
 # Targets whose instruction set the kernels of this lowering use: mma.sync, ldmatrix, cp.async.
@@ -178,7 +179,7 @@ class Geometry:
         element = element or self.element_type
         swizzled = self.head_dim * element_bits(element) % 1024 == 0
         layout = SharedLayout.SWIZZLE_128 if swizzled else SharedLayout.PADDED_16
-        return RingType(stages, (rows, self.head_dim), element, layout)
+        return ring_type(stages, (rows, self.head_dim), element, layout)
 
     @property
     def query_ring(self) -> RingType:

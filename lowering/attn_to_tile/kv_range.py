@@ -57,6 +57,7 @@ class KvRange:
                 first = emit.select(chosen, loop[0], first)
                 last = emit.select(chosen, loop[1], last)
                 is_masked = emit.select(chosen, emit.integer(loop[2], i1), is_masked)
+            is_masked.name_hint = "masked"
             return emit.loop((first, last), carried, lambda tile, c: body(tile, c, is_masked))
 
         return emit.unrolled(len(loops), carried, step)

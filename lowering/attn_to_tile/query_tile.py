@@ -26,6 +26,7 @@ from ...dialects.tile import (
     SliceOp,
     TeamIndexOp,
     WaitOp,
+    fragment_type,
 )
 from ..emitter import Emitter, name_fields
 from .geometry import Geometry
@@ -203,7 +204,7 @@ class QueryTile:
     def queries_times_keys(self, queries: Sequence[SSAValue], keys: SSAValue) -> Sequence[SSAValue]:
         """Appends the products of all blocks and the team's keys, [rows, team_keys] each."""
         emit, geometry = self.emit, self.geometry
-        kind = FragmentType((geometry.rows, geometry.team_keys), f32, FragmentLayout.MMA_C)
+        kind = fragment_type((geometry.rows, geometry.team_keys), f32, FragmentLayout.MMA_C)
         step_a = self._operand(geometry.rows, 16, FragmentLayout.MMA_A)
         step_b = self._operand(16, geometry.team_keys, FragmentLayout.MMA_B)
 
@@ -240,7 +241,7 @@ class QueryTile:
         return emit.unrolled(geometry.team_keys // 16, outs, step)
 
     def _operand(self, rows: int, columns: int, layout: FragmentLayout) -> FragmentType:
-        return FragmentType((rows, columns), self.geometry.element_type, layout)
+        return fragment_type((rows, columns), self.geometry.element_type, layout)
 
 
 def _states(values: Sequence[SSAValue]) -> list[RowState]:

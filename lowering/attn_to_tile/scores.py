@@ -11,6 +11,7 @@ from ...dialects.tile import (
     FragmentType,
     MapOp,
     YieldOp,
+    fragment_type,
     map_region,
 )
 from ..emitter import Emitter
@@ -61,7 +62,7 @@ def emit_scores(emit: Emitter, scope: Scope) -> Scores:
 def rows_of_tile(scope: Scope) -> tuple[SSAValue, SSAValue]:
     """Appends the position and the head of each row of a query tile."""
     emit, request, geometry = scope.emit, scope.request, scope.geometry
-    kind = FragmentType((geometry.rows,), i32, FragmentLayout.ROW)
+    kind = fragment_type((geometry.rows,), i32, FragmentLayout.ROW)
     region = map_region((), kind)
     with emit.into(region.block):
         packed = emit.add(request.first_row, region.block.args[0])

@@ -22,6 +22,7 @@ from ...dialects.tile import (
     RowReduceOp,
     TeamReduceOp,
     YieldOp,
+    fragment_type,
     map_region,
 )
 from ..emitter import Emitter
@@ -66,12 +67,12 @@ def emit_map(
 
 def row_type(geometry: Geometry, layout: FragmentLayout = FragmentLayout.ROW) -> FragmentType:
     """Returns the type of one f32 a row."""
-    return FragmentType((geometry.rows,), f32, layout)
+    return fragment_type((geometry.rows,), f32, layout)
 
 
 def out_type(geometry: Geometry) -> FragmentType:
     """Returns the type of a team's output of a query tile, before it is rounded."""
-    return FragmentType((geometry.rows, geometry.out_columns), f32, FragmentLayout.MMA_C)
+    return fragment_type((geometry.rows, geometry.out_columns), f32, FragmentLayout.MMA_C)
 
 
 def emit_initial_state(

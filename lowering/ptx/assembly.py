@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 
 from .elements import CLASS_TYPE
@@ -24,14 +24,6 @@ def template(mnemonic: str, operands: int) -> str:
         text = f"\t{mnemonic} " + ", ".join(["%s"] * operands) + ";"
         _TEMPLATES[key] = text
     return text
-
-
-class _Names(dict[str, str]):
-    """What operands are called in the end; those that it does not know keep their names."""
-
-    def __missing__(self, name: str) -> str:
-        self[name] = name
-        return name
 
 
 class Assembly:
@@ -61,6 +53,12 @@ class Assembly:
         self.counts[cls] = number + 1
         return f"%{cls}{number}"
 
+    def registers(self, cls: str, count: int) -> tuple[str, ...]:
+        """Returns new registers of one class."""
+        first = self.counts[cls]
+        self.counts[cls] = first + count
+        return tuple([f"%{cls}{number}" for number in range(first, first + count)])
+
     def label(self) -> str:
         """Returns a new label."""
         self._labels += 1
@@ -77,6 +75,21 @@ class Assembly:
             last[register] = index
         for register in dests:
             first.setdefault(register, index)
+
+    def emit_each(self, text: str, cls: str, rows: Iterable[tuple[str, ...]]) -> list[str]:
+        """Appends an instruction of one new destination for each row of its sources."""
+        code, first, last, number = self.code, self.first, self.last, self.counts[cls]
+        dests: list[str] = []
+        for index, sources in enumerate(rows, len(code)):
+            dest = f"%{cls}{number}"
+            number += 1
+            code.append((text, (dest, *sources)))
+            for register in sources:
+                last[register] = index
+            first[dest] = index
+            dests.append(dest)
+        self.counts[cls] = number
+        return dests
 
     def emit_text(
         self,
@@ -164,9 +177,10 @@ class Assembly:
             for text, operands in (*self.prelude, *self.code):
                 yield text % operands
             return
-        final = _Names({register: self.find(register) for register in self.renamed})
+        # Operands that it does not have keep their names.
+        final = {register: self.find(register) for register in self.renamed}.get
         for text, operands in (*self.prelude, *self.code):
-            names = tuple(map(final.__getitem__, operands))
+            names = tuple(map(final, operands, operands))
             if text in MOVES and names[0] == names[1]:
                 continue
             yield text % names

@@ -8,8 +8,8 @@ edge of a loop, at whose end everything that it reads from outside is still live
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Iterable, Sequence
+from itertools import islice, repeat
 from typing import NamedTuple
 
 from .assembly import Assembly, template
@@ -35,7 +35,7 @@ class Coalescer:
     def wish(self, dests: Sequence[str], sources: Sequence[str]) -> None:
         """Notes that the next instruction would like to write over its sources."""
         index = len(self.assembly.code)
-        self.wishes.extend((index, dest, source) for dest, source in zip(dests, sources))
+        self.wishes.extend(zip(repeat(index), dests, sources))
 
     def _merge(self, kept: str, dropped: str) -> None:
         first, last = self.assembly.first, self.assembly.last
@@ -92,9 +92,25 @@ class Coalescer:
         self.move_in_parallel([(dest, find(source)) for dest, source in moves])
         end = len(assembly.code)
         # What was defined before the body and is read in it, is read in its next iteration too.
-        for register in (*islice(first, loop.registers), *assembly.at_the_entry):
-            if last.get(register, -1) >= start:
+        for register in self._named_before(loop):
+            if last.get(register, -1) >= start and first[register] < start:
                 last[register] = end
+
+    def _named_before(self, loop: LoopStart) -> Iterable[str]:
+        """Returns, of what was defined before the body of a loop, at least all that it names."""
+        assembly, start = self.assembly, loop.instruction
+        if loop.registers < 2 * (len(assembly.code) - start):
+            return [*islice(assembly.first, loop.registers), *assembly.at_the_entry]
+        named: set[str] = set()
+        for _, operands in islice(assembly.code, start, None):
+            named.update(operands)
+        renamed = assembly.renamed
+        joined = named & renamed.keys()
+        while joined:
+            joined = {renamed[register] for register in joined}
+            named |= joined
+            joined &= renamed.keys()
+        return named & assembly.first.keys()
 
     def end_of_branch(self, start: int, results: Sequence[str], yielded: Sequence[str]) -> None:
         """Closes a branch that begins at instruction `start` and sets the results of an if."""

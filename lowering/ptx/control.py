@@ -87,7 +87,7 @@ def lift(p: KernelPrinter, slots: Sequence[Slot], registers: Sequence[str]) -> l
 
 def new_registers(p: KernelPrinter, slots: Sequence[Slot]) -> list[str]:
     """Returns fresh registers for the slots."""
-    return [p.register(slot.cls) for slot in slots for _ in range(slot.registers)]
+    return [register for slot in slots for register in p.registers(slot.cls, slot.registers)]
 
 
 def _flat(p: KernelPrinter, keys: Sequence[int]) -> list[Element]:

@@ -38,7 +38,7 @@ def _print(p: KernelPrinter, mnemonic: str, kind: str, lhs: Element, rhs: Elemen
 def divide_unsigned(p: KernelPrinter, kind: str, lhs: Element, rhs: Element) -> Element:
     """Divides unsigned integers, rounding down."""
     bits = BITS[kind]
-    if isinstance(lhs, int) and isinstance(rhs, int) and rhs:
+    if type(lhs) is int and type(rhs) is int and rhs:
         return wrap(unsigned(lhs, bits) // unsigned(rhs, bits), bits)
     bounds = p.bounds_of(lhs)
     lhs = zero_extended(p, lhs, kind)
@@ -58,7 +58,7 @@ def divide_unsigned(p: KernelPrinter, kind: str, lhs: Element, rhs: Element) -> 
 def remainder_unsigned(p: KernelPrinter, kind: str, lhs: Element, rhs: Element) -> Element:
     """Computes the remainder of unsigned division."""
     bits = BITS[kind]
-    if isinstance(lhs, int) and isinstance(rhs, int) and rhs:
+    if type(lhs) is int and type(rhs) is int and rhs:
         return wrap(unsigned(lhs, bits) % unsigned(rhs, bits), bits)
     bounds = p.bounds_of(lhs)
     if bounds is not None and isinstance(rhs, int) and 0 <= bounds[0] and bounds[1] < rhs:
@@ -166,8 +166,9 @@ DIVISIONS: dict[str, Division] = {
 def _elementwise(division: Division, p: KernelPrinter, step: Step) -> None:
     if step.memo is None:
         step.memo = kind_of(step.op, step.op.operands[0])
-    pairs = zip(p.elements(step, 0), p.elements(step, 1))
-    p.values[step.outs[0]] = [division(p, step.memo, lhs, rhs) for lhs, rhs in pairs]
+    values, (left, right) = p.values, step.args
+    pairs = zip(values[left], values[right])
+    values[step.outs[0]] = [division(p, step.memo, lhs, rhs) for lhs, rhs in pairs]
 
 
 RULES: dict[str, Rule] = {

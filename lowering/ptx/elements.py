@@ -140,11 +140,21 @@ def scalar_kind(type_: Attribute) -> str | None:
     return None
 
 
+# Kinds by the identity of a type, which stands beside its kind so that it lives.
+_KINDS: dict[int, tuple[Attribute, str | None]] = {}
+_MOST_KINDS = 4096
+
+
 def element_kind(type_: Attribute) -> str | None:
     """Returns the kind of the elements of a scalar or vector type."""
-    if type(type_) is VectorType:
-        return scalar_kind(type_.element_type)
-    return scalar_kind(type_)
+    known = _KINDS.get(id(type_))
+    if known is not None:
+        return known[1]
+    kind = scalar_kind(type_.element_type if type(type_) is VectorType else type_)
+    if len(_KINDS) >= _MOST_KINDS:
+        _KINDS.clear()
+    _KINDS[id(type_)] = (type_, kind)
+    return kind
 
 
 def element_count(type_: Attribute) -> int:

@@ -8,8 +8,9 @@ and square roots gives the correctly rounded result, since f32 has more than twi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import cast
 
 from xdsl.dialects.arith import FastMathFlagsAttr
 from xdsl.ir import Operation
@@ -176,6 +177,10 @@ def _elementwise(p: KernelPrinter, step: Step) -> None:
     if choice.reverses:
         columns.reverse()
     kind, template, cls = choice.kind, choice.template, choice.cls
+    if not choice.widens and all(type(e) is str for column in columns for e in column):
+        rows = cast(Iterable[tuple[str, ...]], zip(*columns))
+        p.values[step.outs[0]] = list[Element](p.emit_each(template, cls, rows))
+        return
     results: list[Element] = []
     for row in zip(*columns):
         if choice.unit is not None and row[1] == choice.unit:

@@ -138,11 +138,11 @@ def subtract(p: KernelPrinter, kind: str, lhs: Element, rhs: Element) -> Element
 
 def multiply(p: KernelPrinter, kind: str, lhs: Element, rhs: Element) -> Element:
     """Multiplies modulo the width; by a power of two it shifts."""
-    if isinstance(lhs, int):
-        lhs, rhs = rhs, lhs
-    if isinstance(rhs, int):
-        if isinstance(lhs, int):
+    if type(lhs) is int:
+        if type(rhs) is int:
             return wrap(lhs * rhs, BITS[kind])
+        lhs, rhs = rhs, lhs
+    if type(rhs) is int:
         if rhs in (0, 1):
             return lhs if rhs else 0
         if isinstance(lhs, WideProduct) and abs(lhs.factor * rhs) < 1 << 31:
@@ -205,9 +205,9 @@ def _shift_right(
 
 
 _BITWISE: dict[str, Callable[[int, int], int]] = {
-    "and": lambda a, b: a & b,
-    "or": lambda a, b: a | b,
-    "xor": lambda a, b: a ^ b,
+    "and": int.__and__,
+    "or": int.__or__,
+    "xor": int.__xor__,
 }
 
 
@@ -285,6 +285,17 @@ def _extremum(
     return result
 
 
+# Ops whose result is that of Python's operator, modulo the width.
+_FOLDS: dict[str, Callable[[int, int], int]] = {
+    "arith.addi": int.__add__,
+    "arith.subi": int.__sub__,
+    "arith.muli": int.__mul__,
+    "arith.andi": int.__and__,
+    "arith.ori": int.__or__,
+    "arith.xori": int.__xor__,
+}
+
+
 def _kind(op: Operation) -> str:
     kind = kind_of(op, op.operands[0])
     if kind == "i1" and op.name not in _ON_I1:
@@ -296,12 +307,18 @@ def elementwise(p: KernelPrinter, step: Step) -> None:
     """Prints a binary integer op for each element."""
     memo = step.memo
     if memo is None:
-        step.memo = memo = (BINARY[step.op.name], _kind(step.op))
-    function, kind = memo
-    values = p.values
-    lhs, rhs = values[step.args[0]], values[step.args[1]]
+        name = step.op.name
+        step.memo = memo = (BINARY[name], _kind(step.op), _FOLDS.get(name))
+    function, kind, fold = memo
+    values, (left, right) = p.values, step.args
+    lhs, rhs = values[left], values[right]
     if len(lhs) == 1:
-        values[step.outs[0]] = [function(p, kind, lhs[0], rhs[0])]
+        a, b = lhs[0], rhs[0]
+        if fold is not None and type(a) is int and type(b) is int:
+            # Most of what an unrolled loop computes with its index.
+            values[step.outs[0]] = [wrap(fold(a, b), BITS[kind])]
+        else:
+            values[step.outs[0]] = [function(p, kind, a, b)]
     else:
         values[step.outs[0]] = [function(p, kind, a, b) for a, b in zip(lhs, rhs)]
 
@@ -309,7 +326,7 @@ def elementwise(p: KernelPrinter, step: Step) -> None:
 def _multiply_rule(p: KernelPrinter, step: Step) -> None:
     if step.memo is None:
         fuses = _feeds_addition(step.op)
-        step.memo = (multiply, _kind(step.op))
+        step.memo = (multiply, _kind(step.op), int.__mul__)
         if fuses:
             step.rule = _multiply_for_addition
             step.rule(p, step)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from xdsl.dialects import llvm
-from xdsl.dialects.builtin import IntegerAttr
+from xdsl.dialects.builtin import DenseArrayBase, IntegerAttr
 from xdsl.ir import Attribute, Operation, SSAValue
 
 from ...dialects import nvvm
@@ -62,14 +62,15 @@ def _size_of(op: Operation, type_: Attribute) -> int:
 def _getelementptr(p: KernelPrinter, step: Step) -> None:
     if step.memo is None:
         op = step.op
-        if not isinstance(op, llvm.GEPOp):
-            raise error_at(op, "expects llvm.getelementptr")
-        indices = op.rawConstantIndices.get_values()
-        if len(indices) != 1:
-            raise error_at(op, f"expects one index, got {len(indices)}")
-        kind = kind_of(op, op.ptr)
-        index_kind = kind_of(op, op.ssa_indices[0]) if op.ssa_indices else "i32"
-        step.memo = (kind, index_kind, _size_of(op, op.elem_type), indices[0])
+        operands, indices = op.operands, op.properties["rawConstantIndices"]
+        if not isinstance(indices, DenseArrayBase):
+            raise error_at(op, f"expects indices, got {indices}")
+        numbers = memoryview(indices.data.data).cast("i")
+        if len(numbers) != 1:
+            raise error_at(op, f"expects one index, got {len(numbers)}")
+        kind = kind_of(op, operands[0])
+        index_kind = kind_of(op, operands[1]) if len(operands) > 1 else "i32"
+        step.memo = (kind, index_kind, _size_of(op, op.properties["elem_type"]), numbers[0])
     kind, index_kind, size, constant = step.memo
     values = p.values
     address = values[step.args[0]][0]
@@ -196,7 +197,7 @@ def _load(p: KernelPrinter, step: Step) -> None:
         where, sources = bracketed(
             Address(address.base, address.offset + begin * access.bytes_per_register)
         )
-        dests = tuple(p.register(cls) for _ in range(length))
+        dests = p.registers(cls, length)
         suffix = suffix.replace(".b8", ".u8").replace(".b16", ".u16") if cls == "r" else suffix
         p.emit(f"\tld{space}{suffix} {_braced(length)}, {where};", dests, sources)
         registers += dests

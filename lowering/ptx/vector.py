@@ -203,6 +203,17 @@ def _broadcast_order(source: tuple[int, ...], result: tuple[int, ...]) -> list[i
     ]
 
 
+def _broadcast(p: KernelPrinter, step: Step) -> None:
+    """Gives each element of the result its element of the source: mostly there is only one."""
+    elements = p.values[step.args[0]]
+    if len(elements) > 1:
+        _gather(p, step)
+        return
+    if step.memo is None:
+        step.memo = element_count(step.op.results[0].type)
+    p.values[step.outs[0]] = elements * step.memo
+
+
 def _gather(p: KernelPrinter, step: Step) -> None:
     """Renames the elements of one or two vectors in an order known from the op."""
     if step.memo is None:
@@ -371,7 +382,7 @@ RULES: dict[str, Rule] = {
     "vector.bitcast": _bitcast,
     "vector.extract": _extract,
     "vector.insert": _insert,
-    "vector.broadcast": _gather,
+    "vector.broadcast": _broadcast,
     "vector.shuffle": _gather,
     "vector.reduction": _reduction,
 }

@@ -204,7 +204,7 @@ def _ldmatrix(p: KernelPrinter, step: Step) -> None:
         step.memo = (f"{_matrix_mnemonic(op, count)} {_braces(count)}", count)
     text, count = step.memo
     where, sources = bracketed(address_of(p, step, 0))
-    dests = tuple([p.register("r") for _ in range(count)])
+    dests = p.registers("r", count)
     p.emit(f"{text}, {where};", dests, sources)
     p.values[step.outs[0]] = list(dests)
 
@@ -265,7 +265,7 @@ def _mma(p: KernelPrinter, step: Step) -> None:
         else:
             sources.append(p.register_of(element, kind or "i32"))
     accumulators = sources[form.first_c :]
-    dests = tuple([p.register(form.cls) for _ in accumulators])
+    dests = p.registers(form.cls, len(accumulators))
     p.coalescer.wish(dests, accumulators)
     p.emit(form.text, dests, tuple(sources))
     if form.packs_result:

@@ -101,7 +101,7 @@ def _operand(thread: Thread, register: SSAValue, element: Attribute) -> SSAValue
 
 def lower_map(thread: Thread, op: tile.MapOp) -> None:
     """The region for all of a thread's elements at once, or for one after the other."""
-    operations = [inner for inner in op.body.block.ops if not isinstance(inner, tile.YieldOp)]
+    operations = [inner for inner in op.body.block.ops if type(inner) is not tile.YieldOp]
     uses_coordinates = any(argument.uses for argument in op.body.block.args[len(op.inputs) :])
     # All are checked, whatever the first one tells.
     need_scalars = [_needs_scalars(inner) for inner in operations]
@@ -114,7 +114,7 @@ def lower_map(thread: Thread, op: tile.MapOp) -> None:
 def _needs_scalars(op: Operation) -> bool:
     """Whether an op of an element region has no form on vectors here."""
     check_on_scalars(op)
-    return isinstance(op, tile.LoadOp | arith.CmpiOp | arith.CmpfOp | arith.SelectOp)
+    return type(op) in (tile.LoadOp, arith.CmpiOp, arith.CmpfOp, arith.SelectOp)
 
 
 def _map_whole_vector(thread: Thread, op: tile.MapOp) -> None:
@@ -124,7 +124,7 @@ def _map_whole_vector(thread: Thread, op: tile.MapOp) -> None:
         values[argument] = spread_rows(emit, thread[operand], shape)
     for inner in op.body.block.ops:
         operands = [_known(thread, values, operand) for operand in inner.operands]
-        if isinstance(inner, tile.YieldOp):
+        if type(inner) is tile.YieldOp:
             for result, value in zip(op.outputs, operands, strict=True):
                 thread.set(result, broadcast(emit, value, shape))
             return
@@ -137,7 +137,7 @@ def _map_whole_vector(thread: Thread, op: tile.MapOp) -> None:
 def _map_each_element(thread: Thread, op: tile.MapOp) -> None:
     emit, shape = thread.emit, _shape_of_results(op)
     inputs = [thread[operand] for operand in op.inputs]
-    initial = [broadcast(emit, _zero(thread, output.type), shape) for output in op.outputs]
+    initial = [_zeros(thread, output.type, shape) for output in op.outputs]
 
     def each(position: Sequence[SSAValue], carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
         element = position[-1]
@@ -164,11 +164,12 @@ def _map_each_element(thread: Thread, op: tile.MapOp) -> None:
     thread.values.update(zip(op.outputs, results, strict=True))
 
 
-def _zero(thread: Thread, fragment: FragmentType) -> SSAValue:
-    if isa(element := fragment.element_type, IntegerType):
-        return thread.emit.integer(0, element)
+def _zeros(thread: Thread, fragment: FragmentType, shape: tuple[int, ...]) -> SSAValue:
+    emit, element = thread.emit, fragment.element_type
+    if element == f32 or isa(element, IntegerType):
+        return zeros(emit, vector_type(element, shape))
     if isa(element, AnyFloat):
-        return thread.emit.constant(FloatAttr(0.0, element))
+        return broadcast(emit, emit.constant(FloatAttr(0.0, element)), shape)
     raise TypeError(f"expected a fragment of numbers, got {fragment}")
 
 

@@ -17,7 +17,7 @@ from math import prod
 from typing import Any
 
 from xdsl.dialects import vector
-from xdsl.dialects.builtin import DenseIntOrFPElementsAttr, VectorType, i32
+from xdsl.dialects.builtin import DenseIntOrFPElementsAttr, VectorType, f32, i32
 from xdsl.ir import Attribute, SSAValue
 
 from ...dialects.tile import FragmentLayout, FragmentType
@@ -83,10 +83,11 @@ def spread_rows(emit: Emitter, rows: SSAValue, shape: Sequence[int]) -> SSAValue
 
 
 def zeros(emit: Emitter, kind: VectorType) -> SSAValue:
-    """Returns a vector of integer zeros, to insert into."""
+    """Returns a vector of zeros, of integers or f32, to insert into."""
     return emit.constant(_zeros(kind))
 
 
 @lru_cache(maxsize=256)
 def _zeros(kind: VectorType[Any]) -> DenseIntOrFPElementsAttr[Any]:
-    return DenseIntOrFPElementsAttr.from_list(kind, [0] * prod(kind.get_shape()))
+    zero = 0.0 if kind.element_type == f32 else 0
+    return DenseIntOrFPElementsAttr.from_list(kind, [zero] * prod(kind.get_shape()))

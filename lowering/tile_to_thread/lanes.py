@@ -1,6 +1,6 @@
 """Where a thread stands in its CTA, and the shared-memory offsets that follow from that."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Hashable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -46,9 +46,7 @@ class Lanes:
 
     emit: Emitter
     threads: int
-    _offsets: dict[tuple[str, int, int, SharedLayout], SSAValue] = field(
-        default_factory=dict[tuple[str, int, int, SharedLayout], SSAValue]
-    )
+    _known: dict[Hashable, SSAValue] = field(default_factory=dict[Hashable, SSAValue])
     _teams: dict[int, Team] = field(default_factory=dict[int, Team])
 
     def __post_init__(self) -> None:
@@ -67,14 +65,14 @@ class Lanes:
     def within(self, branch: Block) -> Generator[None]:
         """Appends what loops share to a branch for a while, and forgets it then."""
         emit, shared = self.emit, self.emit.shared
-        known = self._offsets, self._teams
-        self._offsets, self._teams = dict(self._offsets), dict(self._teams)
+        before = self._known, self._teams
+        self._known, self._teams = dict(self._known), dict(self._teams)
         emit.shared = branch
         try:
             yield
         finally:
             emit.shared = shared
-            self._offsets, self._teams = known
+            self._known, self._teams = before
 
     def team(self, rows: int) -> Team:
         """Returns the place of a thread in fragments of `rows` rows."""
@@ -102,10 +100,14 @@ class Lanes:
         `rows` counts those of the fragment, where it has any. Source: PTX ISA, ldmatrix.
         """
         key = (pattern, rows, tile.row_bytes, tile.layout.data)
-        if key not in self._offsets:
+        return self.once(key, lambda: self._offset(pattern, tile, rows))
+
+    def once(self, key: Hashable, append: Callable[[], SSAValue]) -> SSAValue:
+        """Returns the value of a key, appended to what loops share when first asked for."""
+        if (known := self._known.get(key)) is None:
             with self.emit.into(self.emit.shared):
-                self._offsets[key] = self._offset(pattern, tile, rows)
-        return self._offsets[key]
+                known = self._known[key] = append()
+        return known
 
     def _offset(self, pattern: str, tile: SharedTile, rows: int) -> SSAValue:
         emit = self.emit

@@ -99,9 +99,9 @@ def share_of(thread: Thread, op: Operation, ring: RingType | InflightType) -> Sh
             f"{threads // tile.WARP_SIZE}",
         )
     rows_apart = threads // across
-    with emit.into(emit.shared):
-        row = emit.divu(thread.lanes.thread, across)
-        chunk = emit.remu(thread.lanes.thread, across)
+    lanes = thread.lanes
+    row = lanes.once(("row of a share", across), lambda: emit.divu(lanes.thread, across))
+    chunk = lanes.once(("chunk of a share", across), lambda: emit.remu(lanes.thread, across))
     return Share(
         row,
         chunk,
@@ -201,8 +201,8 @@ def _each_row(
 ) -> None:
     """Appends the body for each row of a share: step, pointer, address in shared memory."""
     emit = thread.emit
-    with emit.into(emit.shared):
-        first = chunk_offset(emit, ring, share.row, share.chunk)
+    key = ("share", share.row, share.chunk, ring.row_bytes, ring.layout.data)
+    first = thread.lanes.once(key, lambda: chunk_offset(emit, ring, share.row, share.chunk))
 
     def step(index: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
         distance = emit.mul(emit.to_i32(index), share.rows_apart * ring.row_bytes)
@@ -263,22 +263,25 @@ def lower_ldmatrix(thread: Thread, op: tile.LdmatrixOp) -> None:
     lane_offset = thread.lanes.offset(pattern, stage, kind.extents[0] if is_a else 0)
     row, column = (_number(thread, place) for place in (op.row, op.column))
     base = thread[op.stage]
+    if row != 0:
+        base = address(emit, base, emit.mul(row, stage.row_bytes))
     if is_multiple(op.column, SWIZZLE_PERIOD // ELEMENT_BYTES):
         # Whole periods of the swizzle are a distance that all loads share.
-        base, column = address(emit, base, emit.mul(column, ELEMENT_BYTES)), emit.integer(0)
+        base, column = address(emit, base, emit.mul(column, ELEMENT_BYTES)), 0
     # Each step of the loop moves 16 elements along the columns of the stage, or along its rows.
     along_columns = is_a or transpose
     layout = nvvm.MMALayout.COL if transpose else nvvm.MMALayout.ROW
+    first = None if along_columns else columns_further(emit, stage, base, lane_offset, column)
 
     def step(index: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
-        moved = emit.mul(emit.to_i32(index), 16)
-        at_row = row if along_columns else emit.add(moved, row)
-        at_column = emit.add(moved, column) if along_columns else column
-        column_bytes = emit.mul(emit.scalar(at_column), ELEMENT_BYTES)
-        variable, constant = step_columns(emit, stage, lane_offset, column_bytes)
-        if at_row != 0:
-            constant = emit.add(constant, emit.mul(emit.scalar(at_row), stage.row_bytes))
-        start = address(emit, address(emit, base, variable), constant)
+        number = emit.to_i32(index)
+        if first is None:
+            further = (
+                emit.mul(number, 16) if column == 0 else emit.add(emit.mul(number, 16), column)
+            )
+            start = columns_further(emit, stage, base, lane_offset, further)
+        else:
+            start = address(emit, first, emit.mul(number, 16 * stage.row_bytes))
         loaded = emit.result(nvvm.LdMatrixOp, start, 4, layout)
         return (_insert_matrices(thread, loaded, carried[0], index),)
 
@@ -286,6 +289,17 @@ def lower_ldmatrix(thread: Thread, op: tile.LdmatrixOp) -> None:
     trips = result.get_shape()[0] // 2
     (fragment,) = emit.unrolled(trips, (zeros(emit, result),), step)
     thread.set(op.fragment, fragment)
+
+
+def columns_further(
+    emit: Emitter, tile: SharedType, base: SSAValue, offset: SSAValue, column: Scalar
+) -> SSAValue:
+    """Appends the address of a thread, at an offset in a tile, some columns further."""
+    if column == 0:
+        return address(emit, base, offset)
+    column_bytes = emit.mul(emit.scalar(column), ELEMENT_BYTES)
+    variable, constant = step_columns(emit, tile, offset, column_bytes)
+    return address(emit, address(emit, base, variable), constant)
 
 
 def _number(thread: Thread, place: SSAValue) -> Scalar:

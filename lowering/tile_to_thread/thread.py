@@ -9,7 +9,7 @@ from xdsl.ir import Operation, Region, SSAValue
 
 from ...dialects.diagnostic import error_at
 from ...dialects.tile import RING_ALIGNMENT, LoadOp, YieldOp
-from ..creation import new_op
+from ..creation import copy_of
 from ..emitter import Emitter, vector_type
 from .lanes import Lanes, address, load_element
 
@@ -57,10 +57,14 @@ class Thread:
         values.update(zip(region.block.args, arguments, strict=True))
         for op in region.block.ops:
             operands = [self._in_region(values, operand) for operand in op.operands]
-            if isinstance(op, YieldOp):
+            # Ops are of an abstract class: to ask for the very class is many times faster.
+            if type(op) is YieldOp:
                 return operands
-            if isinstance(op, LoadOp):
-                values[op.value] = load_element(self.emit, operands[0], operands[1], op.value.type)
+            if type(op) is LoadOp:
+                pointer, index = operands
+                values[op.value] = load_element(self.emit, pointer, index, op.value.type)
+            elif type(op) is arith.ConstantOp:
+                values[op.results[0]] = self.emit.constant_of(op)
             else:
                 self._copy_op(op, operands, values)
         raise error_at(region.block.parent_op() or next(iter(region.block.ops)), "expects a yield")
@@ -81,7 +85,7 @@ class Thread:
 def check_on_scalars(op: Operation) -> None:
     """Refuses an op that a region of rows or of elements cannot have."""
     of_scalars = op.dialect_name() in ("arith", "math") and not op.regions
-    if not of_scalars and not isinstance(op, LoadOp):
+    if not of_scalars and type(op) is not LoadOp:
         raise error_at(
             op,
             "expects an op of arith or math, or tile.load, in a region of rows or elements",
@@ -93,7 +97,4 @@ def copy_with(op: Operation, operands: Sequence[SSAValue], shape: Sequence[int] 
     types = [result.type for result in op.results]
     if shape:
         types = [vector_type(kind, tuple(shape)) for kind in types]
-    copy = new_op(type(op), operands, types, op.properties, op.location)
-    if op.attributes:
-        copy.attributes = dict(op.attributes)
-    return copy
+    return copy_of(op, operands, types)

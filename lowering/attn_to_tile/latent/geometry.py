@@ -11,6 +11,7 @@ from ....dialects.tile import (
     RingType,
     SharedLayout,
     SharedType,
+    ring_type,
 )
 from ..geometry import Geometry, Storage, Work, check_target, constant_extent
 
@@ -53,7 +54,7 @@ class LatentGeometry(Geometry):
     def _narrow_ring(self, stages: int, rows: int, columns: int) -> RingType:
         swizzled = columns % COLUMN_PERIOD == 0
         layout = SharedLayout.SWIZZLE_128 if swizzled else SharedLayout.PADDED_16
-        return RingType(stages, (rows, columns), self.element_type, layout)
+        return ring_type(stages, (rows, columns), self.element_type, layout)
 
     @property
     def kpe_query_ring(self) -> RingType:

@@ -31,6 +31,7 @@ from ....dialects.tile import (
     StoreFragmentOp,
     TeamReduceOp,
     WaitOp,
+    fragment_type,
 )
 from ...emitter import Emitter, name_fields
 from ..kv_range import KvRange, Masked
@@ -185,7 +186,7 @@ class LatentTile:
     def query_times_keys(self, queries: Sequence[SSAValue], keys: Sequence[SSAValue]) -> SSAValue:
         """Appends the product of the query tile and the team's keys: [rows, team_keys]."""
         emit, geometry = self.emit, self.geometry
-        kind = FragmentType((geometry.rows, geometry.team_keys), f32, FragmentLayout.MMA_C)
+        kind = fragment_type((geometry.rows, geometry.team_keys), f32, FragmentLayout.MMA_C)
         products = emit.result(FillOp, emit.float32(0.0), kind)
         stages = (geometry.team_stage, geometry.kpe_team_stage)
         for query, stage, part in zip(queries, keys, stages, strict=True):
@@ -225,4 +226,4 @@ class LatentTile:
         return emit.unrolled(geometry.kv_tile // STEP, (out,), step)[0]
 
     def _operand(self, rows: int, columns: int, layout: FragmentLayout) -> FragmentType:
-        return FragmentType((rows, columns), self.geometry.element_type, layout)
+        return fragment_type((rows, columns), self.geometry.element_type, layout)

@@ -1,20 +1,26 @@
 // RUN: tilewright-opt %s --split-input-file -p convert-attn-to-tile | filecheck %s
 
-// Loops over tiles of keys count in i32; those over steps of a product count in index. A mask stands
-// between a tile's product and the reduction of its rows.
+// Loops over tiles of keys count in i32; those over steps of a product count in index. So does the
+// loop around the tiles that need a mask and those that need none, which is unrolled to PTX. A mask
+// stands between a tile's product and the reduction of its rows.
 
 // Without a mask only the tile that the sequence ends in is masked.
 // CHECK-LABEL: tile.kernel @full
 // CHECK: scf.for %item
-// CHECK: scf.for {{.*}} : i32 {
+// CHECK: scf.for %[[PART:.*]] = %c0 to %c2 step %c1 iter_args
+// CHECK: %[[IS_FIRST:.*]] = arith.cmpi eq, %[[PART]], %c0 : index
+// CHECK-NEXT: %[[BEGIN:.*]] = arith.select %[[IS_FIRST]], %begin, %full_end : i32
+// CHECK-NEXT: %[[END:.*]] = arith.select %[[IS_FIRST]], %full_end, %end : i32
+// CHECK-NEXT: %[[MASKED:.*]] = arith.select %[[IS_FIRST]], %false, %true : i1
+// CHECK-NEXT: scf.for %{{.*}} = %[[BEGIN]] to %[[END]] {{.*}} : i32 {
 // CHECK: tile.mma
-// CHECK-NOT: arith.select
-// CHECK: tile.row_reduce max
-// CHECK: scf.for {{.*}} : i32 {
+// CHECK: %scores = scf.if %[[MASKED]]
 // CHECK: ^{{.*}}(%[[SCORE:.*]]: f32, %{{.*}}: i32, %{{.*}}: i32, %{{.*}}: i32, %[[COLUMN:.*]]: i32):
 // CHECK-NEXT: %[[KEY:.*]] = arith.addi %{{.*}}, %[[COLUMN]] : i32
 // CHECK-NEXT: %[[SEEN:.*]] = arith.cmpi slt, %[[KEY]], %kv_end : i32
 // CHECK-NEXT: arith.select %[[SEEN]], %[[SCORE]], %{{.*}} : f32
+// CHECK: } else {
+// CHECK-NEXT: scf.yield
 // CHECK-NOT: scf.for {{.*}} : i32 {
 // CHECK: tile.drain
 attn.variant @all
@@ -35,16 +41,16 @@ func.func @full(
 // A causal mask has one masked loop, behind the tiles that every query sees.
 // CHECK-LABEL: tile.kernel @causal
 // CHECK: scf.for %item
-// CHECK: scf.for {{.*}} : i32 {
+// CHECK: %masked = arith.select %{{.*}}, %false, %true : i1
+// CHECK-NEXT: scf.for {{.*}} : i32 {
 // CHECK: tile.mma
-// CHECK-NOT: arith.select
-// CHECK: tile.row_reduce max
-// CHECK: scf.for {{.*}} : i32 {
-// CHECK: tile.mma
+// CHECK: %scores = scf.if %masked
 // CHECK: %[[EXISTS:.*]] = arith.cmpi slt, %[[KEY:.*]], %kv_end : i32
 // CHECK-NEXT: %[[WANTED:.*]] = arith.cmpi sge, %{{.*}}, %[[KEY]] : i32
 // CHECK-NEXT: %[[SEEN:.*]] = arith.andi %[[EXISTS]], %[[WANTED]] : i1
 // CHECK-NEXT: arith.select %[[SEEN]]
+// CHECK: } else {
+// CHECK-NEXT: scf.yield
 // CHECK-NOT: scf.for {{.*}} : i32 {
 // CHECK: tile.drain
 attn.variant @past mask {
@@ -69,13 +75,14 @@ func.func @causal(
 // A window cuts keys off at both ends: the loop in the middle is the only one without a mask.
 // CHECK-LABEL: tile.kernel @window
 // CHECK: scf.for %item
-// CHECK: scf.for {{.*}} : i32 {
-// CHECK: arith.cmpi sge
-// CHECK: scf.for {{.*}} : i32 {
+// CHECK: scf.for %[[PART:.*]] = %c0 to %c3 step %c1 iter_args
+// CHECK: %[[IS_FIRST:.*]] = arith.cmpi eq, %[[PART]], %c0 : index
+// CHECK: %[[NOT_MIDDLE:.*]] = arith.select %[[IS_FIRST]], %true, %true : i1
+// CHECK-NEXT: %[[IS_MIDDLE:.*]] = arith.cmpi eq, %[[PART]], %c1 : index
+// CHECK: %masked = arith.select %[[IS_MIDDLE]], %false, %[[NOT_MIDDLE]] : i1
+// CHECK-NEXT: scf.for {{.*}} : i32 {
 // CHECK: tile.mma
-// CHECK-NOT: arith.select
-// CHECK: tile.row_reduce max
-// CHECK: scf.for {{.*}} : i32 {
+// CHECK: %scores = scf.if %masked
 // CHECK: arith.cmpi sge
 // CHECK-NOT: scf.for {{.*}} : i32 {
 // CHECK: tile.drain
@@ -170,14 +177,15 @@ func.func @causal_and_opaque(
 // CHECK-LABEL: tile.kernel @score
 // CHECK: scf.for %item
 // CHECK: scf.for {{.*}} : i32 {
+// CHECK: %scores = scf.if %masked
+// CHECK: math.absf
+// CHECK: arith.select
+// CHECK: } else {
 // CHECK: ^{{.*}}(%[[PRODUCT:.*]]: f32, %{{.*}}: i32, %{{.*}}: i32, %{{.*}}: i32, %{{.*}}: i32):
 // CHECK: %[[SCALED:.*]] = arith.mulf %[[PRODUCT]], %softmax_scale : f32
 // CHECK-NEXT: %[[CHANGED:.*]] = math.absf %[[SCALED]] : f32
 // CHECK-NEXT: %[[LOG2:.*]] = arith.mulf %[[CHANGED]], %{{.*}} : f32
 // CHECK-NEXT: tile.yield %[[LOG2]] : f32
-// CHECK: scf.for {{.*}} : i32 {
-// CHECK: math.absf
-// CHECK: arith.select
 // CHECK-NOT: scf.for {{.*}} : i32 {
 // CHECK: tile.drain
 attn.variant @absolute score {

@@ -10,12 +10,13 @@
 // CHECK: %[[K0:.*]], %[[V0:.*]] = tile.copy_async %k_pages, %v_pages
 // CHECK: %[[K1:.*]], %[[V1:.*]] = tile.copy_async %k_pages, %v_pages
 // CHECK: tile.wait
-// CHECK: scf.for {{.*}}iter_args({{.*}}, %[[K:.*]] = %[[K0]], %[[V:.*]] = %[[V0]], %[[K_AHEAD:.*]] = %[[K1]], %[[V_AHEAD:.*]] = %[[V1]])
+// CHECK: scf.for {{.*}}iter_args({{.*}}, %[[K2:.*]] = %[[K0]], %[[V2:.*]] = %[[V0]], %[[K3:.*]] = %[[K1]], %[[V3:.*]] = %[[V1]])
+// CHECK: scf.for {{.*}}iter_args({{.*}}, %[[K:.*]] = %[[K2]], %[[V:.*]] = %[[V2]], %[[K_AHEAD:.*]] = %[[K3]], %[[V_AHEAD:.*]] = %[[V3]])
 // A step waits for its keys and later for its values, and passes the others on, the newest last.
 // CHECK: tile.wait %[[K]] :
-// CHECK: %[[K2:.*]], %[[V2:.*]] = tile.copy_async %k_pages, %v_pages
+// CHECK: %[[K4:.*]], %[[V4:.*]] = tile.copy_async %k_pages, %v_pages
 // CHECK: tile.wait %[[V]] :
-// CHECK: scf.yield %{{.*}}, %{{.*}}, %{{.*}}, %[[K_AHEAD]], %[[V_AHEAD]], %[[K2]], %[[V2]] :
+// CHECK: scf.yield %{{.*}}, %{{.*}}, %{{.*}}, %[[K_AHEAD]], %[[V_AHEAD]], %[[K4]], %[[V4]] :
 
 // DEFAULT-LABEL: tile.kernel @attend
 // DEFAULT-SAME: warps 4

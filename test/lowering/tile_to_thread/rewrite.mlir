@@ -7,8 +7,13 @@
 // CHECK: scf.for %{{.*}} = %c0 to %c2 step %c1 iter_args
 // CHECK: %[[PAIR:.*]] = llvm.load %{{.*}} {alignment = 4 : i64} : !llvm.ptr<3> -> vector<2xf16>
 // CHECK: %[[WIDE:.*]] = arith.extf %[[PAIR]] : vector<2xf16> to vector<2xf32>
-// CHECK: %[[LEFT:.*]] = vector.extract %[[WIDE]][0]
-// CHECK: arith.addf %[[LEFT]], %[[LEFT]] : f32
+// CHECK-NEXT: vector.insert %[[WIDE]]
+// Its elements are computed in a loop over the lane's pairs of columns, one here, and both of a pair.
+// CHECK: scf.for %[[NUMBER:.*]] = %c0 to %c1 step %c1 iter_args
+// CHECK-NEXT: scf.for %[[HALF:.*]] = %c0 to %c2 step %c1 iter_args
+// CHECK: %[[OLD:.*]] = vector.extract %{{.*}}[%[[NUMBER]], %[[HALF]]] : f32
+// CHECK: arith.addf %[[OLD]], %[[OLD]] : f32
+// CHECK: arith.truncf %{{.*}} : vector<1x2xf32> to vector<1x2xf16>
 // CHECK-NOT: llvm.store
 // CHECK: nvvm.bar.warp.sync %cm1_i32
 // CHECK: llvm.store %{{.*}}, %{{.*}} {alignment = 4 : i64} : vector<2xf16>, !llvm.ptr<3>
