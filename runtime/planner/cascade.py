@@ -30,6 +30,9 @@ from .packing import cuts_of
 from .prefixes import Prefixes
 from .tiles import OPEN_END, Array, Tiles
 
+# Items, and where those of each CTA begin.
+_Written = tuple[Int32Array, Int32Array]
+
 
 class CascadePlan(NamedTuple):
     """
@@ -104,7 +107,7 @@ def plan_cascade(
     spans = _spans(limits, prefixes, groups, lengths, page_size)
     costs = (cost or CostModel()).costs(limits.tile_rows, limits.kv_tile // limits.granule)
     tiles = _tiles(limits, costs, groups, spans)
-    return _merged(limits, groups, spans, rows, *_items(limits, costs, tiles))
+    return _merged(limits, groups, spans, rows, _items(limits, costs, tiles))
 
 
 def _check(
@@ -200,7 +203,7 @@ def _tiles(limits: PlanLimits, costs: Costs, groups: _Groups, spans: _Spans) -> 
     return Tiles(request, number, spans.begin, spans.stop, granules, item, granule, longest)
 
 
-def _items(limits: PlanLimits, costs: Costs, tiles: Tiles) -> tuple[Int32Array, Int32Array]:
+def _items(limits: PlanLimits, costs: Costs, tiles: Tiles) -> _Written:
     """
     Returns the items of all query tiles in shares, as if no row group had several of them.
 
@@ -222,15 +225,10 @@ def _items(limits: PlanLimits, costs: Costs, tiles: Tiles) -> tuple[Int32Array, 
 
 
 def _merged(
-    limits: PlanLimits,
-    groups: _Groups,
-    spans: _Spans,
-    rows: Int32Array,
-    items: Int32Array,
-    cta_indptr: Int32Array,
+    limits: PlanLimits, groups: _Groups, spans: _Spans, rows: Int32Array, written: _Written
 ) -> CascadePlan:
     """Numbers the slots and finds the parts of each row group."""
-    count = len(groups.request)
+    (items, cta_indptr), count = written, len(groups.request)
     span = items[:, FIRST_ROW].astype(np.int64)
     first, width = spans.first[span], (spans.end - spans.first)[span]
     # One pair for each item and row group in it, by KV head and row group, in the order of KV.
@@ -252,8 +250,7 @@ def _merged(
     order = order[partial[item[order]]]
     split = np.flatnonzero(parts_of > 1)
     ends = np.cumsum(parts_of[split])
-    of = split % count
-    heads, sizes = split // count, parts_of[split]
+    (heads, of), sizes = np.divmod(split, count), parts_of[split]
     merges = np.stack([groups.first_row[of], groups.rows[of], heads, ends - sizes, sizes], 1)
     arrives = np.stack([np.where(partial, merge[own_key], -1), np.where(partial, width, 0)], 1)
     return CascadePlan(

@@ -151,8 +151,7 @@ def write_line(
 
     `begin` is the first KV row of each tile, or of all; `whole` are the items that nothing splits.
     """
-    unit, units = cuts.split, len(whole)
-    count = len(unit)
+    unit, units, count = cuts.split, len(whole), len(cuts.split)
     total = units + count
     indptr, rows, item_merge = sections.cta_indptr, sections.rows, sections.item_merge
     indptr[0], indptr[-1] = 0, total
@@ -161,17 +160,11 @@ def write_line(
         sections.cuts[...] = cuts.unit
         rows[:units] = whole
         return Counts(units, 0, 0)
-    before = cuts.inside.astype(np.int64)
-    np.add.accumulate(before, 0, None, before)
+    before = np.add.accumulate(cuts.inside.astype(np.int64))
     before += cuts.unit
     sections.cuts[...] = before
     of_cuts = sections.of_cuts(count)
-    if cuts.apart:
-        merge, first, second, merges = of_cuts.merge, of_cuts.first, of_cuts.second, count
-        if sections.pairs < count:
-            sections.merges[:count], sections.pairs = of_cuts.merges, count
-    else:
-        merge, first, second, merges = _numbered_slots(sections, unit)
+    merge, first, second, merges = _numbered_slots(sections, of_cuts, unit, cuts.apart)
     # The items before the cuts; the next ones begin at them.
     ahead = unit + of_cuts.number
     is_whole = sections.is_whole[:total]
@@ -191,7 +184,7 @@ def write_line(
 
 
 def _numbered_slots(
-    sections: Sections, unit: Array
+    sections: Sections, of_cuts: _OfCuts, unit: Array, apart: bool
 ) -> tuple[Int32Array, Int32Array, Int32Array, int]:
     """
     Numbers the slots of the pieces of split units, in their order, and writes the merges.
@@ -200,11 +193,15 @@ def _numbered_slots(
     behind it, and the number of merges.
     """
     count = len(unit)
+    if apart:
+        if sections.pairs < count:
+            sections.merges[:count], sections.pairs = of_cuts.merges, count
+        return of_cuts.merge, of_cuts.first, of_cuts.second, count
     opens = np.ones(count, np.bool_)
     np.not_equal(unit[1:], unit[:-1], opens[1:])
     merge = np.add.accumulate(opens.astype(np.int32))
     merge -= 1
-    slots = sections.of_cuts(count).merge + merge
+    slots = of_cuts.merge + merge
     first = opens.nonzero()[0]
     merges = len(first)
     written, sections.pairs = sections.merges[:merges], 0
