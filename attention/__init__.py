@@ -77,7 +77,7 @@ from .state import (
     merge_states,
     merge_states_ragged,
 )
-from .tiles import Tiles, choose_tiles
+from .tiles import Tiles, choose_tiles, is_light
 from .variants import Variant, as_variant
 from .wrappers import (
     BatchDecode,
@@ -216,7 +216,8 @@ def compile(
     """
     _check_kv(kv)
     numbers = (head_dim, num_qo_heads, num_kv_heads)
-    tiles = _tiles(*numbers, query_len, target, kv.format)
+    traced = as_variant(variant).traced
+    tiles = _tiles(*numbers, query_len, target, kv.format, is_light(traced, kv, work))
     spec = AttentionSpec(
         num_qo_heads=num_qo_heads,
         num_kv_heads=num_kv_heads,
@@ -231,7 +232,6 @@ def compile(
         stages=tiles.stages if stages is None else stages,
         work=work,
     )
-    traced = as_variant(variant).traced
     mask = mask_program(traced.mask) if work == "tile_lists" else None
     return AttentionOp(cached_attention(spec, traced), mask)
 
@@ -248,6 +248,7 @@ def _tiles(
     query_len: int | None,
     target: str,
     form: KVFormat | None,
+    light: bool,
 ) -> Tiles:
     if query_len is not None and (not is_integer(query_len) or query_len < 1):
         raise ArgumentError("query_len", "an integer from 1, or None", repr(query_len))
@@ -255,7 +256,8 @@ def _tiles(
     if target not in TARGETS or not all(is_integer(number) and number > 0 for number in numbers):
         # What is no number, and an unknown target, is refused with the other numbers.
         return choose_tiles(1, 1, None, TARGETS[0])
-    return choose_tiles(head_dim, num_qo_heads // num_kv_heads, query_len, target, form)
+    group = num_qo_heads // num_kv_heads
+    return choose_tiles(head_dim, group, query_len, target, form, light)
 
 
 def _scale(softmax_scale: float | None, head_dim: int) -> float:

@@ -85,6 +85,15 @@ class TracedVariant:
                     )
         return tuple(found.values())
 
+    @cached_property
+    def compares_positions(self) -> bool:
+        """Whether all that it asks of each key is a comparison of positions, or nothing."""
+        if self.regions.keys() - {"mask", "state", "output"}:
+            return False
+        nodes = [] if self.mask is None else in_order(self.mask)
+        operations = [node for node in nodes if node.operands]
+        return len(operations) <= 1 and all(node.parameter is None for node in nodes)
+
     @property
     def score(self) -> Value | None:
         """The score, None where it stays as it is."""

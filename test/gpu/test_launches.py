@@ -144,8 +144,8 @@ def test_the_driver_assembles_what_has_no_machine_code(gpu: CudaDevice, target: 
     artifact = GEOMETRY.compile(causal(), target=target).artifact
     without = KernelArtifact(artifact.ptx, artifact.contract)
     device = CudaDevice(0, gpu._driver)  # pyright: ignore[reportPrivateUsage]
-    out, lse = AttentionOp(without).plan(*batch.tables, device=device).run(
-        *batch.arrays, device=device
+    out, lse = (
+        AttentionOp(without).plan(*batch.tables, device=device).run(*batch.arrays, device=device)
     )
     assert_right(batch, out, lse)
     assert device.load(without).resources.spilled_bytes == 0
