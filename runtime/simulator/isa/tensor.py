@@ -3,6 +3,10 @@ Tensor copies through tensor maps, in tile mode (PTX ISA, "cp.async.bulk.tensor"
 
 A thread names a box by its first coordinates. What lies outside of the tensor is filled when it
 comes and left out when it goes. When data moves is said in bulk.py.
+
+The PTX ISA does not say so, but an H100 takes no box that begins within 16 bytes of a row: the first
+coordinate, in bytes, is a multiple of 16. It ends the kernel with an illegal instruction, be the
+coordinate inside of the tensor, before it or beyond it.
 """
 
 from collections.abc import Callable
@@ -120,8 +124,10 @@ def boxes(group: "Group", site: "Site", maps: Lanes, coordinates: tuple[Lanes, .
     addresses = lanes_of(group, maps).tolist()
     columns = [lanes_of(group, value).tolist() for value in coordinates]
     for position, start in enumerate(zip(*columns, strict=True)):
-        address = addresses[position] + site.offset
-        yield position, _map(group, site, address, len(start), position), start
+        map = _map(group, site, addresses[position] + site.offset, len(start), position)
+        place = start[0] * map.size
+        aligned(group, site, "the first coordinate's place in bytes", place, _UNIT, position)
+        yield position, map, start
 
 
 def fetch(

@@ -56,7 +56,8 @@ def places(box: Box, apart: bool, generator: np.random.Generator) -> Array:
     """
     Returns coordinates [CTAS, 5]: inside, across each edge, beyond it.
 
-    `apart` keeps the boxes from overlapping, along dimension 0: their order is open.
+    `apart` keeps the boxes from overlapping, along dimension 0: their order is open. There boxes
+    begin at multiples of 16 bytes: a GPU takes no others.
     """
     rank = len(box.shape)
     shape, size = np.array(box.shape), np.array(box.box)
@@ -70,6 +71,9 @@ def places(box: Box, apart: bool, generator: np.random.Generator) -> Array:
         found[:, 0] = (np.arange(CTAS) - 1) * box.box[0]
         if box.swizzle == "none":
             found[:, 0] += box.box[0] // 2
+    unit = 16 // SIZES[box.dtype]
+    found[1, 0] = unit - size[0] if not apart else found[1, 0]
+    found[:, 0] -= found[:, 0] % unit
     return found
 
 

@@ -100,13 +100,20 @@ def test_a_box_arrives_with_its_swizzle(span: int, random: np.random.Generator) 
     assert (got == (swizzled(box, span) if span else box.reshape(-1))).all()
 
 
-@pytest.mark.parametrize("at", [(-3, 1), (100, -2), (56, 30), (200, 0), (0, 44)])
+@pytest.mark.parametrize("at", [(-4, 1), (100, -2), (56, 30), (200, 0), (0, 44)])
 def test_what_lies_outside_is_zero(at: tuple[int, int], random: np.random.Generator) -> None:
     source = random.integers(1, 1 << 32, (40, 64), "u4")
     got = load(source, at, box=(16, 8)).view("u4").reshape(8, 16)
     padded = np.zeros((1000, 1000), "u4")
     padded[100:140, 100:164] = source
     assert (got == padded[100 + at[1] : 108 + at[1], 100 + at[0] : 116 + at[0]]).all()
+
+
+@pytest.mark.parametrize("first", [1, -3, 95])
+def test_a_box_begins_at_a_multiple_of_16_bytes(first: int, random: np.random.Generator) -> None:
+    source = random.integers(1, 1 << 32, (40, 64), "u4")
+    with pytest.raises(simulator.SimulationError, match="expected a multiple of 16"):
+        load(source, (first, 2), box=(16, 8))
 
 
 def test_bytes_between_the_rows_of_a_tensor_are_not_read() -> None:
@@ -132,14 +139,14 @@ def test_what_lies_outside_can_be_nan(random: np.random.Generator) -> None:
 
 def test_element_strides_skip(random: np.random.Generator) -> None:
     source = random.integers(0, 1 << 32, (40, 64), "u4")
-    got = load(source, (1, 2), box=(16, 9), element_strides=(1, 3)).view("u4")
-    assert (got.reshape(3, 16) == source[2:11:3, 1:17]).all()
+    got = load(source, (4, 2), box=(16, 9), element_strides=(1, 3)).view("u4")
+    assert (got.reshape(3, 16) == source[2:11:3, 4:20]).all()
 
 
 def test_the_element_stride_of_dimension_0_has_no_effect(random: np.random.Generator) -> None:
     source = random.integers(0, 1 << 32, (40, 64), "u4")
-    got = load(source, (1, 2), box=(16, 9), element_strides=(2, 1)).view("u4")
-    assert (got.reshape(9, 16) == source[2:11, 1:17]).all()
+    got = load(source, (4, 2), box=(16, 9), element_strides=(2, 1)).view("u4")
+    assert (got.reshape(9, 16) == source[2:11, 4:20]).all()
 
 
 @pytest.mark.parametrize("rank", [1, 3])
