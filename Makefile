@@ -18,7 +18,7 @@ define step
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full check ruff pyright lit pytest test-lit-slow reference format clean
+.PHONY: help demo test test-full test-gpu check ruff pyright lit pytest test-lit-slow reference format clean
 # The steps of `make test` run one after the other; with `make -k test` a failure stops none.
 .NOTPARALLEL:
 
@@ -47,6 +47,9 @@ pytest: $(VENV)/.test
 
 test-full: ruff pyright lit $(VENV)/.test ## Run every check, and the tests marked `full` too
 	$(call step,pytest,$(BIN)/pytest -q -n $(JOBS) -m "full or not full")
+
+test-gpu: $(VENV)/.test ## Run the tests of kernels on the GPU of this machine
+	$(call step,pytest on a GPU,$(BIN)/pytest -q -n $(JOBS) -p tilewright.test.on_gpu test/gpu test/attention test/nest)
 
 test-lit-slow: $(VENV)/.test ## Run the lit tests with one process for each command
 	$(call step,lit with processes,TILEWRIGHT_LIT=subprocess $(BIN)/lit -s -j $(JOBS) test)

@@ -3,7 +3,7 @@
 import importlib.util
 import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -67,14 +67,18 @@ class TritonTutorial:
         return runnable(torch, inputs, call, rows_of_dense(inputs))
 
 
+def _capability_of_sm_80(*_: object) -> tuple[int, int]:
+    return 8, 0
+
+
 @contextmanager
-def as_sm_80() -> Iterator[None]:
+def as_sm_80() -> Generator[None]:
     """Makes Triton use the instructions of sm_80, and a tutorial believe in such a GPU."""
     cuda: Any = imported("torch").cuda
     # Triton asks for the real GPU once, for which machine code is made.
     imported("triton").runtime.driver.active.get_current_target()
     capability, known = cuda.get_device_capability, os.environ.get(ARCH_VARIABLE)
-    cuda.get_device_capability = lambda *_: (8, 0)
+    cuda.get_device_capability = _capability_of_sm_80
     os.environ[ARCH_VARIABLE] = "sm80"
     try:
         yield
