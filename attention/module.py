@@ -271,7 +271,7 @@ class RegionWriter:
         lhs, rhs = operands
         if kind is ScalarType.F32:
             ordered = "u" if op == "ne" else "o"
-            return self.emit.value(arith.CmpfOp(lhs, rhs, ordered + op))
+            return self.emit.result(arith.CmpfOp, lhs, rhs, ordered + op)
         if kind is ScalarType.I32:
             sign = "" if op in ("eq", "ne") else "s"
             return self.emit.compare(sign + op, lhs, rhs)
@@ -329,15 +329,15 @@ def _named(name: str) -> _Rule:
 
 
 def _maximum(emit: Emitter, operands: list[SSAValue]) -> SSAValue:
-    return emit.value(arith.MaximumfOp(operands[0], operands[1]))
+    return emit.result(arith.MaximumfOp, operands[0], operands[1])
 
 
 def _minimum(emit: Emitter, operands: list[SSAValue]) -> SSAValue:
-    return emit.value(arith.MinimumfOp(operands[0], operands[1]))
+    return emit.result(arith.MinimumfOp, operands[0], operands[1])
 
 
 def _floordiv(emit: Emitter, operands: list[SSAValue]) -> SSAValue:
-    return emit.value(arith.FloorDivSIOp(operands[0], operands[1]))
+    return emit.result(arith.FloorDivSIOp, operands[0], operands[1])
 
 
 def _mod(emit: Emitter, operands: list[SSAValue]) -> SSAValue:
@@ -346,7 +346,7 @@ def _mod(emit: Emitter, operands: list[SSAValue]) -> SSAValue:
 
 
 def _divide(emit: Emitter, lhs: SSAValue, rhs: SSAValue) -> SSAValue:
-    return emit.value(arith.DivfOp(lhs, rhs, _RECIPROCAL))
+    return emit.result(arith.DivfOp, lhs, rhs, _RECIPROCAL)
 
 
 def _times(emit: Emitter, value: SSAValue, factor: float) -> SSAValue:
@@ -373,7 +373,7 @@ def _within_turn(emit: Emitter, operands: list[SSAValue]) -> SSAValue:
     A turn is taken off in three parts: times a small integer the first two are exact.
     """
     angle = operands[0]
-    turns = emit.value(math.RoundEvenOp(_times(emit, angle, 1.0 / TURN)))
+    turns = emit.result(math.RoundEvenOp, _times(emit, angle, 1.0 / TURN))
     for part in (*TURN_PARTS, TURN - sum(TURN_PARTS)):
         angle = emit.fma(turns, emit.float32(-part), angle)
     return angle
@@ -401,21 +401,21 @@ _RULES: dict[tuple[str, ScalarType], _Rule] = {
     ("xor", _I1): _named("xor"),
     ("xor", _I32): _named("xor"),
     ("where", _I1): lambda emit, operands: emit.select(*operands),
-    ("convert", _I32): lambda emit, operands: emit.value(arith.SIToFPOp(operands[0], f32)),
-    ("shl", _I32): lambda emit, operands: emit.value(arith.ShLIOp(operands[0], operands[1])),
-    ("shr", _I32): lambda emit, operands: emit.value(arith.ShRSIOp(operands[0], operands[1])),
-    ("cos", _F32): lambda emit, operands: emit.value(math.CosOp(operands[0], _FAST)),
-    ("sin", _F32): lambda emit, operands: emit.value(math.SinOp(operands[0], _FAST)),
+    ("convert", _I32): lambda emit, operands: emit.result(arith.SIToFPOp, operands[0], f32),
+    ("shl", _I32): lambda emit, operands: emit.result(arith.ShLIOp, operands[0], operands[1]),
+    ("shr", _I32): lambda emit, operands: emit.result(arith.ShRSIOp, operands[0], operands[1]),
+    ("cos", _F32): lambda emit, operands: emit.result(math.CosOp, operands[0], _FAST),
+    ("sin", _F32): lambda emit, operands: emit.result(math.SinOp, operands[0], _FAST),
     ("within_turn", _F32): _within_turn,
-    ("abs", _F32): lambda emit, operands: emit.value(math.AbsFOp(operands[0])),
+    ("abs", _F32): lambda emit, operands: emit.result(math.AbsFOp, operands[0]),
     ("abs", _I32): lambda emit, operands: emit.max(operands[0], emit.sub(0, operands[0])),
     ("exp", _F32): lambda emit, operands: emit.exp2(_times(emit, operands[0], LOG2_E)),
     ("exp2", _F32): lambda emit, operands: emit.exp2(operands[0]),
-    ("floor", _F32): lambda emit, operands: emit.value(math.FloorOp(operands[0])),
+    ("floor", _F32): lambda emit, operands: emit.result(math.FloorOp, operands[0]),
     ("log", _F32): lambda emit, operands: _times(emit, emit.log2(operands[0]), LN_2),
     ("log2", _F32): lambda emit, operands: emit.log2(operands[0]),
-    ("rsqrt", _F32): lambda emit, operands: emit.value(math.RsqrtOp(operands[0], _FAST)),
+    ("rsqrt", _F32): lambda emit, operands: emit.result(math.RsqrtOp, operands[0], _FAST),
     ("sigmoid", _F32): _sigmoid,
-    ("sqrt", _F32): lambda emit, operands: emit.value(math.SqrtOp(operands[0], _FAST)),
+    ("sqrt", _F32): lambda emit, operands: emit.result(math.SqrtOp, operands[0], _FAST),
     ("tanh", _F32): _tanh,
 }

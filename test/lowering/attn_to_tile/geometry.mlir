@@ -15,9 +15,9 @@ func.func @head_dim_128(
   // The queries are loaded into registers once, before the loops.
   // CHECK: %[[QUERY:.*]] = tile.ldmatrix {{.*}} -> !tile.frag<[64, 128], bf16, mma_a>
   // CHECK: scf.for {{.*}} : i32 {
-  // CHECK-NOT: tile.ldmatrix
-  // CHECK: %[[A:.*]] = tile.extract %[[QUERY]]
-  // CHECK-NEXT: %[[B:.*]] = tile.ldmatrix
+  // CHECK-NOT: mma_a
+  // CHECK: %[[B:.*]] = tile.ldmatrix
+  // CHECK-NEXT: %[[A:.*]] = tile.extract %[[QUERY]]
   // CHECK-NEXT: tile.mma %[[A]], %[[B]]
   %out, %lse = attn.attend %q, %k, %v over %batch scale %scale variant @all
     : !attn.ragged<[n, 2, 128], bf16>, !attn.paged<[pages, 16, 2, 128], bf16, NHD>,
