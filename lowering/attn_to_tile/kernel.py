@@ -100,7 +100,11 @@ class _Items:
         else:
             tiles = emit_kv_range(emit, request, geometry, self.bounds)
         blocks = [
-            emit_scores(emit, replace(results.scope, geometry=geometry, request=rows))
+            emit_scores(
+                emit,
+                replace(results.scope, geometry=geometry, request=rows),
+                partly_masked=tiles.full_end is not None,
+            )
             for rows in blocks_of(emit, request, geometry)
         ]
         ring = ring_of(emit, self.query_ring, geometry.query_ring)

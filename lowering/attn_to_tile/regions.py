@@ -216,6 +216,9 @@ class Hoisted:
         return {**self.uniform, **dict(zip(self.row_reads, elements, strict=True))}
 
 
+NOTHING_HOISTED = Hoisted({}, (), ())
+
+
 def hoist_reads(scope: Scope, position: SSAValue, head: SSAValue) -> Hoisted:
     """Appends the reads of the score and mask regions that all tiles of keys share."""
     uniform: dict[SSAValue, SSAValue] = {}

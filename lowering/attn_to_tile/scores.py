@@ -14,9 +14,10 @@ from ...dialects.tile import (
     fragment_type,
     map_region,
 )
+from ...transforms.kv_bounds import kv_bounds
 from ..emitter import Emitter
 from .kv_range import Masked
-from .regions import Hoisted, Scope, hoist_reads
+from .regions import NOTHING_HOISTED, Hoisted, Scope, hoist_reads
 from .request import key_position, query_of
 from .scales import scale_after
 
@@ -32,13 +33,18 @@ class Scores:
     The softmax works in powers of two. A score of the variant is turned into log2 units at once;
     without a variant's score the raw products are kept, and `unit` turns them into log2 units
     where the exponential is taken. Without a softmax the scores are the weights themselves.
+
+    `rows` are the positions and heads of the rows. They are None where the mask is a range of keys
+    and nothing else asks for them: `seen` are then the last and, where keys are hidden in front,
+    the first key that a row sees; there are none where only some tiles are masked, which find them
+    anew, so that they take no registers in the others.
     """
 
     scope: Scope
     softmax_scale: SSAValue
     unit: SSAValue | None
-    position: SSAValue
-    head: SSAValue
+    rows: tuple[SSAValue, SSAValue] | None
+    seen: Sequence[SSAValue]
     hoisted: Hoisted
 
     @property
@@ -47,16 +53,42 @@ class Scores:
         return self.scope.variant.no_softmax is None
 
 
-def emit_scores(emit: Emitter, scope: Scope) -> Scores:
-    """Appends what the scores of all tiles share: the rows' positions, heads, and reads."""
+def emit_scores(emit: Emitter, scope: Scope, partly_masked: bool = False) -> Scores:
+    """
+    Appends what the scores of all tiles share: the rows' positions, heads, and reads.
+
+    `partly_masked` tells that some tiles need no mask.
+    """
     unit, variant, softmax_scale = None, scope.variant, scope.params.softmax_scale
     if (factor := scale_after(scope, "key", scope.request.kv_head)) is not None:
         softmax_scale = emit.binary("mulf", softmax_scale, factor)
     if variant.score is None and variant.no_softmax is None:
         unit = emit.binary("mulf", softmax_scale, emit.float32(LOG2_E))
-    position, head = rows_of_tile(scope)
-    hoisted = hoist_reads(scope, position, head)
-    return Scores(scope, softmax_scale, unit, position, head, hoisted)
+    is_range = kv_bounds(variant.mask).exact and not scope.geometry.storage.columns
+    if unit is not None and variant.mask is not None and is_range:
+        seen = () if partly_masked else _seen_keys(scope)
+        return Scores(scope, softmax_scale, unit, None, seen, NOTHING_HOISTED)
+    rows = rows_of_tile(scope)
+    return Scores(scope, softmax_scale, unit, rows, (), hoist_reads(scope, *rows))
+
+
+def _seen_keys(scope: Scope) -> Sequence[SSAValue]:
+    """Appends the last, and where keys are hidden in front the first key that each row sees."""
+    emit, request, bounds = scope.emit, scope.request, kv_bounds(scope.variant.mask)
+    position, _ = rows_of_tile(scope)
+    kinds = [fragment_type((scope.geometry.rows,), i32, FragmentLayout.ROW)]
+    kinds *= 2 if bounds.lower else 1
+    region = map_region((position,), kinds[0])
+    with emit.into(region.block):
+        at = region.block.args[0]
+        last = emit.sub(request.kv_end, 1)
+        for bound in bounds.upper:
+            last = emit.min(last, emit.add(emit.mul(at, bound.slope), bound.offset))
+        first = emit.integer(0)
+        for bound in bounds.lower:
+            first = emit.max(first, emit.add(emit.mul(at, bound.slope), bound.offset))
+        emit.op(YieldOp, *(last, first)[: len(kinds)])
+    return emit.with_regions(MapOp, (position,), kinds, region).results
 
 
 def rows_of_tile(scope: Scope) -> tuple[SSAValue, SSAValue]:
@@ -85,16 +117,43 @@ def change_scores(
     return emit.choose(masked, (products.type,), change(True), change(False))[0]
 
 
+def _scores_in_range(
+    emit: Emitter, scores: Scores, products: SSAValue, first_key: SSAValue
+) -> SSAValue:
+    """Appends the mask of products by the range of keys that each row sees."""
+    kind = products.type
+    if not isinstance(kind, FragmentType):
+        raise TypeError(f"the products of queries and keys are no fragment: {kind}")
+    # Columns are compared, so that the position of a key is not computed.
+    keys = scores.seen or _seen_keys(scores.scope)
+    row = fragment_type((scores.scope.geometry.rows,), i32, FragmentLayout.ROW)
+    region = map_region(keys, row)
+    with emit.into(region.block):
+        emit.op(YieldOp, *(emit.sub(key, first_key) for key in region.block.args[: len(keys)]))
+    columns = emit.with_regions(MapOp, keys, [row] * len(keys), region).results
+    inputs = (products, *columns)
+    region = map_region(inputs, kind)
+    with emit.into(region.block):
+        score, last, *first, _, column = region.block.args
+        seen = emit.compare("sle", column, last)
+        for bound in first:
+            seen = emit.binary("and", seen, emit.compare("sge", column, bound))
+        emit.op(YieldOp, emit.select(seen, score, emit.float32(float("-inf"))))
+    return emit.with_regions(MapOp, inputs, (kind,), region).results[0]
+
+
 def _changed_scores(
     emit: Emitter, scores: Scores, products: SSAValue, first_key: SSAValue, masked: bool
 ) -> SSAValue:
     scope, variant = scores.scope, scores.scope.variant
     if scores.unit is not None and not masked:
         return products
+    if scores.rows is None:
+        return _scores_in_range(emit, scores, products, first_key)
     kind = products.type
     if not isinstance(kind, FragmentType):
         raise TypeError(f"the products of queries and keys are no fragment: {kind}")
-    inputs = (products, scores.position, scores.head, *scores.hoisted.rows)
+    inputs = (products, *scores.rows, *scores.hoisted.rows)
     region = map_region(inputs, kind)
     with emit.into(region.block):
         score, position, head, *reads, _, column = region.block.args

@@ -38,17 +38,19 @@ func.func @full(
 
 // -----
 
-// A causal mask has one masked loop, behind the tiles that every query sees.
+// A causal mask has one masked loop, behind the tiles that every query sees. It is a range of keys,
+// whose end is found once for each row of a masked tile.
 // CHECK-LABEL: tile.kernel @causal
 // CHECK: scf.for %item
 // CHECK: %masked = arith.select %{{.*}}, %false, %true : i1
 // CHECK-NEXT: scf.for {{.*}} : i32 {
 // CHECK: tile.mma
 // CHECK: %scores = scf.if %masked
-// CHECK: %[[EXISTS:.*]] = arith.cmpi slt, %[[KEY:.*]], %kv_end : i32
-// CHECK-NEXT: %[[WANTED:.*]] = arith.cmpi sge, %{{.*}}, %[[KEY]] : i32
-// CHECK-NEXT: %[[SEEN:.*]] = arith.andi %[[EXISTS]], %[[WANTED]] : i1
-// CHECK-NEXT: arith.select %[[SEEN]]
+// CHECK: %[[LAST:.*]] = arith.subi %kv_end, %{{.*}} : i32
+// CHECK: arith.minsi %[[LAST]], %{{.*}} : i32
+// CHECK: ^{{.*}}(%[[SCORE:.*]]: f32, %[[END:.*]]: i32, %{{.*}}: i32, %[[COLUMN:.*]]: i32):
+// CHECK-NEXT: %[[SEEN:.*]] = arith.cmpi sle, %[[COLUMN]], %[[END]] : i32
+// CHECK-NEXT: arith.select %[[SEEN]], %[[SCORE]]
 // CHECK: } else {
 // CHECK-NEXT: scf.yield
 // CHECK-NOT: scf.for {{.*}} : i32 {
@@ -83,7 +85,9 @@ func.func @causal(
 // CHECK-NEXT: scf.for {{.*}} : i32 {
 // CHECK: tile.mma
 // CHECK: %scores = scf.if %masked
-// CHECK: arith.cmpi sge
+// CHECK: %[[PAST:.*]] = arith.cmpi sle, %[[COLUMN:.*]], %{{.*}} : i32
+// CHECK-NEXT: %[[NEAR:.*]] = arith.cmpi sge, %[[COLUMN]], %{{.*}} : i32
+// CHECK-NEXT: arith.andi %[[PAST]], %[[NEAR]] : i1
 // CHECK-NOT: scf.for {{.*}} : i32 {
 // CHECK: tile.drain
 attn.variant @near mask {
