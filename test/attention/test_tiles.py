@@ -2,9 +2,22 @@
 
 import pytest
 
-from tilewright.attention import causal
+from tilewright.attention import (
+    BlockSparseKV,
+    KVFormat,
+    PagedKV,
+    Variant,
+    alibi,
+    attention_sinks,
+    causal,
+    full,
+    prefix_lm,
+    rope,
+    sliding_window,
+    tensor,
+)
 from tilewright.attention.spec import TARGETS
-from tilewright.attention.tiles import SM_SHARED_BYTES, Tiles, choose_tiles
+from tilewright.attention.tiles import SM_SHARED_BYTES, Tiles, choose_tiles, is_light
 from tilewright.runtime.errors import ArgumentError
 
 from .reference import Geometry, attend, check, random_batch
@@ -26,6 +39,42 @@ def test_two_ctas_that_decode_share_an_sm(target: str, stages: int) -> None:
     tiles = choose_tiles(128, 8, 1, target)
     assert tiles == Tiles(16, 4, 64, stages)
     assert 2 * (tiles.shared_bytes(128) + 1024) <= SM_SHARED_BYTES[target]
+
+
+@pytest.mark.parametrize(
+    ("head_dim", "group", "query_len", "form", "blocks"),
+    [
+        (64, 1, None, None, 2),
+        (32, 4, 100, None, 2),
+        (128, 1, None, None, 1),
+        (64, 1, 64, None, 1),
+        (64, 1, None, KVFormat("e4m3"), 1),
+    ],
+)
+def test_light_kernels_of_many_rows_have_two_blocks_where_registers_suffice(
+    head_dim: int, group: int, query_len: int | None, form: KVFormat | None, blocks: int
+) -> None:
+    tiles = choose_tiles(head_dim, group, query_len, "sm_90", form, light=True)
+    assert tiles.rows == 64 * blocks
+    assert choose_tiles(head_dim, group, query_len, "sm_90", form).rows == 64
+
+
+@pytest.mark.parametrize(
+    ("variant", "light"),
+    [
+        (full(), True),
+        (causal(), True),
+        (causal() & attention_sinks(tensor("sinks", (4,))), True),
+        (sliding_window(17), False),
+        (alibi(4), False),
+        (prefix_lm(tensor("prefix", ("b",), "i32")), False),
+        (rope(tensor("frequencies", (32,)), 64), False),
+    ],
+)
+def test_light_is_what_compares_positions_at_most_once(variant: Variant, light: bool) -> None:
+    assert is_light(variant.traced, PagedKV(16), "ranges") == light
+    assert not is_light(variant.traced, BlockSparseKV(16), "ranges")
+    assert not is_light(variant.traced, PagedKV(16), "cascade")
 
 
 @pytest.mark.parametrize("group", [1, 4, 16, 17])
