@@ -390,8 +390,13 @@ class BlockEmitter:
         if type != "f32" or name in self._flushed:
             return self._flushed.get(name, name)
         flushed = self.define(f"{self.use(flush)}({name})")
-        self._flushed[name] = self._flushed[flushed] = flushed
-        return flushed
+        self._flushed[name] = flushed
+        return self.without_subnormals(flushed)
+
+    def without_subnormals(self, name: str) -> str:
+        """Returns the name of an f32 value after noting that `flush` has nothing to do there."""
+        self._flushed[name] = name
+        return name
 
     def operand(self, operand: Operand, type: str) -> Value:
         """Returns an operand's value without computing it yet; registers keep what they hold."""

@@ -71,12 +71,21 @@ def reverse_bits(a: Lanes) -> Lanes:
     return a
 
 
+def _extent(a: Lanes, places: Lanes) -> Lanes:
+    """
+    Returns the positions or lengths of bit fields in `a`, 255 at most.
+
+    32-bit fields take 8 bits of them. The PTX ISA restricts those of 64-bit fields to 0..255; an
+    H100 takes all their bits.
+    """
+    return np.minimum(places, np.uint32(255)) if a.itemsize == 8 else places & np.uint32(255)
+
+
 def extract_field(a: Lanes, position: Lanes, length: Lanes) -> Lanes:
     """Returns `length` bits of `a` from `position` up, extended by the sign if signed (bfe)."""
     bits = a.itemsize * 8
     unsigned = np.dtype(f"u{bits // 8}").type
-    pos = position & np.uint32(0xFF)
-    count = length & np.uint32(0xFF)
+    pos, count = _extent(a, position), _extent(a, length)
     whole = a.view(unsigned)
     field = shift_right(a, pos) if a.dtype.kind == "i" else shift_right(whole, pos)
     mask = shift_left(unsigned(1), count) - unsigned(1)
@@ -92,8 +101,7 @@ def extract_field(a: Lanes, position: Lanes, length: Lanes) -> Lanes:
 def insert_field(a: Lanes, b: Lanes, position: Lanes, length: Lanes) -> Lanes:
     """Returns `b` with `length` bits from `position` up replaced by those of `a` (bfi)."""
     kind = a.dtype.type
-    pos = position & np.uint32(0xFF)
-    count = length & np.uint32(0xFF)
+    pos, count = _extent(a, position), _extent(a, length)
     mask = shift_left(shift_left(kind(1), count) - kind(1), pos)
     return (shift_left(a, pos) & mask) | (b & ~mask)
 
@@ -147,7 +155,11 @@ def bit_mask(start: Lanes, width: Lanes, clamp: bool) -> Lanes:
 
 
 def find_nth(mask: Lanes, base: Lanes, offset: Lanes) -> Lanes:
-    """Returns the place of the offset-th set bit of a mask from a base on (fns)."""
+    """
+    Returns the place of the offset-th set bit of a mask from a base on (fns).
+
+    The offset -2^31, which has no absolute value in 32 bits, gives 0, as on an H100.
+    """
     bits, start, wanted = np.broadcast_arrays(mask, base, offset)
     found = np.full(bits.shape, 0xFFFFFFFF, np.uint32)
     seen = np.zeros(bits.shape, np.int64)
@@ -160,6 +172,7 @@ def find_nth(mask: Lanes, base: Lanes, offset: Lanes) -> Lanes:
         hit = inside & ((shifted & np.uint32(1)) != 0)
         seen += hit
         found = np.where(hit & (seen == count), place, found).astype(np.uint32)
+    found[wanted == np.int32(-(1 << 31))] = 0
     return found[()]
 
 

@@ -95,7 +95,8 @@ def to_tensor_float(x: Lanes, mode: str, finite: bool) -> Lanes:
     """
     Returns f32 lanes rounded to tf32 (10 bits), as u32 bits: rn, rz or rna (ties away).
 
-    `finite` clips at the largest number.
+    `finite` clips at the largest number. A NaN is one of tf32; rna cuts its bits as it does those
+    of numbers, which makes an infinity of it where the upper 10 are zero, as on an H100.
     """
     bits = x.view(np.uint32)
     if mode == "rna":
@@ -109,7 +110,9 @@ def to_tensor_float(x: Lanes, mode: str, finite: bool) -> Lanes:
     if finite:
         infinite = (cut & np.uint32(0x7FFFFFFF)) == np.uint32(0x7F800000)
         cut = select(infinite, cut - np.uint32(0x2000), cut)
-    return select(x != x, np.uint32(0x7FFFFFFF), cut)
+    if mode == "rna" and not finite:
+        return cut
+    return select(x != x, np.uint32(0x7FFFE000), cut)
 
 
 def narrow(x: Lanes, type: str, mode: str, relu: bool, finite: bool) -> Lanes:

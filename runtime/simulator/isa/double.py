@@ -108,11 +108,15 @@ def negative_zero(result: Lanes, a: Lanes, b: Lanes) -> Lanes:
 
 
 def _gross(x: Lanes, function: Callable[[Lanes], Lanes]) -> Lanes:
-    """Returns a function of the upper half of f64 lanes, rounded to the upper half."""
+    """
+    Returns a function of the upper half of f64 lanes, rounded to the upper half.
+
+    A NaN whose set bits are all in its lower half counts as the infinity that is left of it.
+    """
     bits = x.view(np.uint64)
     upper = select((bits & _EXPONENT) == 0, bits & _SIGN, bits & _UPPER)
-    nan = x != x
     result: Array = function(upper.view(np.float64)).view(np.uint64)
+    nan = (result & ~_SIGN) > _EXPONENT
     special = (result & _EXPONENT) == _EXPONENT
     rounded = select(special, result, result + _HALF) & _UPPER
     rounded = select((rounded & _EXPONENT) == 0, rounded & _SIGN, rounded)

@@ -17,8 +17,10 @@ from .double import (
 from .forms import Emit, Fields, Table
 from .rounding import (
     directed,
+    exact_product,
     exact_sum,
     extremum,
+    flush_rounded,
     fused32,
     fused64,
     saturate,
@@ -42,7 +44,7 @@ def directed_sum(a: Lanes, b: Lanes, mode: str) -> Lanes:
 
 def directed_product(a: Lanes, b: Lanes, mode: str) -> Lanes:
     """Returns a * b of f32 lanes rounded in a mode; f64 holds the exact product."""
-    return directed(a.astype(np.float64) * b.astype(np.float64), mode)
+    return directed(exact_product(a, b), mode)
 
 
 def directed_fused(a: Lanes, b: Lanes, c: Lanes, mode: str) -> Lanes:
@@ -50,18 +52,23 @@ def directed_fused(a: Lanes, b: Lanes, c: Lanes, mode: str) -> Lanes:
     result = directed(exact_sum(a, b, c), mode)
     if mode != "rm":
         return result
-    return negative_zero(result, a.astype(np.float64) * b.astype(np.float64), c)
+    return negative_zero(result, exact_product(a, b), c)
 
 
-def directed_quotient(a: Lanes, b: Lanes, mode: str) -> Lanes:
-    """Returns a / b of f32 lanes rounded in a mode: the sign of the remainder decides."""
+def exact_quotient(a: Lanes, b: Lanes) -> Lanes:
+    """Returns a / b of f32 lanes as f64 rounded to odd: the sign of the remainder decides."""
     x, y = a.astype(np.float64), b.astype(np.float64)
     quotient = x / y
     # q * y has at most 53 + 24 bits: its error is the low part of an exact product.
     high = quotient.astype(np.float32).astype(np.float64)
     rest = (x - high * y) - (quotient - high) * y
-    error = np.where(np.isfinite(quotient) & (y != 0), rest * np.sign(y), 0.0)
-    return directed(to_odd(quotient, error), mode)
+    inexact = np.isfinite(quotient) & np.isfinite(y) & (y != 0)
+    return to_odd(quotient, np.where(inexact, rest * np.sign(y), 0.0))
+
+
+def directed_quotient(a: Lanes, b: Lanes, mode: str) -> Lanes:
+    """Returns a / b of f32 lanes rounded in a mode."""
+    return directed(exact_quotient(a, b), mode)
 
 
 def directed_root(a: Lanes, mode: str) -> Lanes:
@@ -109,13 +116,29 @@ def _sources(b: "BlockEmitter", fields: Fields, count: int) -> tuple[object, lis
     return d, names
 
 
-def _finish(b: "BlockEmitter", fields: Fields, expression: str) -> None:
-    """Writes a result with .sat and .ftz applied."""
+def _finish(
+    b: "BlockEmitter",
+    fields: Fields,
+    expression: str,
+    exact: Callable[..., Lanes] | None = None,
+    operands: str = "",
+) -> None:
+    """
+    Writes a result with .sat and .ftz applied.
+
+    `exact` computes what was rounded from the operands, where rounding makes tiny results larger.
+    """
     assert b.instruction is not None
+    flushes, mode = bool(fields.get("ftz")), fields.get("round") or "rn"
+    if flushes and exact is not None:
+        arguments = f"{expression}, {mode!r}, {b.use(exact)}, {operands}"
+        expression = f"{b.use(flush_rounded)}({arguments})"
     if fields.get("sat"):
         expression = f"{b.use(saturate)}({expression})"
-    if fields.get("ftz"):
-        expression = b.flush(b.define(expression), fields["t"])
+    if flushes:
+        name = b.define(expression)
+        flushed = exact is not None
+        expression = b.without_subnormals(name) if flushed else b.flush(name, fields["t"])
     b.write(b.instruction.operands[0], fields["t"], expression)
 
 
@@ -123,8 +146,9 @@ def _arithmetic(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> 
     """Emits add, sub and mul."""
     _, (x, y) = _sources(b, fields, 2)
     mode, op = fields["round"] or "rn", fields["op"]
+    exact = exact_product if op == "mul" else None  # a tiny sum is exact
     if mode == "rn":
-        _finish(b, fields, f"{x} {_SYMBOLS[op]} {y}")
+        _finish(b, fields, f"{x} {_SYMBOLS[op]} {y}", exact, f"{x}, {y}")
         return
     y = f"-{y}" if op == "sub" else y
     if fields["t"] == "f64" and op == "mul":
@@ -132,7 +156,7 @@ def _arithmetic(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> 
         return
     function = directed_product if op == "mul" else directed_sum
     function = directed_sum64 if fields["t"] == "f64" else function
-    _finish(b, fields, f"{b.use(function)}({x}, {y}, {mode!r})")
+    _finish(b, fields, f"{b.use(function)}({x}, {y}, {mode!r})", exact, f"{x}, {y}")
 
 
 def _saturated(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
@@ -148,9 +172,9 @@ def _fused(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
         call = f"{b.use(fused64)}(" if mode == "rn" else f"{b.use(directed64)}('fma', {mode!r}, "
         _finish(b, fields, f"{call}{joined})")
     elif mode == "rn":
-        _finish(b, fields, f"{b.use(fused32)}({joined})")
+        _finish(b, fields, f"{b.use(fused32)}({joined})", exact_sum, joined)
     else:
-        _finish(b, fields, f"{b.use(directed_fused)}({joined}, {mode!r})")
+        _finish(b, fields, f"{b.use(directed_fused)}({joined}, {mode!r})", exact_sum, joined)
 
 
 def _divide(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
@@ -171,7 +195,8 @@ def _divide(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None
     if type == "f64":
         _finish(b, fields, f"{b.use(directed64)}('div', {mode!r}, {x}, {y})")
         return
-    _finish(b, fields, f"{b.use(directed_quotient)}({x}, {y}, {mode!r})")
+    quotient = f"{b.use(directed_quotient)}({x}, {y}, {mode!r})"
+    _finish(b, fields, quotient, exact_quotient, f"{x}, {y}")
 
 
 def _root(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> None:
@@ -223,7 +248,11 @@ def _copysign(b: "BlockEmitter", instruction: Instruction, fields: Fields) -> No
 
 
 def test_property(x: Lanes, which: str) -> Lanes:
-    """Returns whether float lanes are finite, infinite, number, notanumber, normal, subnormal."""
+    """
+    Returns whether float lanes are finite, infinite, number, notanumber, normal, subnormal.
+
+    Zeros count as normal numbers (PTX ISA, testp).
+    """
     tiny = np.finfo(x.dtype).tiny
     size = np.abs(x)
     return {
@@ -231,7 +260,7 @@ def test_property(x: Lanes, which: str) -> Lanes:
         "infinite": lambda: np.isinf(x),
         "number": lambda: ~np.isnan(x),
         "notanumber": lambda: np.isnan(x),
-        "normal": lambda: np.isfinite(x) & (size >= tiny),
+        "normal": lambda: np.isfinite(x) & ((size >= tiny) | (size == 0)),
         "subnormal": lambda: (size < tiny) & (size > 0),
     }[which]()
 

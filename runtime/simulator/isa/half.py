@@ -58,6 +58,9 @@ def flush_half(bits: Lanes) -> Lanes:
     return select(field == 0, bits & np.uint16(0x8000), bits)
 
 
+# What is below rounds, in 11 bits with an exponent of any size, to less than 2^-14, the smallest
+# normal f16 number: .ftz makes it zero (IEEE 754-2019, 7.5, after rounding), as on an H100.
+_TINY = 2.0**-14 * (1 - 2.0**-12)
 # Operations on f32 values; each result is rounded to 16 bits afterwards. One rounding to f32
 # before is harmless where f32 has 2p+2 bits or more (Figueroa); fma needs rounding to odd.
 _ARITHMETIC: dict[str, Callable[..., Lanes]] = {
@@ -96,7 +99,9 @@ def compute(operation: str, type: str, modifiers: str, *operands: Lanes) -> Lane
     if "relu" in modifiers:
         result = rectify(result)
     bits = from_float(result, type)
-    return flush_half(bits) if flushing else bits
+    if not flushing:
+        return bits
+    return select(np.abs(result) < _TINY, bits & np.uint16(0x8000), bits)
 
 
 def compute_pairs(operation: str, type: str, modifiers: str, *operands: Lanes) -> Lanes:

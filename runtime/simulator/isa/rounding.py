@@ -1,5 +1,6 @@
 """Rounding that NumPy lacks: fused multiply-add, directed modes, bfloat16, flush to zero."""
 
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -18,7 +19,12 @@ _TIE = np.int64(-1 << 63)  # what they are halfway between two f32 numbers
 _ONE32 = np.uint32(1)
 _NORMAL = np.uint32(0x1000000)  # twice the bits of the smallest normal f32 number
 _LARGE = np.uint32(0xFFFFFFFF)
-_TINY32 = np.float64(2.0**-126)
+_SIZE32 = np.uint32(0x7FFFFFFF)
+_SMALLEST = np.uint32(0x00800000)  # the bits of 2^-126, the smallest normal f32 number
+# Below these a value rounds, in 24 bits with an exponent of any size, to less than 2^-126: to
+# nearest, and in the other modes, where the largest such number itself is one of them.
+_TINY_NEAREST = np.float64(2.0**-126 * (1 - 2.0**-25))
+_TINY_DIRECTED = np.nextafter(np.float64(2.0**-126 * (1 - 2.0**-24)), np.float64(1))
 
 
 def flush(x: Lanes) -> Lanes:
@@ -31,6 +37,25 @@ def flush(x: Lanes) -> Lanes:
     if field.size == 0 or field.min():
         return x
     return select(field == 0, bits & _SIGN[x.itemsize], bits).view(x.dtype.type)
+
+
+def flush_rounded(result: Lanes, mode: str, exact: Callable[..., Lanes], *operands: Lanes) -> Lanes:
+    """
+    Returns f32 lanes that were rounded from exact(*operands) with tiny ones replaced by zero.
+
+    Tiny is what rounds to less than 2^-126 where the exponent has no lower end (IEEE 754-2019,
+    7.5, after rounding). So a result that is 2^-126 only because subnormal numbers lie farther
+    apart becomes zero too, as on an H100. `exact` may round to odd.
+    """
+    bits = result.view(np.uint32)
+    size = bits & _SIZE32
+    if size.min(initial=_LARGE) > _SMALLEST:
+        return result
+    tiny, edge = size < _SMALLEST, size == _SMALLEST
+    if np.count_nonzero(edge):
+        bound = _TINY_NEAREST if mode == "rn" else _TINY_DIRECTED
+        tiny = tiny | (edge & (np.abs(exact(*operands)) < bound))
+    return select(tiny, bits & _SIGN[4], bits).view(np.float32)
 
 
 def saturate(x: Lanes) -> Lanes:
@@ -102,9 +127,14 @@ def _redo(product: Lanes, addend: Lanes) -> Lanes:
     return to_odd(total, error)
 
 
+def exact_product(a: Lanes, b: Lanes) -> Lanes:
+    """Returns a * b of f32 lanes as f64, which holds it."""
+    return a.astype(np.float64) * b.astype(np.float64)
+
+
 def exact_sum(a: Lanes, b: Lanes, c: Lanes) -> Lanes:
     """Returns a * b + c of f32 lanes as f64 rounded to odd."""
-    return _redo(a.astype(np.float64) * b.astype(np.float64), c.astype(np.float64))
+    return _redo(exact_product(a, b), c.astype(np.float64))
 
 
 def _split(a: Lanes) -> tuple[Lanes, Lanes]:
@@ -129,13 +159,15 @@ def fused64(a: Lanes, b: Lanes, c: Lanes) -> Lanes:
     high, rest = two_sum(product, top)
     tail = to_odd(*two_sum(bottom, rest))
     result = np.asarray(high + tail)
-    plain = np.asarray(product + z)
     size = np.maximum(np.abs(product), np.abs(z))
     small = np.minimum(np.abs(x), np.abs(y))
     safe = (size < 2.0**990) & (np.abs(product) > 2.0**-900) & (small < 2.0**500)
     safe &= (np.maximum(np.abs(x), np.abs(y)) < 2.0**900) & (np.abs(result) > 2.0**-960)
-    finite = np.isfinite(x) & np.isfinite(y) & np.isfinite(z)
+    factors = np.isfinite(x) & np.isfinite(y)
+    finite = factors & np.isfinite(z)
     zero = (x == 0) | (y == 0)
+    # A product beyond the largest number is no infinity: added to one, it leaves it as it is.
+    plain = np.where(factors & ~zero, np.float64(0), product) + z
     result = np.where(finite & ~zero, result, plain)
     for lane in np.flatnonzero(~safe & finite & ~zero):
         values = (float(v.reshape(-1)[lane]) for v in (x, y, z))

@@ -116,6 +116,26 @@ def test_bfi_inserts_a_field(bits: int, lanes: Any, samples: Any) -> None:
         assert g == want
 
 
+def test_64_bit_fields_take_all_bits_of_a_position_and_a_length(lanes: Any) -> None:
+    a = np.full(6, 0xF123456789ABCDE5, "u8")
+    pos = np.array([0, 0, 1, 256, 2**31, 2**32 - 1], "u4")
+    length = np.array([256, 2**32 - 1, 2**31 + 1, 8, 3, 2**32 - 1], "u4")
+    got = lanes("bfe.u64 o0, a0, a1, a2;", a, pos, length, out="u8")
+    assert got.tolist() == [int(a[0]), int(a[0]), int(a[0]) >> 1, 0, 0, 0]
+    got = lanes("bfe.s64 o0, a0, a1, a2;", a, pos, length, out="u8").view("i8")
+    whole = int(a.view("i8")[0])
+    assert got.tolist() == [whole, whole, whole >> 1, -1, -1, -1]
+    got = lanes("bfi.b64 o0, a0, 0, a1, 7;", a, pos, out="u8")
+    assert got.tolist() == [0x65, 0x65, 0x65 << 1, 0, 0, 0]
+
+
+def test_32_bit_fields_take_8_bits_of_a_position_and_a_length(lanes: Any) -> None:
+    a = np.full(3, 0x89ABCDE5, "u4")
+    pos, length = np.array([256, 2**31 + 4, 1], "u4"), np.array([8, 2**31 + 8, 256], "u4")
+    assert lanes("bfe.u32 o0, a0, a1, a2;", a, pos, length).tolist() == [0xE5, 0xDE, 0]
+    assert lanes("bfi.b32 o0, a0, 0, a1, a2;", a, pos, length).tolist() == [0xE5, 0xE50, 0]
+
+
 def test_prmt_picks_bytes_and_signs(lanes: Any, samples: Any) -> None:
     a, b, c = samples(32, 3)
     got = lanes("prmt.b32 o0, a0, a1, a2;", a, b, c)
@@ -177,6 +197,11 @@ def test_fns_finds_the_nth_set_bit(lanes: Any) -> None:
         found = [i for i in places if bits >> i & 1 and (n or i == start)]
         index = max(abs(n), 1) - 1
         assert g == (found[index] if index < len(found) else 0xFFFFFFFF), (bits, start, n)
+
+
+def test_fns_gives_zero_for_the_offset_without_an_absolute_value(lanes: Any) -> None:
+    mask, base = np.array([0, 1, 2**32 - 1], "u4"), np.array([0, 7, 31], "u4")
+    assert lanes("fns.b32 o0, a0, a1, -2147483648;", mask, base).tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("join", ["or", "and"])

@@ -177,3 +177,15 @@ def test_relu_of_tf32_keeps_nan(lanes: Any) -> None:
     got = lanes("cvt.rn.relu.tf32.f32 o0, a0;", x)
     assert got[:2].tolist() == [0, 0x40400000]
     assert got[2] & 0x7FFFFFFF > 0x7F800000
+
+
+def test_rna_cuts_the_bits_of_a_nan(lanes: Any) -> None:
+    x = np.array([0x7FC7BBD3, 0xFFF17111, 0x7F800001, 0xFFC00000], "u4")
+    got = lanes("cvt.rna.tf32.f32 o0, a0;", x)
+    assert got.tolist() == [0x7FC7A000, 0xFFF16000, 0x7F800000, 0xFFC00000]
+
+
+@pytest.mark.parametrize("how", ["rn", "rn.relu", "rz", "rna.satfinite"])
+def test_a_nan_is_one_of_tf32(how: str, lanes: Any) -> None:
+    x = np.array([0x7FC7BBD3, 0xFFF17111, 0x7F800001], "u4")
+    assert lanes(f"cvt.{how}.tf32.f32 o0, a0;", x).tolist() == [0x7FFFE000] * 3

@@ -170,8 +170,76 @@ def test_ftz_flushes_inputs_and_results(name: str, lanes: Any, samples: Any) -> 
 
     with np.errstate(all="ignore"):
         symbols = {"add": np.add, "mul": np.multiply}
-        want = flush(symbols[name](flush(a.view("f4")), flush(b.view("f4"))))
+        x, y = flush(a.view("f4")), flush(b.view("f4"))
+        size = np.abs(symbols[name](x.astype("f8"), y.astype("f8")))
+        want = symbols[name](x, y) * ~(size < 2.0**-126 * (1 - 2.0**-25))
     assert np.array_equal(got, want, equal_nan=True)
+
+
+def near_the_smallest(name: str) -> list[Any]:
+    """Returns f32 operands, none of them subnormal, whose results lie around 2^-126."""
+    generator = np.random.default_rng(12)
+    a = generator.uniform(0.25, 0.99, 2000).astype("f4")
+    sign = generator.choice([-1, 1], 2000).astype("f4")
+    step = generator.integers(-2, 3, 2000, dtype="i4")
+    if name == "div":  # numbers that are nearly alike
+        b = (a.view("i4") + step).view("f4")
+        parts = [a * np.float32(2.0**-124), sign * b * np.float32(4)]
+        return [part.view("u4") for part in parts]
+    if name == "mul":
+        b = (2.0**-126 / a.astype("f8")).astype("f4")
+        return [(sign * a).view("u4"), (b.view("i4") + step).view("u4")]
+    sizes = np.ldexp(generator.choice([-1.0, 1.0], 2000), generator.integers(-34, -22, 2000))
+    b = sizes.astype("f4") * np.float32(2.0**-92)  # the product reaches below half a place of c
+    c = (generator.choice([-1.0, 1.0], 2000) * 2.0**-126).astype("f4")
+    return [(a * np.float32(2.0**-32)).view("u4"), b.view("u4"), c.view("u4")]
+
+
+@pytest.mark.parametrize("mode", ["rn", "rz", "rm", "rp"])
+@pytest.mark.parametrize("name", ["mul", "fma", "div"])
+def test_ftz_flushes_what_rounds_to_less_than_the_smallest_normal_number(
+    name: str, mode: str, lanes: Any, rounding: Any
+) -> None:
+    operands = near_the_smallest(name)
+    body = f"{name}.{mode}.ftz.f32 o0, {', '.join(f'a{i}' for i in range(len(operands)))};"
+    got = lanes(body, *operands)
+    exact, rounded = rounding
+    lifted = 0
+    for *bits, g in zip(*(column.tolist() for column in operands), got.tolist(), strict=True):
+        p, q, *rest = (exact(value, "f32") for value in bits)
+        value = p / q if name == "div" else p * q + sum(rest)
+        # Scaled up, nothing is subnormal: this rounds as with an exponent of any size.
+        wide = exact(rounded(value * 2**64, "f32", mode), "f32")
+        plain = rounded(value, "f32", mode)
+        want = plain & 1 << 31 if abs(wide) < Fraction(2) ** -62 else plain
+        lifted += want != plain and plain & 0x7FFFFFFF == 0x00800000
+        assert g == want, ([hex(value) for value in bits], hex(g), hex(want))
+    assert (lifted > 0) == (mode != "rz" and (name, mode) != ("div", "rn"))
+
+
+@pytest.mark.parametrize("mode", ["rn", "rz", "rm", "rp"])
+@pytest.mark.parametrize("name", ["div", "rcp"])
+def test_what_is_divided_by_infinity_is_zero(name: str, mode: str, lanes: Any) -> None:
+    a = np.array([1, -1, 3e-39, 3e38, 0, -0.0], "f4") if name == "div" else np.ones(6, "f4")
+    for sign in (1, -1):
+        b = np.full(6, sign * np.inf, "f4")
+        got = lanes(f"{name}.{mode}.f32 o0, {'a0, ' * (name == 'div')}a1;", a, b, out="f4")
+        assert (got == 0).all()
+        assert (np.signbit(got) == (np.signbit(a) ^ (sign < 0))).all()
+
+
+@pytest.mark.parametrize("mode", ["rn", "rz", "rm", "rp"])
+@pytest.mark.parametrize("form", ["f32", "f64"])
+def test_fma_adds_a_product_beyond_the_largest_number_to_an_infinity(
+    form: str, mode: str, lanes: Any
+) -> None:
+    kind = f"f{SIZE[form] // 8}"
+    large = np.finfo(kind).max
+    a = np.array([large, -large, large, np.inf, 0.0], kind)
+    b = np.array([large, 3, 1.5, 2, 1], kind)
+    c = np.array([-np.inf, np.inf, np.nan, -np.inf, np.inf], kind)
+    got = lanes(f"fma.{mode}.{form} o0, a0, a1, a2;", a, b, c, out=kind)
+    assert np.array_equal(got, [-np.inf, np.inf, np.nan, np.nan, np.inf], equal_nan=True)
 
 
 def test_sat_clamps_and_turns_nan_into_zero(lanes: Any) -> None:
@@ -211,9 +279,14 @@ def is_number(v: Any) -> Any:
     return v == v
 
 
+def is_normal(v: Any) -> Any:
+    """Says which floats are zeros or numbers of full precision."""
+    return np.isfinite(v) & ((np.abs(v) >= np.finfo(v.dtype).tiny) | (v == 0))
+
+
 def is_subnormal(v: Any) -> Any:
     """Says which floats lie between zero and the smallest normal number."""
-    return (np.abs(v) < 2.0**-126) & (v != 0)
+    return (np.abs(v) < np.finfo(v.dtype).tiny) & (v != 0)
 
 
 @pytest.mark.parametrize(
@@ -223,13 +296,15 @@ def is_subnormal(v: Any) -> Any:
         ("infinite", np.isinf),
         ("number", is_number),
         ("notanumber", np.isnan),
+        ("normal", is_normal),
         ("subnormal", is_subnormal),
     ],
 )
-def test_testp(which: str, test: Any, lanes: Any, samples: Any) -> None:
-    (a,) = samples(32, 1, "f32")
-    got = lanes(f"testp.{which}.f32 %p1, a0; selp.u32 o0, 1, 0, %p1;", a)
-    assert (got == test(a.view("f4"))).all()
+@pytest.mark.parametrize("form", ["f32", "f64"])
+def test_testp(form: str, which: str, test: Any, lanes: Any, samples: Any) -> None:
+    (a,) = samples(SIZE[form], 1, form)
+    got = lanes(f"testp.{which}.{form} %p1, a0; selp.u32 o0, 1, 0, %p1;", a)
+    assert (got == test(a.view(f"f{SIZE[form] // 8}"))).all()
 
 
 @pytest.mark.parametrize("form", ["f32", "f64"])
@@ -269,6 +344,16 @@ def test_gross_approximations_of_f64_at_the_edges(lanes: Any) -> None:
     assert got[[4, 5, 7]].tolist() == [0, 0, 0]
     assert np.isnan(got[6])
     assert np.signbit(got[5])
+
+
+def test_gross_approximations_of_f64_see_no_nan_in_the_lower_half(lanes: Any) -> None:
+    x = np.array([0x7FF0000000000001, 0xFFF0000000000001, 0x7FF00000FFFFFFFF], "u8")
+    assert lanes("rcp.approx.ftz.f64 o0, a0;", x, out="u8").tolist() == [0, 1 << 63, 0]
+    got = lanes("rsqrt.approx.ftz.f64 o0, a0;", x, out="u8")
+    assert got[[0, 2]].tolist() == [0, 0]
+    assert np.isnan(got.view("f8")[1])
+    nan = np.array([0x7FF0000100000000], "u8")
+    assert np.isnan(lanes("rcp.approx.ftz.f64 o0, a0;", nan, out="f8")).all()
 
 
 @pytest.mark.parametrize("name", ["min", "max"])

@@ -51,6 +51,35 @@ def test_ftz_flushes_f16(lanes: Any) -> None:
     assert got.tolist() == [0, 0, 0x0400, 0x3C00]
 
 
+@pytest.mark.parametrize("name", ["mul", "fma.rn"])
+def test_ftz_flushes_what_rounds_to_less_than_the_smallest_normal_f16(
+    name: str, lanes: Any, rounding: Any
+) -> None:
+    generator = np.random.default_rng(13)
+    a = generator.uniform(0.25, 1, 2000).astype("f2")
+    b = ((2.0**-14 / a).astype("f2").view("i2") + generator.integers(-2, 3, 2000)).astype("u2")
+    c = np.zeros(2000, "u2")
+    if name == "fma.rn":  # what is added to 2^-14 reaches below half a place of it
+        b = (2.0 ** generator.integers(-14, -10, 2000)).astype("f2").view("u2")
+        a = (-a * np.float16(2.0**-12)).astype("f2")
+        c = np.full(2000, 0x0400, "u2")
+    third = ", a2" if name == "fma.rn" else ""
+    got = lanes(f"{name}.ftz.f16 o0, a0, a1{third};", a.view("u2"), b, c, out="u2")
+    exact, rounded = rounding
+    lifted = kept = 0
+    columns = (a.view("u2").tolist(), b.tolist(), c.tolist(), got.tolist())
+    for x, y, z, g in zip(*columns, strict=True):
+        inputs = [exact(v if v & 0x7C00 else v & 0x8000, "f16") for v in (x, y, z)]
+        value = inputs[0] * inputs[1] + inputs[2]
+        wide = exact(rounded(value * 2**8, "f16"), "f16")
+        plain = rounded(value, "f16")
+        want = plain & 0x8000 if abs(wide) < Fraction(2) ** -6 else plain
+        lifted += want != plain and plain == 0x0400
+        kept += want == 0x0400 and value < Fraction(2) ** -14
+        assert g == want, (hex(x), hex(y), hex(z))
+    assert kept if name == "fma.rn" else lifted
+
+
 def test_relu_keeps_nan(lanes: Any) -> None:
     x = np.array([0xBC00, 0x3C00, 0x7E00], "u2")
     body = "mov.b16 %h1, 0x3C00; mov.b16 %h2, 0; fma.rn.relu.f16 o0, a0, %h1, %h2;"
