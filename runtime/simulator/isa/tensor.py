@@ -4,9 +4,9 @@ Tensor copies through tensor maps, in tile mode (PTX ISA, "cp.async.bulk.tensor"
 A thread names a box by its first coordinates. What lies outside of the tensor is filled when it
 comes and left out when it goes. When data moves is said in bulk.py.
 
-The PTX ISA does not say so, but an H100 takes no box that begins within 16 bytes of a row: the first
-coordinate, in bytes, is a multiple of 16. It ends the kernel with an illegal instruction, be the
-coordinate inside of the tensor, before it or beyond it.
+The PTX ISA does not say so, but an H100 takes no box that begins within 16 bytes of a row: the
+first coordinate, in bytes, is a multiple of 16. It ends the kernel with an illegal instruction, be
+the coordinate inside of the tensor, before it or beyond it.
 """
 
 from collections.abc import Callable

@@ -217,6 +217,11 @@ def test_ftz_flushes_what_rounds_to_less_than_the_smallest_normal_number(
     assert (lifted > 0) == (mode != "rz" and (name, mode) != ("div", "rn"))
 
 
+def test_ftz_flushes_a_product_that_all_lanes_share(lanes: Any) -> None:
+    body = "mul.ftz.f32 o0, 0f3F7FFFFF, 0f80800000;"
+    assert lanes(body, np.zeros(3, "u4")).tolist() == [1 << 31] * 3
+
+
 @pytest.mark.parametrize("mode", ["rn", "rz", "rm", "rp"])
 @pytest.mark.parametrize("name", ["div", "rcp"])
 def test_what_is_divided_by_infinity_is_zero(name: str, mode: str, lanes: Any) -> None:
