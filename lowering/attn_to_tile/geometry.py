@@ -247,8 +247,7 @@ def geometry_of(
         raise error_at(
             op, f"expects a head_dim that is a multiple of 16 up to 256 on {target}, got {head_dim}"
         )
-    in_block = ROWS_PER_WARP * warps
-    blocks = rows // in_block if rows > in_block and rows % in_block == 0 else 1
+    blocks = _blocks_of(rows, warps)
     geometry = Geometry(
         qo_heads=constant_extent(op, query, 1, "number of query heads"),
         kv_heads=constant_extent(op, keys, len(keys.extents) - 2, "number of key heads"),
@@ -256,7 +255,7 @@ def geometry_of(
         storage=_storage(op, keys, target),
         element_type=query.element_type,
         warps=warps,
-        rows=(rows or in_block) // blocks,
+        rows=(rows or ROWS_PER_WARP * warps) // blocks,
         kv_tile=kv_tile or (64 if head_dim <= LARGEST_HEAD_DIM_IN_REGISTERS else 32),
         stages=stages,
         work=_work(op, work),
@@ -264,6 +263,12 @@ def geometry_of(
     )
     check_target(op, geometry, target)
     return geometry
+
+
+def _blocks_of(rows: int, warps: int) -> int:
+    """Returns how many blocks of all warps' rows a query tile has, 1 where it has fewer rows."""
+    in_block = ROWS_PER_WARP * warps
+    return rows // in_block if rows > in_block and rows % in_block == 0 else 1
 
 
 def _work(op: AttendOp, name: str) -> Work:
