@@ -18,5 +18,6 @@ def test_geometry_counts_what_the_kernel_takes(head_dim: int, stages: int) -> No
     spec = AttentionSpec(4, 2, head_dim, PagedKV(16), "f16", "sm_80", 1.0, stages=stages)
     module = attention_module(spec, causal().traced)
     attend = next(inner for inner in module.walk() if isinstance(inner, AttendOp))
-    counted = geometry_of(attend, "sm_80", spec.warps, 0, spec.kv_tile, stages).shared_bytes
+    rows = op.section.tile_rows
+    counted = geometry_of(attend, "sm_80", spec.warps, rows, spec.kv_tile, stages).shared_bytes
     assert op.contract.dynamic_shared_bytes == counted

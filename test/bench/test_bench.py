@@ -303,12 +303,22 @@ def failing_kernels(monkeypatch: pytest.MonkeyPatch) -> Kernels:
 def test_every_engine_is_judged_and_a_failure_stops_none(failing_kernels: Kernels) -> None:
     results = Results({"model": "fake"}, {}, "2026-01-01")
     kinds = ["failed", "wrong", "not applicable", "right", "missing", "broken"]
-    bench(kinds, results, failing_kernels).run([CASE], lambda _: None)
+    bench(kinds, results, failing_kernels).run([CASE], lambda _: None, lambda: None)
     states = {run["engine"]: run["state"] for run in results.cases[0]["runs"]}
     expected_states = {kind: kind for kind in kinds[:3]} | {"right": "ok", OURS: "failed"}
     assert states == expected_states
     assert run_of(results, "failed")["detail"] == "RuntimeError: an illegal memory access"
     assert results.missing == {"missing": "not installed", "broken": "RuntimeError: its library"}
+
+
+def test_results_are_kept_after_each_case(failing_kernels: Kernels) -> None:
+    results = Results({"model": "fake"}, {}, "2026-01-01")
+    kept: list[int] = []
+    cases = [CASE, replace(CASE, name="another")]
+    bench([], results, failing_kernels).run(
+        cases, lambda _: None, lambda: kept.append(len(results.cases))
+    )
+    assert kept == [1, 2]
 
 
 @pytest.fixture
@@ -321,7 +331,7 @@ def empty_kernels(monkeypatch: pytest.MonkeyPatch) -> Kernels:
 
 def test_what_our_kernel_does_not_write_is_found(empty_kernels: Kernels) -> None:
     results = Results({"model": "fake"}, {}, "2026-01-01")
-    bench([], results, empty_kernels).run([CASE], lambda _: None)
+    bench([], results, empty_kernels).run([CASE], lambda _: None, lambda: None)
     run = run_of(results, OURS)
     assert run["state"] == "wrong"
     assert results.faults == [f"small: wrong: {run['detail']}"]
@@ -344,7 +354,7 @@ def test_our_kernel_is_captured_with_the_addresses_of_its_launch() -> None:
 def test_a_case_that_does_not_fit_is_not_run() -> None:
     results = Results({"model": "fake"}, {}, "2026-01-01")
     measured = bench([], results)
-    measured.run([replace(CASE, requests=((1, 10**9),))], lambda _: None)
+    measured.run([replace(CASE, requests=((1, 10**9),))], lambda _: None, lambda: None)
     assert run_of(results, OURS)["state"] == "not applicable"
 
 

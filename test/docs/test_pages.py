@@ -48,8 +48,11 @@ def test_levels_page_quotes_lines_in_order(levels: dict[str, str]) -> None:
     assert quoted
     for attributes, text in quoted:
         level = attributes.removeprefix("level=")
-        pattern = r".*?".join(pattern_of(line) for line in text.splitlines())
-        assert re.search(pattern, levels[level], re.DOTALL), f"level {level}:\n{text}"
+        place = 0
+        for line in text.splitlines():
+            found = re.compile(pattern_of(line)).search(levels[level], place)
+            assert found, f"level {level}: '{line}' in\n{text}"
+            place = found.end()
 
 
 PAGES_OF_TESTS = [DOCS / "tutorials" / "testing_kernels.md"]  # pytest runs their blocks
