@@ -150,9 +150,18 @@ class QueryTile:
             weights, state = scores, add_weights(emit, geometry, scores, state)
         weights.name_hint = "probabilities"
         name_fields(state)
-        # Rounded at once, before the next block has its own.
+        if geometry.blocks > 1:
+            # Rounded at once, before the next block has its own.
+            weights = self.rounded(weights)
+        return weights, state
+
+    def rounded(self, weights: SSAValue) -> SSAValue:
+        """Appends the rounding of weights, if they are not rounded, to an operand of a product."""
+        geometry = self.geometry
         kind = self._operand(geometry.rows, geometry.team_keys, FragmentLayout.MMA_A)
-        return emit.result(ConvertLayoutOp, weights, kind), state
+        if weights.type == kind:
+            return weights
+        return self.emit.result(ConvertLayoutOp, weights, kind)
 
     def first_key(self, tile: SSAValue) -> SSAValue:
         """Appends the position of the first key of a tile."""
@@ -229,6 +238,7 @@ class QueryTile:
         """Appends the products of weights and the team's values, added to the outputs."""
         emit, geometry = self.emit, self.geometry
         step_b = self._operand(16, geometry.head_dim, FragmentLayout.MMA_B)
+        weights = [self.rounded(one) for one in weights]
 
         def step(index: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
             row = emit.mul(index, 16)
