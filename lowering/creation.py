@@ -22,6 +22,7 @@ OperationT = TypeVar("OperationT", bound=Operation)
 Attributes = Mapping[str, Attribute]
 
 NO_ATTRIBUTES: Attributes = {}
+_new = object.__new__
 _NO_USES: tuple[Use, ...] = ()
 _NO_OPERANDS: SSAValues[SSAValue] = SSAValues()
 _NO_RESULTS: SSAValues[OpResult] = SSAValues()
@@ -42,13 +43,13 @@ def new_op(
 
     Properties that have a default are not filled in: `properties` has all of them.
     """
-    op = object.__new__(kind)
+    op = _new(kind)
     op._operands = SSAValues(operands) if operands else _NO_OPERANDS
     op._operand_uses = _uses(op, operands) if operands else _NO_USES
     if len(types) == 1:
-        op.results = SSAValues((OpResult(types[0], op, 0),))
+        op.results = SSAValues((_result(types[0], op, 0),))
     elif types:
-        op.results = SSAValues([OpResult(type_, op, index) for index, type_ in enumerate(types)])
+        op.results = SSAValues([_result(type_, op, index) for index, type_ in enumerate(types)])
     else:
         op.results = _NO_RESULTS
     op.properties = dict(properties)
@@ -61,10 +62,18 @@ def new_op(
     return op
 
 
+def _result(type_: Attribute, op: Operation, index: int) -> OpResult:
+    # What a result or a use does not set is a default of its class.
+    result = cast(OpResult, _new(OpResult))
+    result._type, result.op, result.index = type_, op, index
+    return result
+
+
 def _uses(op: Operation, operands: Sequence[SSAValue]) -> tuple[Use, ...]:
     uses: list[Use] = []
     for index, operand in enumerate(operands):
-        use = Use(op, index)
+        use = _new(Use)
+        use._operation, use._index = op, index
         if (first := operand.first_use) is not None:
             use._next_use = first
             first._prev_use = use

@@ -57,6 +57,8 @@ class Assembly:
         """Returns new registers of one class."""
         first = self.counts[cls]
         self.counts[cls] = first + count
+        if count == 1:
+            return (f"%{cls}{first}",)
         return tuple([f"%{cls}{number}" for number in range(first, first + count)])
 
     def label(self) -> str:
@@ -75,6 +77,18 @@ class Assembly:
             last[register] = index
         for register in dests:
             first.setdefault(register, index)
+
+    def emit_new(self, text: str, cls: str, sources: tuple[str, ...]) -> str:
+        """Appends an instruction of one new destination, and returns that."""
+        counts, code, last = self.counts, self.code, self.last
+        number, index = counts[cls], len(code)
+        counts[cls] = number + 1
+        dest = f"%{cls}{number}"
+        code.append((text, (dest, *sources)))
+        for register in sources:
+            last[register] = index
+        self.first[dest] = index
+        return dest
 
     def emit_each(self, text: str, cls: str, rows: Iterable[tuple[str, ...]]) -> list[str]:
         """Appends an instruction of one new destination for each row of its sources."""
@@ -119,8 +133,7 @@ class Assembly:
         found = self.known.get(key)
         if found is not None:
             return found[0]
-        dest = self.register(cls)
-        self.emit(template(mnemonic, len(sources) + 1), (dest,), sources)
+        dest = self.emit_new(template(mnemonic, len(sources) + 1), cls, sources)
         self.known[key] = (dest,)
         self._scope.append(key)
         return dest
@@ -169,18 +182,19 @@ class Assembly:
         return register
 
     def lines(self) -> Iterator[str]:
-        """Yields the lines of the body: declarations, prelude and code."""
+        """Yields the body in parts of one or more lines: declarations, prelude and code."""
         for cls, count in self.counts.items():
             if count:
                 yield f"\t.reg .{CLASS_TYPE[cls]} %{cls}<{count}>;"
-        if not self.renamed:
-            for text, operands in (*self.prelude, *self.code):
-                yield text % operands
-            return
         # Operands that it does not have keep their names.
         final = {register: self.find(register) for register in self.renamed}.get
-        for text, operands in (*self.prelude, *self.code):
-            names = tuple(map(final, operands, operands))
-            if text in MOVES and names[0] == names[1]:
+        texts: list[str] = []
+        operands: list[str] = []
+        for text, names in (*self.prelude, *self.code):
+            if text in MOVES and final(names[0], names[0]) == final(names[1], names[1]):
                 continue
-            yield text % names
+            texts.append(text)
+            operands += names
+        if texts:
+            # One text is filled much faster than its lines one by one.
+            yield "\n".join(texts) % tuple(map(final, operands, operands))

@@ -9,7 +9,7 @@ edge of a loop, at whose end everything that it reads from outside is still live
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import islice, repeat
+from itertools import chain, islice, repeat
 from typing import NamedTuple
 
 from .assembly import Assembly, template
@@ -40,14 +40,19 @@ class Coalescer:
     def _merge(self, kept: str, dropped: str) -> None:
         first, last = self.assembly.first, self.assembly.last
         self.assembly.renamed[dropped] = kept
-        first[kept] = min(first[kept], first[dropped])
-        last[kept] = max(last.get(kept, -1), last.get(dropped, -1))
+        if first[dropped] < first[kept]:
+            first[kept] = first[dropped]
+        # What nobody reads has no last use.
+        if (end := last.get(dropped, -1)) > last.get(kept, -2):
+            last[kept] = end
 
     def _grant(self, wishes: list[tuple[int, str, str]], start: int, carried: set[str]) -> None:
         """Joins each destination with its source where nobody reads the source later."""
         first, last, find = self.assembly.first, self.assembly.last, self.assembly.find
+        renamed = self.assembly.renamed
         for index, dest, source in wishes:
-            kept, dropped = find(source), find(dest)
+            kept = find(source) if source in renamed else source
+            dropped = find(dest) if dest in renamed else dest
             is_ours = first[kept] >= start or kept in carried
             if is_ours and kept != dropped and last[kept] <= index <= first[dropped]:
                 self._merge(kept, dropped)
@@ -101,9 +106,8 @@ class Coalescer:
         assembly, start = self.assembly, loop.instruction
         if loop.registers < 2 * (len(assembly.code) - start):
             return [*islice(assembly.first, loop.registers), *assembly.at_the_entry]
-        named: set[str] = set()
-        for _, operands in islice(assembly.code, start, None):
-            named.update(operands)
+        inside = [operands for _, operands in islice(assembly.code, start, None)]
+        named = set(chain.from_iterable(inside))
         renamed = assembly.renamed
         joined = named & renamed.keys()
         while joined:

@@ -97,7 +97,8 @@ def _cmpi(p: KernelPrinter, step: Step) -> None:
     if step.memo is None:
         step.memo = (*_INTEGER[op.predicate.value.data], kind_of(op, op.lhs))
     comparison, is_signed, kind = step.memo
-    pairs = zip(p.elements(step, 0), p.elements(step, 1))
+    left, right = step.args
+    pairs = zip(p.values[left], p.values[right])
     if kind == "i1":
         results = [_compare_predicates(p, step, comparison, a, b) for a, b in pairs]
     else:

@@ -8,7 +8,6 @@ other divisions stay one instruction, which ptxas expands. Division by zero give
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 from .elements import BITS, Element, unsigned, wrap
 from .integer import BINARY, add, power_of_two, signed, zero_extended
@@ -163,14 +162,28 @@ DIVISIONS: dict[str, Division] = {
 }
 
 
-def _elementwise(division: Division, p: KernelPrinter, step: Step) -> None:
-    if step.memo is None:
-        step.memo = kind_of(step.op, step.op.operands[0])
-    values, (left, right) = p.values, step.args
-    pairs = zip(values[left], values[right])
-    values[step.outs[0]] = [division(p, step.memo, lhs, rhs) for lhs, rhs in pairs]
-
-
-RULES: dict[str, Rule] = {
-    name: partial(_elementwise, division) for name, division in DIVISIONS.items()
+# Ops that round down what is not negative.
+_FOLDS: dict[str, Callable[[int, int], int]] = {
+    **dict.fromkeys(("arith.divui", "arith.divsi", "arith.floordivsi"), int.__floordiv__),
+    **dict.fromkeys(("arith.remui", "arith.remsi"), int.__mod__),
 }
+
+
+def _elementwise(p: KernelPrinter, step: Step) -> None:
+    op = step.op
+    if step.memo is None:
+        step.memo = (DIVISIONS[op.name], kind_of(op, op.operands[0]), _FOLDS.get(op.name))
+    division, kind, fold = step.memo
+    values, (left, right) = p.values, step.args
+    lhs, rhs = values[left], values[right]
+    if len(lhs) == 1:
+        a, b = lhs[0], rhs[0]
+        if fold is not None and type(a) is int and type(b) is int and a >= 0 and b > 0:
+            values[step.outs[0]] = [fold(a, b)]
+        else:
+            values[step.outs[0]] = [division(p, kind, a, b)]
+    else:
+        values[step.outs[0]] = [division(p, kind, a, b) for a, b in zip(lhs, rhs)]
+
+
+RULES: dict[str, Rule] = dict.fromkeys(DIVISIONS, _elementwise)

@@ -8,7 +8,9 @@ is the list of its elements in row-major order.
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple, cast
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 from xdsl.dialects.builtin import (
     BFloat16Type,
@@ -70,6 +72,12 @@ class Address(NamedTuple):
     base: str
     offset: int
 
+
+# The constructors of named tuples are written in Python; that of tuples is not.
+_new_tuple: Any = cast(Any, tuple).__new__
+new_address = cast(Callable[[tuple[str, int]], Address], partial(_new_tuple, Address))
+new_sum = cast(Callable[[tuple[str, int]], Sum], partial(_new_tuple, Sum))
+new_half = cast(Callable[[tuple[str, int]], Half], partial(_new_tuple, Half))
 
 Element = str | int | float | Half | Sum | Product | WideProduct | Address
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import chain
 from typing import cast
 
 from xdsl.dialects.arith import FastMathFlagsAttr
@@ -45,9 +46,7 @@ def widened(p: KernelPrinter, element: Element, kind: str) -> str:
 
 
 def _print(p: KernelPrinter, mnemonic: str, kind: str, sources: tuple[str, ...]) -> str:
-    dest = p.register(REGISTER_CLASS[kind])
-    p.emit(_template(mnemonic, len(sources)), (dest,), sources)
-    return dest
+    return p.emit_new(_template(mnemonic, len(sources)), REGISTER_CLASS[kind], sources)
 
 
 _TEMPLATES: dict[tuple[str, int], str] = {}
@@ -141,6 +140,8 @@ INSTRUCTIONS: dict[str, Chooser] = {
     "math.copysign": lambda flags, kind: f"copysign.{kind}" if kind[0] == "f" else None,
 }
 _REVERSED = frozenset({"math.copysign"})
+# The types of elements that need nothing but to be named.
+_REGISTERS = {str}
 
 
 def _hint(kind: str, flags: frozenset[str]) -> str:
@@ -173,28 +174,29 @@ def _elementwise(p: KernelPrinter, step: Step) -> None:
     choice: _Choice | None = step.memo
     if choice is None:
         step.memo = choice = _Choice(step.op)
-    columns = [p.values[arg] for arg in step.args]
+    values = p.values
+    columns = [values[arg] for arg in step.args]
     if choice.reverses:
         columns.reverse()
     kind, template, cls = choice.kind, choice.template, choice.cls
-    if not choice.widens and all(type(e) is str for column in columns for e in column):
+    if not choice.widens and set(map(type, chain.from_iterable(columns))) == _REGISTERS:
         rows = cast(Iterable[tuple[str, ...]], zip(*columns))
-        p.values[step.outs[0]] = list[Element](p.emit_each(template, cls, rows))
+        if len(columns[0]) == 1:
+            values[step.outs[0]] = [p.emit_new(template, cls, next(iter(rows)))]
+        else:
+            values[step.outs[0]] = list[Element](p.emit_each(template, cls, rows))
         return
     results: list[Element] = []
     for row in zip(*columns):
         if choice.unit is not None and row[1] == choice.unit:
             results.append(row[0])
         elif choice.widens:
-            dest = p.register("f")
-            p.emit(template, (dest,), tuple([widened(p, e, kind) for e in row]))
-            results.append(narrowed(p, dest, kind))
+            sources = [widened(p, e, kind) for e in row]
+            results.append(narrowed(p, p.emit_new(template, "f", tuple(sources)), kind))
         else:
-            dest = p.register(cls)
             sources = [e if type(e) is str else p.operand(e, kind) for e in row]
-            p.emit(template, (dest,), tuple(sources))
-            results.append(dest)
-    p.values[step.outs[0]] = results
+            results.append(p.emit_new(template, cls, tuple(sources)))
+    values[step.outs[0]] = results
 
 
 def _nan_extremum(p: KernelPrinter, step: Step) -> None:

@@ -16,6 +16,7 @@ from .elements import (
     Product,
     Sum,
     WideProduct,
+    new_sum,
     unsigned,
     wrap,
 )
@@ -113,7 +114,7 @@ def add_constant(p: KernelPrinter, kind: str, element: Element, offset: int) -> 
         element, offset = element.base, element.offset + offset
     offset = wrap(offset, BITS[kind])
     base = p.operand(element, kind)
-    return Sum(base, offset) if offset else base
+    return new_sum((base, offset)) if offset else base
 
 
 def subtract(p: KernelPrinter, kind: str, lhs: Element, rhs: Element) -> Element:
@@ -303,20 +304,30 @@ def _kind(op: Operation) -> str:
     return kind
 
 
+def _memo(op: Operation) -> tuple[Binary, str, Callable[[int, int], int] | None, int]:
+    """Returns how an op is printed: its function, kind, fold, and the bound of its results."""
+    kind = _kind(op)
+    # One bit wraps to 0 and 1.
+    limit = 1 << (BITS[kind] - 1) if kind != "i1" else 0
+    return BINARY[op.name], kind, _FOLDS.get(op.name), limit
+
+
 def elementwise(p: KernelPrinter, step: Step) -> None:
     """Prints a binary integer op for each element."""
     memo = step.memo
     if memo is None:
-        name = step.op.name
-        step.memo = memo = (BINARY[name], _kind(step.op), _FOLDS.get(name))
-    function, kind, fold = memo
+        step.memo = memo = _memo(step.op)
+    function, kind, fold, limit = memo
     values, (left, right) = p.values, step.args
     lhs, rhs = values[left], values[right]
     if len(lhs) == 1:
         a, b = lhs[0], rhs[0]
         if fold is not None and type(a) is int and type(b) is int:
             # Most of what an unrolled loop computes with its index.
-            values[step.outs[0]] = [wrap(fold(a, b), BITS[kind])]
+            result = fold(a, b)
+            if not -limit <= result < limit:
+                result = wrap(result, BITS[kind])
+            values[step.outs[0]] = [result]
         else:
             values[step.outs[0]] = [function(p, kind, a, b)]
     else:
@@ -325,9 +336,8 @@ def elementwise(p: KernelPrinter, step: Step) -> None:
 
 def _multiply_rule(p: KernelPrinter, step: Step) -> None:
     if step.memo is None:
-        fuses = _feeds_addition(step.op)
-        step.memo = (multiply, _kind(step.op), int.__mul__)
-        if fuses:
+        step.memo = _memo(step.op)
+        if _feeds_addition(step.op):
             step.rule = _multiply_for_addition
             step.rule(p, step)
             return
@@ -337,7 +347,10 @@ def _multiply_rule(p: KernelPrinter, step: Step) -> None:
 
 def _multiply_for_addition(p: KernelPrinter, step: Step) -> None:
     """Puts a product off, so that the addition that alone uses it becomes a `mad`."""
-    lhs, rhs = p.element(step, 0), p.element(step, 1)
+    lhs, rhs = (p.values[arg][0] for arg in step.args)
+    if type(lhs) is int:
+        elementwise(p, step)
+        return
     is_worth_it = type(rhs) is str or (type(rhs) is int and power_of_two(rhs) is None and rhs > 0)
     if type(lhs) is str and is_worth_it:
         if p.bounds_of(lhs) is None or p.bounds_of(rhs) is None:

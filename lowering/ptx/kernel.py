@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from xdsl.dialects.builtin import CallSiteLoc, FileLineColLoc, FusedLoc, NameLoc, UnknownLoc
@@ -103,12 +103,13 @@ class KernelPrinter(Operands):
         """Returns the decoded ops of a block, the terminator last."""
         steps = self._decoded.get(id(block))
         if steps is None:
-            steps = self._decoded[id(block)] = self.join(list(self._decode(block)))
+            steps = self._decoded[id(block)] = self.join(self._decode(block))
         return steps
 
-    def _decode(self, block: Block) -> Iterator[Step]:
+    def _decode(self, block: Block) -> list[Step]:
         same, places, location, place = self._same, self._places, None, None
         get, get_rule = same.get, self.rules.get
+        steps: list[Step] = []
         op = block.first_op
         while op is not None:
             # Neighbours mostly come from one place.
@@ -116,15 +117,17 @@ class KernelPrinter(Operands):
                 location = op.location
                 place = innermost_place(location)
                 place = places.setdefault(place, place)
-            args = tuple([get(key, key) for key in map(id, op._operands)])
+            keys = list(map(id, op._operands))
+            args = tuple(map(get, keys, keys))
             name = op.name
             if name == "arith.index_cast" and _keeps_elements(op):
                 same[id(op.results[0])] = args[0]
             else:
                 if (rule := get_rule(name)) is None:
                     raise error_at(op, "has no rule that prints it as PTX")
-                yield Step(op, rule, args, place)
-            op = op.next_op
+                steps.append(Step(op, rule, args, place))
+            op = op._next_op
+        return steps
 
     def varying_steps(self, block: Block) -> list[Step]:
         """Returns the steps that a later unrolled iteration prints anew, the terminator last."""

@@ -16,22 +16,25 @@ from .elements import (
     SPACES,
     Address,
     Element,
-    Half,
     Sum,
     element_count,
     element_kind,
+    new_address,
+    new_half,
     wrap,
 )
 from .integer import add, multiply, signed
 from .kernel import KernelPrinter, Rule, Step, kind_of
 
 _DYNAMIC = -(1 << 31)
+# An instruction holds offsets of 32 bits with a sign.
+_REACH = 1 << 31
 
 
 def address_of(p: KernelPrinter, step: Step, index: int) -> Address:
     """Returns a pointer operand as base and offset."""
-    element = p.element(step, index)
-    if not isinstance(element, Address):
+    element = p.values[step.args[index]][0]
+    if type(element) is not Address:
         raise error_at(step.op, "expects a pointer made by llvm.getelementptr or a parameter")
     return element
 
@@ -76,13 +79,16 @@ def _getelementptr(p: KernelPrinter, step: Step) -> None:
     address = values[step.args[0]][0]
     if type(address) is not Address:
         raise error_at(step.op, "expects a pointer made by llvm.getelementptr or a parameter")
-    if constant == _DYNAMIC and type(index := values[step.args[1]][0]) is int:
-        result = _in_reach(p, kind, address.base, address.offset + index * size)
-    elif constant != _DYNAMIC:
-        result = _in_reach(p, kind, address.base, address.offset + constant * size)
+    index = constant if constant != _DYNAMIC else values[step.args[1]][0]
+    if type(index) is not int:
+        values[step.outs[0]] = [offset_by(p, kind, address, index_kind, index, size)]
+        return
+    base, offset = address
+    offset += index * size
+    if -_REACH <= offset < _REACH:
+        values[step.outs[0]] = [new_address((base, offset))]
     else:
-        result = offset_by(p, kind, address, index_kind, p.element(step, 1), size)
-    p.values[step.outs[0]] = [result]
+        values[step.outs[0]] = [_in_reach(p, kind, base, offset)]
 
 
 def offset_by(
@@ -108,8 +114,8 @@ def offset_by(
 
 def _in_reach(p: KernelPrinter, kind: str, base: str, offset: int) -> Address:
     """Returns an address whose offset an instruction can hold, 32 bits with a sign."""
-    if -(1 << 31) <= offset < 1 << 31:
-        return Address(base, offset)
+    if -_REACH <= offset < _REACH:
+        return new_address((base, offset))
     if BITS[kind] == 32:
         return Address(base, wrap(offset, 32))
     return Address(p.materialise_sum(Sum(p.base(Address(base, 0), kind), offset), "i64"), 0)
@@ -186,27 +192,38 @@ def _load(p: KernelPrinter, step: Step) -> None:
     op = step.op
     if step.memo is None:
         _check_plain(op)
-        space = SPACES[kind_of(op, op.operands[0])]
-        step.memo = (space, plan_access(op, op.results[0], _alignment(op)))
-    space, access = step.memo
-    address = address_of(p, step, 0)
+        step.memo = _plan_load(op)
+    kind, packed, cls, pieces = step.memo
+    base, begin = address_of(p, step, 0)
+    registers: list[str] = []
+    for distance, length, text in pieces:
+        offset = begin + distance
+        dests = p.registers(cls, length)
+        p.emit(f"{text}+{offset}];" if offset else f"{text}];", dests, (base,))
+        registers += dests
+    p.values[step.outs[0]] = _loaded(p, kind, packed, registers)
+
+
+# Pieces of a load: distance in bytes, registers, and the text up to the base of the address.
+Load = tuple[str, int, str, tuple[tuple[int, int, str], ...]]
+
+
+def _plan_load(op: Operation) -> Load:
+    space = SPACES[kind_of(op, op.operands[0])]
+    access = plan_access(op, op.results[0], _alignment(op))
     kind = access.kind
     cls = "r" if access.packed == 2 else REGISTER_CLASS["i8" if kind == "i1" else kind]
-    registers: list[str] = []
+    pieces: list[tuple[int, int, str]] = []
     for begin, length, suffix in access.chunks:
-        where, sources = bracketed(
-            Address(address.base, address.offset + begin * access.bytes_per_register)
-        )
-        dests = p.registers(cls, length)
         suffix = suffix.replace(".b8", ".u8").replace(".b16", ".u16") if cls == "r" else suffix
-        p.emit(f"\tld{space}{suffix} {_braced(length)}, {where};", dests, sources)
-        registers += dests
-    p.values[step.outs[0]] = _loaded(p, kind, access.packed, registers)
+        text = f"\tld{space}{suffix} {_braced(length)}, [%s"
+        pieces.append((begin * access.bytes_per_register, length, text))
+    return kind, access.packed, cls, tuple(pieces)
 
 
 def _loaded(p: KernelPrinter, kind: str, packed: int, registers: list[str]) -> list[Element]:
     if packed == 2:
-        return [Half(register, upper) for register in registers for upper in (0, 1)]
+        return [new_half((register, upper)) for register in registers for upper in (0, 1)]
     if kind == "i1":
         return [p.compute("setp.ne.s32", "p", register, "0") for register in registers]
     return [p.wrapped(register, kind) for register in registers]

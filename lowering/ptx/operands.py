@@ -146,10 +146,13 @@ class Operands(Assembly):
 
     def bounds_of(self, element: Element) -> Bounds | None:
         """Returns the inclusive bounds of an integer element, or None."""
+        # What is neither of these is a tuple, or a byte, which is a kind of str.
+        if type(element) is str:
+            return self.bounds.get(element)
+        if type(element) is int:
+            return element, element
         if isinstance(element, str):
             return self.bounds.get(element)
-        if isinstance(element, int):
-            return element, element
         if isinstance(element, WideProduct):
             low, high = self.bounds.get(element.register, (None, None))
             if low is None or high is None:

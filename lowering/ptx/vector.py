@@ -137,23 +137,24 @@ class Position:
         positions = _positions_of(op)
         self.op = op
         self.extents = shape[: len(positions)]
-        self.strides = [prod(shape[axis + 1 :]) for axis in range(len(positions))]
         self.count = prod(shape[len(positions) :])
         self.offset = 0
-        # (index of the operand, stride, axis) of positions that are values.
-        self.dynamic: list[tuple[int, int, int]] = []
+        # (index of the operand, extent, stride, axis) of positions that are values.
+        self.dynamic: list[tuple[int, int, int, int]] = []
         for axis, position in enumerate(positions):
+            stride = prod(shape[axis + 1 :])
             if position != DYNAMIC_INDEX:
-                self.offset += position * self.strides[axis]
+                self.offset += position * stride
             else:
-                self.dynamic.append((first + len(self.dynamic), self.strides[axis], axis))
+                operand = first + len(self.dynamic)
+                self.dynamic.append((operand, self.extents[axis], stride, axis))
 
     def begin(self, p: KernelPrinter, step: Step) -> int:
         """Returns the index of the first element of the part."""
-        offset, extents, args = self.offset, self.extents, step.args
-        for operand, stride, axis in self.dynamic:
-            position = p.values[args[operand]][0]
-            if type(position) is not int or not 0 <= position < extents[axis]:
+        offset, args, values = self.offset, step.args, p.values
+        for operand, extent, stride, axis in self.dynamic:
+            position = values[args[operand]][0]
+            if type(position) is not int or not 0 <= position < extent:
                 raise self._refused(position, axis)
             offset += position * stride
         return offset
