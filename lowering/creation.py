@@ -64,7 +64,7 @@ def new_op(
 
 def _result(type_: Attribute, op: Operation, index: int) -> OpResult:
     # What a result or a use does not set is a default of its class.
-    result = cast(OpResult, _new(OpResult))
+    result = _new(OpResult)
     result._type, result.op, result.index = type_, op, index
     return result
 

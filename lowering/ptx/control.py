@@ -102,40 +102,55 @@ def _bind_all(p: KernelPrinter, values: Sequence[SSAValue], elements: list[Eleme
         begin = end
 
 
-def _for(p: KernelPrinter, step: Step) -> None:
-    op = step.op
+class _Body(NamedTuple):
+    """What is known of a loop however often it is printed."""
+
+    op: scf.ForOp
+    block: Block
+    unrolls: bool
+    induction: int
+    carried: tuple[int, ...]
+
+
+def _body_of(op: Operation) -> _Body:
     if not isinstance(op, scf.ForOp):
         raise error_at(op, "expects scf.for")
-    low, high, stride = (p.element(step, index) for index in range(3))
-    bounds = (low, high, stride)
-    if isinstance(stride, int) and stride <= 0:
+    block = op.body.block
+    induction, *carried = map(id, block.args)
+    return _Body(op, block, UNROLL in op.attributes, induction, tuple(carried))
+
+
+def _for(p: KernelPrinter, step: Step) -> None:
+    if step.memo is None:
+        step.memo = _body_of(step.op)
+    body: _Body = step.memo
+    values, op = p.values, body.op
+    low, high, stride = bounds = tuple([values[arg][0] for arg in step.args[:3]])
+    if type(stride) is int and stride <= 0:
         raise error_at(op, f"expects a positive step, got {stride}")
-    if isinstance(low, int) and isinstance(high, int) and isinstance(stride, int):
+    if type(low) is int and type(high) is int and type(stride) is int:
         trips = range(low, high, stride)
-        if UNROLL in op.attributes or len(trips) <= 1:
-            _unroll(p, step, op, trips)
+        if body.unrolls or len(trips) <= 1:
+            _unroll(p, step, body, trips)
             return
-    if UNROLL in op.attributes:
+    if body.unrolls:
         names = ("lower bound", "upper bound", "step")
         which = ", ".join(n for n, value in zip(names, bounds) if not isinstance(value, int))
         raise error_at(op, f"expects constant bounds to unroll, got a run-time {which}")
     _loop(p, step, op, bounds)
 
 
-def _unroll(p: KernelPrinter, step: Step, op: scf.ForOp, trips: range) -> None:
-    block = op.body.block
-    induction, *carried = block.args
-    current = [p.values[key] for key in step.args[3:]]
-    keys = [id(value) for value in carried]
-    key_of_trip = id(induction)
-    for index, trip in enumerate(trips):
-        p.values[key_of_trip] = [trip]
-        for key, elements in zip(keys, current):
-            p.values[key] = elements
-        end = p.run(block, index > 0)
-        current = [p.values[key] for key in end.args]
-    for key, elements in zip(step.outs, current):
-        p.values[key] = elements
+def _unroll(p: KernelPrinter, step: Step, body: _Body, trips: range) -> None:
+    values, block, induction, carried = p.values, body.block, body.induction, body.carried
+    again = False
+    current = [values[key] for key in step.args[3:]]
+    for trip in trips:
+        values[induction] = [trip]
+        values.update(zip(carried, current))
+        end = p.run(block, again)
+        current = [values[key] for key in end.args]
+        again = True
+    values.update(zip(step.outs, current))
 
 
 def _start_carried(p: KernelPrinter, carried: list[str], initial: list[str]) -> None:
@@ -226,21 +241,20 @@ def _if(p: KernelPrinter, step: Step) -> None:
     op = step.op
     if not isinstance(op, scf.IfOp):
         raise error_at(op, "expects scf.if")
-    condition = p.element(step, 0)
-    yes = op.true_region.block
-    no = op.false_region.block if op.false_region.blocks else None
+    if step.memo is None:
+        step.memo = _arms_of(op)
+    yes, no, form = step.memo
+    condition = p.values[step.args[0]][0]
     if isinstance(condition, int):
         taken = yes if condition else no
         results: tuple[int, ...] = p.run(taken).args if taken is not None else ()
         for key, result in zip(step.outs, results):
             p.values[key] = p.values[result]
         return
-    if step.memo is None:
-        step.memo = _shape_of_if(p, op, yes, no)
     predicate = p.operand(condition, "i1")
-    if step.memo == "select" and no is not None:
+    if form == "select" and no is not None:
         _select(p, step, op, (yes, no), predicate)
-    elif step.memo == "guard" and p.guard is None:
+    elif form == "guard" and p.guard is None:
         p.guard = predicate
         p.run(yes)
         p.guard = None
@@ -248,8 +262,14 @@ def _if(p: KernelPrinter, step: Step) -> None:
         _branch(p, step, op, (yes, no), predicate)
 
 
-def _shape_of_if(p: KernelPrinter, op: scf.IfOp, yes: Block, no: Block | None) -> str:
-    """Decides how an if is printed: `select`, `guard` or `branch`."""
+def _arms_of(op: scf.IfOp) -> tuple[Block, Block | None, str]:
+    """Returns the blocks of an if, and how it is printed: `select`, `guard` or `branch`."""
+    yes = op.true_region.block
+    no = op.false_region.block if op.false_region.blocks else None
+    return yes, no, _shape_of_if(op, yes, no)
+
+
+def _shape_of_if(op: scf.IfOp, yes: Block, no: Block | None) -> str:
     if op.results:
         pure = no is not None and _is_small(yes, frozenset()) and _is_small(no, frozenset())
         return "select" if pure else "branch"

@@ -85,7 +85,9 @@ def _add_folded(p: KernelPrinter, kind: str, lhs: Element, rhs: Element) -> Elem
     """Adds where one side is a constant or was put off; None where there is nothing to gain."""
     if isinstance(lhs, int):
         lhs, rhs = rhs, lhs
-    if isinstance(rhs, int):
+    if type(rhs) is int:
+        if type(lhs) is str:
+            return new_sum((lhs, rhs)) if rhs else lhs
         if isinstance(lhs, int):
             return wrap(lhs + rhs, BITS[kind])
         return add_constant(p, kind, lhs, rhs)
@@ -164,6 +166,8 @@ def multiply(p: KernelPrinter, kind: str, lhs: Element, rhs: Element) -> Element
 
 def shift_left(p: KernelPrinter, kind: str, lhs: Element, rhs: Element) -> Element:
     """Shifts left."""
+    if type(lhs) is str and type(rhs) is int and rhs and kind in ("i32", "i64"):
+        return _shift_register(p, kind, lhs, rhs)
     if isinstance(rhs, int):
         if isinstance(lhs, int):
             return wrap(lhs << unsigned(rhs, 6), BITS[kind])
@@ -180,6 +184,14 @@ def shift_left(p: KernelPrinter, kind: str, lhs: Element, rhs: Element) -> Eleme
     a = p.bounds_of(lhs)
     if a is not None and isinstance(rhs, int):
         p.note_bounds(result, (a[0] << rhs, a[1] << rhs), BITS[kind])
+    return result
+
+
+def _shift_register(p: KernelPrinter, kind: str, register: str, amount: int) -> str:
+    mnemonic, cls = ("shl.b64", "rd") if kind == "i64" else ("shl.b32", "r")
+    result = p.compute(mnemonic, cls, register, str(amount))
+    if (bounds := p.bounds.get(register)) is not None:
+        p.note_bounds(result, (bounds[0] << amount, bounds[1] << amount), BITS[kind])
     return result
 
 

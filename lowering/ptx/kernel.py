@@ -91,20 +91,20 @@ class KernelPrinter(Operands):
         self.versions: set[str] = set()
         # While a branch-free `if` is printed: the register that guards its side effects.
         self.guard: str | None = None
-        self._decoded: dict[int, Sequence[Step]] = {}
+        # The steps of a block in a loop's first iteration, and in later ones; the terminator apart.
+        self._first: dict[int, tuple[Sequence[Step], Step]] = {}
+        self._later: dict[int, tuple[Sequence[Step], Step]] = {}
         # Values that have the elements of another one.
         self._same: dict[int, int] = {}
-        self._varying: dict[int, list[Step]] = {}
         self._place: Place | None = None
         # Places that are equal are one object.
         self._places: dict[Place | None, Place | None] = {}
 
     def steps(self, block: Block) -> Sequence[Step]:
         """Returns the decoded ops of a block, the terminator last."""
-        steps = self._decoded.get(id(block))
-        if steps is None:
-            steps = self._decoded[id(block)] = self.join(self._decode(block))
-        return steps
+        if (known := self._first.get(id(block))) is not None:
+            return [*known[0], known[1]]
+        return self.join(self._decode(block))
 
     def _decode(self, block: Block) -> list[Step]:
         same, places, location, place = self._same, self._places, None, None
@@ -131,17 +131,14 @@ class KernelPrinter(Operands):
 
     def varying_steps(self, block: Block) -> list[Step]:
         """Returns the steps that a later unrolled iteration prints anew, the terminator last."""
-        varying = self._varying.get(id(block), [])
-        if not varying:
-            steps = self.steps(block)
-            known_to_vary = {id(argument) for argument in block.args}
-            for step in steps[:-1]:
-                if not is_pure(step.op) or not known_to_vary.isdisjoint(step.args):
-                    known_to_vary.update(step.outs)
-                    varying.append(step)
-            varying.append(steps[-1])
-            self._varying[id(block)] = varying
-        return varying
+        varying: list[Step] = []
+        *body, end = self.steps(block)
+        known_to_vary = {id(argument) for argument in block.args}
+        for step in body:
+            if not known_to_vary.isdisjoint(step.args) or not is_pure(step.op):
+                known_to_vary.update(step.outs)
+                varying.append(step)
+        return [*varying, end]
 
     def run(self, block: Block, again: bool = False) -> Step:
         """
@@ -149,13 +146,21 @@ class KernelPrinter(Operands):
 
         `again` says that this is a later iteration of an unrolled loop.
         """
-        steps = self.varying_steps(block) if again else self.steps(block)
-        for step in steps[:-1]:
+        parts = (self._later if again else self._first).get(id(block))
+        if parts is None:
+            parts = self._part(block, again)
+        body, end = parts
+        for step in body:
             place = step.place
             if place is not self._place and place is not None:
                 self._move_to(place)
             step.rule(self, step)
-        return steps[-1]
+        return end
+
+    def _part(self, block: Block, again: bool) -> tuple[Sequence[Step], Step]:
+        *body, end = self.varying_steps(block) if again else self.steps(block)
+        parts = (self._later if again else self._first)[id(block)] = (body, end)
+        return parts
 
     def _move_to(self, place: Place) -> None:
         self._place = place

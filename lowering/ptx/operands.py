@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from .assembly import Assembly
 from .elements import (
     BITS,
@@ -21,6 +23,8 @@ from .elements import (
 
 Bounds = tuple[int, int]
 
+# Kinds whose constants stand in instructions as they are.
+_WORDS = frozenset({"i32", "i64"})
 _UNPACK = "\tmov.b32 {%s, %s}, %s;"
 _PACK = "\tmov.b32 %s, {%s, %s};"
 
@@ -35,16 +39,19 @@ class Operands(Assembly):
 
     def operand(self, element: Element, kind: str) -> str:
         """Returns a register or an immediate that holds the element."""
-        if type(element) is str:
-            return element
+        of = type(element)
+        if of is str:
+            return cast(str, element)
+        if of is int and kind in _WORDS:
+            return str(element)
+        if of is Sum:
+            return self.materialise_sum(cast(Sum, element), kind)
         if isinstance(element, int | float):
             if kind in ("f16", "bf16"):
                 return self.compute("mov.b16", "h", literal(float(element), kind))
             if kind == "i1":
                 return self.compute("setp.ne.u32", "p", str(int(element)), "0")
             return literal(element, kind)
-        if isinstance(element, Sum):
-            return self.materialise_sum(element, kind)
         if isinstance(element, Product):
             return self.compute("mul.lo.s32", "r", element.lhs, element.rhs)
         if isinstance(element, WideProduct):
@@ -54,7 +61,7 @@ class Operands(Assembly):
             return pair[element.upper]
         if isinstance(element, Address):
             return self.pointer(element, kind)
-        return element
+        return cast(str, element)
 
     def materialise_sum(self, element: Sum, kind: str) -> str:
         """Returns the register of a register plus a constant."""
