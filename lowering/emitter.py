@@ -295,14 +295,18 @@ class Emitter:
             op = kind(left, right)  # pyright: ignore[reportCallIssue]
             self._properties[name] = dict(op.properties)
             return self.value(op)
-        return self.create(kind, (left, right), left.type, properties)
+        made = new_op(kind, (left, right), (left.type,), properties, self.location)
+        append_op(self.block, made)
+        return result_of(made)
 
     def _same_type(self, lhs: Scalar, rhs: Scalar) -> tuple[SSAValue, SSAValue]:
         # Values are of an abstract class: to ask for int is many times faster.
         if isinstance(lhs, int):
             kind = i32 if isinstance(rhs, int) else rhs.type
             lhs = self.integer(lhs, kind)
-        return lhs, self.integer(rhs, lhs.type) if isinstance(rhs, int) else rhs
+        if isinstance(rhs, int):
+            rhs = self.integer(rhs, lhs.type)
+        return lhs, rhs
 
     def add(self, lhs: Scalar, rhs: Scalar) -> SSAValue:
         """Appends an integer addition."""

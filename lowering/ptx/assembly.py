@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 from .elements import CLASS_TYPE
 
@@ -188,13 +189,14 @@ class Assembly:
                 yield f"\t.reg .{CLASS_TYPE[cls]} %{cls}<{count}>;"
         # Operands that it does not have keep their names.
         final = {register: self.find(register) for register in self.renamed}.get
-        texts: list[str] = []
-        operands: list[str] = []
-        for text, names in (*self.prelude, *self.code):
-            if text in MOVES and final(names[0], names[0]) == final(names[1], names[1]):
-                continue
-            texts.append(text)
-            operands += names
-        if texts:
+        code = [*self.prelude, *self.code]
+        moves = [index for index, (text, _) in enumerate(code) if text in MOVES]
+        for index in reversed(moves):
+            dest, source = code[index][1]
+            if final(dest, dest) == final(source, source):
+                del code[index]
+        if code:
             # One text is filled much faster than its lines one by one.
-            yield "\n".join(texts) % tuple(map(final, operands, operands))
+            operands = list(chain.from_iterable([names for _, names in code]))
+            whole = "\n".join([text for text, _ in code])
+            yield whole % tuple(map(final, operands, operands))

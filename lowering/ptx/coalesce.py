@@ -97,8 +97,9 @@ class Coalescer:
         self.move_in_parallel([(dest, find(source)) for dest, source in moves])
         end = len(assembly.code)
         # What was defined before the body and is read in it, is read in its next iteration too.
-        for register in self._named_before(loop):
-            if last.get(register, -1) >= start and first[register] < start:
+        before = [register for register in self._named_before(loop) if first[register] < start]
+        for register in before:
+            if last.get(register, -1) >= start:
                 last[register] = end
 
     def _named_before(self, loop: LoopStart) -> Iterable[str]:

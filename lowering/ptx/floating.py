@@ -170,21 +170,29 @@ class _Choice:
         self.unit = 1.0 if op.name in ("arith.mulf", "arith.divf") else None
 
 
+def _of_scalars(p: KernelPrinter, choice: _Choice, row: tuple[Element, ...]) -> Element:
+    if choice.unit is not None and row[1] == choice.unit:
+        return row[0]
+    sources = [e if type(e) is str else p.operand(e, choice.kind) for e in row]
+    return p.emit_new(choice.template, choice.cls, tuple(sources))
+
+
 def _elementwise(p: KernelPrinter, step: Step) -> None:
     choice: _Choice | None = step.memo
     if choice is None:
         step.memo = choice = _Choice(step.op)
     values = p.values
     columns = [values[arg] for arg in step.args]
+    if len(columns[0]) == 1 and not choice.widens and not choice.reverses:
+        row = tuple([column[0] for column in columns])
+        values[step.outs[0]] = [_of_scalars(p, choice, row)]
+        return
     if choice.reverses:
         columns.reverse()
     kind, template, cls = choice.kind, choice.template, choice.cls
     if not choice.widens and set(map(type, chain.from_iterable(columns))) == _REGISTERS:
         rows = cast(Iterable[tuple[str, ...]], zip(*columns))
-        if len(columns[0]) == 1:
-            values[step.outs[0]] = [p.emit_new(template, cls, next(iter(rows)))]
-        else:
-            values[step.outs[0]] = list[Element](p.emit_each(template, cls, rows))
+        values[step.outs[0]] = list[Element](p.emit_each(template, cls, rows))
         return
     results: list[Element] = []
     for row in zip(*columns):

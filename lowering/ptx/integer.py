@@ -74,9 +74,13 @@ def add(p: KernelPrinter, kind: str, lhs: Element, rhs: Element) -> Element:
         folded = _add_folded(p, kind, lhs, rhs)
         if folded is not None:
             return folded
-    result = _plain(p, f"add.s{_word(kind)}", kind, lhs, rhs)
-    a = p.bounds_of(lhs)
-    if a is not None and (b := p.bounds_of(rhs)) is not None:
+        result = _plain(p, f"add.s{_word(kind)}", kind, lhs, rhs)
+        a, b = p.bounds_of(lhs), p.bounds_of(rhs)
+    else:
+        mnemonic, cls = ("add.s64", "rd") if kind == "i64" else ("add.s32", "r")
+        result = p.compute(mnemonic, cls, lhs, rhs)
+        a, b = p.bounds.get(lhs), p.bounds.get(rhs)
+    if a is not None and b is not None:
         p.note_bounds(result, (a[0] + b[0], a[1] + b[1]), BITS[kind])
     return result
 
