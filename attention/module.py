@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from xdsl.dialects import arith, func, math
 from xdsl.dialects.builtin import (
@@ -175,6 +176,7 @@ def _scales(spec: AttentionSpec) -> ScalesAttr | None:
     return ScalesAttr(unit, spec.format.block_of(spec.head_dim), kind)
 
 
+@lru_cache(maxsize=1024)
 def _location(place: SourceLine | None) -> LocationAttr:
     if place is None:
         return UnknownLoc()

@@ -70,6 +70,8 @@ _BINARY: dict[str, type[Operation]] = {
     "divf": arith.DivfOp,
     "maxf": arith.MaxnumfOp,
 }
+# To make an attribute verifies it.
+_UNIT = UnitAttr()
 _APPROXIMATE = arith.FastMathFlagsAttr([FastMathFlag.APPROX_FUNC])
 
 
@@ -94,9 +96,25 @@ def _float_attr(value: float, sign: float) -> "FloatAttr[Any]":
     return FloatAttr(value, f32)
 
 
-@lru_cache(maxsize=4096)
+# Vectors by the identity of their elements' type, which lives in the vector's: its hash takes long.
+_vectors: dict[tuple[int, tuple[int, ...]], VectorType] = {}
+_MOST_VECTORS = 4096
+
+
 def vector_type(element: Attribute, shape: tuple[int, ...]) -> VectorType:
     """Returns a vector's type, the same object each time."""
+    key = (id(element), shape)
+    if (known := _vectors.get(key)) is None:
+        known = _vector_type(element, shape)
+        if known.element_type is element:
+            if len(_vectors) >= _MOST_VECTORS:
+                _vectors.clear()
+            _vectors[key] = known
+    return known
+
+
+@lru_cache(maxsize=4096)
+def _vector_type(element: Attribute, shape: tuple[int, ...]) -> VectorType:
     return VectorType(element, shape)
 
 
@@ -414,7 +432,7 @@ class Emitter:
         operands = (lower, upper, step, *carried)
         loop = self.with_regions(scf.ForOp, operands, types, Region(block))
         if unroll:
-            loop.attributes[UNROLL] = UnitAttr()
+            loop.attributes[UNROLL] = _UNIT
         return loop.results
 
     def unrolled(

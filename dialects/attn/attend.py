@@ -173,7 +173,10 @@ def verify_variant(op: IRDLOperation, variant: SymbolRefAttr) -> None:
         raise VerifyException(f"expects a variant, got {variant}, which is not defined")
 
 
+_CODES = (IntegerType(4), IntegerType(8))
+
+
 def is_code(element_type: Attribute) -> bool:
     """Whether keys and values of a type are codes with scales."""
     floats = isinstance(element_type, Float8E4M3FNType | Float8E5M2Type)
-    return floats or element_type in (IntegerType(4), IntegerType(8))
+    return floats or element_type in _CODES
