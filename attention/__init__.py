@@ -77,7 +77,7 @@ from .state import (
     merge_states,
     merge_states_ragged,
 )
-from .tiles import Tiles, choose_tiles, is_light
+from .tiles import Registers, Tiles, choose_tiles, registers_of
 from .variants import Variant, as_variant
 from .wrappers import (
     BatchDecode,
@@ -217,7 +217,7 @@ def compile(
     _check_kv(kv)
     numbers = (head_dim, num_qo_heads, num_kv_heads)
     traced = as_variant(variant).traced
-    tiles = _tiles(*numbers, query_len, target, kv.format, is_light(traced, kv, work))
+    tiles = _tiles(*numbers, query_len, target, kv.format, registers_of(traced, kv, work))
     spec = AttentionSpec(
         num_qo_heads=num_qo_heads,
         num_kv_heads=num_kv_heads,
@@ -248,7 +248,7 @@ def _tiles(
     query_len: int | None,
     target: str,
     form: KVFormat | None,
-    light: bool,
+    needs: Registers,
 ) -> Tiles:
     if query_len is not None and (not is_integer(query_len) or query_len < 1):
         raise ArgumentError("query_len", "an integer from 1, or None", repr(query_len))
@@ -257,7 +257,7 @@ def _tiles(
         # What is no number, and an unknown target, is refused with the other numbers.
         return choose_tiles(1, 1, None, TARGETS[0])
     group = num_qo_heads // num_kv_heads
-    return choose_tiles(head_dim, group, query_len, target, form, light)
+    return choose_tiles(head_dim, group, query_len, target, form, needs)
 
 
 def _scale(softmax_scale: float | None, head_dim: int) -> float:

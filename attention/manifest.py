@@ -46,7 +46,7 @@ from .mla import LARGEST_LATENT_ROWS, choose_latent_tiles
 from .named_storage import SAME, named_storage
 from .named_variants import named_variant
 from .spec import TARGETS, AttentionSpec
-from .tiles import choose_tiles, is_light
+from .tiles import choose_tiles, registers_of
 from .variants import Variant
 
 DEFAULT_TARGETS = ("sm_80", "sm_90")
@@ -98,9 +98,9 @@ class Entry:
             tiles = choose_latent_tiles(kv, heads if decode else LARGEST_LATENT_ROWS, target)
         else:
             query_len = 1 if decode else None
-            light = is_light(self.variant.traced, kv, spec.work)
+            needs = registers_of(self.variant.traced, kv, spec.work)
             group = heads // kv_heads
-            tiles = choose_tiles(head_dim, group, query_len, target, kv.format, light)
+            tiles = choose_tiles(head_dim, group, query_len, target, kv.format, needs)
         numbers = {"warps": tiles.warps, "tile_rows": tiles.rows}
         return replace(spec, kv_tile=tiles.kv_tile, stages=tiles.stages, **numbers)
 

@@ -13,6 +13,7 @@ three stages were slower, by 3 to 25 %.
 """
 
 from dataclasses import dataclass
+from enum import Enum
 
 from ..runtime.occupancy import RESERVED_BYTES, SM_SHARED_BYTES
 from .kv_format import KVFormat
@@ -29,6 +30,14 @@ SHORT_ROWS = 16
 PREFILL_ROWS = 64
 # More bytes than these stages hold are not under way before the first of them has landed.
 MOST_STAGES = 4
+
+
+class Registers(Enum):
+    """What registers a kernel needs for its variant and its keys, beside those of its products."""
+
+    FEW = "few"
+    USUAL = "usual"
+    MANY = "many"
 
 
 @dataclass(frozen=True)
@@ -68,20 +77,21 @@ def choose_tiles(
     query_len: int | None,
     target: str,
     form: KVFormat | None = None,
-    light: bool = False,
+    needs: Registers = Registers.USUAL,
 ) -> Tiles:
     """
     Returns the tiles for requests of usually at most `query_len` query rows, None for any number.
 
     `group` query heads share a key head, and so a query tile. `form` is the format of keys and
-    values, None for that of the queries. `light` says that the kernel needs hardly any registers
-    beside those of its products: see `is_light`.
+    values, None for that of the queries. `needs` says what registers the kernel needs beside those
+    of its products: see `registers_of`.
     """
     if query_len is None or query_len * group > SHORT_ROWS:
-        keys = _prefill_keys(head_dim, form)
+        keys = _prefill_keys(head_dim, form, needs)
         many = query_len is None or query_len * group > PREFILL_ROWS
         narrow = form is not None and form.is_quantized
-        if light and many and not narrow and head_dim <= LARGEST_HEAD_DIM_OF_TWO_BLOCKS:
+        fit = head_dim <= LARGEST_HEAD_DIM_OF_TWO_BLOCKS and needs is Registers.FEW
+        if fit and many and not narrow:
             return Tiles(2 * PREFILL_ROWS, 4, keys, 2)
         return Tiles(PREFILL_ROWS, 4, keys, 2)
     if form is not None and form.is_quantized and head_dim > LARGEST_HEAD_DIM_OF_64_KEYS:
@@ -95,14 +105,18 @@ def choose_tiles(
     return Tiles(2 * SHORT_ROWS, 4, 32, 2)
 
 
-def is_light(traced: TracedVariant, kv: object, work: str) -> bool:
-    """Whether a kernel needs hardly any registers beside those of its products."""
-    return traced.compares_positions and work == "ranges" and not isinstance(kv, BlockSparseKV)
+def registers_of(traced: TracedVariant, kv: object, work: str) -> Registers:
+    """Returns what registers a kernel needs beside those of its products."""
+    if isinstance(kv, BlockSparseKV):
+        return Registers.MANY if traced.mask_reads_tensors else Registers.USUAL
+    is_light = traced.compares_positions and work == "ranges"
+    return Registers.FEW if is_light else Registers.USUAL
 
 
-def _prefill_keys(head_dim: int, form: KVFormat | None) -> int:
+def _prefill_keys(head_dim: int, form: KVFormat | None, needs: Registers) -> int:
     """Returns the keys of a tile beside which the output of 16 rows spills no register."""
     if head_dim <= LARGEST_HEAD_DIM_OF_64_KEYS:
-        return 64
+        many = needs is Registers.MANY and head_dim > LARGEST_HEAD_DIM_OF_TWO_BLOCKS
+        return 32 if many else 64
     # A chunk of 4-bit codes is 32 elements that are widened at a time.
     return 16 if form is not None and form.dtype == "i4" else 32

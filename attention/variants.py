@@ -95,6 +95,12 @@ class TracedVariant:
         return len(operations) <= 1 and all(node.parameter is None for node in nodes)
 
     @property
+    def mask_reads_tensors(self) -> bool:
+        """Whether the mask depends on elements of tensors."""
+        nodes = [] if self.mask is None else in_order(self.mask)
+        return any(node.parameter is not None and node.parameter.shape for node in nodes)
+
+    @property
     def score(self) -> Value | None:
         """The score, None where it stays as it is."""
         return self.regions.get("score", (None,))[0]

@@ -10,6 +10,7 @@ from tilewright.attention import (
     alibi,
     attention_sinks,
     causal,
+    document_mask,
     full,
     prefix_lm,
     rope,
@@ -17,7 +18,7 @@ from tilewright.attention import (
     tensor,
 )
 from tilewright.attention.spec import TARGETS
-from tilewright.attention.tiles import SM_SHARED_BYTES, Tiles, choose_tiles, is_light
+from tilewright.attention.tiles import SM_SHARED_BYTES, Registers, Tiles, choose_tiles, registers_of
 from tilewright.runtime.errors import ArgumentError
 
 from .reference import Geometry, attend, check, random_batch
@@ -54,7 +55,7 @@ def test_two_ctas_that_decode_share_an_sm(target: str, stages: int) -> None:
 def test_light_kernels_of_many_rows_have_two_blocks_where_registers_suffice(
     head_dim: int, group: int, query_len: int | None, form: KVFormat | None, blocks: int
 ) -> None:
-    tiles = choose_tiles(head_dim, group, query_len, "sm_90", form, light=True)
+    tiles = choose_tiles(head_dim, group, query_len, "sm_90", form, Registers.FEW)
     assert tiles.rows == 64 * blocks
     assert choose_tiles(head_dim, group, query_len, "sm_90", form).rows == 64
 
@@ -72,9 +73,17 @@ def test_light_kernels_of_many_rows_have_two_blocks_where_registers_suffice(
     ],
 )
 def test_light_is_what_compares_positions_at_most_once(variant: Variant, light: bool) -> None:
-    assert is_light(variant.traced, PagedKV(16), "ranges") == light
-    assert not is_light(variant.traced, BlockSparseKV(16), "ranges")
-    assert not is_light(variant.traced, PagedKV(16), "cascade")
+    expected = Registers.FEW if light else Registers.USUAL
+    assert registers_of(variant.traced, PagedKV(16), "ranges") is expected
+    assert registers_of(variant.traced, BlockSparseKV(16), "ranges") is not Registers.FEW
+    assert registers_of(variant.traced, PagedKV(16), "cascade") is Registers.USUAL
+
+
+def test_masks_of_tensors_over_blocks_have_fewer_keys_a_tile() -> None:
+    documents = document_mask(tensor("documents", ("b", "l"), "i32")).traced
+    assert registers_of(documents, BlockSparseKV(16), "ranges") is Registers.MANY
+    assert registers_of(documents, PagedKV(16), "ranges") is Registers.USUAL
+    assert choose_tiles(128, 1, None, "sm_90", None, Registers.MANY).kv_tile == 32
 
 
 @pytest.mark.parametrize("group", [1, 4, 16, 17])
