@@ -40,7 +40,7 @@ def _positive(text: str) -> float:
     except ValueError:
         number = 0.0
     if not 0.0 < number < float("inf"):
-        raise ArgumentError("--budget", "a positive number of milliseconds", repr(text))
+        raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
     return number
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import pytest
 
 from tilewright.runtime import default_device, simulator_device
+from tilewright.runtime.errors import DeviceUnavailable
 
 DEVICE = "cuda:0"
 # Parts of the names of tests that are left out, and why.
@@ -39,6 +40,14 @@ class OnGpu:
 simulator_device.SimulatorDevice = OnGpu  # type: ignore[assignment,misc]
 for variable in (default_device.VARIABLE, "TILEWRIGHT_TEST_DEVICE"):
     os.environ[variable] = DEVICE
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuses a machine without a GPU."""
+    try:
+        default_device.get_device(DEVICE)
+    except DeviceUnavailable as reason:
+        raise pytest.UsageError(f"expected a GPU: {reason}") from None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

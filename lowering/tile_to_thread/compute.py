@@ -18,7 +18,7 @@ from xdsl.utils.hints import isa
 
 from ...dialects import nvvm, tile
 from ...dialects.tile import FragmentType, ReduceKind
-from ..emitter import vector_type
+from ..emitter import Emitter, vector_type
 from .fragments import (
     broadcast,
     extract,
@@ -214,6 +214,18 @@ def lower_row_reduce(thread: Thread, op: tile.RowReduceOp) -> None:
     thread.set(op.rows, emit.binary(combine, left, right))
 
 
+def of_other_lane(emit: Emitter, value: SSAValue, distance: int) -> SSAValue:
+    """Appends a butterfly shuffle: the value of the lane whose number differs in one bit."""
+    return emit.result(
+        nvvm.ShflSyncOp,
+        nvvm.ShflKind.BFLY,
+        emit.integer(FULL_WARP),
+        value,
+        emit.integer(distance),
+        emit.integer(31),
+    )
+
+
 def lower_quad_reduce(thread: Thread, op: tile.QuadReduceOp) -> None:
     """Two butterfly shuffles within the 4 lanes that share a row."""
     emit, rows = thread.emit, thread[op.partial]
@@ -221,15 +233,7 @@ def lower_quad_reduce(thread: Thread, op: tile.QuadReduceOp) -> None:
     for row in range(2):
         value = extract(emit, rows, row)
         for distance in (1, 2):
-            other = emit.result(
-                nvvm.ShflSyncOp,
-                nvvm.ShflKind.BFLY,
-                emit.integer(FULL_WARP),
-                value,
-                emit.integer(distance),
-                emit.integer(31),
-            )
-            value = emit.binary(combine, value, other)
+            value = emit.binary(combine, value, of_other_lane(emit, value, distance))
         rows = insert(emit, value, rows, row)
     thread.set(op.rows, rows)
 

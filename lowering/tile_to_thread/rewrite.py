@@ -20,7 +20,7 @@ from ...dialects import nvvm, tile
 from ...dialects.diagnostic import error_at
 from ...dialects.tile import SharedType
 from ..emitter import Emitter, vector_type
-from .compute import FULL_WARP
+from .compute import FULL_WARP, of_other_lane
 from .fragments import broadcast, extract, insert, zeros
 from .lanes import address, chunk_offset, load_element
 from .rules import Rule
@@ -363,15 +363,7 @@ class Rewriting:
 def _over_warp(emit: Emitter, value: SSAValue) -> SSAValue:
     """Appends the sum over the lanes of the warp, which every lane gets."""
     for distance in (16, 8, 4, 2, 1):
-        other = emit.result(
-            nvvm.ShflSyncOp,
-            nvvm.ShflKind.BFLY,
-            emit.integer(FULL_WARP),
-            value,
-            emit.integer(distance),
-            emit.integer(31),
-        )
-        value = emit.binary("addf", value, other)
+        value = emit.binary("addf", value, of_other_lane(emit, value, distance))
     return value
 
 

@@ -463,3 +463,11 @@ def test_the_command_loads_no_compiler() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("budget", ["0", "-3", "x", "inf", "nan"])
+def test_a_budget_that_is_no_time_is_refused(
+    budget: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([f"--budget={budget}"]) == 1
+    assert f"--budget: expected a positive number, got '{budget}'" in capsys.readouterr().err
