@@ -266,9 +266,8 @@ def geometry_of(
 
 
 def _blocks_of(rows: int, warps: int) -> int:
-    """Returns how many blocks of all warps' rows a query tile has, 1 where it has fewer rows."""
-    in_block = ROWS_PER_WARP * warps
-    return rows // in_block if rows > in_block and rows % in_block == 0 else 1
+    """Returns how many blocks of all warps' rows a query tile has: 2 at most, registers are few."""
+    return 2 if rows == 2 * ROWS_PER_WARP * warps else 1
 
 
 def _work(op: AttendOp, name: str) -> Work:
@@ -346,7 +345,7 @@ def _check_rows(op: Operation, geometry: Geometry) -> None:
         raise error_at(
             op,
             f"expects a multiple of 16 packed rows that divides the {ROWS_PER_WARP * warps} of "
-            f"{warps} warps, got {rows}",
+            f"{warps} warps, or twice as many, got {rows}",
         )
     if not geometry.teams_have_keys:
         raise error_at(
