@@ -31,6 +31,7 @@ from ..runtime.stream import stream_handle
 from .append_plan import AppendPlan, DeviceAppendPlan
 from .compiled_kernels import kernel
 from .kv_format import FLOATS, KVFormat
+from .latent_kv import check_latent_format
 from .part import Part
 from .rotation import Rotation
 
@@ -67,9 +68,14 @@ class KVCache:
             expected = "arrays" if self.format.has_blocks else "nothing, the format has none"
             raise ArgumentError("scales", expected, "nothing" if self.scales is None else "arrays")
         for name in ("k_scale", "v_scale"):
-            scale = getattr(self, name)
-            if not 2.0**-126 <= scale <= 2.0**126:
-                raise ArgumentError(name, "a positive number of type f32", repr(scale))
+            _checked_scale(name, getattr(self, name))
+
+
+def _checked_scale(name: str, scale: float) -> float:
+    """Returns a scale of codes; raises ArgumentError."""
+    if not 2.0**-126 <= scale <= 2.0**126:
+        raise ArgumentError(name, "a positive number of type f32", repr(scale))
+    return scale
 
 
 @dataclass(frozen=True)
@@ -151,6 +157,9 @@ def append_mla(
     ckv: object,
     kpe: object,
     *,
+    format: KVFormat | None = None,
+    ckv_scale: float = 1.0,
+    kpe_scale: float = 1.0,
     rotation: Rotation | None = None,
     device: Device | str | None = None,
     stream: object = None,
@@ -160,14 +169,13 @@ def append_mla(
     Writes the latent rows of multi-head latent attention to their places in a cache.
 
     `ckv` is [nnz, 512] and `kpe` [nnz, 64] of one dtype, or any such widths; the pages are
-    [pages, page_size, 512] and [pages, page_size, 64], f16, bf16 or f32 (DeepSeek-V2, section 2.1).
-    `rotation` is applied to `kpe`. Raises ArgumentError before anything is launched.
+    [pages, page_size, 512] and [pages, page_size, 64], f16, bf16 or f32 (DeepSeek-V2, section 2.1),
+    or codes of `format`, e4m3, e5m2 or i8 with a scale for each part. `rotation` is applied to
+    `kpe`. Raises ArgumentError before anything is launched.
     """
+    scales = _latent_scales(format, ckv_scale, kpe_scale)
     given = {"ckv": ckv, "kpe": kpe, "ckv_pages": ckv_pages, "kpe_pages": kpe_pages}
-    views = _views(given, stream)
-    for name, view in views.items():
-        axes = ("nnz",) if name in ("ckv", "kpe") else ("pages", "page_size")
-        check_array(view, FLOATS, (*axes, "width"))
+    views = _latent_arrays(_views(given, stream), format)
     tensors = tuple(
         _Tensor(
             name,
@@ -175,11 +183,27 @@ def append_mla(
             _with_heads(views[f"{name}_pages"]),
             None,
             rope=rotation.kind if rotation is not None and name == "kpe" else "",
+            scale=scale,
         )
-        for name in ("ckv", "kpe")
+        for name, scale in scales.items()
     )
-    form = KVFormat(tensors[0].pages.dtype)
+    form = format or KVFormat(tensors[0].pages.dtype)
     _append(_Job(tensors, plan, form, "NHD", rotation), device, stream, target)
+
+
+def _latent_scales(form: object, ckv_scale: float, kpe_scale: float) -> dict[str, float]:
+    check_latent_format(form)
+    given = {"ckv": ckv_scale, "kpe": kpe_scale}
+    return {name: _checked_scale(f"{name}_scale", scale) for name, scale in given.items()}
+
+
+def _latent_arrays(views: dict[str, ArrayView], form: KVFormat | None) -> dict[str, ArrayView]:
+    """Returns the rows and pages of a latent cache; refuses those of other dtypes and axes."""
+    for name, view in views.items():
+        is_page = name.endswith("_pages")
+        axes = ("pages", "page_size") if is_page else ("nnz",)
+        check_array(view, form.stored if is_page and form else FLOATS, (*axes, "width"))
+    return views
 
 
 def _views(arrays: Mapping[str, object], stream: object) -> dict[str, ArrayView]:

@@ -8,6 +8,7 @@ from .spec import AttentionSpec, PagedKV, RaggedKV
 
 # Kernels count the rows of an array, one for each head, in 32 bits.
 LARGEST_ROWS = 2**31 - 1
+LATENT_SCALES = ("ckv_scale", "kpe_scale")
 STORED = {"e4m3": "u8", "e5m2": "u8", "i8": "i8", "i4": "u8"}
 
 
@@ -52,8 +53,9 @@ def query_params(spec: AttentionSpec) -> Iterator[Param]:
 
 def _latent_params(spec: AttentionSpec, kv: LatentKV) -> Iterator[Param]:
     widths = (kv.row_elements,) if kv.combined else (kv.head_dim_ckv, kv.head_dim_kpe)
+    dtype = STORED.get(spec.format.dtype, spec.dtype)
     for name, width in zip(kv_arrays(spec), widths, strict=True):
-        yield PointerParam(name, spec.dtype, ("pages", str(kv.page_size), str(width)))
+        yield PointerParam(name, dtype, ("pages", str(kv.page_size), str(width)))
 
 
 def kv_params(spec: AttentionSpec) -> Iterator[Param]:
@@ -82,7 +84,8 @@ def table_params(spec: AttentionSpec) -> Iterator[Param]:
 def scale_params(spec: AttentionSpec) -> Iterator[Param]:
     """Returns the scales of keys and values that are stored as codes."""
     if spec.scales == "tensor":
-        yield from (ScalarParam(name, "f32") for name in ("k_scale", "v_scale"))
+        names = LATENT_SCALES if isinstance(spec.kv, LatentKV) else ("k_scale", "v_scale")
+        yield from (ScalarParam(name, "f32") for name in names)
     elif spec.scales == "head":
         heads = (str(spec.num_kv_heads),)
         for name in ("k_scale", "v_scale"):

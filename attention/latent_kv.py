@@ -5,9 +5,12 @@ from typing import ClassVar
 
 from ..runtime.errors import ArgumentError
 from .expression import is_integer
+from .kv_format import KVFormat
 
 LATENT_DIMS = (256, 512)
 LARGEST_KPE_DIM = 64
+# What rows are stored as beside the dtype of the queries: codes of a byte.
+LATENT_FORMATS = ("e4m3", "e5m2", "i8")
 
 
 @dataclass(frozen=True)
@@ -19,15 +22,16 @@ class LatentKV:
     that carry the position and belong to the key alone. They are two arrays, ckv_pages
     [pages, page_size, head_dim_ckv] and kpe_pages [pages, page_size, head_dim_kpe], as `append_mla`
     writes them; with `combined` one, [pages, page_size, head_dim_ckv + head_dim_kpe]. Elements are
-    of the queries' dtype. Raises ArgumentError.
+    of the queries' dtype, or codes of `format`, with one scale for the latent elements and one for
+    the others. Raises ArgumentError.
     """
 
     page_size: int
     head_dim_ckv: int = 512
     head_dim_kpe: int = 64
     combined: bool = False
+    format: KVFormat | None = None
 
-    format: ClassVar[None] = None
     scale_per_head: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -40,6 +44,7 @@ class LatentKV:
         if not is_integer(kpe) or kpe % 16 or not 16 <= kpe <= LARGEST_KPE_DIM:
             expected = f"a multiple of 16 from 16 to {LARGEST_KPE_DIM}"
             raise ArgumentError("head_dim_kpe", expected, repr(kpe))
+        check_latent_format(self.format)
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -50,3 +55,15 @@ class LatentKV:
     def row_elements(self) -> int:
         """The elements of a row of a token."""
         return self.head_dim_ckv + self.head_dim_kpe
+
+
+def check_latent_format(form: object) -> None:
+    """Refuses formats in which no latent rows are stored: raises ArgumentError."""
+    if form is None:
+        return
+    if not isinstance(form, KVFormat):
+        raise ArgumentError("format", "a KVFormat, or None", type(form).__name__)
+    if form.is_quantized and (form.dtype not in LATENT_FORMATS or form.has_blocks):
+        known = " or ".join(LATENT_FORMATS)
+        got = form.dtype if form.block is None else f"{form.dtype} in blocks"
+        raise ArgumentError("format", f"{known}, without scales of blocks", got)

@@ -141,11 +141,14 @@ def latent_shared_bytes(kv: LatentKV, tiles: Tiles) -> int:
     """Returns the bytes of shared memory of a CTA with these tiles."""
     widths = (kv.head_dim_ckv, kv.head_dim_kpe)
     rows = [row_bytes(width * ELEMENT_BYTES) for width in widths]
+    narrow = kv.format is not None and kv.format.is_quantized
+    stored = [row_bytes(width) for width in widths] if narrow else rows
     parts = [
         *(tiles.rows * size for size in rows),
-        *(tiles.stages * tiles.kv_tile * size for size in rows),
+        *(tiles.stages * tiles.kv_tile * size for size in stored),
         tiles.rows * row_bytes(tiles.kv_tile * ELEMENT_BYTES),
         8 * row_bytes(tiles.warps * 16 * ELEMENT_BYTES),
+        *(tiles.kv_tile * size for size in rows if narrow),
     ]
     whole = sum(-(-size // _ALIGNMENT) * _ALIGNMENT for size in parts[:-1])
     return whole + parts[-1]

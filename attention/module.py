@@ -116,11 +116,12 @@ def _function(spec: AttentionSpec, place: LocationAttr) -> func.FuncOp:
 
 def _latent_function(spec: AttentionSpec, kv: LatentKV, place: LocationAttr) -> func.FuncOp:
     element, heads = ELEMENT_TYPES[spec.dtype], spec.num_qo_heads
+    stored = ELEMENT_TYPES[spec.format.dtype]
     widths = (kv.head_dim_ckv, kv.head_dim_kpe)
     queries = [RaggedType(_extents("n", heads, width), element) for width in widths]
     layout = PageLayoutAttr(PageLayout.NHD)
     cache = [
-        PagedType(_extents("pages", kv.page_size, 1, width), element, layout)
+        PagedType(_extents("pages", kv.page_size, 1, width), stored, layout)
         for width in ((kv.row_elements,) if kv.combined else widths)
     ]
     lse = RaggedType(_extents("n", heads), f32)
@@ -128,7 +129,8 @@ def _latent_function(spec: AttentionSpec, kv: LatentKV, place: LocationAttr) -> 
     names = ("kv",) if kv.combined else ("ckv", "kpe")
     block = _named_block(types, ("q_nope", "q_pe", *names, "batch", "scale"))
     q_nope, q_pe, *pages, batch, scale = block.args
-    attend = AttendLatentOp((q_nope, q_pe), pages, batch, scale, VARIANT_NAME)
+    given = ((q_nope, q_pe), pages, batch, scale, VARIANT_NAME)
+    attend = AttendLatentOp(*given, _scales(spec))
     return _attending(block, attend, (queries[0], lse), place)
 
 

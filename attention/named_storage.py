@@ -33,9 +33,10 @@ def named_storage(
     if layout != "NHD":
         raise ArgumentError("layout", f"'NHD' for {storage} keys", repr(layout))
     if storage in ("latent", "latent-combined"):
-        if form is not None:
-            raise ArgumentError("kv_format", f"'{SAME}' for {storage} rows", repr(kv_format))
-        return LatentKV(page_size, head_dim, combined=storage == "latent-combined")
+        if per_head:
+            raise ArgumentError("kv_format", "one scale for all latent rows", repr(kv_format))
+        combined = storage == "latent-combined"
+        return LatentKV(page_size, head_dim, combined=combined, format=form)
     if storage == "ragged":
         return RaggedKV(form, scale_per_head=per_head)
     return BlockSparseKV(page_size, form, scale_per_head=per_head)

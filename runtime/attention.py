@@ -17,7 +17,7 @@ from .array import HOST, ArrayView, empty_like, show_shape, view_of
 from .artifact import KernelArtifact
 from .attention_call import AttentionCall
 from .attention_cascade import plan_shared
-from .attention_kernel import KV_SCALES, PARTIALS, SCALE, check_kernel_params
+from .attention_kernel import KV_SCALES, LATENT_SCALES, PARTIALS, SCALE, check_kernel_params
 from .attention_kv import KVArguments, KVViews, kv_views, latent_views
 from .attention_params import check_params
 from .attention_plan import PlanArrays, checked_tables
@@ -391,6 +391,8 @@ class Plan:
         ckv_pages: object,
         kpe_pages: object = None,
         *,
+        ckv_scale: object = None,
+        kpe_scale: object = None,
         out: object = None,
         lse: object = None,
         params: Mapping[str, object] | None = None,
@@ -405,9 +407,13 @@ class Plan:
         `q_nope` [n, H, ckv] are queries in the latent space, `q_pe` [n, H, kpe] their rotated part;
         `ckv_pages` [pages, page_size, ckv] and `kpe_pages` [pages, page_size, kpe] the cache, or
         the one array of a combined cache, [pages, page_size, ckv + kpe], in place of `ckv_pages`.
+        Codes, uint8 or int8, have a scale for each part, `ckv_scale` and `kpe_scale`, by default 1.
         `out` is [n, H, ckv], still in the latent space, `lse` f32 [n, H], the natural logarithm.
         """
-        kv = latent_views(self.op.section, ckv_pages, kpe_pages, stream_handle(stream))
+        scales = dict(zip(LATENT_SCALES, (ckv_scale, kpe_scale), strict=True))
+        cache = KVArguments(ckv_pages, kpe_pages, scales)
+        handle = stream_handle(stream)
+        kv = latent_views(self.op.section, self.op.signature, cache, handle)
         place = (device, stream, programmatic)
         call = AttentionCall(out, lse, params or {}, softmax_scale, *place)
         return self._run({"q_nope": q_nope, "q_pe": q_pe}, kv, call)

@@ -24,6 +24,7 @@ _OUTPUTS = ("out", "lse")
 SCALE = "softmax_scale"
 # The scales of keys and values that are stored as codes: numbers, or arrays.
 KV_SCALES = ("k_scale", "v_scale", "k_scales", "v_scales", "kv_scales")
+LATENT_SCALES: tuple[str, ...] = ("ckv_scale", "kpe_scale")
 
 
 def check_kernel_params(contract: KernelContract, section: AttentionContract) -> None:
@@ -32,7 +33,7 @@ def check_kernel_params(contract: KernelContract, section: AttentionContract) ->
     required = {*section.query_arrays, *section.kv_arrays, "out"}
     for name in sorted(required - pointers):
         raise ContractError("params", f"an attention kernel needs the pointer '{name}'")
-    inputs = {*section.query_arrays, *section.kv_arrays, *KV_SCALES}
+    inputs = {*section.query_arrays, *section.kv_arrays, *KV_SCALES, *LATENT_SCALES}
     known = {*inputs, *_OUTPUTS, *TABLES, *PARTIALS, *section.params}
     for index, param in enumerate(contract.params):
         passed = param.name in known or param.name == SCALE

@@ -3,8 +3,10 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 from .array import ArrayView, show_shape, view_of
+from .attention_kernel import LATENT_SCALES
 from .contract import DTYPE_BYTES, AttentionContract, PointerParam
 from .errors import ArgumentError
 from .kernel_call import stretch
@@ -12,6 +14,8 @@ from .launch import Signature
 
 # What kernels copy at a time.
 _CHUNK_BYTES = 16
+# Between the scales of the two parts of a latent row: what products of codes are multiplied by.
+LARGEST_RATIO = 2.0**64
 
 
 @dataclass(frozen=True)
@@ -69,20 +73,32 @@ def kv_views(
 
 
 def latent_views(
-    section: AttentionContract, ckv_pages: object, kpe_pages: object, stream: int | None
+    section: AttentionContract, signature: Signature, given: KVArguments, stream: int | None
 ) -> KVViews:
-    """Returns the latent cache of a call; raises ArgumentError."""
+    """Returns the latent cache of a call, whose `values` are what carries positions."""
     if "latent" not in section.kv:
         raise ArgumentError("ckv_pages", "a call of `run`, the kernel has keys and values", "rows")
-    names, given = section.kv_arrays, (ckv_pages, kpe_pages)
-    if len(names) == 1 and kpe_pages is not None:
+    names, arrays = section.kv_arrays, (given.keys, given.values)
+    if len(names) == 1 and given.values is not None:
         raise ArgumentError("kpe_pages", "nothing, the cache is one array", "an array")
-    if len(names) == 2 and kpe_pages is None:
+    if len(names) == 2 and given.values is None:
         raise ArgumentError("kpe_pages", "an array, the cache is two", "nothing")
-    arrays = zip(names, given, strict=False)
-    views = {name: view_of(array, name, stream) for name, array in arrays}
+    named = zip(names, arrays, strict=False)
+    views = {name: view_of(array, name, stream) for name, array in named}
     first = views[names[0]]
-    return KVViews(views, {}, {}, first.shape[0] if first.shape else 0, names[0])
+    scalars: dict[str, object] = {}
+    for name, scale in given.scales.items():
+        _add_scale(signature, name, scale, stream, (views, scalars))
+    _check_ratio(scalars)
+    return KVViews(views, scalars, {}, first.shape[0] if first.shape else 0, names[0])
+
+
+def _check_ratio(scales: Mapping[str, object]) -> None:
+    """Refuses scales of the parts of a row whose quotient is no number that products keep."""
+    ckv, kpe = (float(cast("Any", scales.get(name, 1.0))) for name in LATENT_SCALES)
+    if not 1 / LARGEST_RATIO <= kpe / ckv <= LARGEST_RATIO:
+        expected = f"a number within 2^-64 and 2^64 of ckv_scale, {ckv:g}"
+        raise ArgumentError("kpe_scale", expected, f"{kpe:g}")
 
 
 def _by_strides(

@@ -10,11 +10,13 @@ from xdsl.dialects.builtin import (
     SymbolRefAttr,
     f32,
 )
-from xdsl.ir import SSAValue
+from xdsl.ir import Attribute, SSAValue
 from xdsl.irdl import (
     IRDLOperation,
+    ParsePropInAttrDict,
     irdl_op_definition,
     operand_def,
+    opt_prop_def,
     prop_def,
     result_def,
     traits_def,
@@ -23,8 +25,8 @@ from xdsl.irdl import (
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
-from .attend import verify_variant
-from .types import BatchType, PagedType, RaggedType
+from .attend import is_code, verify_variant
+from .types import BatchType, PagedType, RaggedType, ScalesAttr, ScaleUnit
 
 
 @irdl_op_definition
@@ -36,7 +38,8 @@ class AttendLatentOp(IRDLOperation):
     are two arrays of pages, or one whose rows hold `ckv` before `kpe`. The keys are whole rows, the
     values the latent vectors, so that the scores are `scale * (q_nope . ckv + q_pe . kpe)` and
     `out` has the extents of `q_nope`; both are in the space of the latent vectors, the projections
-    into it absorbed into others. For the rest see `attn.attend`.
+    into it absorbed into others. For the rest see `attn.attend`. The cache has the queries' element
+    type, or codes with `scales`: one for `ckv`, and one for `kpe`.
     Source: DeepSeek-V2, section 2.1.
 
     ```mlir
@@ -57,9 +60,11 @@ class AttendLatentOp(IRDLOperation):
     batch = operand_def(BatchType)
     scale = operand_def(f32)
     variant = prop_def(FlatSymbolRefAttr)
+    scales = opt_prop_def(ScalesAttr)
     out = result_def(RaggedType)
     lse = result_def(RaggedType)
 
+    irdl_options = (ParsePropInAttrDict(),)
     traits = traits_def(Pure())
     assembly_format = (
         "$q_nope `,` $q_pe `in` $cache `over` $batch `scale` $scale `variant` $variant attr-dict "
@@ -74,6 +79,7 @@ class AttendLatentOp(IRDLOperation):
         batch: SSAValue,
         scale: SSAValue,
         variant: str | SymbolRefAttr,
+        scales: ScalesAttr | None = None,
     ):
         q_nope, q_pe = queries
         if not isinstance(q_nope.type, RaggedType):
@@ -81,7 +87,10 @@ class AttendLatentOp(IRDLOperation):
         rows = ArrayAttr(q_nope.type.extents.data[:2])
         super().__init__(
             operands=[q_nope, q_pe, cache, batch, scale],
-            properties={"variant": SymbolRefAttr(variant) if isinstance(variant, str) else variant},
+            properties={
+                "variant": SymbolRefAttr(variant) if isinstance(variant, str) else variant,
+                "scales": scales,
+            },
             result_types=[q_nope.type, RaggedType(rows, f32)],
         )
 
@@ -106,12 +115,9 @@ class AttendLatentOp(IRDLOperation):
         pages = [kind for kind in self.cache.types if isinstance(kind, PagedType)]
         if not 1 <= len(pages) <= 2:
             raise VerifyException(f"expects a cache of one or two arrays, got {len(pages)}")
-        elements = {kind.element_type for kind in (q_nope, q_pe, *pages)}
-        if len(elements) != 1 or not isinstance(q_nope.element_type, Float16Type | BFloat16Type):
-            raise VerifyException(
-                "expects queries and a cache of one element type, f16 or bf16, "
-                f"got {', '.join(sorted(map(str, elements)))}"
-            )
+        self._verify_elements(
+            {q_nope.element_type, q_pe.element_type}, {kind.element_type for kind in pages}
+        )
         if len({kind.extents.data[:2] for kind in pages}) != 1:
             got = " and ".join(map(str, pages))
             raise VerifyException(f"expects a cache of the same pages, got {got}")
@@ -123,3 +129,16 @@ class AttendLatentOp(IRDLOperation):
                 raise VerifyException(
                     f"expects rows of one head and {width} elements in the cache, got {kind}"
                 )
+
+    def _verify_elements(self, queries: set[Attribute], cache: set[Attribute]) -> None:
+        (stored, *more), known = cache, Float16Type | BFloat16Type
+        one_type = len(queries) == 1 and not more and all(isinstance(q, known) for q in queries)
+        if not one_type or (not is_code(stored) and {stored} != queries):
+            raise VerifyException(
+                "expects queries and a cache of one element type, f16 or bf16, or a cache of "
+                f"codes, got {', '.join(sorted(map(str, queries | cache)))}"
+            )
+        scaled = self.scales is not None and self.scales.unit.data == ScaleUnit.TENSOR
+        if is_code(stored) != scaled or (self.scales is not None) != scaled:
+            expected = "scales of whole arrays" if is_code(stored) else "no scales"
+            raise VerifyException(f"expects {expected} for a cache of {stored}")

@@ -290,7 +290,7 @@ def _storage(op: AttendOp, keys: PagedType | RaggedType, target: str) -> Storage
         strided=op.strided is not None,
         table_of_heads=op.table_of_heads is not None,
         columns=op.columns is not None,
-        converts=isinstance(keys.element_type, Float8E4M3FNType) and target not in BY_BITS,
+        converts=converts(keys.element_type, target),
     )
     head_dim = constant_extent(op, keys, len(keys.extents) - 1, "head_dim")
     if head_dim * element_bits(keys.element_type) % 128:
@@ -309,6 +309,11 @@ def _storage(op: AttendOp, keys: PagedType | RaggedType, target: str) -> Storage
                 f"got {block}",
             )
     return storage
+
+
+def converts(element_type: Attribute, target: str) -> bool:
+    """Whether a target has an instruction that converts codes of a type."""
+    return isinstance(element_type, Float8E4M3FNType) and target not in BY_BITS
 
 
 def constant_extent(op: Operation, kind: RaggedType | PagedType, axis: int, name: str) -> int:

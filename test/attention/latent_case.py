@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from tilewright import attention
-from tilewright.attention import AttentionOp, LatentKV, Plan
+from tilewright.attention import AttentionOp, KVFormat, LatentKV, Plan
 from tilewright.runtime import simulator
 from tilewright.runtime.simulator_device import SimulatorDevice
+from tilewright.test.attention.kv_case import FLOAT8, unpacked
 from tilewright.test.attention.queues import Chunks, plan_work
 from tilewright.test.attention.reference import (
     LSE_TOLERANCE,
@@ -33,11 +34,13 @@ class Geometry:
     kpe: int = 64
     combined: bool = False
     dtype: str = "bf16"
+    codes: str | None = None
 
     @property
     def kv(self) -> LatentKV:
         """The cache."""
-        return LatentKV(self.page_size, self.ckv, self.kpe, self.combined)
+        form = KVFormat(self.codes) if self.codes is not None else None
+        return LatentKV(self.page_size, self.ckv, self.kpe, self.combined, form)
 
     @property
     def scale(self) -> float:
@@ -58,11 +61,16 @@ class Geometry:
 
 @dataclass(frozen=True)
 class LatentBatch:
-    """Requests with their queries and one row a token, [pages, page_size, ckv + kpe]."""
+    """
+    Requests with their queries and one row a token, [pages, page_size, ckv + kpe].
+
+    `scales` are those of the two parts of rows of codes.
+    """
 
     geometry: Geometry
     batch: Batch
     rows: Array
+    scales: tuple[float, float] | None = None
 
     @property
     def arrays(self) -> tuple[Array, ...]:
@@ -79,7 +87,15 @@ class LatentBatch:
         g, pages = self.geometry, self.batch.pages(request)
         last = int(self.batch.kv_last_page_len[request])
         kv_len = max(len(pages) - 1, 0) * g.page_size + last
-        return exact(self.rows[pages]).reshape(-1, g.ckv + g.kpe)[:kv_len]
+        return self._stored(self.rows[pages]).reshape(-1, g.ckv + g.kpe)[:kv_len]
+
+    def _stored(self, rows: Array) -> Float64:
+        """Returns what rows of a cache stand for."""
+        g = self.geometry
+        if g.codes is None or self.scales is None:
+            return exact(rows)
+        factors = np.repeat(np.array(self.scales), (g.ckv, g.kpe))
+        return exact(unpacked(rows, g.codes)) * factors
 
     def plan(self, op: AttentionOp, **options: Any) -> Plan:
         """Returns the plan of the batch."""
@@ -91,6 +107,8 @@ class LatentBatch:
 
     def run(self, plan: Plan, checks: str = "all", **options: Any) -> tuple[Array, Array]:
         """Runs a plan on the simulator."""
+        if self.scales is not None:
+            options |= dict(zip(("ckv_scale", "kpe_scale"), self.scales, strict=True))
         return plan.run_mla(*self.arrays, device=SimulatorDevice(checks=checks), **options)
 
 
@@ -114,7 +132,9 @@ def latent_batch(
             row = rng.standard_normal(g.ckv + g.kpe)
             content[indices[begin + token // g.page_size], token % g.page_size] = row
         begin += count
-    rows = rounded(content, g.dtype)
+    rows, scales = rounded(content, g.dtype), None
+    if g.codes is not None:
+        rows, scales = codes_of(content, g.codes), (0.04, 0.015)
     n = sum(q for q, _ in lengths)
     batch = Batch(
         qo_indptr=np.cumsum([0, *(q for q, _ in lengths)], dtype=np.int32),
@@ -125,7 +145,14 @@ def latent_batch(
         k_pages=rows,
         v_pages=rows,
     )
-    return LatentBatch(geometry, batch, rows)
+    return LatentBatch(geometry, batch, rows, scales)
+
+
+def codes_of(content: Float64, dtype: str) -> Array:
+    """Returns the codes of a byte whose products with 0.03 are about `content`; NaN is kept."""
+    if dtype == "i8":
+        return np.nan_to_num(np.clip(np.rint(content / 0.03), -127, 127), nan=127).astype(np.int8)
+    return (content / 0.03).astype(FLOAT8[dtype]).view(np.uint8)
 
 
 def attend_latent(

@@ -1,7 +1,9 @@
 """Manifests and deployments: finite keys, one-line errors, the kernel of a call and why."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from tilewright.attention import (
     RaggedKV,
     Rotation,
     append_kv,
+    append_mla,
     plan_append,
     rope_frequencies,
 )
@@ -145,8 +148,9 @@ def test_a_variant_of_a_file_is_taken(tmp_path: Path) -> None:
             "2: error: kernels[0].phase: expected prefill or decode, got 'both'",
         ),
         (
-            f"[[kernels]]\nstorage = 'latent'\nkv_format = 'e4m3'\n{LATENT}",
-            "3: error: kernels[0].kv_format: expected 'same' for latent rows, got 'e4m3'",
+            f"[[kernels]]\nstorage = 'latent'\nkv_format = 'e4m3:head'\n{LATENT}",
+            "3: error: kernels[0].kv_format: expected one scale for all latent rows, "
+            "got 'e4m3:head'",
         ),
         (
             f"[[kernels]]\nstorage = 'latent'\n{LATENT}".replace("kv_heads = 1", "kv_heads = 2"),
@@ -328,3 +332,55 @@ def test_appending_to_a_cache_of_the_manifest_compiles_nothing(
     append_kv(cache, plan, rows, rows.copy(), rotation=Rotation(rope_frequencies(32)))
     assert pages[1][2, 3].all()
     assert pages[1][0, 0].all()
+
+
+LATENT_MANIFEST = """targets = 'sm_80'
+[[kernels]]
+num_qo_heads = 16
+num_kv_heads = 1
+head_dim = 256
+page_size = 4
+storage = 'latent-combined'
+kv_format = 'e4m3'
+[[append]]
+num_kv_heads = 1
+head_dim = 256
+page_size = 4
+storage = 'latent-combined'
+kv_format = 'e4m3'
+rope = 'interleaved'
+dtype = 'f16'
+"""
+
+
+def test_appending_to_a_latent_cache_of_the_manifest_compiles_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = replace(parse_manifest(LATENT_MANIFEST, PATH), entries=())
+    Deployment(manifest.build(tmp_path / "set", lambda _: None))
+    monkeypatch.setenv("TILEWRIGHT_CACHE_DIR", str(tmp_path / "empty"))
+    monkeypatch.setattr("tilewright.nest.gpu.gpu_kernels", None)
+    pages = np.zeros((3, 4, 320), np.uint8)
+    table = PageTable(*(np.array(t, np.int32) for t in ([0, 2], [2, 0], [1])), page_size=4)
+    ckv, kpe = np.ones((2, 256), np.float16), np.ones((2, 64), np.float16)
+    plan, turns = plan_append(table, np.array([0, 2], np.int32)), rope_frequencies(64)
+    options: dict[str, Any] = {"rotation": Rotation(turns, interleaved=True)}
+    parts = pages[..., :256], pages[..., 256:]
+    append_mla(*parts, plan, ckv, kpe, format=KVFormat("e4m3"), **options)
+    assert pages[2, 3, :256].all()
+    assert pages[0, 0, :256].all()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("num_kv_heads = 2", "append[0].num_kv_heads: expected 1 for latent rows, got 2"),
+        ("layout = 'HND'", "append[0].layout: expected 'NHD' for latent rows, got 'HND'"),
+        ("kv_format = 'i4:16'", "append[0].format: expected e4m3 or e5m2 or i8"),
+    ],
+)
+def test_appending_that_no_latent_cache_has_is_refused(wrong: str, message: str) -> None:
+    kernels, table, appended = LATENT_MANIFEST.partition("[[append]]\n")
+    lines = [line for line in appended.splitlines() if line.split()[0] != wrong.split()[0]]
+    with pytest.raises(ManifestError, match=re.escape(message)):
+        parse_manifest(kernels + table + "\n".join([*lines, wrong]), PATH)

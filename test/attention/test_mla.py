@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tilewright import attention
-from tilewright.attention import LatentKV, PagedKV, causal
+from tilewright.attention import KVFormat, LatentKV, PagedKV, causal
 from tilewright.attention.mla import choose_latent_tiles, latent_shared_bytes
 from tilewright.dialects.diagnostic import DiagnosticError
 from tilewright.runtime.errors import ArgumentError
@@ -36,6 +36,10 @@ def compile_small(**changed: Any) -> Any:
         ({"query_len": 0}, "'query_len': expected an integer from 1, got 0"),
         ({"softmax_scale": 0.0}, "'softmax_scale': expected a positive number of type f32"),
         ({"dtype": "f32"}, "'dtype': expected 'bf16' or 'f16'"),
+        (
+            {"dtype": "bf16", "kv": LatentKV(16, format=KVFormat("f16"))},
+            "'format': expected .* f16",
+        ),
         ({"target": "sm_70"}, "'target': expected one of sm_80"),
     ],
 )
@@ -51,6 +55,9 @@ def test_arguments_are_refused(changed: dict[str, Any], message: str) -> None:
         ({"head_dim_ckv": 384}, "'head_dim_ckv': expected 256 or 512, got 384"),
         ({"head_dim_kpe": 0}, "'head_dim_kpe': expected a multiple of 16 from 16 to 64, got 0"),
         ({"head_dim_kpe": 24}, "'head_dim_kpe': expected a multiple of 16 from 16 to 64, got 24"),
+        ({"format": "e4m3"}, "'format': expected a KVFormat, or None, got str"),
+        ({"format": KVFormat("i4")}, "'format': expected e4m3 or e5m2 or i8, .* got i4"),
+        ({"format": KVFormat("i8", 32)}, "'format': expected .* of blocks, got i8 in blocks"),
     ],
 )
 def test_caches_are_refused(numbers: dict[str, Any], message: str) -> None:
@@ -85,6 +92,7 @@ def test_calls_are_refused() -> None:
             "q_pe": np.repeat(q_pe, 2, 0),
         },
         "'programmatic': expected False for a kernel": {"programmatic": True},
+        "'ckv_scale': expected nothing, the kernel has no such scale": {"ckv_scale": 0.5},
         "'kv_indices': expected page numbers below 1": {"ckv_pages": ckv[:1], "kpe_pages": kpe[:1]},
     }
     for message, changed in calls.items():
@@ -92,6 +100,15 @@ def test_calls_are_refused() -> None:
             plan.run_mla(**given | changed)
     with pytest.raises(ArgumentError, match="'k_pages': expected a call of `run_mla`"):
         plan.run(q_nope, ckv, kpe)
+
+
+def test_scales_of_parts_that_are_too_far_apart_are_refused() -> None:
+    case = latent_batch(replace(SMALL, codes="i8"), [(1, 20)], np.random.default_rng(0))
+    plan = case.plan(case.geometry.compile())
+    with pytest.raises(ArgumentError, match="'kpe_scale': expected .* 2\\^64 of ckv_scale, 1e-15"):
+        plan.run_mla(*case.arrays, ckv_scale=1e-15, kpe_scale=1e10)
+    with pytest.raises(ArgumentError, match="'kpe_scale': expected a positive number"):
+        plan.run_mla(*case.arrays, kpe_scale=-1.0)
 
 
 def test_a_combined_cache_is_one_array() -> None:
@@ -115,9 +132,10 @@ def test_a_bundle_runs_as_the_kernel_that_was_saved(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", SHARED)
 @pytest.mark.parametrize("ckv", [256, 512])
-def test_tiles_fit_a_cta(target: str, ckv: int) -> None:
+@pytest.mark.parametrize("form", [None, KVFormat("i8")])
+def test_tiles_fit_a_cta(target: str, ckv: int, form: KVFormat | None) -> None:
     for rows in (1, 16, 17, 32, 48, 64, 128):
-        kv = LatentKV(16, ckv)
+        kv = LatentKV(16, ckv, format=form)
         tiles = choose_latent_tiles(kv, rows, target)
         assert latent_shared_bytes(kv, tiles) <= SHARED[target] * 1024
         teams = 16 * tiles.warps // tiles.rows
@@ -129,19 +147,22 @@ def test_tiles_hold_the_heads_of_a_token(heads: int, rows: int) -> None:
     assert choose_latent_tiles(LatentKV(16), heads, "sm_90").rows == rows
 
 
-# target, heads, dimensions of a row
+# target, heads, dimensions of a row, codes
 KERNELS = [
-    (target, heads, *dims)
+    (target, heads, *dims, codes)
     for dims in ((512, 64), (256, 16))
-    for target in ("sm_80", "sm_90", "sm_86")
+    for target in ("sm_80", "sm_90", "sm_86", "sm_89")
     for heads in (16, 32, 64, 128)
+    for codes in (None, "e4m3", "e5m2", "i8")
 ]
 
 
 @pytest.mark.skipif(PTXAS is None, reason="ptxas is not installed: extra cuda")
-@pytest.mark.parametrize(("target", "heads", "ckv", "kpe"), spread(KERNELS, 1))
-def test_ptxas_spills_nothing(target: str, heads: int, ckv: int, kpe: int) -> None:
-    kv = LatentKV(16, ckv, kpe)
+@pytest.mark.parametrize(("target", "heads", "ckv", "kpe", "codes"), spread(KERNELS, 1))
+def test_ptxas_spills_nothing(
+    target: str, heads: int, ckv: int, kpe: int, codes: str | None
+) -> None:
+    kv = LatentKV(16, ckv, kpe, format=KVFormat(codes) if codes else None)
     op = compile_small(num_heads=heads, kv=kv, variant=causal(), target=target)
     assert PTXAS is not None
     resources = PTXAS.assemble(op.ptx, target).resources[op.contract.name]

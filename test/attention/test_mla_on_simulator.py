@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tilewright import attention
-from tilewright.attention import AttentionSpec, causal
+from tilewright.attention import AttentionSpec, KVFormat, causal
 from tilewright.attention.compiler import compile_attention
 from tilewright.runtime.attention import AttentionOp
 from tilewright.runtime.attention_planner import BatchLimits
@@ -17,6 +17,7 @@ from tilewright.test.attention.latent_case import (
     Geometry,
     attend_latent,
     check_latent,
+    codes_of,
     latent_batch,
     latent_launch,
 )
@@ -57,6 +58,39 @@ def test_attention_is_that_of_its_definition(
     case = latent_batch(geometry, LENGTHS, rng)
     op = geometry.compile(causal(), target=target)
     check_latent(case, case.run(case.plan(op)), attend_latent(case))
+
+
+# heads, dtype, target, combined, format
+CODED = [
+    (16, "bf16", "sm_80", False, "e4m3"),
+    (16, "f16", "sm_90", True, "e4m3"),
+    (64, "bf16", "sm_90", False, "e4m3"),
+    (128, "bf16", "sm_80", True, "e5m2"),
+    (32, "f16", "sm_80", False, "i8"),
+    (3, "bf16", "sm_90", True, "i8"),
+    (16, "bf16", "sm_89", True, "e5m2"),
+]
+
+
+@pytest.mark.parametrize(("heads", "dtype", "target", "combined", "codes"), spread(CODED, 1))
+def test_codes_are_what_they_stand_for(
+    heads: int, dtype: str, target: str, combined: bool, codes: str
+) -> None:
+    rng = generator("codes", heads, dtype, target)
+    geometry = Geometry(heads, combined=combined, dtype=dtype, codes=codes)
+    case = latent_batch(geometry, LENGTHS, rng)
+    op = geometry.compile(causal(), target=target)
+    check_latent(case, case.run(case.plan(op)), attend_latent(case))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("ckv", "kpe"), [(256, 16), (256, 64), (512, 48)])
+def test_rows_of_codes_of_other_widths(ckv: int, kpe: int) -> None:
+    rng = generator("codes", ckv, kpe)
+    geometry = Geometry(ckv=ckv, kpe=kpe, combined=bool(rng.integers(2)), codes="e4m3")
+    case = latent_batch(geometry, [(1, 130), (2, 50), (1, 0)], rng)
+    plan = case.split(geometry.compile(causal()), even_chunks(3), 4, rng)
+    check_latent(case, case.run(plan), attend_latent(case))
 
 
 @pytest.mark.full
@@ -174,15 +208,18 @@ def test_results_depend_on_the_split_alone() -> None:
             np.testing.assert_array_equal(mine, same)
 
 
-@pytest.mark.parametrize("combined", [False, pytest.param(True, marks=pytest.mark.full)])
-def test_attention_reads_what_append_mla_wrote(combined: bool) -> None:
+@pytest.mark.parametrize(
+    ("combined", "codes"), spread([(False, "i8"), (True, None), (False, None), (True, "e4m3")], 1)
+)
+def test_attention_reads_what_append_mla_wrote(combined: bool, codes: str | None) -> None:
     rng = generator("append", combined)
-    geometry = replace(SMALL, combined=combined, page_size=4, dtype="f16")
+    geometry = replace(SMALL, combined=combined, page_size=4, dtype="f16", codes=codes)
     case = latent_batch(geometry, [(2, 11), (1, 5)], rng)
     new = rng.standard_normal((3, geometry.ckv + geometry.kpe)).astype(np.float16)
     # The last two tokens of the first request, and the last of the second.
     expected = replace(case, rows=case.rows.copy())
-    for request, token, row in ((0, 9, new[0]), (0, 10, new[1]), (1, 4, new[2])):
+    stored = new if codes is None else codes_of(exact(new), codes)
+    for request, token, row in ((0, 9, stored[0]), (0, 10, stored[1]), (1, 4, stored[2])):
         page = case.batch.pages(request)[token // 4]
         expected.rows[page, token % 4] = row
     cache = case.rows.copy()
@@ -192,7 +229,11 @@ def test_attention_reads_what_append_mla_wrote(combined: bool) -> None:
     table = attention.PageTable(*case.batch.tables[1:], page_size=geometry.page_size)
     plan = attention.plan_append(table, np.array([0, 2, 3], np.int32))
     split = (new[:, : geometry.ckv], new[:, geometry.ckv :])
-    attention.append_mla(parts[0], parts[1], plan, *split, device=SimulatorDevice(checks="all"))
+    form: dict[str, Any] = {}
+    if codes is not None:
+        form = {"format": KVFormat(codes), "ckv_scale": 0.03, "kpe_scale": 0.03}
+    device = SimulatorDevice(checks="all")
+    attention.append_mla(parts[0], parts[1], plan, *split, device=device, **form)
     written = replace(case, rows=np.concatenate(parts, axis=-1))
     got = written.run(written.plan(geometry.compile(causal())))
     check_latent(case, got, attend_latent(expected))

@@ -54,7 +54,7 @@ func.func @two_element_types(
   %q: !attn.ragged<[n, 16, 512], bf16>, %p: !attn.ragged<[n, 16, 64], f16>, %c0: !attn.paged<[pages, 16, 1, 512], bf16, NHD>, %c1: !attn.paged<[pages, 16, 1, 64], bf16, NHD>,
   %batch: !attn.batch<[b, nnz]>, %scale: f32
 ) {
-  // expected-error @+1 {{'attn.attend_latent' op expects queries and a cache of one element type, f16 or bf16, got bf16, f16}}
+  // expected-error @+1 {{'attn.attend_latent' op expects queries and a cache of one element type, f16 or bf16, or a cache of codes, got bf16, f16}}
   %out, %lse = attn.attend_latent %q, %p in %c0, %c1 over %batch scale %scale variant @all
     : !attn.ragged<[n, 16, 512], bf16>, !attn.ragged<[n, 16, 64], f16> in
       !attn.paged<[pages, 16, 1, 512], bf16, NHD>, !attn.paged<[pages, 16, 1, 64], bf16, NHD> over !attn.batch<[b, nnz]>
@@ -70,7 +70,7 @@ func.func @elements_of_32_bits(
   %q: !attn.ragged<[n, 16, 512], f32>, %p: !attn.ragged<[n, 16, 64], f32>, %c0: !attn.paged<[pages, 16, 1, 512], f32, NHD>, %c1: !attn.paged<[pages, 16, 1, 64], f32, NHD>,
   %batch: !attn.batch<[b, nnz]>, %scale: f32
 ) {
-  // expected-error @+1 {{'attn.attend_latent' op expects queries and a cache of one element type, f16 or bf16, got f32}}
+  // expected-error @+1 {{'attn.attend_latent' op expects queries and a cache of one element type, f16 or bf16, or a cache of codes, got f32}}
   %out, %lse = attn.attend_latent %q, %p in %c0, %c1 over %batch scale %scale variant @all
     : !attn.ragged<[n, 16, 512], f32>, !attn.ragged<[n, 16, 64], f32> in
       !attn.paged<[pages, 16, 1, 512], f32, NHD>, !attn.paged<[pages, 16, 1, 64], f32, NHD> over !attn.batch<[b, nnz]>
@@ -153,6 +153,54 @@ func.func @no_variant(
   %out, %lse = attn.attend_latent %q, %p in %c0, %c1 over %batch scale %scale variant @all
     : !attn.ragged<[n, 16, 512], bf16>, !attn.ragged<[n, 16, 64], bf16> in
       !attn.paged<[pages, 16, 1, 512], bf16, NHD>, !attn.paged<[pages, 16, 1, 64], bf16, NHD> over !attn.batch<[b, nnz]>
+    -> !attn.ragged<[n, 16, 512], bf16>, !attn.ragged<[n, 16], f32>
+  func.return
+}
+
+// -----
+
+attn.variant @all
+
+func.func @codes_without_scales(
+  %q: !attn.ragged<[n, 16, 512], bf16>, %p: !attn.ragged<[n, 16, 64], bf16>, %kv: !attn.paged<[pages, 16, 1, 576], i8, NHD>,
+  %batch: !attn.batch<[b, nnz]>, %scale: f32
+) {
+  // expected-error @+1 {{'attn.attend_latent' op expects scales of whole arrays for a cache of i8}}
+  %out, %lse = attn.attend_latent %q, %p in %kv over %batch scale %scale variant @all 
+    : !attn.ragged<[n, 16, 512], bf16>, !attn.ragged<[n, 16, 64], bf16> in
+      !attn.paged<[pages, 16, 1, 576], i8, NHD> over !attn.batch<[b, nnz]>
+    -> !attn.ragged<[n, 16, 512], bf16>, !attn.ragged<[n, 16], f32>
+  func.return
+}
+
+// -----
+
+attn.variant @all
+
+func.func @codes_with_scales_of_blocks(
+  %q: !attn.ragged<[n, 16, 512], bf16>, %p: !attn.ragged<[n, 16, 64], bf16>, %kv: !attn.paged<[pages, 16, 1, 576], i8, NHD>,
+  %batch: !attn.batch<[b, nnz]>, %scale: f32
+) {
+  // expected-error @+1 {{'attn.attend_latent' op expects scales of whole arrays for a cache of i8}}
+  %out, %lse = attn.attend_latent %q, %p in %kv over %batch scale %scale variant @all {scales = #attn.scales<block 32, f16>}
+    : !attn.ragged<[n, 16, 512], bf16>, !attn.ragged<[n, 16, 64], bf16> in
+      !attn.paged<[pages, 16, 1, 576], i8, NHD> over !attn.batch<[b, nnz]>
+    -> !attn.ragged<[n, 16, 512], bf16>, !attn.ragged<[n, 16], f32>
+  func.return
+}
+
+// -----
+
+attn.variant @all
+
+func.func @scales_without_codes(
+  %q: !attn.ragged<[n, 16, 512], bf16>, %p: !attn.ragged<[n, 16, 64], bf16>, %kv: !attn.paged<[pages, 16, 1, 576], bf16, NHD>,
+  %batch: !attn.batch<[b, nnz]>, %scale: f32
+) {
+  // expected-error @+1 {{'attn.attend_latent' op expects no scales for a cache of bf16}}
+  %out, %lse = attn.attend_latent %q, %p in %kv over %batch scale %scale variant @all {scales = #attn.scales<tensor>}
+    : !attn.ragged<[n, 16, 512], bf16>, !attn.ragged<[n, 16, 64], bf16> in
+      !attn.paged<[pages, 16, 1, 576], bf16, NHD> over !attn.batch<[b, nnz]>
     -> !attn.ragged<[n, 16, 512], bf16>, !attn.ragged<[n, 16], f32>
   func.return
 }

@@ -32,3 +32,18 @@ func.func @combined(
     -> !attn.ragged<[n, 8, 256], f16>, !attn.ragged<[n, 8], f32>
   func.return
 }
+
+// A cache of codes.
+// CHECK-LABEL: func.func @codes
+func.func @codes(
+  %q_nope: !attn.ragged<[n, 8, 256], f16>, %q_pe: !attn.ragged<[n, 8, 32], f16>,
+  %kv: !attn.paged<[pages, 1, 1, 288], f8E4M3FN, NHD>, %batch: !attn.batch<[b, nnz]>, %scale: f32
+) {
+  // CHECK: attn.attend_latent %q_nope, %q_pe in %kv over %batch scale %scale variant @all {scales = #attn.scales<tensor>} :
+  %out, %lse = attn.attend_latent %q_nope, %q_pe in %kv over %batch scale %scale variant @all
+    {scales = #attn.scales<tensor>}
+    : !attn.ragged<[n, 8, 256], f16>, !attn.ragged<[n, 8, 32], f16> in
+      !attn.paged<[pages, 1, 1, 288], f8E4M3FN, NHD> over !attn.batch<[b, nnz]>
+    -> !attn.ragged<[n, 8, 256], f16>, !attn.ragged<[n, 8], f32>
+  func.return
+}

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from xdsl.ir import Attribute
+
 from ....dialects.attn import AttendLatentOp, PagedType, PageLayout, RaggedType
 from ....dialects.diagnostic import error_at
 from ....dialects.tile import (
@@ -11,9 +13,10 @@ from ....dialects.tile import (
     RingType,
     SharedLayout,
     SharedType,
+    element_bits,
     ring_type,
 )
-from ..geometry import Geometry, Storage, Work, check_target, constant_extent
+from ..geometry import Geometry, Storage, Work, check_target, constant_extent, converts
 
 # The accumulator of 16 rows and so many columns takes half of a warp's registers.
 LARGEST_TEAM_COLUMNS = 256
@@ -51,35 +54,43 @@ class LatentGeometry(Geometry):
         """True: teams have shared memory of their own for what they exchange."""
         return True
 
-    def _narrow_ring(self, stages: int, rows: int, columns: int) -> RingType:
-        swizzled = columns % COLUMN_PERIOD == 0
+    def _ring_of(
+        self, stages: int, rows: int, columns: int, element: Attribute | None = None
+    ) -> RingType:
+        element = element or self.element_type
+        swizzled = columns * element_bits(element) % (16 * COLUMN_PERIOD) == 0
         layout = SharedLayout.SWIZZLE_128 if swizzled else SharedLayout.PADDED_16
-        return ring_type(stages, (rows, columns), self.element_type, layout)
+        return ring_type(stages, (rows, columns), element, layout)
 
     @property
     def kpe_query_ring(self) -> RingType:
         """The shared memory of the part of the queries that carries positions."""
-        return self._narrow_ring(1, self.rows, self.kpe_dim)
+        return self._ring_of(1, self.rows, self.kpe_dim)
 
     @property
     def kpe_ring(self) -> RingType:
         """The shared memory of the part of the key tiles that carries positions."""
-        return self._narrow_ring(self.stages, self.kv_tile, self.kpe_dim)
+        return self._ring_of(self.stages, self.kv_tile, self.kpe_dim, self.storage.element_type)
+
+    @property
+    def wide_kpe_ring(self) -> RingType:
+        """The shared memory of that part of a tile of codes, widened."""
+        return self._ring_of(1, self.kv_tile, self.kpe_dim)
 
     @property
     def kpe_team_stage(self) -> SharedType:
         """The part of such a tile that one team works on."""
-        return self._narrow_ring(1, self.team_keys, self.kpe_dim).landed()
+        return self._ring_of(1, self.team_keys, self.kpe_dim).landed()
 
     @property
     def probability_ring(self) -> RingType:
         """The shared memory of the probabilities of a tile of keys, which every team reads."""
-        return self._narrow_ring(1, self.rows, self.kv_tile)
+        return self._ring_of(1, self.rows, self.kv_tile)
 
     @property
     def exchange_ring(self) -> RingType:
         """The shared memory through which teams find the greatest score: two f32 a thread."""
-        return self._narrow_ring(1, 8, self.warps * WARP_SIZE * 2 * _WORD_BYTES // (8 * 2))
+        return self._ring_of(1, 8, self.warps * WARP_SIZE * 2 * _WORD_BYTES // (8 * 2))
 
     @property
     def rings(self) -> tuple[RingType, ...]:
@@ -91,6 +102,7 @@ class LatentGeometry(Geometry):
             self.kpe_ring,
             self.probability_ring,
             self.exchange_ring,
+            *((self.wide_ring, self.wide_kpe_ring) if self.storage.narrow else ()),
         )
 
     @property
@@ -129,7 +141,7 @@ def latent_geometry_of(
         qo_heads=constant_extent(op, q_nope, 1, "number of query heads"),
         kv_heads=1,
         head_dim=constant_extent(op, q_nope, 2, "number of latent elements"),
-        storage=_storage(op, pages),
+        storage=_storage(op, pages, target),
         element_type=q_nope.element_type,
         warps=warps,
         rows=rows,
@@ -144,11 +156,13 @@ def latent_geometry_of(
     return geometry
 
 
-def _storage(op: AttendLatentOp, pages: PagedType) -> Storage:
+def _storage(op: AttendLatentOp, pages: PagedType, target: str) -> Storage:
     return Storage(
         element_type=pages.element_type,
         page_size=constant_extent(op, pages, 1, "page size"),
         layout=PageLayout.NHD,
+        scales=op.scales,
+        converts=converts(pages.element_type, target),
     )
 
 
@@ -156,6 +170,8 @@ def _check_dims(op: AttendLatentOp, geometry: LatentGeometry) -> None:
     if geometry.head_dim not in LATENT_DIMS:
         known = " or ".join(map(str, LATENT_DIMS))
         raise error_at(op, f"expects {known} latent elements, got {geometry.head_dim}")
+    if geometry.storage.narrow and element_bits(geometry.storage.element_type) != 8:
+        raise error_at(op, f"expects codes of 8 bits, got {geometry.storage.element_type}")
     if geometry.kpe_dim % 16 or not 16 <= geometry.kpe_dim <= LARGEST_KPE_DIM:
         raise error_at(
             op,

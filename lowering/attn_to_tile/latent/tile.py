@@ -31,6 +31,7 @@ from ....dialects.tile import (
     StoreFragmentOp,
     TeamReduceOp,
     WaitOp,
+    WidenOp,
     fragment_type,
 )
 from ...emitter import Emitter, name_fields
@@ -43,6 +44,7 @@ from ..softmax import (
     emit_initial_state,
     emit_probabilities,
     emit_totals,
+    scaled_by,
 )
 from .geometry import LatentGeometry
 from .params import LatentArrays
@@ -54,7 +56,11 @@ STEP = 16
 
 @dataclass(frozen=True)
 class LatentRings:
-    """The shared memory of a CTA: queries, tiles of the cache, and what teams exchange."""
+    """
+    The shared memory of a CTA: queries, tiles of the cache, and what teams exchange.
+
+    `wide_ckv` and `wide_kpe` hold a tile of codes that are widened.
+    """
 
     q_nope: SSAValue
     q_pe: SSAValue
@@ -62,6 +68,8 @@ class LatentRings:
     kpe: SSAValue
     probabilities: SSAValue
     exchange: SSAValue
+    wide_ckv: SSAValue | None = None
+    wide_kpe: SSAValue | None = None
 
     @classmethod
     def alloc(cls, emit: Emitter, geometry: LatentGeometry) -> "LatentRings":
@@ -121,7 +129,7 @@ class LatentTile:
     ) -> tuple[RowState, InFlight]:
         """Appends the work on one tile of keys."""
         emit, geometry = self.emit, self.geometry
-        ckv, kpe = emit.op(WaitOp, *in_flight[:2]).results
+        ckv, kpe = self.landed(*in_flight[:2])
         ahead = self.copy_tile(emit.add(tile, geometry.stages - 1))
         products = self.query_times_keys(queries, (ckv, kpe))
         first_key = emit.add(self.first_key(tile), self.team.keys)
@@ -136,6 +144,15 @@ class LatentTile:
         emit.op(BarrierOp)
         out = self.add_weighted_values(ckv, state.out)
         return RowState(out, state.maximum, state.total), (*in_flight[2:], *ahead)
+
+    def landed(self, ckv: SSAValue, kpe: SSAValue) -> Sequence[SSAValue]:
+        """Appends the wait for both parts of a tile, and returns their stages in 16 bits."""
+        emit, rings, converts = self.emit, self.rings, self.geometry.storage.converts
+        if rings.wide_ckv is None or rings.wide_kpe is None:
+            return emit.op(WaitOp, ckv, kpe).results
+        # At the barrier behind the first, every thread is done with the values before the second.
+        wide_kpe = emit.value(WidenOp(kpe, rings.wide_kpe, convert=converts))
+        return emit.value(WidenOp(ckv, rings.wide_ckv, convert=converts)), wide_kpe
 
     def greatest(self, highest: SSAValue) -> SSAValue:
         """Appends the greatest of the scores of a row that all teams have."""
@@ -189,15 +206,19 @@ class LatentTile:
         kind = fragment_type((geometry.rows, geometry.team_keys), f32, FragmentLayout.MMA_C)
         products = emit.result(FillOp, emit.float32(0.0), kind)
         stages = (geometry.team_stage, geometry.kpe_team_stage)
-        for query, stage, part in zip(queries, keys, stages, strict=True):
-            mine = emit.result(SliceOp, stage, self.team.keys, part)
-            products = self._add_products(query, mine, part, products)
-        return products
+        ckv, kpe = zip(queries, keys, stages, strict=True)
+        if self.arrays.scales is None:
+            return self._add_products(*kpe, self._add_products(*ckv, products))
+        # The scale of the latent elements is a factor of all scores.
+        products = self._add_products(*kpe, products)
+        factor = emit.binary("divf", *reversed(self.arrays.scales))
+        return self._add_products(*ckv, scaled_by(emit, products, factor))
 
     def _add_products(
         self, query: SSAValue, keys: SSAValue, part: SharedType, products: SSAValue
     ) -> SSAValue:
         emit, geometry = self.emit, self.geometry
+        keys = emit.result(SliceOp, keys, self.team.keys, part)
         step_a = self._operand(geometry.rows, STEP, FragmentLayout.MMA_A)
         step_b = self._operand(STEP, geometry.team_keys, FragmentLayout.MMA_B)
 

@@ -72,3 +72,20 @@ func.func @attend(
     -> !attn.ragged<[n, 16, 512], f16>, !attn.ragged<[n, 16], f32>
   func.return %out, %lse : !attn.ragged<[n, 16, 512], f16>, !attn.ragged<[n, 16], f32>
 }
+
+// -----
+
+attn.variant @all
+
+func.func @attend(
+  %q: !attn.ragged<[n, 16, 512], f16>, %p: !attn.ragged<[n, 16, 64], f16>,
+  %kv: !attn.paged<[pages, 16, 1, 576], i4, NHD>, %batch: !attn.batch<[b, nnz]>, %scale: f32
+) -> (!attn.ragged<[n, 16, 512], f16>, !attn.ragged<[n, 16], f32>) {
+  // expected-error @+1 {{'attn.attend_latent' op expects codes of 8 bits, got i4}}
+  %out, %lse = attn.attend_latent %q, %p in %kv over %batch scale %scale variant @all
+    {scales = #attn.scales<tensor>}
+    : !attn.ragged<[n, 16, 512], f16>, !attn.ragged<[n, 16, 64], f16> in
+      !attn.paged<[pages, 16, 1, 576], i4, NHD> over !attn.batch<[b, nnz]>
+    -> !attn.ragged<[n, 16, 512], f16>, !attn.ragged<[n, 16], f32>
+  func.return %out, %lse : !attn.ragged<[n, 16, 512], f16>, !attn.ragged<[n, 16], f32>
+}
