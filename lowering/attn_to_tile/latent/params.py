@@ -61,6 +61,6 @@ def bound_latent_params(
     if geometry.storage.narrow:
         scales = values["ckv_scale"], values["kpe_scale"]
         found |= {"k_scale": scales[0], "v_scale": scales[0]}
-    arrays = LatentArrays(q_nope, q_pe, first, more[0], *elements, scales)
+    arrays = LatentArrays(q_nope, q_pe, first, more[0], *elements, scales=scales)
     params = Params(**found, q=q_nope, k=first, v=first, k_strides=None, v_strides=None)
     return params, arrays
