@@ -14,7 +14,7 @@ from ..dialects.diagnostic import DiagnosticError
 from ..dialects.tile import ROWS_PER_WARP
 from ..dialects.verification import verify_module
 from ..lowering.attn_to_tile.geometry import Work
-from ..lowering.garbage import paused_collection
+from ..lowering.garbage import paused_collection, take_apart
 from ..lowering.pipelines.attention import LEVELS, attention_to_thread
 from ..lowering.ptx import print_ptx
 from ..lowering.tile_to_thread.convert import GRID, SHARED_BYTES
@@ -99,7 +99,7 @@ class Clock:
 def lower_attention(
     module: ModuleOp, spec: AttentionSpec, clock: Clock | None = None
 ) -> KernelArtifact:
-    """Lowers a module that holds one attention function, level by level."""
+    """Lowers a module that holds one attention function, level by level, and uses it up."""
     clock = clock or Clock(None)
     with paused_collection():
         verify_module(module)
@@ -112,8 +112,10 @@ def lower_attention(
             clock.lap(level, module)
         function = _kernel_function(module)
         text = print_ptx(module, spec.target)
+        contract = kernel_contract(spec, function, variant, tiles)
+        take_apart(module)
         clock.lap("ptx", text)
-        return KernelArtifact(text, kernel_contract(spec, function, variant, tiles))
+        return KernelArtifact(text, contract)
 
 
 def _kernel_function(module: ModuleOp) -> gpu.FuncOp:

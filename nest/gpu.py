@@ -15,7 +15,7 @@ from ..dialects.nest.program import Buffer, Program, ScalarParameter
 from ..dialects.nest.scalars import is_float
 from ..dialects.nest.strides import span_of
 from ..dialects.sym import Expression, interval
-from ..lowering.garbage import paused_collection
+from ..lowering.garbage import paused_collection, take_apart
 from ..lowering.nest_to_thread import PASSED_AS, LoweredKernel, thread_module
 from ..lowering.ptx import print_ptx
 from ..runtime.artifact import KernelArtifact
@@ -151,6 +151,7 @@ def gpu_kernels(program: Program, target: str) -> tuple[Program, tuple[GPUKernel
         whole = ModuleOp([module])
         ExpandMathPass().apply(Context(), whole)
         text = print_ptx(whole, target)
+        take_apart(whole)
         return plain, tuple(_kernel(text, item, target) for item in lowered)
 
 

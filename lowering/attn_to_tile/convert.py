@@ -6,11 +6,12 @@ from xdsl.context import Context
 from xdsl.dialects import func
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
-from xdsl.rewriter import Rewriter
+from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.traits import SymbolTable
 
 from ...dialects.attn import AttendLatentOp, AttendOp, VariantOp
 from ...dialects.diagnostic import error_at
+from ..garbage import take_apart
 from .geometry import Work, geometry_of
 from .kernel import build_kernel
 from .latent import build_latent_kernel, latent_geometry_of
@@ -51,7 +52,8 @@ class ConvertAttnToTilePass(ModulePass):
         for function in functions:
             self._convert(function)
         for variant in variants:
-            Rewriter.erase_op(variant)
+            variant.detach()
+            take_apart(variant)
 
     def _convert(self, function: func.FuncOp) -> None:
         attend = _only_attend(function)
@@ -72,7 +74,9 @@ class ConvertAttnToTilePass(ModulePass):
                     "keys, got one that reads its number, a page or a query row",
                 )
             kernel = build_kernel(name, variant, geometry, place)
-        Rewriter.replace_op(function, kernel, [])
+        Rewriter.insert_op(kernel, InsertPoint.before(function))
+        function.detach()
+        take_apart(function)
 
 
 def _only_attend(function: func.FuncOp) -> Attends:

@@ -24,22 +24,22 @@ class LoopStart(NamedTuple):
     registers: int
 
 
-class Coalescer:
+class CoalescingAssembly(Assembly):
     """Collects the pairs that would like to share a register, and joins them at a loop's end."""
 
-    def __init__(self, assembly: Assembly) -> None:
-        self.assembly = assembly
+    def __init__(self) -> None:
+        super().__init__()
         # (index of the instruction, its destination, the source that it would overwrite)
         self.wishes: list[tuple[int, str, str]] = []
 
     def wish(self, dests: Sequence[str], sources: Sequence[str]) -> None:
         """Notes that the next instruction would like to write over its sources."""
-        index = len(self.assembly.code)
+        index = len(self.code)
         self.wishes.extend(zip(repeat(index), dests, sources))
 
     def _merge(self, kept: str, dropped: str) -> None:
-        first, last = self.assembly.first, self.assembly.last
-        self.assembly.renamed[dropped] = kept
+        first, last = self.first, self.last
+        self.renamed[dropped] = kept
         if first[dropped] < first[kept]:
             first[kept] = first[dropped]
         # What nobody reads has no last use.
@@ -48,8 +48,8 @@ class Coalescer:
 
     def _grant(self, wishes: list[tuple[int, str, str]], start: int, carried: set[str]) -> None:
         """Joins each destination with its source where nobody reads the source later."""
-        first, last, find = self.assembly.first, self.assembly.last, self.assembly.find
-        renamed = self.assembly.renamed
+        first, last, find = self.first, self.last, self.find
+        renamed = self.renamed
         for index, dest, source in wishes:
             kept = find(source) if source in renamed else source
             dropped = find(dest) if dest in renamed else dest
@@ -64,8 +64,7 @@ class Coalescer:
 
     def start_of_loop(self) -> LoopStart:
         """Opens the body of a loop."""
-        assembly = self.assembly
-        return LoopStart(len(assembly.code), len(self.wishes), len(assembly.first))
+        return LoopStart(len(self.code), len(self.wishes), len(self.first))
 
     def end_of_loop(self, loop: LoopStart, carried: Sequence[str], yielded: Sequence[str]) -> None:
         """
@@ -74,9 +73,9 @@ class Coalescer:
         `carried[k]` holds what goes around the loop and is to become `yielded[k]`, a register
         or an immediate.
         """
-        assembly, start = self.assembly, loop.instruction
-        first, last, find = assembly.first, assembly.last, assembly.find
-        end = len(assembly.code)
+        start = loop.instruction
+        first, last, find = self.first, self.last, self.find
+        end = len(self.code)
         for register in yielded:
             if register[0] == "%":
                 last[find(register)] = end
@@ -95,7 +94,7 @@ class Coalescer:
             else:
                 moves.append((register, value))
         self.move_in_parallel([(dest, find(source)) for dest, source in moves])
-        end = len(assembly.code)
+        end = len(self.code)
         # What was defined before the body and is read in it, is read in its next iteration too.
         before = [register for register in self._named_before(loop) if first[register] < start]
         for register in before:
@@ -104,33 +103,31 @@ class Coalescer:
 
     def _named_before(self, loop: LoopStart) -> Iterable[str]:
         """Returns, of what was defined before the body of a loop, at least all that it names."""
-        assembly, start = self.assembly, loop.instruction
-        if loop.registers < 2 * (len(assembly.code) - start):
-            return [*islice(assembly.first, loop.registers), *assembly.at_the_entry]
-        inside = [operands for _, operands in islice(assembly.code, start, None)]
+        start = loop.instruction
+        if loop.registers < 2 * (len(self.code) - start):
+            return [*islice(self.first, loop.registers), *self.at_the_entry]
+        inside = [operands for _, operands in islice(self.code, start, None)]
         named = set(chain.from_iterable(inside))
-        renamed = assembly.renamed
+        renamed = self.renamed
         joined = named & renamed.keys()
         while joined:
             joined = {renamed[register] for register in joined}
             named |= joined
             joined &= renamed.keys()
-        return named & assembly.first.keys()
+        return named & self.first.keys()
 
     def end_of_branch(self, start: int, results: Sequence[str], yielded: Sequence[str]) -> None:
         """Closes a branch that begins at instruction `start` and sets the results of an if."""
-        assembly = self.assembly
+        first, last = self.first, self.last
         moves: list[tuple[str, str]] = []
         for result, value in zip(results, yielded):
-            value = assembly.find(value)
-            is_local = value[0] == "%" and assembly.first[value] >= start
+            value = self.find(value)
+            is_local = value[0] == "%" and first[value] >= start
             if is_local and value not in results:
-                assembly.renamed[value] = result
-                begin = assembly.first[value]
-                assembly.first[result] = min(begin, assembly.first.get(result, begin))
-                assembly.last[result] = max(
-                    assembly.last.get(value, begin), assembly.last.get(result, begin)
-                )
+                self.renamed[value] = result
+                begin = first[value]
+                first[result] = min(begin, first.get(result, begin))
+                last[result] = max(last.get(value, begin), last.get(result, begin))
             else:
                 moves.append((result, value))
         for result, value in moves:
@@ -140,9 +137,9 @@ class Coalescer:
         """Prints a copy of a register or immediate."""
         kind = CLASS_TYPE[dest.rstrip("0123456789")[1:]]
         if kind == "pred" and source[0] != "%":
-            self.assembly.emit(template("setp.ne.u32", 3), (dest,), (source, "0"))
+            self.emit(template("setp.ne.u32", 3), (dest,), (source, "0"))
         else:
-            self.assembly.emit(template(f"mov.{kind}", 2), (dest,), (source,))
+            self.emit(template(f"mov.{kind}", 2), (dest,), (source,))
 
     def move_in_parallel(self, moves: list[tuple[str, str]]) -> None:
         """Prints copies as if all sources were read before any destination is written."""
@@ -151,7 +148,7 @@ class Coalescer:
             free = [move for move in moves if move[0] not in sources]
             if not free:
                 dest, source = moves[0]
-                spare = self.assembly.register(dest.rstrip("0123456789")[1:])
+                spare = self.register(dest.rstrip("0123456789")[1:])
                 self.move(spare, source)
                 moves[0] = (dest, spare)
                 continue

@@ -156,8 +156,8 @@ def _unroll(p: KernelPrinter, step: Step, body: _Body, trips: range) -> None:
 def _start_carried(p: KernelPrinter, carried: list[str], initial: list[str]) -> None:
     for register, text in zip(carried, initial):
         if text[0] == "%":
-            p.coalescer.wish((register,), (text,))
-        p.coalescer.move(register, text)
+            p.wish((register,), (text,))
+        p.move(register, text)
 
 
 def _loop(p: KernelPrinter, step: Step, op: scf.ForOp, bounds: tuple[Element, ...]) -> None:
@@ -178,7 +178,7 @@ def _loop(p: KernelPrinter, step: Step, op: scf.ForOp, bounds: tuple[Element, ..
     elif not enters:
         p.emit(f"\tbra {end};", (), ())
     p.place(begin)
-    loop = p.coalescer.start_of_loop()
+    loop = p.start_of_loop()
     p.lost_place()
     _bind_all(p, block.args[1:], lift(p, slots, carried))
     p.bind(block.args[0], [induction])
@@ -188,7 +188,7 @@ def _loop(p: KernelPrinter, step: Step, op: scf.ForOp, bounds: tuple[Element, ..
     again = p.register("p")
     p.emit(f"\tadd.s{word} %s, %s, %s;", (induction,), (induction, stride))
     p.emit(f"\tsetp.lt.s{word} %s, %s, %s;", (again,), (induction, high))
-    p.coalescer.end_of_loop(loop, carried, yielded)
+    p.end_of_loop(loop, carried, yielded)
     p.emit(f"\t@%s bra {begin};", (), (again,))
     p.place(end)
     p.lost_place()
@@ -214,7 +214,7 @@ def _while(p: KernelPrinter, step: Step) -> None:
     _start_carried(p, carried, lower(p, slots, _flat(p, step.args)))
     begin, end = p.label(), p.label()
     p.place(begin)
-    loop = p.coalescer.start_of_loop()
+    loop = p.start_of_loop()
     p.lost_place()
     _bind_all(p, before.args, lift(p, slots, carried))
     with p.scope():
@@ -223,14 +223,14 @@ def _while(p: KernelPrinter, step: Step) -> None:
         # The results stand in registers of their own: `carried` changes in the body.
         passed = new_registers(p, forwarded)
         for register, text in zip(passed, lower(p, forwarded, _flat(p, condition.args[1:]))):
-            p.coalescer.move(register, text)
+            p.move(register, text)
         p.emit(f"\t@!%s bra {end};", (), (p.register_of(p.element(condition, 0), "i1"),))
         _bind_all(p, after.args, lift(p, forwarded, passed))
         terminator = p.run(after)
         yielded = lower(p, slots, _flat(p, terminator.args))
     for register in passed:
         p.last[register] = len(p.code)
-    p.coalescer.end_of_loop(loop, carried, yielded)
+    p.end_of_loop(loop, carried, yielded)
     p.emit(f"\tbra {begin};", (), ())
     p.place(end)
     p.lost_place()
@@ -328,7 +328,7 @@ def _arm(p: KernelPrinter, block: Block, slots: Sequence[Slot], results: Sequenc
     with p.scope():
         terminator = p.run(block)
         texts = lower(p, slots, _flat(p, terminator.args))
-    p.coalescer.end_of_branch(start, results, texts)
+    p.end_of_branch(start, results, texts)
 
 
 RULES: dict[str, Rule] = {

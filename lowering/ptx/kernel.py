@@ -12,7 +12,6 @@ from xdsl.dialects.builtin import CallSiteLoc, FileLineColLoc, FusedLoc, NameLoc
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 
 from ...dialects.diagnostic import error_at
-from .coalesce import Coalescer
 from .elements import Element, element_kind
 from .operands import Operands
 
@@ -86,7 +85,6 @@ class KernelPrinter(Operands):
         self.target = target
         self.block_size = tuple(block_size)
         self.values: dict[int, list[Element]] = {}
-        self.coalescer = Coalescer(self)
         # Versions of PTX that instructions need beyond that of the target.
         self.versions: set[str] = set()
         # While a branch-free `if` is printed: the register that guards its side effects.

@@ -112,7 +112,7 @@ def _kernel(
     block = op.body.block
     names = [_bind_parameter(printer, op, index) for index in range(len(block.args))]
     printer.run(block)
-    printer.coalescer.end_of_kernel()
+    printer.end_of_kernel()
     versions |= printer.versions
     parameters = ",\n".join(f"\t{text}" for text in names)
     yield (

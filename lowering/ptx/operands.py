@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from .assembly import Assembly
+from .coalesce import CoalescingAssembly
 from .elements import (
     BITS,
     CLASS_TYPE,
@@ -29,7 +29,7 @@ _UNPACK = "\tmov.b32 {%s, %s}, %s;"
 _PACK = "\tmov.b32 %s, {%s, %s};"
 
 
-class Operands(Assembly):
+class Operands(CoalescingAssembly):
     """An assembly that knows the bounds of integer registers and how to materialise elements."""
 
     def __init__(self) -> None:

@@ -266,7 +266,7 @@ def _mma(p: KernelPrinter, step: Step) -> None:
             sources.append(p.register_of(element, kind or "i32"))
     accumulators = sources[form.first_c :]
     dests = p.registers(form.cls, len(accumulators))
-    p.coalescer.wish(dests, accumulators)
+    p.wish(dests, accumulators)
     p.emit(form.text, dests, tuple(sources))
     if form.packs_result:
         values[step.outs[0]] = [Half(dest, upper) for dest in dests for upper in (0, 1)]
@@ -297,7 +297,7 @@ def _inline_asm(p: KernelPrinter, step: Step) -> None:
     for index, constraint in enumerate(inputs):
         kind, element = kind_of(op, op.operands_[index]), p.element(step, index)
         if constraint.isdigit() and int(constraint) < len(dests):
-            p.coalescer.move(dests[int(constraint)], p.register_of(element, kind))
+            p.move(dests[int(constraint)], p.register_of(element, kind))
         elif constraint != "n" and constraint not in _CONSTRAINT_KINDS:
             raise error_at(op, f"expects inputs r, l, f, d, n or tied, got {constraint}")
         sources.append(p.operand(element, kind))

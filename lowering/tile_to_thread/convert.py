@@ -23,6 +23,7 @@ from xdsl.rewriter import InsertPoint, Rewriter
 from ...dialects import nvvm
 from ...dialects.tile import RING_ALIGNMENT, KernelOp, pending_groups
 from ..emitter import Emitter
+from ..garbage import take_apart
 from .control import lower_block
 from .lanes import SHARED_SPACE, Lanes, pointer_type
 from .thread import Thread
@@ -50,8 +51,8 @@ class ConvertTileToThreadPass(ModulePass):
             if (container := kernel.parent_op()) is not None:
                 container.attributes["gpu.container_module"] = UnitAttr()
             Rewriter.insert_op(_gpu_module(kernel, self.programmatic), InsertPoint.before(kernel))
-            # To erase it would visit all of its ops, which nobody else refers to.
             kernel.detach()
+            take_apart(kernel)
 
 
 def _kernels(module: ModuleOp) -> Iterator[KernelOp]:

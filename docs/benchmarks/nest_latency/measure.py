@@ -18,7 +18,7 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 
 from tilewright import nest
-from tilewright.lowering.garbage import paused_collection
+from tilewright.lowering.garbage import paused_collection, take_apart
 from tilewright.lowering.nest_to_thread import thread_module
 from tilewright.lowering.ptx import print_ptx
 from tilewright.nest.compiler import compile_for_host
@@ -93,6 +93,7 @@ def steps_to_ptx(program: nest.Program) -> list[float]:
         ExpandMathPass().apply(Context(), whole)
         lap()
         print_ptx(whole, TARGET)
+        take_apart(whole)
         lap()
     return [1e3 * (end - start) for start, end in zip(times, times[1:], strict=False)]
 
