@@ -158,7 +158,7 @@ def _symbols(spec: AttentionSpec, variant: VariantContract) -> Mapping[str, Symb
         "cta_bounds": SymbolRange(1),
         "items": SymbolRange(0, LARGEST_ROWS // Work(spec.work).item_fields),
         "merges": SymbolRange(0, LARGEST_ROWS // Work(spec.work).merge_fields),
-        "slots": SymbolRange(0, LARGEST_ROWS // tile_rows(spec)),
+        "slots": SymbolRange(0, LARGEST_ROWS // slot_rows(spec)),
         **kv_symbols(spec),
         **_WORK_SYMBOLS[Work(spec.work)],
     }
@@ -177,8 +177,13 @@ def _texts(op: Operation, name: str) -> list[str]:
 
 
 def tile_rows(spec: AttentionSpec) -> int:
-    """Returns the packed rows of a query tile, and of a slot of partial results."""
+    """Returns the packed rows of a query tile."""
     return spec.tile_rows or ROWS_PER_WARP * spec.warps
+
+
+def slot_rows(spec: AttentionSpec) -> int:
+    """Returns the rows of a slot of partial results: in a cascade each row is one."""
+    return 1 if Work(spec.work) is Work.CASCADE else tile_rows(spec)
 
 
 def _section(
@@ -202,7 +207,7 @@ def _section(
 
 def _params(spec: AttentionSpec) -> tuple[Param, ...]:
     heads, head_dim = str(spec.num_qo_heads), str(spec.head_dim)
-    rows, work = str(tile_rows(spec)), Work(spec.work)
+    rows, work = str(slot_rows(spec)), Work(spec.work)
 
     def table(name: str, *extents: str) -> PointerParam:
         return PointerParam(name, "i32", extents, alignment=4)

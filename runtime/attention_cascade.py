@@ -54,7 +54,7 @@ def plan_shared(
         "query_rows": query_rows,
         "parts": work.parts,
     }
-    return PlanArrays(tables, rows, table.largest_page, work.slots)
+    return PlanArrays(tables, rows, table.largest_page, work.partial_rows)
 
 
 def _query_rows(

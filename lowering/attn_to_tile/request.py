@@ -8,7 +8,8 @@ of CTA c are `cta_indptr[c] .. cta_indptr[c + 1] - 1` (Ye et al., FlashInfer, se
 Where items have lists of tiles, keys are entries of `kv_tiles`, and a seventh number is the first
 entry of a tile that needs no mask. In a cascade packed rows are counted over the whole batch, in
 the order of `query_rows[n, 2]`: the row of each query, and its position; three more numbers are the
-packed rows of the item, and the least and the greatest of their positions.
+packed rows of the item, and the least and the greatest of their positions. In place of a slot a
+cascade's item names the first row of its partial result: one holds few rows of a tile's height.
 
 Rows of an array are counted in 32 bits, one for each head; the contract bounds the arrays so that
 the count fits. Only the offset of a row's elements takes 64 bits.

@@ -108,7 +108,7 @@ class Results:
         slot = load_field(emit, self.params, geometry, self.item, SLOT)
 
         def store_partial() -> None:
-            place = SlotRows(rows, emit.add(emit.mul(slot, self.slot_rows), before))
+            place = SlotRows(rows, emit.add(self._rows_before(slot), before))
             self.store_partial(geometry, place, out, lse)
 
         emit.branch(
@@ -280,8 +280,12 @@ class Results:
     def _first_row(self, part: SSAValue) -> SSAValue:
         """Appends the first row of a partial result: that of a slot, or of a cascade's part."""
         if self.params.parts is None:
-            return self.emit.mul(part, self.slot_rows)
+            return self._rows_before(part)
         return self.emit.result(LoadOp, self.params.parts, part, i32)
+
+    def _rows_before(self, slot: SSAValue) -> SSAValue:
+        """Appends the first row of a slot; items of a cascade name the row itself."""
+        return slot if self.params.parts is not None else self.emit.mul(slot, self.slot_rows)
 
 
 def ring_of(emit: Emitter, ring: SSAValue, kind: RingType) -> SSAValue:

@@ -42,8 +42,9 @@ class CascadePlan(NamedTuple):
     query rows: packed row r is query row `rows[r // group]` for head `r % group`.
 
     `cta_indptr[num_ctas + 1]` and `items[n, 6]` are as in other plans: request, whose page table
-    is read, first packed row, KV head, first KV row, end of the KV rows, slot. `item_rows[n]` is
-    the number of packed rows. Row i of an item is workspace row `slot * tile_rows + i`.
+    is read, first packed row, KV head, first KV row, end of the KV rows, and for a partial result
+    its first workspace row, -1 for none. `item_rows[n]` is the number of packed rows: row i of an
+    item is so many workspace rows behind the first. `partial_rows` workspace rows are used.
 
     `item_merges[n, 2]` are the first merge that an item takes part in and the number of merges:
     a finished item arrives at each of them. `merges[m, 5]` holds first packed row, number of rows,
@@ -58,7 +59,7 @@ class CascadePlan(NamedTuple):
     item_merges: Int32Array
     merges: Int32Array
     parts: Int32Array
-    slots: int
+    partial_rows: int
 
 
 class _Groups(NamedTuple):
@@ -227,7 +228,7 @@ def _items(limits: PlanLimits, costs: Costs, tiles: Tiles) -> _Written:
 def _merged(
     limits: PlanLimits, groups: _Groups, spans: _Spans, rows: Int32Array, written: _Written
 ) -> CascadePlan:
-    """Numbers the slots and finds the parts of each row group."""
+    """Gives partial results their rows, and finds the parts of each row group."""
     (items, cta_indptr), count = written, len(groups.request)
     span = items[:, FIRST_ROW].astype(np.int64)
     first, width = spans.first[span], (spans.end - spans.first)[span]
@@ -241,12 +242,12 @@ def _merged(
     # All row groups of an item have several parts, or its one group has no other.
     own_key = items[:, KV_HEAD] * count + first
     partial = parts_of[own_key] > 1
-    items[:, SLOT] = np.where(partial, np.cumsum(partial) - 1, -1)
     items[:, FIRST_ROW] = groups.first_row[first]
     last = spans.end[span] - 1
     item_rows = groups.first_row[last] + groups.rows[last] - items[:, FIRST_ROW]
-    at = items[item, SLOT] * limits.tile_rows[-1] + groups.first_row[group]
-    at -= items[item, FIRST_ROW]
+    past = np.cumsum(np.where(partial, item_rows, 0))
+    items[:, SLOT] = np.where(partial, past - item_rows, -1)
+    at = items[item, SLOT] + groups.first_row[group] - items[item, FIRST_ROW]
     order = order[partial[item[order]]]
     split = np.flatnonzero(parts_of > 1)
     ends = np.cumsum(parts_of[split])
@@ -261,5 +262,5 @@ def _merged(
         arrives.astype(np.int32),
         merges.astype(np.int32),
         at[order].astype(np.int32),
-        int(partial.sum()),
+        int(past[-1]),
     )

@@ -99,7 +99,8 @@ class Launcher:
         device = simulator.Device(checks=self.checks)
         contract, batch = self.op.contract, self.batch
         self.kernel = device.load(self.op.ptx)[contract.name]
-        slots, rows = self.plan.arrays.slots, self.op.section.tile_rows
+        slots = self.plan.arrays.slots
+        rows = 1 if self.op.section.work == "cascade" else self.op.section.tile_rows
         q = batch.q
         arrays: dict[str, Any] = {
             **self.plan.arrays.tables,

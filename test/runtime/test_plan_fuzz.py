@@ -116,15 +116,19 @@ def parts_of(section: AttentionContract, plan: PlanArrays) -> Iterator[Part]:
             numbers = tables["kv_tiles"][begin:end].tolist()
             keys = [(n * tile, min(n * tile + tile, int(lengths[request]))) for n in numbers]
         outputs = rows.astype(np.int64) * heads + kv_head * group + packed % group
-        workspace = None if slot < 0 else slot * section.tile_rows + np.arange(len(packed))
+        workspace = None if slot < 0 else slot * slot_rows(section) + np.arange(len(packed))
         yield Part(outputs, [pair for pair in keys if pair[0] < pair[1]], workspace)
+
+
+def slot_rows(section: AttentionContract) -> int:
+    return 1 if section.work == "cascade" else section.tile_rows
 
 
 def check_written(section: AttentionContract, plan: PlanArrays, parts: list[Part]) -> None:
     """Asserts that each output is written once, from all partial results of it, none outside."""
     tables, outputs = plan.tables, int(plan.tables["qo_indptr"][-1]) * section.num_qo_heads
     written = np.zeros(outputs, np.int64)
-    held = np.full(plan.slots * section.tile_rows, -1, np.int64)
+    held = np.full(plan.slots * slot_rows(section), -1, np.int64)
     for part in parts:
         if part.workspace is None:
             written[part.outputs] += 1

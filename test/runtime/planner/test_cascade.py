@@ -56,9 +56,12 @@ def check_cascade(
     assert sorted(plan.rows.tolist()) == list(range(starts[-1]))
     assert plan.cta_indptr[-1] == len(plan.items)
     assert (np.diff(plan.cta_indptr) >= 0).all()
-    height = numbers.tile_rows[-1]
-    by_slot = {item[5]: index for index, item in enumerate(plan.items.tolist()) if item[5] >= 0}
-    assert sorted(by_slot) == list(range(plan.slots))
+    owners = [-1] * plan.partial_rows
+    for index, item in enumerate(plan.items.tolist()):
+        for row in range(int(plan.item_rows[index]) if item[5] >= 0 else 0):
+            assert owners[item[5] + row] == -1
+            owners[item[5] + row] = index
+    assert -1 not in owners
     arrivals = [0] * len(plan.merges)
     for index, (merge, count) in enumerate(plan.item_merges.tolist()):
         assert (count > 0) == (plan.items[index, 5] >= 0)
@@ -69,8 +72,8 @@ def check_cascade(
         assert arrivals[merge] == count
         read: list[int] = []
         for part in plan.parts[first : first + count].tolist():
-            item = by_slot[part // height]
-            assert row == plan.items[item, 1] + part % height
+            item = owners[part]
+            assert row == plan.items[item, 1] + part - plan.items[item, 5]
             assert row + rows <= plan.items[item, 1] + plan.item_rows[item]
             assert plan.items[item, 2] == head
             lowest = plan.item_merges[item, 0]
@@ -154,7 +157,7 @@ def test_levels_of_prefixes_are_read_once_each() -> None:
 
 def test_requests_without_a_common_prefix_are_not_merged() -> None:
     plan = planned(limits(2, 1, 1), [[1, 2], [3, 4], [5, 6]], [1, 1, 1], [8, 8, 8])
-    assert plan.slots == 0
+    assert plan.partial_rows == 0
 
 
 def test_prefixes_longer_than_their_requests_are_refused() -> None:
