@@ -13,6 +13,7 @@ With limits every plan stays at the addresses of the first, so that a CUDA graph
 all of them; a batch beyond the limits is refused, and the plan is then what it was.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ import numpy.typing as npt
 
 from ..runtime.attention import AttentionOp, Plan
 from ..runtime.attention_planner import DEFAULT_CHUNK, BatchLimits
+from ..runtime.block_mask import BlockMask
 from ..runtime.device import Device
 from ..runtime.errors import ArgumentError
 from ..runtime.page_table import int32_table
@@ -61,11 +63,11 @@ class _Batch:
             raise ArgumentError("plan", "a batch that was planned", "none")
         return self._plan
 
-    def _replan(self, tables: tuple[object, ...], stream: object) -> Plan:
+    def _replan(self, tables: tuple[object, ...], stream: object, **hints: Any) -> Plan:
         if self._plan is None or self.limits is None:
-            self._plan = self.op.plan(*tables, **self._options)
+            self._plan = self.op.plan(*tables, **hints, **self._options)
         else:
-            self._plan.update(*tables, stream=stream)
+            self._plan.update(*tables, **hints, stream=stream)
         return self._plan
 
     def run(self, q: object, k: object, v: object = None, **options: Any) -> tuple[Any, Any]:
@@ -93,15 +95,19 @@ class BatchPrefill(_Batch):
         kv_indices: object,
         kv_last_page_len: object,
         *,
+        block_mask: BlockMask | None = None,
+        mask_parameters: Mapping[str, object] | None = None,
         stream: object = None,
     ) -> Plan:
         """
         Plans a batch of B requests; raises ArgumentError.
 
         All are int32 in host memory: qo_indptr[B+1] (query rows), kv_indptr[B+1] (pages),
-        kv_indices[nnz], kv_last_page_len[B].
+        kv_indices[nnz], kv_last_page_len[B]. For an op of work "tile_lists", `block_mask` or
+        `mask_parameters` tell which tiles of KV are empty, as for `AttentionOp.plan`.
         """
-        return self._replan((qo_indptr, kv_indptr, kv_indices, kv_last_page_len), stream)
+        hints = {"block_mask": block_mask, "mask_parameters": mask_parameters}
+        return self._replan((qo_indptr, kv_indptr, kv_indices, kv_last_page_len), stream, **hints)
 
 
 class BatchDecode(_Batch):
@@ -183,7 +189,8 @@ class CascadeAttention(_Batch):
         """
         Plans a batch as `BatchPrefill.plan` does; raises ArgumentError.
 
-        `prefixes` are by default those that the page table shows.
+        `prefixes` are by default those that the page table shows, in at most as many levels as the
+        limits declare.
         """
-        self._options["prefixes"] = prefixes
-        return self._replan((qo_indptr, kv_indptr, kv_indices, kv_last_page_len), stream)
+        tables = (qo_indptr, kv_indptr, kv_indices, kv_last_page_len)
+        return self._replan(tables, stream, prefixes=prefixes)

@@ -16,7 +16,7 @@ import numpy as np
 from .array import HOST, ArrayView, empty_like, show_shape, view_of
 from .artifact import KernelArtifact
 from .attention_call import AttentionCall
-from .attention_cascade import plan_shared
+from .attention_in_place import Hints, PlacedPlanner
 from .attention_kernel import KV_SCALES, LATENT_SCALES, PARTIALS, SCALE, check_kernel_params
 from .attention_kv import KVArguments, KVViews, kv_views, latent_views
 from .attention_params import check_params
@@ -24,13 +24,12 @@ from .attention_plan import PlanArrays, checked_tables
 from .attention_planner import (
     DEFAULT_CHUNK,
     BatchLimits,
-    BatchPlanner,
     FixedPlanner,
     PlanBytes,
     Sharing,
     default_ctas,
 )
-from .attention_tile_lists import derived_mask, plan_tile_lists
+from .attention_work import WorkPlanner
 from .block_mask import BlockMask, MaskProgram
 from .buffer import Buffer
 from .contract import KernelContract
@@ -64,7 +63,7 @@ class AttentionOp:
         self.mask = mask
         self.section = section
         self.signature = Signature(artifact.contract)
-        self._planner = BatchPlanner(section)
+        self.planner = WorkPlanner(section, mask)
 
     @property
     def ptx(self) -> str:
@@ -128,25 +127,13 @@ class AttentionOp:
         given = (qo_indptr, kv_indptr, kv_indices, kv_last_page_len)
         tables = checked_tables(self.section, *given)
         sharing = self._sharing(num_ctas, batch_invariant, chunk, device)
-        self._check_work("tile_lists", "block_mask", block_mask)
-        self._check_work("cascade", "prefixes", prefixes)
-        if limits is None and self.section.work == "tile_lists":
-            if block_mask is None and self.mask is not None:
-                numbers = (self.section, *tables, mask_parameters)
-                block_mask = derived_mask(self.mask, *numbers)
-            return Plan(self, plan_tile_lists(self._planner, *tables, sharing, block_mask))
-        if limits is None and self.section.work == "cascade":
-            return Plan(self, plan_shared(self._planner, *tables, sharing, prefixes))
+        hints = Hints(block_mask, mask_parameters, prefixes)
+        self.planner.check(hints)
         if limits is None:
-            return Plan(self, self._planner.plan(*tables, sharing))
-        fixed = FixedPlanner(self.section, limits, sharing)
-        fixed.plan(*tables)
+            return Plan(self, self.planner.plan(*tables, hints, sharing))
+        fixed = self.planner.in_place(limits, sharing)
+        fixed.plan(*tables, hints)
         return Plan(self, fixed.arrays, fixed)
-
-    def _check_work(self, work: str, name: str, given: object) -> None:
-        if given is not None and self.section.work != work:
-            expected = f"None for a kernel of work '{self.section.work}'"
-            raise ArgumentError(name, f"{expected}, or one of '{work}'", type(given).__name__)
 
     def plan_bytes(
         self,
@@ -159,7 +146,7 @@ class AttentionOp:
     ) -> PlanBytes:
         """Returns the exact bytes on the device of a plan with these limits; see `plan`."""
         sharing = self._sharing(num_ctas, batch_invariant, chunk, device)
-        return FixedPlanner(self.section, limits, sharing).nbytes
+        return self.planner.in_place(limits, sharing).nbytes
 
     def _sharing(
         self, num_ctas: int | None, batch_invariant: bool, chunk: int, device: Device | str | None
@@ -202,7 +189,10 @@ class Plan:
     """
 
     def __init__(
-        self, op: AttentionOp, arrays: PlanArrays, fixed: FixedPlanner | None = None
+        self,
+        op: AttentionOp,
+        arrays: PlanArrays,
+        fixed: FixedPlanner | PlacedPlanner | None = None,
     ) -> None:
         self.op = op
         self.arrays = arrays
@@ -252,11 +242,11 @@ class Plan:
     @property
     def plan_limits(self) -> PlanLimits:
         """The limits of the planner of a plan with limits."""
-        return self._needs_limits("plan_limits").plan_limits
+        return self._needs_ranges("plan_limits").plan_limits
 
     def note_planned_on_device(self) -> None:
         """Notes that kernels write the tables on the device: host memory does not follow them."""
-        self._needs_limits("plan_on_device").forget()
+        self._needs_ranges("plan_on_device").forget()
 
     @property
     def nbytes(self) -> PlanBytes:
@@ -270,19 +260,25 @@ class Plan:
         kv_indices: object = None,
         kv_last_page_len: object = None,
         *,
+        block_mask: BlockMask | None = None,
+        mask_parameters: Mapping[str, object] | None = None,
+        prefixes: Prefixes | None = None,
         stream: object = None,
     ) -> None:
         """
         Plans another batch in place; what changed is sent on `stream`, behind earlier launches.
 
-        Raises ArgumentError for a batch beyond the plan's limits, and for a page that the caches
-        of earlier runs lack; the plan is then what it was.
+        The arguments are those of `AttentionOp.plan`. Raises ArgumentError for a batch beyond the
+        plan's limits, and for a page that the caches of earlier runs lack; the plan is then what it
+        was.
         """
         fixed = self._needs_limits("update")
         given = (qo_indptr, kv_indptr, kv_indices, kv_last_page_len)
         starts, table = checked_tables(self.op.section, *given)
+        hints = Hints(block_mask, mask_parameters, prefixes)
+        self.op.planner.check(hints)
         self._check_cached(table.largest_page)
-        self._send(fixed.plan(starts, table), stream)
+        self._send(fixed.plan(starts, table, hints), stream)
 
     def step(
         self,
@@ -297,16 +293,17 @@ class Plan:
 
         `requests`, int32, are those that grow, by default all. `pages`, int32, are the new pages of
         those whose last page is full, in the order of the requests; `pages_needed` says how many.
-        What changed is sent on `stream`. Raises ArgumentError; the plan is then what it was.
+        What changed is sent on `stream`. Plans of lists of tiles and of cascades are updated in
+        place of steps. Raises ArgumentError; the plan is then what it was.
         """
-        fixed = self._needs_limits("step")
+        fixed = self._needs_ranges("step")
         if pages is not None:
             self._check_cached(int(int32_table(pages, "pages").max(initial=-1)))
         self._send(fixed.step(rows, pages, requests), stream)
 
     def pages_needed(self, rows: int = 1, requests: object = None) -> int:
         """Returns how many new pages such a step needs."""
-        return self._needs_limits("pages_needed").pages_needed(rows, requests)
+        return self._needs_ranges("pages_needed").pages_needed(rows, requests)
 
     def adopt(self, other: "Plan", *, stream: object = None) -> None:
         """
@@ -321,10 +318,17 @@ class Plan:
         self._check_cached(theirs.arrays.largest_page)
         self._send(fixed.adopt(theirs), stream)
 
-    def _needs_limits(self, name: str) -> FixedPlanner:
+    def _needs_limits(self, name: str) -> FixedPlanner | PlacedPlanner:
         if self._fixed is None:
             raise ArgumentError(name, "a plan that was made with limits", "one without")
         return self._fixed
+
+    def _needs_ranges(self, name: str) -> FixedPlanner:
+        fixed = self._needs_limits(name)
+        if isinstance(fixed, PlacedPlanner):
+            expected = "a plan of work 'ranges' with one page table for all heads; update this one"
+            raise ArgumentError(name, expected, f"one of work '{self.op.section.work}'")
+        return fixed
 
     def _check_cached(self, largest: int) -> None:
         if self._cache_pages is not None and largest >= self._cache_pages:

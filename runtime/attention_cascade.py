@@ -14,14 +14,18 @@ from .planner import CascadePlan, Prefixes, plan_cascade, sharable_pages, shared
 _LEAST_TILES = 2
 
 
-def find_prefixes(section: AttentionContract, qo_indptr: Int32Array, table: PageTable) -> Prefixes:
+def find_prefixes(
+    section: AttentionContract, qo_indptr: Int32Array, table: PageTable, levels: int | None = None
+) -> Prefixes:
     """Returns the prefixes that requests share in a page table, and that are worth an item."""
     q_len = np.diff(qo_indptr)
     sharable = sharable_pages(table.row_counts, q_len, table.page_size)
     # Rows of one query tile share; of more, each tile reads the prefix for itself.
     sharable[q_len * section.group > section.tile_rows] = 0
     least = max(_LEAST_TILES * section.kv_tile // table.page_size, 1)
-    return shared_prefixes(table.kv_indptr, table.kv_indices, sharable, min_pages=least)
+    return shared_prefixes(
+        table.kv_indptr, table.kv_indices, sharable, min_pages=least, max_levels=levels
+    )
 
 
 def plan_shared(
@@ -30,14 +34,22 @@ def plan_shared(
     table: PageTable,
     sharing: Sharing,
     prefixes: Prefixes | None,
+    levels: int | None = None,
 ) -> PlanArrays:
-    """Returns the plan of a batch whose tables were checked; raises ArgumentError."""
+    """
+    Returns the plan of a batch whose tables were checked; raises ArgumentError.
+
+    Prefixes have at most `levels`: those that are given are refused, others are shared less.
+    """
     section, lengths, rows = planner.section, table.row_counts, int(qo_indptr[-1])
     if sharing.batch_invariant:
         expected = "False where requests share prefixes: they depend on the batch"
         raise ArgumentError("batch_invariant", expected, "True")
     if prefixes is None:
-        prefixes = find_prefixes(section, qo_indptr, table)
+        prefixes = find_prefixes(section, qo_indptr, table, levels)
+    elif levels is not None and prefixes.levels > levels:
+        expected = f"at most {levels} levels of prefixes, as declared"
+        raise ArgumentError("prefixes", expected, str(prefixes.levels))
     limits = limits_of(section, rows, lengths, sharing)
     starts = qo_indptr.astype(np.int64)
     cost = planner.planners.cost

@@ -39,7 +39,10 @@ class BatchLimits:
 
     `requests`, `query_rows` (of all requests), `kv_len` (KV rows of one request) and `pages`
     (entries of kv_indices) are maxima. `kv_total` is the largest sum of KV lengths, by default
-    `requests * kv_len`; it bounds the workspace of batch-invariant plans.
+    `requests * kv_len`; it bounds the workspace of batch-invariant plans. A kernel of work
+    "tile_lists" has lists of at most `kv_tiles` KV tiles together, by default as many as such
+    batches can have without a mask; one of work "cascade" shares prefixes that lie within one
+    another in at most `prefix_levels`.
     """
 
     requests: int
@@ -47,12 +50,15 @@ class BatchLimits:
     kv_len: int
     pages: int
     kv_total: int = 0
+    kv_tiles: int = 0
+    prefix_levels: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("requests", "query_rows", "kv_len", "pages"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or not 1 <= value <= _LARGEST:
-                raise ArgumentError(name, f"an integer from 1 to {_LARGEST}", repr(value))
+        needed = ("requests", "query_rows", "kv_len", "pages")
+        for name in (*needed, "kv_total", "kv_tiles", "prefix_levels"):
+            value, least = getattr(self, name), int(name in needed)
+            if not isinstance(value, int) or not least <= value <= _LARGEST:
+                raise ArgumentError(name, f"an integer from {least} to {_LARGEST}", repr(value))
 
 
 class Sharing(NamedTuple):
@@ -97,6 +103,20 @@ def plan_limits(section: AttentionContract, limits: BatchLimits, sharing: Sharin
         batch_invariant=sharing.batch_invariant,
         chunk=-(-sharing.chunk // section.kv_tile) * section.kv_tile,
     )
+
+
+def of_heads(
+    section: AttentionContract, limits: BatchLimits
+) -> tuple[AttentionContract, BatchLimits]:
+    """Returns a kernel whose heads have pages of their own, and limits, as it is planned for."""
+    heads = section.num_kv_heads
+    counts = {name: getattr(limits, name) * heads for name in ("requests", "query_rows")}
+    return _of_one_head(section), replace(limits, **counts)
+
+
+def _of_one_head(section: AttentionContract) -> AttentionContract:
+    # A head with keys of its own is planned for as a request of one head.
+    return replace(section, num_qo_heads=section.group, num_kv_heads=1, kv=())
 
 
 class Planners:
@@ -171,9 +191,9 @@ class BatchPlanner:
 
     def __init__(self, section: AttentionContract) -> None:
         self.section = section
-        # A head with keys of its own is planned for as a request of one head.
-        one = replace(section, num_qo_heads=section.group, num_kv_heads=1, kv=())
-        self._of_heads = BatchPlanner(one) if "table_of_heads" in section.kv else None
+        self._of_heads = None
+        if "table_of_heads" in section.kv:
+            self._of_heads = BatchPlanner(_of_one_head(section))
         self.planners = Planners(section)
 
     def plan(self, qo_indptr: Int32Array, table: PageTable, sharing: Sharing) -> PlanArrays:
@@ -238,16 +258,11 @@ class FixedPlanner:
     """
     Plans one batch after the other into the same arrays, whose sizes follow from declared maxima.
 
-    `tables` are these arrays, `arrays` the present plan in them.
+    The kernel's work is ranges, with one page table for all heads. `tables` are these arrays,
+    `arrays` the present plan in them.
     """
 
     def __init__(self, section: AttentionContract, limits: BatchLimits, sharing: Sharing) -> None:
-        if section.work != "ranges":
-            expected = f"None, plans of work '{section.work}' are made anew for each batch"
-            raise ArgumentError("limits", expected, repr(limits))
-        if "table_of_heads" in section.kv:
-            expected = "None where each KV head has pages of its own"
-            raise ArgumentError("limits", expected, repr(limits))
         self.section, self.limits, self.sharing = section, limits, sharing
         cost = CostModel.of_heights(section.tile_heights)
         self._planner = planner = Planner(plan_limits(section, limits, sharing), cost)
@@ -289,11 +304,14 @@ class FixedPlanner:
         tables = sum(table.nbytes for table in self.tables.values())
         return PlanBytes(tables, rows * self.section.head_dim, rows)
 
-    def plan(self, qo_indptr: Int32Array, table: PageTable) -> dict[str, Int32Array]:
+    def plan(
+        self, qo_indptr: Int32Array, table: PageTable, _hints: object = None
+    ) -> dict[str, Int32Array]:
         """
         Plans a batch whose tables were checked; returns the first entries of arrays that changed.
 
-        Raises ArgumentError for one beyond the maxima, and then changes nothing.
+        Work of ranges has no use for hints. Raises ArgumentError for one beyond the maxima, and
+        then changes nothing.
         """
         entries, most = table.kv_indices.size, self.limits.pages
         if entries > most:
@@ -318,8 +336,10 @@ class FixedPlanner:
             changed[name] = own[: given.size]
         return changed
 
-    def adopt(self, other: "FixedPlanner") -> dict[str, Int32Array]:
+    def adopt(self, other: object) -> dict[str, Int32Array]:
         """Plans the batch of a planner with the same maxima; returns what changed, as `plan`."""
+        if not isinstance(other, FixedPlanner):
+            raise ArgumentError("other", "a plan of ranges", type(other).__name__)
         tables, batch = other.tables, other.batch
         table = PageTable(
             tables["kv_indptr"][: batch + 1],

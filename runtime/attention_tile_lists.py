@@ -55,10 +55,8 @@ def plan_tile_lists(
         _check_mask(section, mask, qo_indptr, table.row_counts)
         lists = _lists_of_runs(mask.partial, mask.full)
     counts = np.diff(lists.indptr)
-    # The planner counts in KV tiles here.
-    chunk = max(sharing.chunk // section.kv_tile, 1)
     longest = _power_of_two(int(counts.max(initial=1)))
-    limits = replace(limits, kv_len=longest, kv_total=0, kv_tile=1, granule=1, chunk=chunk)
+    limits = list_limits(limits, sharing, longest)
     with planner.planners.planner(limits) as of_lists:
         reach = np.full(len(qo_indptr) - 1, longest, np.int64)
         work = of_lists.plan(qo_indptr, reach, kv_ranges=(np.zeros_like(counts), counts))
@@ -68,6 +66,12 @@ def plan_tile_lists(
     tables["kv_tiles"] = lists.tiles if lists.tiles.size else np.zeros(1, np.int32)
     tables |= batch_tables(qo_indptr, table)
     return PlanArrays(tables, rows, table.largest_page, slots)
+
+
+def list_limits(limits: PlanLimits, sharing: Sharing, longest: int) -> PlanLimits:
+    """Returns the limits of a planner that counts in KV tiles, `longest` in a list at most."""
+    chunk = max(sharing.chunk // limits.kv_tile, 1)
+    return replace(limits, kv_len=longest, kv_total=0, kv_tile=1, granule=1, chunk=chunk)
 
 
 def derived_mask(

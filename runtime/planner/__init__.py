@@ -4,7 +4,7 @@ Plans of batches for persistent kernels: work items, their CTAs, and the merges 
 It needs NumPy alone, and never the device.
 """
 
-from .cascade import CascadePlan, plan_cascade
+from .cascade import CascadePlan, cascade_sizes, plan_cascade
 from .cost import CostModel, fit_cost_model
 from .limits import PlanLayout, PlanLimits, Workspace
 from .planner import Planner, Step, Transfer, WorkPlan
@@ -26,6 +26,7 @@ __all__ = (
     "WorkPlan",
     "Workspace",
     "fit_cost_model",
+    "cascade_sizes",
     "plan_cascade",
     "sharable_pages",
     "shared_prefixes",

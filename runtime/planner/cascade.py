@@ -62,6 +62,39 @@ class CascadePlan(NamedTuple):
     partial_rows: int
 
 
+class CascadeSizes(NamedTuple):
+    """The most items, merges, parts and workspace rows that any plan within limits has."""
+
+    items: int
+    merges: int
+    parts: int
+    partial_rows: int
+
+
+def cascade_sizes(limits: PlanLimits, levels: int) -> CascadeSizes:
+    """
+    Returns what a plan needs of a batch within limits, with so many levels of prefixes at most.
+
+    Raises ArgumentError for more items than 32 bits count.
+    """
+    heads, height = limits.num_kv_heads, limits.tile_rows[-1]
+    requests = min(limits.requests, limits.query_rows)
+    # Each request is in one query tile of each level, of whose rows it has no more than all.
+    sharing = requests * heads if levels else 0
+    rows = min(limits.query_rows * limits.group, requests * height) * heads if levels else 0
+    # A cut makes two parts of the rows of a tile of one request, and one more of those of many.
+    cuts, width = limits.num_ctas - 1, max(2, height // limits.group)
+    items = limits.tiles * heads + levels * sharing + cuts
+    if items * 9 > OPEN_END:
+        raise ArgumentError("limits", f"limits of at most {OPEN_END // 9} work items", str(items))
+    return CascadeSizes(
+        items,
+        min(limits.tiles * heads, sharing + cuts),
+        (1 + levels) * sharing + cuts * width,
+        (1 + levels) * rows + cuts * 2 * height,
+    )
+
+
 class _Groups(NamedTuple):
     """Row groups, a query tile of one request each, in the order of the prefixes."""
 

@@ -107,7 +107,7 @@ class PlanLimits:
         whole = self.tiles * self.num_kv_heads
         if not self.batch_invariant:
             return whole + self.num_ctas - 1
-        return self._chunks * self.num_kv_heads
+        return self._pieces(self.chunk) * self.num_kv_heads
 
     @property
     def slots(self) -> int:
@@ -124,12 +124,16 @@ class PlanLimits:
         return min(self.num_ctas - 1, self.tiles * self.num_kv_heads)
 
     @property
-    def _chunks(self) -> int:
-        """The largest number of chunks of all query tiles, for one KV head."""
-        longest = -(-self.kv_len // self.chunk)
+    def listed(self) -> int:
+        """The largest number of KV tiles of all query tiles, for one KV head."""
+        return self._pieces(self.kv_tile)
+
+    def _pieces(self, rows: int) -> int:
+        """Returns the largest number of pieces of so many KV rows of all query tiles."""
+        longest = -(-self.kv_len // rows)
         requests = min(self.requests, self.query_rows)
-        # Every request once with all its chunks; its other tiles as if it were the longest.
-        once = min(requests * longest, requests + self.largest_kv_total // self.chunk)
+        # Every request once with all its pieces; its other tiles as if it were the longest.
+        once = min(requests * longest, requests + self.largest_kv_total // rows)
         return once + (self.tiles - requests) * longest
 
     def workspace(self, head_dim: int) -> Workspace:

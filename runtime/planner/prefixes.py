@@ -38,6 +38,14 @@ class Prefixes(NamedTuple):
         """How many page reads fall away, for one query tile a group, when all are shared."""
         return int(((self.end - self.begin - 1) * (self.end_page - self.first_page)).sum())
 
+    @property
+    def levels(self) -> int:
+        """How many groups lie within one another at most."""
+        levels: list[int] = []
+        for parent in cast("list[int]", self.parent.tolist()):
+            levels.append(1 + (levels[parent] if parent >= 0 else 0))
+        return max(levels, default=0)
+
     def shared_pages(self) -> Array:
         """Returns the number of leading pages that each request shares with others, [B]."""
         shared = np.zeros(len(self.order), np.int64)
@@ -67,9 +75,12 @@ def shared_prefixes(
     sharable: object = None,
     min_requests: int = 2,
     min_pages: int = 1,
+    max_levels: int | None = None,
 ) -> Prefixes:
     """
     Returns the groups of at least `min_requests` that share at least `min_pages` pages more.
+
+    No more than `max_levels` of them lie within one another: the outermost, of most requests.
 
     Takes the page table in CSR form, integer arrays in host memory: `kv_indptr[B+1]`,
     `kv_indices[nnz]`, and `sharable[B]`, how many leading pages of a request may be shared, by
@@ -92,7 +103,7 @@ def shared_prefixes(
     spans = list(zip((8 * starts[:-1]).tolist(), (8 * lengths).tolist(), strict=True))
     order = sorted(range(len(spans)), key=lambda b: keys[spans[b][0] : spans[b][0] + spans[b][1]])
     common = _common(starts, lengths, pages, order)
-    return _forest(np.array(order, np.int64), common, min_requests, min_pages)
+    return _forest(np.array(order, np.int64), common, (min_requests, min_pages, max_levels))
 
 
 def _common(starts: Array, lengths: Array, pages: Array, order: list[int]) -> list[int]:
@@ -106,13 +117,14 @@ def _common(starts: Array, lengths: Array, pages: Array, order: list[int]) -> li
     return common
 
 
-def _forest(order: Array, common: list[int], min_requests: int, min_pages: int) -> Prefixes:
+def _forest(order: Array, common: list[int], bounds: tuple[int, int, int | None]) -> Prefixes:
     """
     Returns the groups from the common prefixes of neighbours.
 
     A group is a longest interval of neighbours with so many common pages (the lcp intervals of
     Abouelhoda, Kurtz, Ohlebusch, Journal of Discrete Algorithms 2, 2004).
     """
+    min_requests, min_pages, max_levels = bounds
     found: list[tuple[int, int, int]] = []
     opened = [(0, 0)]
     for at, pages in enumerate([*common, 0]):
@@ -130,6 +142,8 @@ def _forest(order: Array, common: list[int], min_requests: int, min_pages: int) 
             path.pop()
         first = groups[path[-1]][3] if path else 0
         if end - begin < min_requests or depth - first < min_pages:
+            continue
+        if max_levels is not None and len(path) >= max_levels:
             continue
         groups.append((begin, end, first, depth, path[-1] if path else -1))
         path.append(len(groups) - 1)

@@ -9,7 +9,6 @@ import pytest
 
 from tilewright.attention import (
     AttentionOp,
-    BatchLimits,
     Plan,
     alibi,
     causal,
@@ -157,6 +156,3 @@ def test_what_depends_on_one_request_is_refused() -> None:
     op = GEOMETRY.compile(causal(), work="cascade")
     with pytest.raises(ArgumentError, match="'batch_invariant': expected False where requests"):
         op.plan(*batch.tables, batch_invariant=True)
-    limits = BatchLimits(requests=1, query_rows=1, kv_len=64, pages=4)
-    with pytest.raises(ArgumentError, match="'limits': expected None, plans of work 'cascade'"):
-        op.plan(*batch.tables, limits=limits)

@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tilewright.runtime.attention_cascade import plan_shared
+from tilewright.runtime.attention_in_place import Hints, PlacedPlanner
 from tilewright.runtime.attention_plan import PlanArrays
 from tilewright.runtime.attention_planner import BatchLimits, BatchPlanner, FixedPlanner, Sharing
 from tilewright.runtime.attention_tile_lists import plan_tile_lists
+from tilewright.runtime.attention_work import WorkPlanner
 from tilewright.runtime.block_mask import BlockMask, Grid, TileRuns
 from tilewright.runtime.contract import AttentionContract
 from tilewright.runtime.page_table import PageTable, last_page_lengths
@@ -291,11 +293,43 @@ def fuzz_cascade(rng: np.random.Generator) -> None:
         check(section, batch, plan)
 
 
+def placed(rng: np.random.Generator, section: AttentionContract) -> PlacedPlanner:
+    """Returns a planner of batches within declared maxima, as the op of a kernel makes it."""
+    limits = BatchLimits(requests=6, query_rows=240, kv_len=300, pages=120, prefix_levels=1)
+    sharing = random_sharing(rng)
+    if section.work == "cascade":
+        sharing = sharing._replace(batch_invariant=False)
+    planner = WorkPlanner(section, None).in_place(limits, sharing)
+    assert isinstance(planner, PlacedPlanner)
+    return planner
+
+
+def fuzz_lists_in_place(rng: np.random.Generator) -> None:
+    section = random_section(rng, "tile_lists")
+    planner = placed(rng, section)
+    for number in range(BATCHES):
+        batch = random_batch(rng)
+        mask, kept = (None, None) if number % 3 == 0 else random_mask(rng, section, batch)
+        planner.plan(batch.qo_indptr, batch.table, Hints(mask))
+        check(section, batch, planner.arrays, kept)
+
+
+def fuzz_cascade_in_place(rng: np.random.Generator) -> None:
+    section = random_section(rng, "cascade")
+    planner = placed(rng, section)
+    for _ in range(BATCHES):
+        batch = random_batch(rng, shared=True)
+        planner.plan(batch.qo_indptr, batch.table, Hints())
+        check(section, batch, planner.arrays)
+
+
 FUZZED = {
     "ranges": fuzz_ranges,
     "in place": fuzz_in_place,
     "lists": fuzz_lists,
     "cascade": fuzz_cascade,
+    "lists in place": fuzz_lists_in_place,
+    "cascade in place": fuzz_cascade_in_place,
 }
 
 

@@ -57,7 +57,8 @@ def check_cascade(
     assert plan.cta_indptr[-1] == len(plan.items)
     assert (np.diff(plan.cta_indptr) >= 0).all()
     owners = [-1] * plan.partial_rows
-    for index, item in enumerate(plan.items.tolist()):
+    items: list[list[int]] = plan.items.tolist()
+    for index, item in enumerate(items):
         for row in range(int(plan.item_rows[index]) if item[5] >= 0 else 0):
             assert owners[item[5] + row] == -1
             owners[item[5] + row] = index
@@ -72,7 +73,7 @@ def check_cascade(
         assert arrivals[merge] == count
         read: list[int] = []
         for part in plan.parts[first : first + count].tolist():
-            item = owners[part]
+            item = owners[int(part)]
             assert row == plan.items[item, 1] + part - plan.items[item, 5]
             assert row + rows <= plan.items[item, 1] + plan.item_rows[item]
             assert plan.items[item, 2] == head
@@ -80,7 +81,7 @@ def check_cascade(
             assert lowest <= merge < lowest + plan.item_merges[item, 1]
             read += read_by(plan, item, table, kv_len)
         check_rows(numbers, owner, row, rows, head, read, table, kv_len, done)
-    for index, item in enumerate(plan.items.tolist()):
+    for index, item in enumerate(items):
         if item[5] < 0:
             read = read_by(plan, index, table, kv_len)
             rows = int(plan.item_rows[index])
