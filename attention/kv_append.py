@@ -123,24 +123,14 @@ def append_kv(
     quantised. Raises ArgumentError before anything is launched.
     """
     rows = _views({"k": k, "v": v}, stream)
-    given = cache.pages
-    if isinstance(given, tuple):
-        names, pages = ("k_pages", "v_pages"), _pair(cast(object, given), "pages", stream)
-        scales = _pair(cache.scales, "scales", stream) if cache.scales is not None else None
-        which: tuple[int | None, int | None] = (None, None)
-    else:
-        names, which = ("kv_pages", "kv_pages"), (0, 1)
-        both = view_of(cache.pages, "kv_pages", stream_handle(stream))
-        pages, scales = (both, both), None
-        if cache.scales is not None:
-            scales = (view_of(cache.scales, "kv_pages_scales", stream_handle(stream)),) * 2
+    pages, scales, which = _cache_arrays(cache, stream)
     factors = (cache.k_scale, cache.v_scale)
     tensors = tuple(
         _Tensor(
             name,
             rows[name],
-            replace(pages[number], name=names[number]),
-            None if scales is None else replace(scales[number], name=f"{names[number]}_scales"),
+            pages[number],
+            None if scales is None else scales[number],
             which[number],
             rotation.kind if rotation is not None and name == "k" else "",
             factors[number],
@@ -148,6 +138,28 @@ def append_kv(
         for number, name in enumerate(("k", "v"))
     )
     _append(_Job(tensors, plan, cache.format, cache.layout, rotation), device, stream, target)
+
+
+def _cache_arrays(
+    cache: KVCache, stream: object
+) -> tuple[list[ArrayView], list[ArrayView] | None, tuple[int | None, int | None]]:
+    """Returns the pages of keys and of values, their scales, and which of an array each is."""
+    given = cache.pages
+    if isinstance(given, tuple):
+        names, which = ("k_pages", "v_pages"), (None, None)
+        pages = _pair(cast(object, given), "pages", stream)
+        scales = _pair(cache.scales, "scales", stream) if cache.scales is not None else None
+    else:
+        names, which = ("kv_pages", "kv_pages"), (0, 1)
+        pages = (view_of(cache.pages, "kv_pages", stream_handle(stream)),) * 2
+        scales = None
+        if cache.scales is not None:
+            scales = (view_of(cache.scales, "kv_pages_scales", stream_handle(stream)),) * 2
+    named = [replace(view, name=name) for view, name in zip(pages, names, strict=True)]
+    if scales is None:
+        return named, None, which
+    pairs = zip(scales, names, strict=True)
+    return named, [replace(view, name=f"{name}_scales") for view, name in pairs], which
 
 
 def append_mla(

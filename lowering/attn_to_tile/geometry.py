@@ -242,11 +242,7 @@ def geometry_of(
     query, keys = op.query.type, op.keys.type
     if not isinstance(query, RaggedType) or not isinstance(keys, PagedType | RaggedType):
         raise error_at(op, f"expects a ragged query and stored keys, got {query} and {keys}")
-    head_dim = constant_extent(op, query, 2, "head_dim")
-    if head_dim % 16 or not 16 <= head_dim <= LARGEST_HEAD_DIM:
-        raise error_at(
-            op, f"expects a head_dim that is a multiple of 16 up to 256 on {target}, got {head_dim}"
-        )
+    head_dim = _head_dim(op, query, target)
     blocks = _blocks_of(rows, warps)
     geometry = Geometry(
         qo_heads=constant_extent(op, query, 1, "number of query heads"),
@@ -263,6 +259,15 @@ def geometry_of(
     )
     check_target(op, geometry, target)
     return geometry
+
+
+def _head_dim(op: AttendOp, query: RaggedType, target: str) -> int:
+    head_dim = constant_extent(op, query, 2, "head_dim")
+    if head_dim % 16 or not 16 <= head_dim <= LARGEST_HEAD_DIM:
+        raise error_at(
+            op, f"expects a head_dim that is a multiple of 16 up to 256 on {target}, got {head_dim}"
+        )
+    return head_dim
 
 
 def _blocks_of(rows: int, warps: int) -> int:
