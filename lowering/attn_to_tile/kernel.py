@@ -77,9 +77,9 @@ class _Items:
     def work_on(self, item: SSAValue) -> None:
         """Appends the work on one item, with the query tile that its request takes."""
         emit, geometry, short = self.emit, self.geometry, self.geometry.short
-        # Every thread is done with the shared memory of the item before.
-        emit.op(BarrierOp)
         request = emit_request(emit, self.params, geometry, item)
+        # Every thread is done with the shared memory of the item before; the loads are under way.
+        emit.op(BarrierOp)
         scope = Scope(emit, self.variant, geometry, self.params, request, self.read)
         results = Results(scope, item, geometry.tile_rows, self.query_ring, self.rings.scratch)
         if short == geometry:

@@ -23,13 +23,20 @@ class KvRange:
 
     Tiles are counted from the first key of the work item, so that a result depends on nothing else.
     `full_begin` and `full_end` are None where all tiles are masked alike; `full_begin` is
-    `begin` itself where no mask cuts keys off at the front.
+    `begin` itself where no mask cuts keys off at the front. Of the rest, rows of the last block
+    alone see those from `last_block_begin` on, if it is there: the others have nothing to do.
     """
 
     begin: SSAValue
     end: SSAValue
     full_begin: SSAValue | None
     full_end: SSAValue | None
+    last_block_begin: SSAValue | None = None
+
+    @property
+    def end_of_all(self) -> SSAValue:
+        """The end of the tiles that rows of all blocks may see."""
+        return self.end if self.last_block_begin is None else self.last_block_begin
 
     def visit(
         self,
@@ -39,7 +46,7 @@ class KvRange:
         body: Callable[[SSAValue, Sequence[SSAValue], Masked], Sequence[SSAValue]],
     ) -> Sequence[SSAValue]:
         """
-        Appends the loops over the tiles, masked ones apart from whole ones.
+        Appends the loops over the tiles of all blocks, masked ones apart from whole ones.
 
         The loops have one body: they are the steps of a loop around them, which is unrolled when it
         is printed, so that whether a tile is masked is a constant of each step.
@@ -65,16 +72,18 @@ class KvRange:
     def _loops(self, cut_at_front: bool) -> list[tuple[SSAValue, SSAValue, bool]]:
         """Returns the loops over the tiles: first tile, end, whether the tiles are masked."""
         if self.full_begin is None or self.full_end is None:
-            return [(self.begin, self.end, True)]
+            return [(self.begin, self.end_of_all, True)]
         front = [(self.begin, self.full_begin, True)] if cut_at_front else []
-        back = [] if self.full_end is self.end else [(self.full_end, self.end, True)]
+        back = [(self.full_end, self.end_of_all, True)]
+        if self.full_end is self.end:
+            back = []
         return [*front, (self.full_begin, self.full_end, False), *back]
 
 
 def emit_kv_range(emit: Emitter, request: Request, geometry: Geometry, bounds: KvBounds) -> KvRange:
     """Appends the arithmetic that turns the bounds of a mask into tiles of keys."""
     tile = geometry.kv_tile
-    first, last = _positions(emit, request, geometry)
+    first, last = _positions(emit, request, geometry, geometry.tile_rows)
 
     # The first and the past-the-end key that any query sees, and that every query sees.
     some_begin = every_begin = request.kv_begin
@@ -86,6 +95,9 @@ def emit_kv_range(emit: Emitter, request: Request, geometry: Geometry, bounds: K
         low, high = _extremes(emit, bound, first, last)
         some_end = emit.min(some_end, emit.add(high, 1))
         every_end = emit.min(every_end, emit.add(low, 1))
+    early_end = some_end
+    if geometry.blocks > 1 and bounds.upper and request.positions is None:
+        early_end = _end_of_early_blocks(emit, request, geometry, bounds)
 
     def tiles_before(key: SSAValue, round_up: bool = False) -> SSAValue:
         keys = emit.max(emit.sub(key, request.kv_begin), 0)
@@ -100,7 +112,24 @@ def emit_kv_range(emit: Emitter, request: Request, geometry: Geometry, bounds: K
     if bounds.lower:
         full_begin = emit.min(tiles_before(every_begin, round_up=True), end)
     full_end = emit.min(tiles_before(every_end), end)
-    return KvRange(begin, end, full_begin, emit.max(full_end, full_begin))
+    full_end = emit.max(full_end, full_begin)
+    if early_end is some_end:
+        return KvRange(begin, end, full_begin, full_end)
+    last_block_begin = emit.min(tiles_before(early_end, round_up=True), end)
+    return KvRange(begin, end, full_begin, full_end, emit.max(last_block_begin, full_end))
+
+
+def _end_of_early_blocks(
+    emit: Emitter, request: Request, geometry: Geometry, bounds: KvBounds
+) -> SSAValue:
+    """Appends the past-the-end key that any query of a block but the last sees."""
+    rows = geometry.tile_rows - geometry.rows
+    first, last = _positions(emit, request, geometry, rows)
+    end = request.kv_end
+    for bound in bounds.upper:
+        _, high = _extremes(emit, bound, first, last)
+        end = emit.min(end, emit.add(high, 1))
+    return end
 
 
 def emit_list_range(emit: Emitter, params: Params, geometry: Geometry, item: SSAValue) -> KvRange:
@@ -112,11 +141,13 @@ def emit_list_range(emit: Emitter, params: Params, geometry: Geometry, item: SSA
     return KvRange(begin, end, full, end)
 
 
-def _positions(emit: Emitter, request: Request, geometry: Geometry) -> tuple[SSAValue, SSAValue]:
-    """Appends the least and the greatest position of the queries of a tile."""
+def _positions(
+    emit: Emitter, request: Request, geometry: Geometry, rows: int
+) -> tuple[SSAValue, SSAValue]:
+    """Appends the least and the greatest position of the queries of a tile's first rows."""
     if request.positions is not None:
         return request.positions
-    last_row = emit.add(request.first_row, geometry.tile_rows - 1)
+    last_row = emit.add(request.first_row, rows - 1)
     last_row = emit.min(last_row, emit.sub(request.packed_rows, 1))
     first = emit.add(request.position, emit.divu(request.first_row, geometry.group))
     return first, emit.add(request.position, emit.divu(last_row, geometry.group))

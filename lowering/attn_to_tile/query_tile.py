@@ -98,8 +98,26 @@ class QueryTile:
 
         first = (*(value for start in starts for value in start), *in_flight)
         carried = self.tiles.visit(emit, cut_at_front, first, body)
+        carried = self.visit_last_block(queries, carried)
         emit.op(DrainOp, carried[states:])
         return [emit_totals(emit, state) for state in _states(carried[:states])]
+
+    def visit_last_block(
+        self, queries: Sequence[SSAValue], carried: Sequence[SSAValue]
+    ) -> Sequence[SSAValue]:
+        """Appends the loop over tiles that rows of the last block alone see, if there is one."""
+        tiles, states = self.tiles, STATE_FIELDS * self.geometry.blocks
+        if tiles.last_block_begin is None:
+            return carried
+        early = carried[: states - STATE_FIELDS]
+
+        def body(tile: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            before, in_flight = _states(carried[:STATE_FIELDS]), carried[STATE_FIELDS:]
+            after, in_flight = self.step(queries[-1:], tile, before, in_flight, True)
+            return *after[0].values(), *in_flight
+
+        bounds = tiles.last_block_begin, tiles.end
+        return [*early, *self.emit.loop(bounds, carried[len(early) :], body)]
 
     def step(
         self,
@@ -109,7 +127,7 @@ class QueryTile:
         in_flight: InFlight,
         masked: Masked,
     ) -> tuple[list[RowState], InFlight]:
-        """Appends the work on one tile of keys."""
+        """Appends the work on one tile of keys, for the last blocks: those that have queries."""
         emit, geometry = self.emit, self.geometry
         tiles = self.key_tiles(self.first_key(tile))
         keys = tiles.landed_keys(in_flight[0])
@@ -119,7 +137,9 @@ class QueryTile:
         first_key = emit.add(self.first_key(tile), self.team_offset())
         weighed = [
             self.weights(scores, product, first_key, state, masked)
-            for scores, product, state in zip(self.scores, products, states, strict=True)
+            for scores, product, state in zip(
+                self.scores[-len(queries) :], products, states, strict=True
+            )
         ]
         values = tiles.landed_values(in_flight[1])
         transform_values(self.scope, values, self.first_key(tile))
@@ -230,7 +250,7 @@ class QueryTile:
             return sums
 
         zero = emit.result(FillOp, emit.float32(0.0), kind)
-        return emit.unrolled(geometry.head_dim // 16, [zero] * geometry.blocks, step)
+        return emit.unrolled(geometry.head_dim // 16, [zero] * len(queries), step)
 
     def add_weighted_values(
         self, weights: Sequence[SSAValue], values: SSAValue, outs: Sequence[SSAValue]

@@ -3,8 +3,17 @@
 import numpy as np
 import pytest
 
-from tilewright.attention import AttentionOp, AttentionSpec, PagedKV, sliding_window
+from tilewright.attention import (
+    AttentionOp,
+    AttentionSpec,
+    PagedKV,
+    Variant,
+    causal,
+    sliding_window,
+)
 from tilewright.attention.compiler import compile_attention
+from tilewright.runtime.simulator_device import SimulatorDevice
+from tilewright.test.attention.queues import Launcher
 from tilewright.test.attention.reference import Geometry, attend, check, random_batch
 from tilewright.test.attention.test_on_simulator import generator
 from tilewright.test.spread import spread
@@ -46,3 +55,48 @@ def test_other_tiles_compute_the_same(head_dim: int, warps: int, kv_tile: int, s
         geometry, batch, mask_mod=lambda b, h, q, k: np.logical_and(q >= k, q - k <= WINDOW)
     )
     check(geometry, op.plan(*batch.tables).run(*batch.arrays), expected)
+
+
+def in_two_blocks(geometry: Geometry, mask: Variant, warps: int, kv_tile: int) -> AttentionOp:
+    """Returns the operation with query tiles of two blocks of rows."""
+    spec = AttentionSpec(
+        num_qo_heads=geometry.num_qo_heads,
+        num_kv_heads=geometry.num_kv_heads,
+        head_dim=geometry.head_dim,
+        kv=PagedKV(geometry.page_size, geometry.layout),
+        dtype=geometry.dtype,
+        target="sm_80",
+        softmax_scale=geometry.head_dim**-0.5,
+        warps=warps,
+        tile_rows=32 * warps,
+        kv_tile=kv_tile,
+    )
+    return AttentionOp(compile_attention(spec, mask.traced))
+
+
+@pytest.mark.parametrize(
+    ("group", "window", "warps", "kv_tile"),
+    spread([(3, 30, 2, 16), (1, 500, 4, 64), (5, 9, 1, 16), (2, 64, 4, 32)], 2),
+)
+def test_blocks_of_rows_compute_the_same(group: int, window: int, warps: int, kv_tile: int) -> None:
+    geometry = Geometry(group=group, head_dim=32)
+    op = in_two_blocks(geometry, sliding_window(window), warps, kv_tile)
+    lengths = [(50, 90), (130, 130), (1, 200), (33, 34), (3, 0)]
+    batch = random_batch(geometry, lengths, generator("blocks", group, warps))
+    expected = attend(
+        geometry, batch, mask_mod=lambda b, h, q, k: np.logical_and(q >= k, q - k <= window)
+    )
+    device = SimulatorDevice(checks="all")
+    check(geometry, op.plan(*batch.tables).run(*batch.arrays, device=device), expected)
+
+
+def test_a_block_of_rows_skips_the_tiles_that_it_does_not_see() -> None:
+    geometry = Geometry(group=1, num_kv_heads=1, head_dim=32, page_size=4)
+    op = in_two_blocks(geometry, causal(), 4, 64)
+    batch = random_batch(geometry, [(128, 128)], generator("skip"))
+    launcher = Launcher(op, op.plan(*batch.tables, num_ctas=1), batch)
+    lines = launcher.run(profile=True).profile.lines
+    products = sum(line.warps for line in lines if line.opcode.startswith("mma"))
+    # A tile is 8 x 2 products for the scores of a warp and 4 x 4 for its output. The first of two
+    # tiles is seen by both blocks, the other by the rows of the second block alone.
+    assert products == 4 * 3 * (8 * 2 + 4 * 4)

@@ -42,9 +42,9 @@ def build_latent_kernel(
     name_fields(team)
 
     def work_on(item: SSAValue) -> None:
-        # Every thread is done with the shared memory of the item before.
-        emit.op(BarrierOp)
         request = emit_request(emit, params, geometry, item)
+        # Every thread is done with the shared memory of the item before; the loads are under way.
+        emit.op(BarrierOp)
         scope = Scope(emit, variant, geometry, params, request, read)
         results = LatentResults(scope, item, geometry.rows, rings.q_nope, rings.exchange, columns)
         tiles = emit_kv_range(emit, request, geometry, bounds)
