@@ -20,13 +20,11 @@ from xdsl.dialects.builtin import (
     UnknownLoc,
     VectorType,
     f32,
-    i1,
     i32,
     i64,
 )
 from xdsl.dialects.utils import FastMathFlag
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
-from xdsl.utils.hints import isa
 
 from .creation import (
     NO_ATTRIBUTES,
@@ -36,7 +34,10 @@ from .creation import (
     build_op,
     copy_of,
     default_properties,
+    insert_op,
+    new_block,
     new_op,
+    new_region,
     result_of,
 )
 
@@ -70,19 +71,23 @@ _BINARY: dict[str, type[Operation]] = {
     "divf": arith.DivfOp,
     "maxf": arith.MaxnumfOp,
 }
+# What the constructors of these ops set, once one has run.
+_binary_properties: dict[str, dict[str, Attribute]] = {}
 # To make an attribute verifies it.
 _UNIT = UnitAttr()
 _APPROXIMATE = arith.FastMathFlagsAttr([FastMathFlag.APPROX_FUNC])
 
 
 def _constant_name(attribute: ConstantAttr) -> str:
-    if not isa(attribute, IntegerAttr):
+    if type(attribute) is not IntegerAttr:
         return "cst"
     value, kind = attribute.value.data, attribute.type
-    if kind == i1:
+    if type(kind) is not IntegerType:
+        return f"c{value}" if value >= 0 else f"cm{-value}"
+    bits = kind.width.data
+    if bits == 1:
         return "true" if value else "false"
-    digits = str(value) if value >= 0 else f"m{-value}"
-    return f"c{digits}" if isinstance(kind, IndexType) else f"c{digits}_{kind}"
+    return f"c{value}_i{bits}" if value >= 0 else f"cm{-value}_i{bits}"
 
 
 @lru_cache(maxsize=4096)
@@ -186,7 +191,6 @@ class Emitter:
         self._constants: dict[Attribute, SSAValue] = {}
         # Integers are asked for far more often than there are different ones.
         self._integers: dict[tuple[int, int | None], SSAValue] = {}
-        self._properties: dict[str, dict[str, Attribute]] = {}
         self._last_constant: Operation | None = None
 
     def append(self, op: Operation) -> Operation:
@@ -255,19 +259,11 @@ class Emitter:
         return self.constant(cast(ConstantAttr, op.properties["value"]))
 
     def _new_constant(self, attribute: ConstantAttr) -> SSAValue:
-        op = arith.ConstantOp.create(
-            result_types=(attribute.get_type(),),
-            properties={"value": attribute},
-            location=self.location,
-        )
-        result = op.results[0]
+        properties = {"value": attribute}
+        op = new_op(arith.ConstantOp, (), (attribute.get_type(),), properties, self.location)
+        result = result_of(op)
         result.name_hint = _constant_name(attribute)
-        if self._last_constant is not None:
-            self.entry.insert_ops_after([op], self._last_constant)
-        elif (first := self.entry.first_op) is not None:
-            self.entry.insert_ops_before([op], first)
-        else:
-            self.entry.add_op(op)
+        insert_op(self.entry, op, self._last_constant)
         self._last_constant = op
         return result
 
@@ -309,9 +305,9 @@ class Emitter:
         """Appends `lhs name rhs`; an int takes the type of the other operand."""
         left, right = self._same_type(lhs, rhs)
         kind = _BINARY[name]
-        if (properties := self._properties.get(name)) is None:
+        if (properties := _binary_properties.get(name)) is None:
             op = kind(left, right)  # pyright: ignore[reportCallIssue]
-            self._properties[name] = dict(op.properties)
+            _binary_properties[name] = dict(op.properties)
             return self.value(op)
         made = new_op(kind, (left, right), (left.type,), properties, self.location)
         append_op(self.block, made)
@@ -423,14 +419,14 @@ class Emitter:
     ) -> Sequence[SSAValue]:
         """Appends a loop with step 1 and returns what it carries out."""
         lower, upper = bounds
-        block = Block(arg_types=[lower.type, *(value.type for value in carried)])
-        with self.into(block):
-            results = body(block.args[0], block.args[1:])
-            self.op(scf.YieldOp, *results)
-        step = self.integer(1, lower.type)
         types = [value.type for value in carried]
+        block = new_block([lower.type, *types])
+        with self.into(block):
+            index, *inner = block.args
+            self.op(scf.YieldOp, *body(index, inner))
+        step = self.integer(1, lower.type)
         operands = (lower, upper, step, *carried)
-        loop = self.with_regions(scf.ForOp, operands, types, Region(block))
+        loop = self.with_regions(scf.ForOp, operands, types, new_region(block))
         if unroll:
             loop.attributes[UNROLL] = _UNIT
         return loop.results
@@ -461,10 +457,10 @@ class Emitter:
         """Appends a branch to one of one or two bodies, and returns what that one returns."""
         regions: list[Region] = []
         for body in bodies:
-            with self.into(Block()) as block:
+            with self.into(new_block(())) as block:
                 self.op(scf.YieldOp, *body())
-            regions.append(Region(block))
-        regions += [Region() for _ in range(2 - len(bodies))]
+            regions.append(new_region(block))
+        regions += [new_region() for _ in range(2 - len(bodies))]
         return self.with_regions(scf.IfOp, (condition,), types, *regions).results
 
     def copy(self, op: Operation, values: dict[SSAValue, SSAValue]) -> None:

@@ -8,8 +8,10 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
-from xdsl.ir import Block, Operation
+from xdsl.ir import Operation
 from xdsl.ir.core import SSAValues
+
+from .creation import ops_of
 
 _NO_VALUES: SSAValues[Any] = SSAValues()
 
@@ -45,15 +47,10 @@ def take_apart(program: Operation) -> None:
             use._prev_use = None
         for region in op.regions:
             for block in region.blocks:
-                ops += block.ops
-                _empty(block)
+                ops += ops_of(block)
+                block._first_op = block._last_op = block.parent = block._prev_block = None
+                block._args = ()
             region._first_block = region._last_block = None
         op.regions = op._operand_uses = op._successor_uses = ()
         op.results = op._operands = _NO_VALUES
         op._prev_op = None
-
-
-def _empty(block: Block) -> None:
-    block._first_op = block._last_op = None
-    block._args = ()
-    block.parent = block._prev_block = None

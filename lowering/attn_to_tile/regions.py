@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 from xdsl.dialects.builtin import IntAttr, i32
 from xdsl.dialects.llvm import LLVMPointerType
-from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
+from xdsl.ir import Attribute, Block, Operation, OpResult, Region, SSAValue
 
 from ...dialects import attn, tile
 from ...dialects.attn import ParamAttr, VariantOp
 from ...dialects.diagnostic import error_at
+from ..creation import ops_of
 from ..emitter import Emitter
 from .geometry import Geometry
 from .params import Params
@@ -94,7 +95,7 @@ class Scope:
         bounds: Mapping[SSAValue, Bound],
     ) -> None:
         emit = self.emit
-        for op in block.ops:
+        for op in ops_of(block):
             if op not in needed:
                 continue
             operands = [values.get(operand, operand) for operand in op.operands]
@@ -189,12 +190,13 @@ def _needed(results: Iterable[SSAValue], known: Mapping[SSAValue, SSAValue]) -> 
     stack = list(results)
     while stack:
         value = stack.pop()
-        op = value.owner
-        if value in known or not isinstance(op, Operation) or op in needed:
+        # Values are of an abstract class: to ask for the very class is many times faster.
+        if type(value) is not OpResult or value in known or (op := value.op) in needed:
             continue
         needed.add(op)
         stack += op.operands
-        stack += [operand for inner in op.walk() for operand in inner.operands]
+        if op.regions:
+            stack += [operand for inner in op.walk() for operand in inner.operands]
     return needed
 
 

@@ -8,6 +8,7 @@ from xdsl.ir import Block, Operation, Region, SSAValue
 
 from ...dialects import tile
 from ...dialects.diagnostic import error_at
+from ..creation import new_block, new_region, ops_of
 from .compute import COMPUTE_RULES
 from .device import DEVICE_RULES
 from .memory import MEMORY_RULES
@@ -32,7 +33,7 @@ _SCALAR_DIALECTS = ("arith", "math", "llvm", "gpu")
 
 def lower_block(thread: Thread, block: Block) -> Sequence[SSAValue]:
     """Appends what a block does; returns what its terminator passes on."""
-    for op in block.ops:
+    for op in ops_of(block):
         thread.emit.location = op.location
         # Ops are of an abstract class: to ask for the very class is many times faster.
         if type(op) in (scf.YieldOp, tile.ReturnOp):
@@ -63,13 +64,13 @@ def _lower_for(thread: Thread, loop: scf.ForOp) -> None:
     emit, source = thread.emit, loop.body.block
     lower, upper, step = thread[loop.lb], thread[loop.ub], thread[loop.step]
     carried = [thread[value] for value in loop.iter_args]
-    block = Block(arg_types=[lower.type, *(value.type for value in carried)])
+    types = [value.type for value in carried]
+    block = new_block([lower.type, *types])
     thread.values.update(zip(source.args, block.args, strict=True))
     with emit.into(block):
         emit.op(scf.YieldOp, *lower_block(thread, source))
     emit.location = loop.location
-    types = [value.type for value in carried]
-    copy = emit.with_regions(scf.ForOp, (lower, upper, step, *carried), types, Region(block))
+    copy = emit.with_regions(scf.ForOp, (lower, upper, step, *carried), types, new_region(block))
     copy.attributes = dict(loop.attributes)
     thread.values.update(zip(loop.results, copy.results, strict=True))
 
@@ -80,15 +81,15 @@ def _lower_if(thread: Thread, branch: scf.IfOp) -> None:
     types: list[SSAValue] = []
     for region in branch.regions:
         if not region.blocks:
-            regions.append(Region())
+            regions.append(new_region())
             continue
-        block = Block()
-        has_loops = any(isinstance(op, scf.ForOp) for op in region.block.ops)
+        block = new_block(())
+        has_loops = any(type(op) is scf.ForOp for op in ops_of(region.block))
         shared = thread.lanes.within(block) if has_loops else nullcontext()
         with shared, emit.into(block):
             types = list(lower_block(thread, region.block))
             emit.op(scf.YieldOp, *types)
-        regions.append(Region(block))
+        regions.append(new_region(block))
     emit.location = branch.location
     results = [value.type for value in types]
     copy = emit.with_regions(scf.IfOp, (thread[branch.cond],), results, *regions)

@@ -19,6 +19,7 @@ from xdsl.utils.hints import isa
 from ...dialects import nvvm, tile
 from ...dialects.diagnostic import error_at
 from ...dialects.tile import SharedType
+from ..creation import ops_of
 from ..emitter import Emitter, vector_type
 from .compute import FULL_WARP, of_other_lane
 from .fragments import broadcast, extract, insert, zeros
@@ -103,7 +104,7 @@ class Rewriting:
         self.pairs = -(-kind.columns // (2 * tile.WARP_SIZE))
         self.depends = self._dependences()
         self.by_dependence: dict[Depends, list[Operation]] = {}
-        for inner in op.body.block.ops:
+        for inner in ops_of(op.body.block):
             if type(inner) is not tile.YieldOp:
                 depends = self.depends[inner.results[0]]
                 self.by_dependence.setdefault(depends, []).append(inner)
@@ -318,7 +319,7 @@ class Rewriting:
         def each(at: Sequence[SSAValue], carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
             own = self._own_element(row, at)
             values: dict[SSAValue, SSAValue] = {**known, op.term.block.args[0]: own.column}
-            for inner in op.term.block.ops:
+            for inner in ops_of(op.term.block):
                 if type(inner) is not tile.YieldOp:
                     self._run_op(inner, values, own)
             (term,) = (self._known(values, value) for value in self._yielded(op.term))

@@ -9,7 +9,7 @@ from xdsl.ir import Operation, Region, SSAValue
 
 from ...dialects.diagnostic import error_at
 from ...dialects.tile import RING_ALIGNMENT, LoadOp, YieldOp
-from ..creation import copy_of
+from ..creation import copy_of, ops_of
 from ..emitter import Emitter, vector_type
 from .lanes import Lanes, address, load_element
 
@@ -55,7 +55,7 @@ class Thread:
         """Appends a region of scalars for these arguments and returns what it yields."""
         values: dict[SSAValue, SSAValue] = {}
         values.update(zip(region.block.args, arguments, strict=True))
-        for op in region.block.ops:
+        for op in ops_of(region.block):
             operands = [self._in_region(values, operand) for operand in op.operands]
             # Ops are of an abstract class: to ask for the very class is many times faster.
             if type(op) is YieldOp:
