@@ -8,6 +8,8 @@ from ..runtime.artifact import KernelArtifact
 from ..runtime.cache import cache_key, default_cache
 from .cached import compiler_digest
 
+# What is made for it runs on every GPU.
+LOWEST_TARGET = "sm_80"
 # What was compiled beforehand, by the name of the kernel; each is read when it is asked for.
 _provided: dict[str, Callable[[], KernelArtifact]] = {}
 _recordings: list[dict[str, KernelArtifact]] = []
@@ -19,14 +21,14 @@ def kernel(kind: str, target: str, **numbers: object) -> KernelArtifact:
     Returns the kernel of a kind: what was provided, from the cache, or compiled.
 
     `kind` is a key of `programs.PROGRAMS`; `numbers` are what it is specialised on: numbers, words,
-    and frozen dataclasses of them. Lengths are no part of it. Raises DiagnosticError for what the
-    target cannot do.
+    and frozen dataclasses of them. Lengths are no part of it. What was provided for the lowest
+    target serves the others too. Raises DiagnosticError for what the target cannot do.
     """
     spec = repr(sorted(numbers.items()))
     name = f"{kind} {target} {spec}"
-    provided = _provided.get(name)
-    if provided is not None:
-        return provided()
+    for known in (name, f"{kind} {LOWEST_TARGET} {spec}"):
+        if known in _provided:
+            return _provided[known]()
     cache = default_cache()
     key = cache_key({"kind": kind, "spec": spec, "target": target, "compiler": compiler_digest()})
     artifact = cache.get(key)

@@ -13,7 +13,7 @@ from ..runtime.attention import AttentionOp
 from ..runtime.contract import JsonScalar, parse_target
 from ..runtime.device import Device
 from ..runtime.errors import ArgumentError, TargetError
-from ..runtime.kernel_set import KernelSet, load_kernels
+from ..runtime.kernel_set import KernelSet, Key, load_kernels
 from .compiled_kernels import provide
 from .expression import is_integer
 from .named_storage import SAME
@@ -34,8 +34,8 @@ KEY_FIELDS = (
     "target",
 )
 PHASES = ("prefill", "decode")
-# The one field of the keys of kernels that stand beside attention.
-_BESIDE = "beside"
+# The field of the keys of kernels that stand beside attention; others name a task that needs it.
+_BESIDE, _TASK = "beside", "task"
 
 
 @dataclass(frozen=True)
@@ -81,28 +81,48 @@ class Choice:
     reasons: tuple[str, ...]
 
 
-def beside(name: str) -> dict[str, JsonScalar]:
-    """Returns the key of a kernel that stands beside attention, by the name of its recording."""
-    return {_BESIDE: name}
+def beside(name: str, task: Key) -> dict[str, JsonScalar]:
+    """Returns the key of a kernel beside attention: its name when recorded, and who needs it."""
+    return {**task, _BESIDE: name}
 
 
 class Deployment:
     """
     The kernels of a kernel set, as `tilewright bundle` writes it.
 
-    Those by which caches are appended to are found by `append_kv` from now on.
+    Those that stand beside attention are found from now on by what appends to caches, merges
+    states, and chooses pages.
     """
 
     def __init__(self, kernels: KernelSet) -> None:
-        names = [str(key[_BESIDE]) for key in kernels.keys if _BESIDE in key]
-        provide({name: partial(kernels.get, beside(name)) for name in names})
+        others = kernels.only(lambda key: _BESIDE in key)
+        provide({str(key[_BESIDE]): partial(kernels.get, key) for key in others.keys})
         self.kernels = kernels.only(lambda key: _BESIDE not in key)
+        self._beside = others
         self._op = lru_cache(maxsize=None)(self._loaded)
 
     @staticmethod
     def load(directory: str | os.PathLike[str]) -> "Deployment":
         """Reads a kernel set; raises BundleError."""
         return Deployment(load_kernels(directory))
+
+    @property
+    def tasks(self) -> list[dict[str, JsonScalar]]:
+        """What the kernels beside attention do: the keys of the tasks that were listed."""
+        tasks = (
+            {_TASK: key[_TASK], **{n: v for n, v in key.items() if n not in (_TASK, _BESIDE)}}
+            for key in self._beside.keys
+        )
+        return [dict(task) for task in dict.fromkeys(tuple(task.items()) for task in tasks)]
+
+    def kernels_of(self, task: Key) -> list[str]:
+        """Returns the names of a task's kernels; raises KernelNotFound with the nearest tasks."""
+        wanted = set(task.items())
+        names = [str(key[_BESIDE]) for key in self._beside.keys if wanted < set(key.items())]
+        if not names:
+            known = {tuple(sorted(found.items())): "" for found in self.tasks}
+            raise KernelSet(self._beside.directory, known).refusal(task)
+        return names
 
     def choose(self, call: Call) -> Choice:
         """Returns which key a call uses; raises KernelNotFound with the nearest, or TargetError."""

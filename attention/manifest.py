@@ -18,11 +18,22 @@ num_kv_heads = 8
 head_dim = 128
 page_size = [16, 64]
 rope = "half"
+
+[[merge]]
+num_qo_heads = 32
+head_dim = 128
+
+[[page_choice]]
+num_qo_heads = 32
+num_kv_heads = 8
+head_dim = 128
+page_size = 16
 ```
 
 A list stands for each of its values; an entry is the product of its lists. `storage` and
-`kv_format` are those of `named_storage`, `work` is that of `attention.compile`, `rope` is "none",
-"half" or "interleaved".
+`kv_format` are those of `named_storage`, `work` is that of `attention.compile`. What stands beside
+attention is a table of its own for each of `TASKS`: appending to the cache, merging states, and the
+choice of pages of sparse decoding.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -35,9 +46,10 @@ from ..runtime.contract import JsonScalar
 from ..runtime.errors import ArgumentError
 from ..runtime.kernel_set import KernelSet, save_kernels
 from ..runtime.ptxas import Ptxas, find_ptxas
-from . import append_kernels
-from .append_kernels import AppendEntry
+from .append_task import AppendTask, LatentAppendTask
+from .beside import Task
 from .cached import cached_attention
+from .choice_task import ChoiceTask
 from .deployment import KEY_FIELDS, PHASES, beside
 from .expression import VariantError
 from .latent_kv import LatentKV
@@ -46,6 +58,7 @@ from .mla import LARGEST_LATENT_ROWS, choose_latent_tiles
 from .named_storage import SAME, named_storage
 from .named_variants import named_variant
 from .spec import TARGETS, AttentionSpec
+from .state_task import MergeTask
 from .tiles import choose_tiles, registers_of
 from .variants import Variant
 
@@ -61,7 +74,7 @@ _DEFAULTS: dict[str, object] = {
     "dtype": "bf16",
     "work": "ranges",
 }
-_APPEND_FIELDS = (*append_kernels.NUMBERS, *append_kernels.DEFAULTS)
+TASKS: tuple[type[Task], ...] = (AppendTask, LatentAppendTask, MergeTask, ChoiceTask)
 
 
 @dataclass(frozen=True)
@@ -107,11 +120,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The targets of a deployment, its attention kernels, and how it appends to its cache."""
+    """The targets of a deployment, its attention kernels, and what it does beside attention."""
 
     targets: tuple[str, ...]
     entries: tuple[Entry, ...]
-    appends: tuple[AppendEntry, ...] = ()
+    tasks: tuple[Task, ...] = ()
 
     @staticmethod
     def load(path: Path) -> "Manifest":
@@ -131,12 +144,13 @@ class Manifest:
             say(f"compiling {number} of {len(jobs)}")
             artifact = cached_attention(entry.spec(target), entry.variant.traced)
             made.append((entry.key(target), assembled(artifact, ptxas)))
-        others: dict[str, KernelArtifact] = {}
-        for append in self.appends:
-            say("compiling what appends")
-            # One target serves: who appends names none, and every GPU runs the lowest.
-            others |= append.record(min(self.targets))
-        made += [(beside(name), assembled(kernel, ptxas)) for name, kernel in others.items()]
+        known: dict[str, KernelArtifact] = {}
+        for task in self.tasks:
+            say(f"compiling the kernels of [[{task.name}]]")
+            for name, artifact in task.record().items():
+                if name not in known:
+                    known[name] = assembled(artifact, ptxas)
+                made.append((beside(name, task.key), known[name]))
         return save_kernels(directory, made)
 
 
@@ -153,7 +167,7 @@ def assembled(artifact: KernelArtifact, ptxas: Ptxas | None) -> KernelArtifact:
 def parse_manifest(text: str, path: Path) -> Manifest:
     """Returns the manifest of a text; `path` is named in messages, and holds variants' files."""
     reader = Reader(path, text)
-    known = ("targets", "kernels", "append")
+    known = ("targets", "kernels", *(task.name for task in TASKS))
     for name in reader.tables:
         if name not in known:
             raise reader.error(None, name, f"expected one of {', '.join(known)}")
@@ -168,7 +182,7 @@ def parse_manifest(text: str, path: Path) -> Manifest:
             if line != entry.line:
                 raise reader.error(place, None, f"the kernel of line {line} is listed again")
             entries.append(entry)
-    return Manifest(targets, tuple(entries), tuple(_appends(reader)))
+    return Manifest(targets, tuple(entries), tuple(_tasks(reader)))
 
 
 def _entries(
@@ -203,14 +217,21 @@ def _entry(
     return Entry(numbers, variant, line)
 
 
-def _appends(reader: Reader) -> Iterator[AppendEntry]:
-    numbers, defaults = append_kernels.NUMBERS, append_kernels.DEFAULTS
-    for place, table in reader.arrays("append"):
-        for values in reader.products(place, table, _APPEND_FIELDS, numbers, defaults):
-            entry = AppendEntry(values)
-            try:
-                entry.check()
-            except ArgumentError as error:
-                message = f"expected {error.expected}, got {error.got}"
-                raise reader.error(place, error.name, message) from None
-            yield entry
+def _tasks(reader: Reader) -> Iterator[Task]:
+    seen: dict[tuple[tuple[str, JsonScalar], ...], int] = {}
+    for kind in TASKS:
+        for place, table in reader.arrays(kind.name):
+            for values in reader.products(
+                place, table, kind.fields(), kind.integers, kind.defaults
+            ):
+                task = kind(values)
+                try:
+                    task.check()
+                except ArgumentError as error:
+                    message = f"expected {error.expected}, got {error.got}"
+                    raise reader.error(place, error.name, message) from None
+                line = reader.line(place, None)
+                first = seen.setdefault(tuple(task.key.items()), line)
+                if first != line:
+                    raise reader.error(place, None, f"the task of line {first} is listed again")
+                yield task

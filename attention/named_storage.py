@@ -5,7 +5,12 @@ from .kv_format import BLOCKS, LARGEST_CODE, KVFormat
 from .latent_kv import LatentKV
 from .spec import BlockSparseKV, KVStorage, PagedKV, RaggedKV
 
-STORAGES = ("paged", "combined", "ragged", "block-sparse", "latent", "latent-combined")
+# Each KV head with pages, or blocks, of its own.
+_BY_HEAD = "-by-head"
+STORAGES = (
+    *("paged", "combined", "ragged", "block-sparse", "latent", "latent-combined"),
+    *(f"{storage}{_BY_HEAD}" for storage in ("paged", "combined", "block-sparse")),
+)
 # Elements as those of the queries.
 SAME = "same"
 _PER_HEAD = "head"
@@ -20,16 +25,19 @@ def named_storage(
 
     `storage` is "paged", "combined" (keys and values in one array of pages), "ragged",
     "block-sparse", of which `page_size` is the columns of a block, "latent" (pages of latent rows
-    of `head_dim` elements, 64 that carry positions apart) or "latent-combined". `kv_format` is
-    "same", or codes such as "e4m3", with one scale for all, one a KV head ("e4m3:head"), or one for
-    each block of a row ("i4:16", 0 being the whole row).
+    of `head_dim` elements, 64 that carry positions apart) or "latent-combined". Where each KV head
+    has pages or blocks of its own, as sparse decoding chooses them, it is "paged-by-head",
+    "combined-by-head" or "block-sparse-by-head". `kv_format` is "same", or codes such as "e4m3",
+    with one scale for all, one a KV head ("e4m3:head"), or one for each block of a row ("i4:16", 0
+    being the whole row).
     """
     if storage not in STORAGES:
         raise ArgumentError("storage", f"one of {', '.join(STORAGES)}", repr(storage))
     form, per_head = named_format(kv_format)
+    by_head, storage = storage.endswith(_BY_HEAD), storage.removesuffix(_BY_HEAD)
     if storage in ("paged", "combined"):
-        combined = storage == "combined"
-        return PagedKV(page_size, layout, form, combined, scale_per_head=per_head)
+        numbers = (page_size, layout, form, storage == "combined")
+        return PagedKV(*numbers, scale_per_head=per_head, table_of_heads=by_head)
     if layout != "NHD":
         raise ArgumentError("layout", f"'NHD' for {storage} keys", repr(layout))
     if storage in ("latent", "latent-combined"):
@@ -39,7 +47,7 @@ def named_storage(
         return LatentKV(page_size, head_dim, combined=combined, format=form)
     if storage == "ragged":
         return RaggedKV(form, scale_per_head=per_head)
-    return BlockSparseKV(page_size, form, scale_per_head=per_head)
+    return BlockSparseKV(page_size, form, scale_per_head=per_head, per_head=by_head)
 
 
 def named_format(text: str) -> tuple[KVFormat | None, bool]:

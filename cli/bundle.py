@@ -5,8 +5,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from ..attention.beside import Task
 from ..attention.deployment import CALL_FIELDS, Call, Deployment
-from ..attention.manifest import Manifest
+from ..attention.manifest import TASKS, Manifest
 from ..runtime.errors import ArgumentError
 from ..runtime.kernel_set import key_text
 from .diagnosis import diagnosed
@@ -15,6 +16,7 @@ from .report import Report, amount
 NAME = "bundle"
 SUMMARY = "Compile every kernel of a manifest, or say which kernel of a set a call uses."
 
+_TASKS = {task.name: task for task in TASKS}
 _NUMBERS = {field.name for field in fields(Call) if field.type in (int, "int")}
 
 
@@ -28,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--explain",
         nargs="+",
         metavar="NAME=VALUE",
-        help=f"say which kernel a call uses: {', '.join(CALL_FIELDS)} such as 9.0",
+        help=f"say which kernel a call uses: {', '.join(CALL_FIELDS)} such as 9.0; or, behind the "
+        f"word {' or '.join(_TASKS)}, which kernels such a task uses",
     )
 
 
@@ -38,12 +41,15 @@ def execute(arguments: argparse.Namespace, report: Report) -> int:
     if arguments.manifest is not None:
         _build(Path(arguments.manifest), directory, report)
     deployment = Deployment.load(directory)
-    if arguments.explain:
-        _explain(deployment, call_of(arguments.explain), report)
+    words = arguments.explain
+    if words and words[0] in _TASKS:
+        _explain_task(deployment, task_of(words), report)
+    elif words:
+        _explain(deployment, call_of(words), report)
     elif arguments.manifest is None:
-        for key in deployment.kernels.keys:
+        for key in (*deployment.kernels.keys, *deployment.tasks):
             report.line(key_text(key))
-    report.record({"kernels": deployment.kernels.keys})
+    report.record({"kernels": deployment.kernels.keys, "tasks": deployment.tasks})
     return 0
 
 
@@ -63,6 +69,33 @@ def _explain(deployment: Deployment, call: Call, report: Report) -> None:
     report.record({"key": choice.key, "reasons": list(choice.reasons)})
 
 
+def _explain_task(deployment: Deployment, task: Task, report: Report) -> None:
+    names = deployment.kernels_of(task.key)
+    report.line(f"{key_text(task.key)}: {amount(len(names), 'kernel')}")
+    for name in names:
+        report.line(f"  {name}")
+    report.record({"key": task.key, "names": names})
+
+
+def task_of(words: list[str]) -> Task:
+    """Returns the task of words TASK NAME=VALUE..., with defaults as in a manifest."""
+    kind = _TASKS[words[0]]
+    given: dict[str, Any] = {}
+    for word in words[1:]:
+        name, equals, text = word.partition("=")
+        if not equals or name not in kind.fields():
+            expected = f"NAME=VALUE with a name of {', '.join(kind.fields())}"
+            raise ArgumentError("--explain", expected, repr(word))
+        given[name] = _integer(name, text) if name in kind.integers else text
+    missing = [name for name in kind.integers if name not in given]
+    if missing:
+        raise ArgumentError("--explain", "every number of the task", f"no {', '.join(missing)}")
+    values = {**kind.defaults, **given}
+    task = kind({name: values[name] for name in kind.fields()})
+    task.check()
+    return task
+
+
 def call_of(words: list[str]) -> Call:
     """Returns the call of words NAME=VALUE; raises ArgumentError."""
     given: dict[str, Any] = {}
@@ -79,11 +112,17 @@ def call_of(words: list[str]) -> Call:
 
 
 def _value(name: str, text: str) -> Any:
+    if name != "capability":
+        return _integer(name, text) if name in _NUMBERS else text
     try:
-        if name == "capability":
-            major, minor = text.split(".")
-            return int(major), int(minor)
-        return int(text) if name in _NUMBERS else text
+        major, minor = text.split(".")
+        return int(major), int(minor)
     except ValueError:
-        kind = "a compute capability such as 9.0" if name == "capability" else "an integer"
-        raise ArgumentError(name, kind, repr(text)) from None
+        raise ArgumentError(name, "a compute capability such as 9.0", repr(text)) from None
+
+
+def _integer(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ArgumentError(name, "an integer", repr(text)) from None

@@ -1,9 +1,7 @@
 """Manifests and deployments: finite keys, one-line errors, the kernel of a call and why."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +20,6 @@ from tilewright.attention import (
     RaggedKV,
     Rotation,
     append_kv,
-    append_mla,
     plan_append,
     rope_frequencies,
 )
@@ -74,6 +71,8 @@ def test_by_default_both_phases_and_both_targets_are_compiled() -> None:
         ("storage = 'combined'", PagedKV(4, combined=True)),
         ("storage = 'ragged'", RaggedKV()),
         ("storage = 'block-sparse'", BlockSparseKV(4)),
+        ("storage = 'paged-by-head'", PagedKV(4, table_of_heads=True)),
+        ("storage = 'block-sparse-by-head'", BlockSparseKV(4, per_head=True)),
         ("kv_format = 'e4m3'", PagedKV(4, format=KVFormat("e4m3"))),
         ("kv_format = 'i8:head'", PagedKV(4, format=KVFormat("i8"), scale_per_head=True)),
         ("kv_format = 'i4:16'", PagedKV(4, format=KVFormat("i4", 16))),
@@ -112,7 +111,11 @@ def test_a_variant_of_a_file_is_taken(tmp_path: Path) -> None:
         ("a = [1,\n", "1:1: error: Invalid value"),
         ("a = = 1\n", "1:5: error: Invalid value"),
         ("", "1: error: kernels: expected one [[kernels]] table or more"),
-        ("kernel = 1\n", "1: error: kernel: expected one of targets, kernels, append"),
+        (
+            "kernel = 1\n",
+            "1: error: kernel: expected one of targets, kernels, append, append_latent, "
+            "merge, page_choice",
+        ),
         ("kernels = 3\n", "1: error: kernels: expected [[kernels]] tables"),
         (
             "targets = ['sm_70']\n[[kernels]]\n",
@@ -167,9 +170,32 @@ def test_a_variant_of_a_file_is_taken(tmp_path: Path) -> None:
             "10: error: append[0].rope: expected one of none, half, interleaved, got 'both'",
         ),
         (
+            f"[[kernels]]\n{MODEL}[[merge]]\nnum_qo_heads = 4\nhead_dim = 32\nout_dtype = 'f64'\n",
+            "9: error: merge[0].out_dtype: expected one of same, f16, bf16, f32, got 'f64'",
+        ),
+        (
+            f"[[kernels]]\n{MODEL}[[merge]]\nnum_qo_heads = 4\nhead_dim = 1025\n",
+            "8: error: merge[0].head_dim: expected an integer from 1 to 1024, got 1025",
+        ),
+        (
+            f"[[kernels]]\n{MODEL}[[merge]]\nhead_dim = 32\n",
+            "6: error: merge[0].num_qo_heads: expected a value, got nothing",
+        ),
+        (
+            f"[[kernels]]\n{MODEL}[[page_choice]]\n{MODEL}".replace(
+                "heads = 4\n", "heads = 5\n"
+            ).replace("heads = 5\n", "heads = 4\n", 1),
+            "7: error: page_choice[0].num_qo_heads: expected a multiple of the 2 KV heads, up to "
+            "128 times, got 5",
+        ),
+        (
+            f"[[kernels]]\n{MODEL}[[page_choice]]\n{MODEL}[[page_choice]]\n{MODEL}",
+            "11: error: page_choice[1]: the task of line 6 is listed again",
+        ),
+        (
             f"[[kernels]]\nstorage = 'tree'\n{MODEL}",
             "2: error: kernels[0].storage: expected one of paged, combined, ragged, block-sparse, "
-            "latent, latent-combined, "
+            "latent, latent-combined, paged-by-head, combined-by-head, block-sparse-by-head, "
             "got 'tree'",
         ),
         (
@@ -332,55 +358,3 @@ def test_appending_to_a_cache_of_the_manifest_compiles_nothing(
     append_kv(cache, plan, rows, rows.copy(), rotation=Rotation(rope_frequencies(32)))
     assert pages[1][2, 3].all()
     assert pages[1][0, 0].all()
-
-
-LATENT_MANIFEST = """targets = 'sm_80'
-[[kernels]]
-num_qo_heads = 16
-num_kv_heads = 1
-head_dim = 256
-page_size = 4
-storage = 'latent-combined'
-kv_format = 'e4m3'
-[[append]]
-num_kv_heads = 1
-head_dim = 256
-page_size = 4
-storage = 'latent-combined'
-kv_format = 'e4m3'
-rope = 'interleaved'
-dtype = 'f16'
-"""
-
-
-def test_appending_to_a_latent_cache_of_the_manifest_compiles_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    manifest = replace(parse_manifest(LATENT_MANIFEST, PATH), entries=())
-    Deployment(manifest.build(tmp_path / "set", lambda _: None))
-    monkeypatch.setenv("TILEWRIGHT_CACHE_DIR", str(tmp_path / "empty"))
-    monkeypatch.setattr("tilewright.nest.gpu.gpu_kernels", None)
-    pages = np.zeros((3, 4, 320), np.uint8)
-    table = PageTable(*(np.array(t, np.int32) for t in ([0, 2], [2, 0], [1])), page_size=4)
-    ckv, kpe = np.ones((2, 256), np.float16), np.ones((2, 64), np.float16)
-    plan, turns = plan_append(table, np.array([0, 2], np.int32)), rope_frequencies(64)
-    options: dict[str, Any] = {"rotation": Rotation(turns, interleaved=True)}
-    parts = pages[..., :256], pages[..., 256:]
-    append_mla(*parts, plan, ckv, kpe, format=KVFormat("e4m3"), **options)
-    assert pages[2, 3, :256].all()
-    assert pages[0, 0, :256].all()
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ("num_kv_heads = 2", "append[0].num_kv_heads: expected 1 for latent rows, got 2"),
-        ("layout = 'HND'", "append[0].layout: expected 'NHD' for latent rows, got 'HND'"),
-        ("kv_format = 'i4:16'", "append[0].format: expected e4m3 or e5m2 or i8"),
-    ],
-)
-def test_appending_that_no_latent_cache_has_is_refused(wrong: str, message: str) -> None:
-    kernels, table, appended = LATENT_MANIFEST.partition("[[append]]\n")
-    lines = [line for line in appended.splitlines() if line.split()[0] != wrong.split()[0]]
-    with pytest.raises(ManifestError, match=re.escape(message)):
-        parse_manifest(kernels + table + "\n".join([*lines, wrong]), PATH)
