@@ -37,7 +37,7 @@ def _holds_at(answer: Answer, statements: list[bool]) -> None:
         assert not any(statements)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(expressions(), places())
 def test_an_interval_holds_every_value(drawn: Drawn, place: Place) -> None:
     expression = drawn.expression
@@ -69,7 +69,7 @@ def test_an_interval_is_narrow(text: str, lower: int, upper: int) -> None:
     assert interval(parse_expression(text), ranges) == (lower, upper)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(expressions(), expressions(), places())
 def test_answers_about_order_hold_at_every_point(left: Drawn, right: Drawn, place: Place) -> None:
     a, b = left.expression, right.expression
@@ -81,7 +81,7 @@ def test_answers_about_order_hold_at_every_point(left: Drawn, right: Drawn, plac
     _holds_at(prove_nonnegative(a, place.ranges), [x >= 0 for x, _ in values])
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(expressions(), st.sampled_from((2, 3, 8, 16)), places())
 def test_answers_about_divisors_hold_at_every_point(
     drawn: Drawn, divisor: int, place: Place

@@ -13,7 +13,7 @@ RANGES = Ranges.parse(
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(expressions(), places())
 def test_the_value_stays_everywhere_in_the_ranges(drawn: Drawn, place: Place) -> None:
     expression = drawn.expression
