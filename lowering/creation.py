@@ -203,7 +203,7 @@ def build_op(
     operands: list[SSAValue] = []
     for argument in arguments:
         # Values are of an abstract class, which takes much longer to ask for.
-        of: type = type(argument)
+        of: type[object] = type(argument)
         if of is OpResult or of is BlockArgument:
             operands.append(argument)
             key.append(id(argument._type))

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, compress
 
 from .elements import CLASS_TYPE
-
-# An instruction is a template and the operands that it is filled with, in order.
-Instruction = tuple[str, tuple[str, ...]]
 
 MOVES = frozenset(
     f"\tmov.{'pred' if kind == 'pred' else kind} %s, %s;" for kind in CLASS_TYPE.values()
@@ -37,9 +34,11 @@ class Assembly:
 
     def __init__(self) -> None:
         # Instructions that hold for the whole kernel: parameters, special registers.
-        self.prelude: list[Instruction] = []
+        self.prelude: list[tuple[str, tuple[str, ...]]] = []
         self.at_the_entry: list[str] = []
-        self.code: list[Instruction] = []
+        # Of each instruction a template, and the operands that it is filled with, in order.
+        self.texts: list[str] = []
+        self.names: list[tuple[str, ...]] = []
         self.first: dict[str, int] = {}
         self.last: dict[str, int] = {}
         self.renamed: dict[str, str] = {}
@@ -69,9 +68,10 @@ class Assembly:
 
     def emit(self, text: str, dests: tuple[str, ...], sources: tuple[str, ...]) -> None:
         """Appends an instruction; the template takes the destinations before the sources."""
-        code = self.code
-        index = len(code)
-        code.append((text, dests + sources))
+        names = self.names
+        index = len(names)
+        self.texts.append(text)
+        names.append(dests + sources)
         first, last = self.first, self.last
         # There are few of them: a loop takes a fifth of the time of an update.
         for register in sources:
@@ -81,11 +81,12 @@ class Assembly:
 
     def emit_new(self, text: str, cls: str, sources: tuple[str, ...]) -> str:
         """Appends an instruction of one new destination, and returns that."""
-        counts, code, last = self.counts, self.code, self.last
-        number, index = counts[cls], len(code)
+        counts, names, last = self.counts, self.names, self.last
+        number, index = counts[cls], len(names)
         counts[cls] = number + 1
         dest = f"%{cls}{number}"
-        code.append((text, (dest, *sources)))
+        self.texts.append(text)
+        names.append((dest, *sources))
         for register in sources:
             last[register] = index
         self.first[dest] = index
@@ -93,16 +94,17 @@ class Assembly:
 
     def emit_each(self, text: str, cls: str, rows: Iterable[tuple[str, ...]]) -> list[str]:
         """Appends an instruction of one new destination for each row of its sources."""
-        code, first, last, number = self.code, self.first, self.last, self.counts[cls]
+        names, first, last, number = self.names, self.first, self.last, self.counts[cls]
         dests: list[str] = []
-        for index, sources in enumerate(rows, len(code)):
+        for index, sources in enumerate(rows, len(names)):
             dest = f"%{cls}{number}"
             number += 1
-            code.append((text, (dest, *sources)))
+            names.append((dest, *sources))
             for register in sources:
                 last[register] = index
             first[dest] = index
             dests.append(dest)
+        self.texts += [text] * len(dests)
         self.counts[cls] = number
         return dests
 
@@ -115,7 +117,7 @@ class Assembly:
     ) -> None:
         """Appends an instruction whose template takes its operands in an order of its own."""
         self.emit(text, dests, sources)
-        self.code[-1] = (text, order)
+        self.names[-1] = order
 
     def emit_guarded(self, text: str, guard: str | None, sources: tuple[str, ...]) -> None:
         """Appends an instruction without destinations, executed where the guard holds."""
@@ -126,7 +128,12 @@ class Assembly:
 
     def place(self, label: str) -> None:
         """Appends a label."""
-        self.code.append((f"{label}:", ()))
+        self.line(f"{label}:")
+
+    def line(self, text: str) -> None:
+        """Appends a line that names no registers."""
+        self.texts.append(text)
+        self.names.append(())
 
     def compute(self, mnemonic: str, cls: str, *sources: str) -> str:
         """Returns the register of a pure instruction, which is printed once in a scope."""
@@ -134,7 +141,10 @@ class Assembly:
         found = self.known.get(key)
         if found is not None:
             return found[0]
-        dest = self.emit_new(template(mnemonic, len(sources) + 1), cls, sources)
+        text = _TEMPLATES.get((mnemonic, len(sources) + 1))
+        if text is None:
+            text = template(mnemonic, len(sources) + 1)
+        dest = self.emit_new(text, cls, sources)
         self.known[key] = (dest,)
         self._scope.append(key)
         return dest
@@ -189,14 +199,15 @@ class Assembly:
                 yield f"\t.reg .{CLASS_TYPE[cls]} %{cls}<{count}>;"
         # Operands that it does not have keep their names.
         final = {register: self.find(register) for register in self.renamed}.get
-        code = [*self.prelude, *self.code]
-        moves = [index for index, (text, _) in enumerate(code) if text in MOVES]
-        for index in reversed(moves):
-            dest, source = code[index][1]
-            if final(dest, dest) == final(source, source):
-                del code[index]
-        if code:
+        texts = [*(text for text, _ in self.prelude), *self.texts]
+        names = [*(operands for _, operands in self.prelude), *self.names]
+        kept = [True] * len(texts)
+        for index, text in enumerate(texts):
+            if text in MOVES:
+                dest, source = names[index]
+                kept[index] = final(dest, dest) != final(source, source)
+        if any(kept):
             # One text is filled much faster than its lines one by one.
-            operands = list(chain.from_iterable([names for _, names in code]))
-            whole = "\n".join([text for text, _ in code])
+            operands = list(chain.from_iterable(compress(names, kept)))
+            whole = "\n".join(compress(texts, kept))
             yield whole % tuple(map(final, operands, operands))

@@ -34,7 +34,7 @@ class CoalescingAssembly(Assembly):
 
     def wish(self, dests: Sequence[str], sources: Sequence[str]) -> None:
         """Notes that the next instruction would like to write over its sources."""
-        index = len(self.code)
+        index = len(self.names)
         self.wishes.extend(zip(repeat(index), dests, sources))
 
     def _merge(self, kept: str, dropped: str) -> None:
@@ -64,7 +64,7 @@ class CoalescingAssembly(Assembly):
 
     def start_of_loop(self) -> LoopStart:
         """Opens the body of a loop."""
-        return LoopStart(len(self.code), len(self.wishes), len(self.first))
+        return LoopStart(len(self.names), len(self.wishes), len(self.first))
 
     def end_of_loop(self, loop: LoopStart, carried: Sequence[str], yielded: Sequence[str]) -> None:
         """
@@ -75,7 +75,7 @@ class CoalescingAssembly(Assembly):
         """
         start = loop.instruction
         first, last, find = self.first, self.last, self.find
-        end = len(self.code)
+        end = len(self.names)
         for register in yielded:
             if register[0] == "%":
                 last[find(register)] = end
@@ -94,27 +94,25 @@ class CoalescingAssembly(Assembly):
             else:
                 moves.append((register, value))
         self.move_in_parallel([(dest, find(source)) for dest, source in moves])
-        end = len(self.code)
+        end = len(self.names)
         # What was defined before the body and is read in it, is read in its next iteration too.
-        before = [register for register in self._named_before(loop) if first[register] < start]
-        for register in before:
+        for register in self._named_before(loop):
             if last.get(register, -1) >= start:
                 last[register] = end
 
     def _named_before(self, loop: LoopStart) -> Iterable[str]:
         """Returns, of what was defined before the body of a loop, at least all that it names."""
-        start = loop.instruction
-        if loop.registers < 2 * (len(self.code) - start):
-            return [*islice(self.first, loop.registers), *self.at_the_entry]
-        inside = [operands for _, operands in islice(self.code, start, None)]
-        named = set(chain.from_iterable(inside))
+        first, start = self.first, loop.instruction
+        if loop.registers < 2 * (len(self.names) - start):
+            return chain(islice(first, loop.registers), self.at_the_entry)
+        named = set(chain.from_iterable(islice(self.names, start, None)))
         renamed = self.renamed
         joined = named & renamed.keys()
         while joined:
             joined = {renamed[register] for register in joined}
             named |= joined
             joined &= renamed.keys()
-        return named & self.first.keys()
+        return [register for register in named & first.keys() if first[register] < start]
 
     def end_of_branch(self, start: int, results: Sequence[str], yielded: Sequence[str]) -> None:
         """Closes a branch that begins at instruction `start` and sets the results of an if."""

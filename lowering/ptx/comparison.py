@@ -7,7 +7,7 @@ from xdsl.dialects import arith
 from ...dialects.diagnostic import error_at
 from .elements import BITS, CLASS_TYPE, REGISTER_CLASS, Element, unsigned
 from .integer import signed, zero_extended
-from .kernel import KernelPrinter, Rule, Step, kind_of
+from .kernel import KernelPrinter, Rule, Step, kind_of, operand_kind
 
 # arith.cmpi predicates by number: PTX comparison and whether it compares signed integers.
 _INTEGER: tuple[tuple[str, bool], ...] = (
@@ -161,14 +161,16 @@ def _select_predicate(p: KernelPrinter, predicate: str, yes: Element, no: Elemen
 
 def _select(p: KernelPrinter, step: Step) -> None:
     if step.memo is None:
-        step.memo = kind_of(step.op, step.op.operands[1])
+        step.memo = operand_kind(step.op, 1)
     conditions = p.elements(step, 0)
     yes, no = p.elements(step, 1), p.elements(step, 2)
     if len(conditions) < len(yes):
         conditions = conditions * len(yes)
-    p.values[step.outs[0]] = [
-        p.wrapped(select(p, step.memo, c, a, b), step.memo) for c, a, b in zip(conditions, yes, no)
-    ]
+    kind: str = step.memo
+    chosen = [select(p, kind, c, a, b) for c, a, b in zip(conditions, yes, no)]
+    if kind[:3] == "ptr":
+        chosen = [p.wrapped(element, kind) for element in chosen]
+    p.values[step.outs[0]] = chosen
 
 
 RULES: dict[str, Rule] = {

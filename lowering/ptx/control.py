@@ -8,6 +8,7 @@ Other loops keep their carried values in registers that each iteration writes ov
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from xdsl.dialects import scf
@@ -16,7 +17,7 @@ from xdsl.ir import Attribute, Block, Operation, SSAValue
 
 from ...dialects.diagnostic import error_at
 from .comparison import compare, select
-from .elements import REGISTER_CLASS, Element, Half, element_count, element_kind
+from .elements import REGISTER_CLASS, Element, element_count, element_kind, new_half
 from .kernel import KernelPrinter, Rule, Step, is_pure, kind_of
 
 UNROLL = "tilewright.unroll"
@@ -76,12 +77,13 @@ def lift(p: KernelPrinter, slots: Sequence[Slot], registers: Sequence[str]) -> l
     elements: list[Element] = []
     rest = iter(registers)
     for slot in slots:
-        for _ in range(slot.registers):
-            register = next(rest)
-            if slot.packed:
-                elements += [Half(register, 0), Half(register, 1)]
-            else:
-                elements.append(p.wrapped(register, slot.kind))
+        own = islice(rest, slot.registers)
+        if slot.packed:
+            elements += [new_half((register, upper)) for register in own for upper in (0, 1)]
+        elif slot.kind[:3] == "ptr":
+            elements += [p.wrapped(register, slot.kind) for register in own]
+        else:
+            elements += own
     return elements
 
 
@@ -142,13 +144,14 @@ def _for(p: KernelPrinter, step: Step) -> None:
 
 def _unroll(p: KernelPrinter, step: Step, body: _Body, trips: range) -> None:
     values, block, induction, carried = p.values, body.block, body.induction, body.carried
-    again = False
-    current = [values[key] for key in step.args[3:]]
+    again, get = False, values.__getitem__
+    current = list(map(get, step.args[3:]))
     for trip in trips:
         values[induction] = [trip]
-        values.update(zip(carried, current))
+        if current:
+            values.update(zip(carried, current))
         end = p.run(block, again)
-        current = [values[key] for key in end.args]
+        current = list(map(get, end.args))
         again = True
     values.update(zip(step.outs, current))
 
@@ -229,7 +232,7 @@ def _while(p: KernelPrinter, step: Step) -> None:
         terminator = p.run(after)
         yielded = lower(p, slots, _flat(p, terminator.args))
     for register in passed:
-        p.last[register] = len(p.code)
+        p.last[register] = len(p.names)
     p.end_of_loop(loop, carried, yielded)
     p.emit(f"\tbra {begin};", (), ())
     p.place(end)
@@ -323,7 +326,7 @@ def _branch(
 
 
 def _arm(p: KernelPrinter, block: Block, slots: Sequence[Slot], results: Sequence[str]) -> None:
-    start = len(p.code)
+    start = len(p.names)
     p.lost_place()
     with p.scope():
         terminator = p.run(block)

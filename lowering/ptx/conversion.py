@@ -25,7 +25,7 @@ from .elements import (
 )
 from .floating import narrowed, widened
 from .integer import add, signed, zero_extended
-from .kernel import EIGHT_BIT_VERSION, KernelPrinter, Rule, Step, kind_of
+from .kernel import EIGHT_BIT_VERSION, KernelPrinter, Rule, Step, operand_kind, result_kind
 
 # (printer, kind of the source, kind of the result, element) -> element
 Conversion = Callable[[KernelPrinter, str, str, Element], Element]
@@ -192,7 +192,7 @@ _REFUSED: dict[str, tuple[tuple[str, str], ...]] = {
 def _elementwise(conversion: Conversion, p: KernelPrinter, step: Step) -> None:
     if step.memo is None:
         op = step.op
-        step.memo = (kind_of(op, op.operands[0]), kind_of(op, op.results[0]))
+        step.memo = (operand_kind(op), result_kind(op))
         if step.memo in _REFUSED.get(op.name, ()):
             source, to = step.memo
             raise error_at(op, f"from {source} to {to} has no PTX instruction; go through f32")
@@ -210,7 +210,7 @@ def _truncf(p: KernelPrinter, step: Step) -> None:
     """Narrows neighbouring elements of a vector in pairs, packed in one register each."""
     if step.memo is None:
         op = step.op
-        step.memo = (kind_of(op, op.operands[0]), kind_of(op, op.results[0]))
+        step.memo = (operand_kind(op), result_kind(op))
     source, to = step.memo
     elements = p.elements(step, 0)
     if source != "f32" or to not in _PAIRS or len(elements) % 2:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from .elements import BITS, Element, unsigned, wrap
 from .integer import BINARY, add, power_of_two, signed, zero_extended
-from .kernel import KernelPrinter, Rule, Step, kind_of
+from .kernel import KernelPrinter, Rule, Step, operand_kind
 
 Division = Callable[[KernelPrinter, str, Element, Element], Element]
 
@@ -172,7 +172,7 @@ _FOLDS: dict[str, Callable[[int, int], int]] = {
 def _elementwise(p: KernelPrinter, step: Step) -> None:
     op = step.op
     if step.memo is None:
-        step.memo = (DIVISIONS[op.name], kind_of(op, op.operands[0]), _FOLDS.get(op.name))
+        step.memo = (DIVISIONS[op.name], operand_kind(op), _FOLDS.get(op.name))
     division, kind, fold = step.memo
     values, (left, right) = p.values, step.args
     lhs, rhs = values[left], values[right]

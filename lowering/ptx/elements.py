@@ -5,11 +5,15 @@ An element is a register, a constant, or a value that is not printed before it i
 is the list of its elements in row-major order.
 """
 
+# Types are read where they are kept: xDSL's properties take several times longer.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from math import prod
 from typing import Any, NamedTuple, cast
 
 from xdsl.dialects.builtin import (
@@ -23,7 +27,7 @@ from xdsl.dialects.builtin import (
     VectorType,
 )
 from xdsl.dialects.llvm import LLVMPointerType, LLVMStructType
-from xdsl.ir import Attribute
+from xdsl.ir import Attribute, Operation, SSAValue
 
 
 class Half(NamedTuple):
@@ -153,6 +157,20 @@ _KINDS: dict[int, tuple[Attribute, str | None]] = {}
 _MOST_KINDS = 4096
 
 
+# xDSL would wrap the operands of an op in a list, and look an index up in Python.
+_at: Callable[[Sequence[SSAValue], int], SSAValue] = cast(Any, tuple).__getitem__
+
+
+def operand_type(op: Operation, index: int = 0) -> Attribute:
+    """Returns the type of an operand."""
+    return _at(op._operands, index)._type
+
+
+def result_type(op: Operation) -> Attribute:
+    """Returns the type of the only, or of the first result."""
+    return _at(op.results, 0)._type
+
+
 def element_kind(type_: Attribute) -> str | None:
     """Returns the kind of the elements of a scalar or vector type."""
     known = _KINDS.get(id(type_))
@@ -165,16 +183,27 @@ def element_kind(type_: Attribute) -> str | None:
     return kind
 
 
+# Shapes by the identity of a type, as kinds.
+_SHAPES: dict[int, tuple[Attribute, tuple[int, ...]]] = {}
+
+
+def shape_of(type_: Attribute) -> tuple[int, ...]:
+    """Returns the shape of a vector's type, () of others."""
+    known = _SHAPES.get(id(type_))
+    if known is not None:
+        return known[1]
+    shape = type_.get_shape() if type(type_) is VectorType else ()
+    if len(_SHAPES) >= _MOST_KINDS:
+        _SHAPES.clear()
+    _SHAPES[id(type_)] = (type_, shape)
+    return shape
+
+
 def element_count(type_: Attribute) -> int:
     """Returns how many elements a value of the type has; a struct has those of its members."""
-    if type(type_) is VectorType:
-        count = 1
-        for extent in type_.get_shape():
-            count *= extent
-        return count
     if type(type_) is LLVMStructType:
         return sum(element_count(member) for member in type_.types)
-    return 1
+    return prod(shape_of(type_))
 
 
 def wrap(value: int, bits: int) -> int:

@@ -18,7 +18,7 @@ from xdsl.ir import Operation
 
 from ...dialects.diagnostic import error_at
 from .elements import REGISTER_CLASS, Element
-from .kernel import KernelPrinter, Rule, Step, kind_of
+from .kernel import KernelPrinter, Rule, Step, operand_kind
 
 Function = Callable[[KernelPrinter, str, tuple[str, ...]], str]
 
@@ -154,7 +154,7 @@ class _Choice:
     """The instruction chosen for one op, and whether 16-bit operands are widened for it."""
 
     def __init__(self, op: Operation) -> None:
-        self.kind = kind_of(op, op.operands[0])
+        self.kind = operand_kind(op)
         chooser, flags = INSTRUCTIONS[op.name], flags_of(op)
         self.mnemonic = chooser(flags, self.kind)
         self.widens = self.mnemonic is None and self.kind in ("f16", "bf16")
@@ -166,15 +166,24 @@ class _Choice:
         self.template = _template(self.mnemonic, len(op.operands))
         self.cls = REGISTER_CLASS[width]
         self.reverses = op.name in _REVERSED
+        self.is_plain = not self.widens and not self.reverses
         # x * 1, x / 1 are x.
         self.unit = 1.0 if op.name in ("arith.mulf", "arith.divf") else None
 
 
-def _of_scalars(p: KernelPrinter, choice: _Choice, row: tuple[Element, ...]) -> Element:
-    if choice.unit is not None and row[1] == choice.unit:
-        return row[0]
-    sources = [e if type(e) is str else p.operand(e, choice.kind) for e in row]
-    return p.emit_new(choice.template, choice.cls, tuple(sources))
+def _of_scalars(p: KernelPrinter, choice: _Choice, step: Step) -> Element:
+    values, args, kind = p.values, step.args, choice.kind
+    first = values[args[0]][0]
+    a = first if type(first) is str else p.operand(first, kind)
+    if len(args) == 1:
+        return p.emit_new(choice.template, choice.cls, (a,))
+    second = values[args[1]][0]
+    if second == choice.unit:
+        return first
+    b = second if type(second) is str else p.operand(second, kind)
+    if len(args) == 2:
+        return p.emit_new(choice.template, choice.cls, (a, b))
+    return p.emit_new(choice.template, choice.cls, (a, b, p.operand(values[args[2]][0], kind)))
 
 
 def _elementwise(p: KernelPrinter, step: Step) -> None:
@@ -182,11 +191,10 @@ def _elementwise(p: KernelPrinter, step: Step) -> None:
     if choice is None:
         step.memo = choice = _Choice(step.op)
     values = p.values
-    columns = [values[arg] for arg in step.args]
-    if len(columns[0]) == 1 and not choice.widens and not choice.reverses:
-        row = tuple([column[0] for column in columns])
-        values[step.outs[0]] = [_of_scalars(p, choice, row)]
+    if choice.is_plain and len(values[step.args[0]]) == 1:
+        values[step.outs[0]] = [_of_scalars(p, choice, step)]
         return
+    columns = [values[arg] for arg in step.args]
     if choice.reverses:
         columns.reverse()
     kind, template, cls = choice.kind, choice.template, choice.cls
@@ -209,7 +217,7 @@ def _elementwise(p: KernelPrinter, step: Step) -> None:
 
 def _nan_extremum(p: KernelPrinter, step: Step) -> None:
     """Prints `maximumf` and `minimumf`; on f64 no instruction gives the NaN of an operand."""
-    if kind_of(step.op, step.op.operands[0]) != "f64" or "nnan" in flags_of(step.op):
+    if operand_kind(step.op) != "f64" or "nnan" in flags_of(step.op):
         _elementwise(p, step)
         return
     name = "max.f64" if step.op.name == "arith.maximumf" else "min.f64"
@@ -226,7 +234,7 @@ def _exp(p: KernelPrinter, step: Step) -> None:
     """Prints `exp` as a power of two, `log` and `powf` from `lg2`: with `afn` only."""
     op = step.op
     if step.memo is None:
-        step.memo = kind_of(op, op.operands[0])
+        step.memo = operand_kind(op)
         if "afn" not in flags_of(op) or step.memo not in ("f32", "f16", "bf16"):
             hint = _hint(step.memo, flags_of(op))
             raise error_at(op, f"on {step.memo} has no PTX instruction{hint}")

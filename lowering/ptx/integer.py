@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from xdsl.dialects import arith
+from xdsl.dialects.builtin import VectorType
 from xdsl.ir import Operation
 
 from ...dialects.diagnostic import error_at
@@ -20,7 +21,7 @@ from .elements import (
     unsigned,
     wrap,
 )
-from .kernel import KernelPrinter, Rule, Step, kind_of
+from .kernel import KernelPrinter, Rule, Step, kind_of, operand_kind
 
 Binary = Callable[[KernelPrinter, str, Element, Element], Element]
 
@@ -314,7 +315,7 @@ _FOLDS: dict[str, Callable[[int, int], int]] = {
 
 
 def _kind(op: Operation) -> str:
-    kind = kind_of(op, op.operands[0])
+    kind = operand_kind(op)
     if kind == "i1" and op.name not in _ON_I1:
         raise error_at(op, "expects integers of 8 bits or more, got i1")
     return kind
@@ -363,23 +364,25 @@ def _multiply_rule(p: KernelPrinter, step: Step) -> None:
 
 def _multiply_for_addition(p: KernelPrinter, step: Step) -> None:
     """Puts a product off, so that the addition that alone uses it becomes a `mad`."""
-    lhs, rhs = (p.values[arg][0] for arg in step.args)
+    values, (left, right) = p.values, step.args
+    lhs, rhs = values[left][0], values[right][0]
     if type(lhs) is int:
         elementwise(p, step)
         return
     is_worth_it = type(rhs) is str or (type(rhs) is int and power_of_two(rhs) is None and rhs > 0)
     if type(lhs) is str and is_worth_it:
         if p.bounds_of(lhs) is None or p.bounds_of(rhs) is None:
-            p.values[step.outs[0]] = [Product(lhs, p.operand(rhs, "i32"))]
+            values[step.outs[0]] = [Product(lhs, p.operand(rhs, "i32"))]
             return
     elementwise(p, step)
 
 
 def _feeds_addition(op: Operation) -> bool:
-    result = op.results[0]
+    (result,) = op.results
     user = result.get_user_of_unique_use()
-    is_scalar = kind_of(op, result) == "i32" and not hasattr(result.type, "shape")
-    return is_scalar and isinstance(user, arith.AddiOp) and user.parent is op.parent
+    if type(user) is not arith.AddiOp or user.parent is not op.parent:
+        return False
+    return kind_of(op, result) == "i32" and type(result.type) is not VectorType
 
 
 BINARY: dict[str, Binary] = {
@@ -403,7 +406,7 @@ _ON_I1 = frozenset({"arith.andi", "arith.ori", "arith.xori"})
 def _magnitude(p: KernelPrinter, step: Step) -> None:
     """Prints the absolute value of integers; that of the least one is itself."""
     if step.memo is None:
-        step.memo = kind_of(step.op, step.op.operands[0])
+        step.memo = operand_kind(step.op)
     kind: str = step.memo
     cls, bits = REGISTER_CLASS[kind], 64 if kind == "i64" else 32
     results: list[Element] = []

@@ -12,7 +12,7 @@ from xdsl.dialects.builtin import CallSiteLoc, FileLineColLoc, FusedLoc, NameLoc
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 
 from ...dialects.diagnostic import error_at
-from .elements import Element, element_kind
+from .elements import Element, element_kind, operand_type, result_type
 from .operands import Operands
 
 # Of PTX, with 8-bit floats in conversions and products on sm_89 (PTX ISA, "Release History").
@@ -119,7 +119,7 @@ class KernelPrinter(Operands):
             args = tuple(map(get, keys, keys))
             name = op.name
             if name == "arith.index_cast" and _keeps_elements(op):
-                same[id(op.results[0])] = args[0]
+                same[id(*op.results)] = args[0]
             else:
                 if (rule := get_rule(name)) is None:
                     raise error_at(op, "has no rule that prints it as PTX")
@@ -166,7 +166,7 @@ class KernelPrinter(Operands):
             return
         file, line, column = place
         number = self.files.setdefault(file, len(self.files) + 1)
-        self.code.append((f"\t.loc {number} {line} {column}", ()))
+        self.line(f"\t.loc {number} {line} {column}")
 
     def lost_place(self) -> None:
         """Forgets the place after a label, so that the next op prints its own."""
@@ -203,7 +203,7 @@ _PURE = frozenset(
 
 def _keeps_elements(cast: Operation) -> bool:
     """Whether a cast is to a type whose values are held alike."""
-    return kind_of(cast, cast.operands[0]) == kind_of(cast, cast.results[0])
+    return operand_kind(cast) == result_kind(cast)
 
 
 def is_pure(op: Operation) -> bool:
@@ -213,7 +213,21 @@ def is_pure(op: Operation) -> bool:
 
 def kind_of(op: Operation, value: SSAValue) -> str:
     """Returns the kind of a value's elements; refuses types that the thread level lacks."""
-    kind = element_kind(value.type)
+    return _known_kind(op, value.type)
+
+
+def operand_kind(op: Operation, index: int = 0) -> str:
+    """Returns the kind of an operand's elements, as `kind_of` does."""
+    return _known_kind(op, operand_type(op, index))
+
+
+def result_kind(op: Operation) -> str:
+    """Returns the kind of the first result's elements, as `kind_of` does."""
+    return _known_kind(op, result_type(op))
+
+
+def _known_kind(op: Operation, type_: Attribute) -> str:
+    kind = element_kind(type_)
     if kind is None:
-        raise error_at(op, f"has a value of type {value.type}, which PTX cannot hold")
+        raise error_at(op, f"has a value of type {type_}, which PTX cannot hold")
     return kind

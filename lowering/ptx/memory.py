@@ -24,7 +24,7 @@ from .elements import (
     wrap,
 )
 from .integer import add, multiply, signed
-from .kernel import KernelPrinter, Rule, Step, kind_of
+from .kernel import KernelPrinter, Rule, Step, kind_of, operand_kind
 
 _DYNAMIC = -(1 << 31)
 # An instruction holds offsets of 32 bits with a sign.
@@ -65,14 +65,14 @@ def _size_of(op: Operation, type_: Attribute) -> int:
 def _getelementptr(p: KernelPrinter, step: Step) -> None:
     if step.memo is None:
         op = step.op
-        operands, indices = op.operands, op.properties["rawConstantIndices"]
+        indices = op.properties["rawConstantIndices"]
         if not isinstance(indices, DenseArrayBase):
             raise error_at(op, f"expects indices, got {indices}")
         numbers = memoryview(indices.data.data).cast("i")
         if len(numbers) != 1:
             raise error_at(op, f"expects one index, got {len(numbers)}")
-        kind = kind_of(op, operands[0])
-        index_kind = kind_of(op, operands[1]) if len(operands) > 1 else "i32"
+        kind = operand_kind(op)
+        index_kind = operand_kind(op, 1) if numbers[0] == _DYNAMIC else "i32"
         step.memo = (kind, index_kind, _size_of(op, op.properties["elem_type"]), numbers[0])
     kind, index_kind, size, constant = step.memo
     values = p.values
@@ -209,7 +209,7 @@ Load = tuple[str, int, str, tuple[tuple[int, int, str], ...]]
 
 
 def _plan_load(op: Operation) -> Load:
-    space = SPACES[kind_of(op, op.operands[0])]
+    space = SPACES[operand_kind(op)]
     access = plan_access(op, op.results[0], _alignment(op))
     kind = access.kind
     cls = "r" if access.packed == 2 else REGISTER_CLASS["i8" if kind == "i1" else kind]
@@ -226,34 +226,48 @@ def _loaded(p: KernelPrinter, kind: str, packed: int, registers: list[str]) -> l
         return [new_half((register, upper)) for register in registers for upper in (0, 1)]
     if kind == "i1":
         return [p.compute("setp.ne.s32", "p", register, "0") for register in registers]
-    return [p.wrapped(register, kind) for register in registers]
+    if kind[:3] == "ptr":
+        return [p.wrapped(register, kind) for register in registers]
+    return [*registers]
 
 
 def _store(p: KernelPrinter, step: Step) -> None:
-    op = step.op
     if step.memo is None:
-        _check_plain(op)
-        volatile = ".volatile" if "volatile_" in op.properties else ""
-        space = volatile + SPACES[kind_of(op, op.operands[1])]
-        step.memo = (space, plan_access(op, op.operands[0], _alignment(op)))
-    space, access = step.memo
+        _check_plain(step.op)
+        step.memo = _plan_store(step.op)
+    kind, packed, pieces = step.memo
     elements = p.elements(step, 0)
-    address = address_of(p, step, 1)
-    kind = access.kind
-    if access.packed == 2:
+    base, begin = address_of(p, step, 1)
+    if packed == 2:
         registers = [p.pack(a, b, kind) for a, b in zip(elements[::2], elements[1::2])]
     elif kind == "i1":
         registers = [p.compute("selp.b32", "r", "1", "0", p.operand(elements[0], kind))]
     else:
         registers = [p.register_of(element, kind) for element in elements]
-    is_word = registers[0].startswith("%r")
+    for distance, first, length, text, rest in pieces:
+        offset = begin + distance
+        text = f"{text}+{offset}{rest}" if offset else text + rest
+        p.emit_guarded(text, p.guard, (base, *registers[first : first + length]))
+
+
+# Pieces of a store: distance in bytes, first register and number of registers, and the text up to
+# the base of the address and behind its offset.
+Store = tuple[str, int, tuple[tuple[int, int, int, str, str], ...]]
+
+
+def _plan_store(op: Operation) -> Store:
+    volatile = ".volatile" if "volatile_" in op.properties else ""
+    space = volatile + SPACES[operand_kind(op, 1)]
+    access = plan_access(op, op.operands[0], _alignment(op))
+    kind = access.kind
+    is_word = access.packed == 2 or REGISTER_CLASS["i8" if kind == "i1" else kind] == "r"
+    pieces: list[tuple[int, int, int, str, str]] = []
     for begin, length, suffix in access.chunks:
-        where, sources = bracketed(
-            Address(address.base, address.offset + begin * access.bytes_per_register)
-        )
         suffix = suffix.replace(".b8", ".u8").replace(".b16", ".u16") if is_word else suffix
-        text = f"\tst{space}{suffix} {where}, {_braced(length)};"
-        p.emit_guarded(text, p.guard, (*sources, *registers[begin : begin + length]))
+        distance = begin * access.bytes_per_register
+        text, rest = f"\tst{space}{suffix} [%s", f"], {_braced(length)};"
+        pieces.append((distance, begin, length, text, rest))
+    return kind, access.packed, tuple(pieces)
 
 
 def _cp_async(p: KernelPrinter, step: Step) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from .coalesce import CoalescingAssembly
 from .elements import (
     BITS,
@@ -39,13 +37,15 @@ class Operands(CoalescingAssembly):
 
     def operand(self, element: Element, kind: str) -> str:
         """Returns a register or an immediate that holds the element."""
-        of = type(element)
-        if of is str:
-            return cast(str, element)
-        if of is int and kind in _WORDS:
+        if type(element) is str:
+            return element
+        if type(element) is int and kind in _WORDS:
             return str(element)
-        if of is Sum:
-            return self.materialise_sum(cast(Sum, element), kind)
+        if isinstance(element, Sum):
+            return self.materialise_sum(element, kind)
+        if isinstance(element, Half):
+            pair = self.compute_many(_UNPACK, ("h", "h"), (element.packed,))
+            return pair[element.upper]
         if isinstance(element, int | float):
             if kind in ("f16", "bf16"):
                 return self.compute("mov.b16", "h", literal(float(element), kind))
@@ -56,12 +56,10 @@ class Operands(CoalescingAssembly):
             return self.compute("mul.lo.s32", "r", element.lhs, element.rhs)
         if isinstance(element, WideProduct):
             return self.materialise_wide(element)
-        if isinstance(element, Half):
-            pair = self.compute_many(_UNPACK, ("h", "h"), (element.packed,))
-            return pair[element.upper]
         if isinstance(element, Address):
             return self.pointer(element, kind)
-        return cast(str, element)
+        # A byte, which is a kind of str.
+        return element
 
     def materialise_sum(self, element: Sum, kind: str) -> str:
         """Returns the register of a register plus a constant."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from xdsl.dialects import vector
 
-from .elements import Element
+from .elements import Element, operand_type
 from .kernel import KernelPrinter, Step
 from .vector import Position, member_range
 
@@ -79,7 +79,7 @@ def _extracts(steps: Sequence[Step]) -> Step:
 
 def _range(step: Step) -> tuple[int, int]:
     if step.op.name == _FIELD:
-        return member_range(step.op, step.op.operands[0].type)
+        return member_range(step.op, operand_type(step.op))
     position = _position(step, 0, 1)
     return position.offset, position.offset + position.count
 
@@ -88,7 +88,7 @@ def _position(step: Step, whole: int, first: int) -> Position:
     op = step.op
     if not isinstance(op, vector.ExtractOp | vector.InsertOp):
         raise TypeError(f"expected a position in a vector, got {op.name}")
-    return Position(op, op.operands[whole].type, first)
+    return Position(op, operand_type(op, whole), first)
 
 
 def _print_reads(p: KernelPrinter, step: Step) -> None:

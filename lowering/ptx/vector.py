@@ -19,7 +19,6 @@ from xdsl.dialects.builtin import (
     FloatAttr,
     IntegerAttr,
     IntegerType,
-    VectorType,
 )
 from xdsl.ir import Attribute, Operation
 
@@ -33,16 +32,15 @@ from .elements import (
     Half,
     element_count,
     element_kind,
+    operand_type,
+    result_type,
+    shape_of,
     unsigned,
     wrap,
 )
 from .floating import INSTRUCTIONS, flags_of
 from .integer import BINARY
-from .kernel import KernelPrinter, Rule, Step, kind_of
-
-
-def _shape(type_: Attribute) -> tuple[int, ...]:
-    return type_.get_shape() if type(type_) is VectorType else ()
+from .kernel import KernelPrinter, Rule, Step, kind_of, operand_kind, result_kind
 
 
 def _constant(p: KernelPrinter, step: Step) -> None:
@@ -70,7 +68,7 @@ def _constant_elements(op: Operation) -> list[Element]:
 
 def _zero(p: KernelPrinter, step: Step) -> None:
     """Gives `undef`, `poison` and `zero` zeros."""
-    type_ = step.op.results[0].type
+    type_ = result_type(step.op)
     members = list(type_.types) if isinstance(type_, llvm.LLVMStructType) else [type_]
     elements: list[Element] = []
     for member in members:
@@ -91,14 +89,14 @@ def _member_kind(op: Operation, type_: Attribute) -> str:
 
 def _extract_value(p: KernelPrinter, step: Step) -> None:
     if step.memo is None:
-        step.memo = member_range(step.op, step.op.operands[0].type)
+        step.memo = member_range(step.op, operand_type(step.op))
     begin, end = step.memo
     p.values[step.outs[0]] = p.values[step.args[0]][begin:end]
 
 
 def _insert_value(p: KernelPrinter, step: Step) -> None:
     if step.memo is None:
-        step.memo = member_range(step.op, step.op.operands[0].type)
+        step.memo = member_range(step.op, operand_type(step.op))
     begin, end = step.memo
     whole = list(p.elements(step, 0))
     whole[begin:end] = p.elements(step, 1)
@@ -133,7 +131,7 @@ class Position:
     def __init__(
         self, op: vector.ExtractOp | vector.InsertOp, whole: Attribute, first: int
     ) -> None:
-        shape = _shape(whole)
+        shape = shape_of(whole)
         positions = _positions_of(op)
         self.op = op
         self.extents = shape[: len(positions)]
@@ -176,7 +174,7 @@ def _extract(p: KernelPrinter, step: Step) -> None:
     if step.memo is None:
         if not isinstance(step.op, vector.ExtractOp):
             raise error_at(step.op, "expects vector.extract")
-        step.memo = Position(step.op, step.op.operands[0].type, 1)
+        step.memo = Position(step.op, operand_type(step.op), 1)
     position: Position = step.memo
     begin = position.begin(p, step) if position.dynamic else position.offset
     p.values[step.outs[0]] = p.values[step.args[0]][begin : begin + position.count]
@@ -186,7 +184,7 @@ def _insert(p: KernelPrinter, step: Step) -> None:
     if step.memo is None:
         if not isinstance(step.op, vector.InsertOp):
             raise error_at(step.op, "expects vector.insert")
-        step.memo = Position(step.op, step.op.operands[1].type, 2)
+        step.memo = Position(step.op, operand_type(step.op, 1), 2)
     position: Position = step.memo
     begin = position.begin(p, step) if position.dynamic else position.offset
     whole = list(p.values[step.args[1]])
@@ -211,7 +209,7 @@ def _broadcast(p: KernelPrinter, step: Step) -> None:
         _gather(p, step)
         return
     if step.memo is None:
-        step.memo = element_count(step.op.results[0].type)
+        step.memo = element_count(result_type(step.op))
     p.values[step.outs[0]] = elements * step.memo
 
 
@@ -226,7 +224,7 @@ def _gather(p: KernelPrinter, step: Step) -> None:
 
 
 def _order(op: Operation) -> list[int]:
-    source, result = _shape(op.operands[0].type), _shape(op.results[0].type)
+    source, result = shape_of(operand_type(op)), shape_of(result_type(op))
     if isinstance(op, vector.BroadcastOp):
         return _broadcast_order(source, result)
     if isinstance(op, vector.ShuffleOp):
@@ -237,7 +235,7 @@ def _order(op: Operation) -> list[int]:
 
 def _bitcast(p: KernelPrinter, step: Step) -> None:
     if step.memo is None:
-        step.memo = (kind_of(step.op, step.op.operands[0]), kind_of(step.op, step.op.results[0]))
+        step.memo = (operand_kind(step.op), result_kind(step.op))
     source, to = step.memo
     elements = p.elements(step, 0)
     p.values[step.outs[0]] = regroup(p, step.op, elements, source, to)

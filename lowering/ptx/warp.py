@@ -12,7 +12,7 @@ from xdsl.ir import Operation
 from ...dialects import nvvm
 from ...dialects.diagnostic import error_at
 from .elements import BITS, REGISTER_CLASS, Element, Half, element_kind
-from .kernel import EIGHT_BIT_VERSION, KernelPrinter, Rule, Step, kind_of
+from .kernel import EIGHT_BIT_VERSION, KernelPrinter, Rule, Step, kind_of, result_kind
 from .memory import address_of, bracketed
 
 _F16X2 = VectorType(f16, [2])
@@ -81,7 +81,7 @@ def _read_register(p: KernelPrinter, step: Step) -> None:
     if name not in nvvm.CLOCKS:
         p.values[step.outs[0]] = [special_register(p, name)]
         return
-    bits = BITS[kind_of(step.op, step.op.results[0])]
+    bits = BITS[result_kind(step.op)]
     register = p.register("rd" if bits == 64 else "r")
     p.emit(f"\tmov.u{bits} %s, %s;", (register,), (f"%{name}",))
     p.values[step.outs[0]] = [register]
