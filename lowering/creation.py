@@ -11,7 +11,7 @@ comes out is the same op, field by field, as `test/lowering/test_creation.py` ch
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from xdsl.dialects.builtin import LocationAttr, UnknownLoc
 from xdsl.ir import Attribute, Block, BlockArgument, Operation, OpResult, Region, SSAValue
@@ -203,7 +203,7 @@ def build_op(
     operands: list[SSAValue] = []
     for argument in arguments:
         # Values are of an abstract class, which takes much longer to ask for.
-        of: type[object] = type(argument)
+        of = cast(object, type(argument))
         if of is OpResult or of is BlockArgument:
             operands.append(argument)
             key.append(id(argument._type))

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 INDEX = IndexType()
 _INTEGERS = (IntegerType, IndexType)
 UNROLL = "tilewright.unroll"
+# Of `llvm.getelementptr`: its distance is not negative (LLVM Language Reference, `nuw`).
+NO_UNSIGNED_WRAP = 4
 
 Scalar = SSAValue | int
 ConstantAttr: TypeAlias = "IntegerAttr[Any] | FloatAttr[Any] | DenseIntOrFPElementsAttr[Any]"
@@ -124,10 +126,10 @@ def _vector_type(element: Attribute, shape: tuple[int, ...]) -> VectorType:
 
 
 @lru_cache(maxsize=1024)
-def _distance_properties(number: int) -> Mapping[str, Attribute]:
+def _distance_properties(number: int, forward: bool) -> Mapping[str, Attribute]:
     return {
         "rawConstantIndices": DenseArrayBase.from_list(i32, [number]),
-        "noWrapFlags": IntegerAttr(0, i32),
+        "noWrapFlags": IntegerAttr(NO_UNSIGNED_WRAP if forward else 0, i32),
     }
 
 
@@ -383,11 +385,17 @@ class Emitter:
         """Appends a cast of an i32 to an index."""
         return self.create(arith.IndexCastOp, (value,), INDEX)
 
-    def pointer(self, start: SSAValue, distance: Scalar, element: Attribute) -> SSAValue:
-        """Appends the address of the element at a distance from `start`."""
+    def pointer(
+        self, start: SSAValue, distance: Scalar, element: Attribute, *, forward: bool = False
+    ) -> SSAValue:
+        """
+        Appends the address of the element at a distance from `start`.
+
+        `forward` tells that the distance is not negative.
+        """
         number = distance if isinstance(distance, int) else llvm.GEP_USE_SSA_VAL
         operands = (start,) if isinstance(distance, int) else (start, distance)
-        properties = {"elem_type": element, **_distance_properties(number)}
+        properties = {"elem_type": element, **_distance_properties(number, forward)}
         return self.create(llvm.GEPOp, operands, start.type, properties)
 
     def extract(self, whole: SSAValue, kind: Attribute, *places: Scalar) -> SSAValue:

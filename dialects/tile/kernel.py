@@ -185,6 +185,8 @@ class LoadOp(IRDLOperation):
     """
     Loads one scalar from global memory; the same for all threads if the index is.
 
+    The index is not negative.
+
     ```mlir
     %length = tile.load %lengths[%request] : i32
     ```

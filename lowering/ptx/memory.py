@@ -27,6 +27,8 @@ from .integer import add, multiply, signed
 from .kernel import KernelPrinter, Rule, Step, kind_of, operand_kind
 
 _DYNAMIC = -(1 << 31)
+# The flag of an address that lies at a distance that is not negative.
+_NO_UNSIGNED_WRAP = 4
 # An instruction holds offsets of 32 bits with a sign.
 _REACH = 1 << 31
 
@@ -73,15 +75,17 @@ def _getelementptr(p: KernelPrinter, step: Step) -> None:
             raise error_at(op, f"expects one index, got {len(numbers)}")
         kind = operand_kind(op)
         index_kind = operand_kind(op, 1) if numbers[0] == _DYNAMIC else "i32"
-        step.memo = (kind, index_kind, _size_of(op, op.properties["elem_type"]), numbers[0])
-    kind, index_kind, size, constant = step.memo
+        size = _size_of(op, op.properties["elem_type"])
+        step.memo = (kind, index_kind, size, numbers[0], _goes_forward(op))
+    kind, index_kind, size, constant, forward = step.memo
     values = p.values
     address = values[step.args[0]][0]
     if type(address) is not Address:
         raise error_at(step.op, "expects a pointer made by llvm.getelementptr or a parameter")
     index = constant if constant != _DYNAMIC else values[step.args[1]][0]
     if type(index) is not int:
-        values[step.outs[0]] = [offset_by(p, kind, address, index_kind, index, size)]
+        moved = offset_by(p, kind, address, index_kind, index, size, forward)
+        values[step.outs[0]] = [moved]
         return
     base, offset = address
     offset += index * size
@@ -91,16 +95,27 @@ def _getelementptr(p: KernelPrinter, step: Step) -> None:
         values[step.outs[0]] = [_in_reach(p, kind, base, offset)]
 
 
+def _goes_forward(op: Operation) -> bool:
+    flags = op.properties.get("noWrapFlags")
+    return isinstance(flags, IntegerAttr) and bool(flags.value.data & _NO_UNSIGNED_WRAP)
+
+
 def offset_by(
-    p: KernelPrinter, kind: str, address: Address, index_kind: str, index: Element, size: int
+    p: KernelPrinter,
+    kind: str,
+    address: Address,
+    index_kind: str,
+    index: Element,
+    size: int,
+    forward: bool = False,
 ) -> Address:
-    """Returns an address moved by an index times a size in bytes."""
+    """Returns an address moved by an index, not negative if `forward`, times a size in bytes."""
     word = "i64" if BITS[kind] == 64 else "i32"
     if isinstance(index, int):
         return _in_reach(p, kind, address.base, address.offset + index * size)
     index = signed(p, index, index_kind)
     if word == "i64" and index_kind != "i64":
-        scaled = _wide_offset(p, index, size)
+        scaled = _wide_offset(p, index, size, forward)
     else:
         if word != index_kind and index_kind == "i64":
             index = p.compute("cvt.u32.u64", "r", p.operand(index, "i64"))
@@ -121,10 +136,13 @@ def _in_reach(p: KernelPrinter, kind: str, base: str, offset: int) -> Address:
     return Address(p.materialise_sum(Sum(p.base(Address(base, 0), kind), offset), "i64"), 0)
 
 
-def _wide_offset(p: KernelPrinter, index: Element, size: int) -> Element:
-    """Returns a 32-bit index times a size as a 64-bit number; the index may be negative."""
+def _wide_offset(p: KernelPrinter, index: Element, size: int, forward: bool) -> Element:
+    """Returns a 32-bit index, not negative if `forward`, times a size as a 64-bit number."""
     constant = 0
-    if isinstance(index, Sum) and p.bounds_of(index) is not None:
+    # Where a sum is not negative, what a positive constant is added to is above -2**31.
+    if isinstance(index, Sum) and (
+        p.bounds_of(index) is not None or (forward and index.offset > 0)
+    ):
         constant = index.offset * size
         index = index.base
     register = p.operand(index, "i32")

@@ -18,6 +18,7 @@ from xdsl.utils.hints import isa
 
 from ...dialects import nvvm, tile
 from ...dialects.tile import FragmentType, ReduceKind
+from ..creation import ops_of
 from ..emitter import Emitter, vector_type
 from .fragments import (
     broadcast,
@@ -106,7 +107,10 @@ def lower_map(thread: Thread, op: tile.MapOp) -> None:
     # All are checked, whatever the first one tells.
     need_scalars = [_needs_scalars(inner) for inner in operations]
     if uses_coordinates or any(need_scalars):
-        _map_each_element(thread, op)
+        if len(shape := _shape_of_results(op)) == 1:
+            _map_each_row(thread, op)
+        else:
+            _ElementMap(thread, op, shape).emit_all()
     else:
         _map_whole_vector(thread, op)
 
@@ -134,60 +138,119 @@ def _map_whole_vector(thread: Thread, op: tile.MapOp) -> None:
         values[inner.results[0]] = emit.value(copy)
 
 
-def _map_each_element(thread: Thread, op: tile.MapOp) -> None:
-    emit, shape = thread.emit, _shape_of_results(op)
-    inputs = [thread[operand] for operand in op.inputs]
-    initial = [_zeros(thread, output.type, shape) for output in op.outputs]
+def _map_each_row(thread: Thread, op: tile.MapOp) -> None:
+    emit, inputs = thread.emit, [thread[operand] for operand in op.inputs]
+    row = op.body.block.args[-1]
 
-    def each(position: Sequence[SSAValue], carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
-        element = position[-1]
-        row_half = element if len(shape) == 1 else emit.divu(element, 2)
-        arguments = [
-            extract(emit, value, *(position if shape_of(value) == shape else (row_half,)))
-            for value in inputs
-        ]
-        arguments += _coordinates(thread, op, position, row_half)
+    def each(half: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        number = _row_number(thread, op, half) if row.uses else emit.integer(0)
+        arguments = [*(extract(emit, value, half) for value in inputs), number]
         results = thread.inline(op.body, arguments)
-        return [
-            insert(emit, result, into, *position)
-            for result, into in zip(results, carried, strict=True)
-        ]
+        return [insert(emit, new, into, half) for new, into in zip(results, carried, strict=True)]
 
-    if len(shape) == 1:
-        results = emit.unrolled(shape[0], initial, lambda e, carried: each((e,), carried))
-    else:
-        results = emit.unrolled(
-            shape[0],
-            initial,
-            lambda n, outer: emit.unrolled(shape[1], outer, lambda e, inner: each((n, e), inner)),
-        )
+    initial = [_zeros(emit, output.type.element_type, (2,)) for output in op.outputs]
+    results = emit.unrolled(2, initial, each)
     thread.values.update(zip(op.outputs, results, strict=True))
 
 
-def _zeros(thread: Thread, fragment: FragmentType, shape: tuple[int, ...]) -> SSAValue:
-    emit, element = thread.emit, fragment.element_type
+def _row_number(thread: Thread, op: tile.MapOp, half: SSAValue) -> SSAValue:
+    emit, team = thread.emit, thread.lanes.team(op.outputs[0].type.extents[0])
+    return emit.add(team.row, emit.mul(emit.to_i32(half), 8))
+
+
+class _ElementMap:
+    """
+    The lowering of a map whose region is computed for one element of an accumulator at a time.
+
+    What depends on the row alone is computed once for each of the thread's two rows.
+    """
+
+    def __init__(self, thread: Thread, op: tile.MapOp, shape: tuple[int, ...]) -> None:
+        self.thread, self.op, self.shape = thread, op, shape
+        self.emit: Emitter = thread.emit
+        *arguments, self.row, self.column = op.body.block.args
+        self.inputs: dict[SSAValue, SSAValue] = {}
+        self.inputs.update(zip(arguments, map(thread.__getitem__, op.inputs), strict=True))
+        *ops, self.end = ops_of(op.body.block)
+        varying = {
+            self.column,
+            *(arg for arg, value in self.inputs.items() if self._is_full(value)),
+        }
+        self.of_rows: list[Operation] = []
+        self.of_elements: list[Operation] = []
+        for inner in ops:
+            if varying.isdisjoint(inner.operands) and type(inner) is not arith.ConstantOp:
+                self.of_rows.append(inner)
+            else:
+                varying.update(inner.results)
+                self.of_elements.append(inner)
+
+    def _is_full(self, value: SSAValue) -> bool:
+        return shape_of(value) == self.shape
+
+    def emit_all(self) -> None:
+        """Appends the rows' part, then loops over the elements."""
+        emit, op, (blocks, elements) = self.emit, self.op, self.shape
+        rows = self._rows()
+
+        def each(n: SSAValue, e: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            results = self._element(rows, n, e)
+            return [insert(emit, new, to, n, e) for new, to in zip(results, carried, strict=True)]
+
+        results = emit.unrolled(
+            blocks,
+            [_zeros(emit, output.type.element_type, self.shape) for output in op.outputs],
+            lambda n, outer: emit.unrolled(elements, outer, lambda e, inner: each(n, e, inner)),
+        )
+        self.thread.values.update(zip(op.outputs, results, strict=True))
+
+    def _read_by(self, ops: Sequence[Operation], value: SSAValue) -> bool:
+        return any(use.operation in ops for use in value.uses)
+
+    def _rows(self) -> dict[SSAValue, SSAValue]:
+        """Appends what depends on the row alone; returns vectors, by the value of the region."""
+        emit, readers = self.emit, [*self.of_elements, self.end]
+        results = [result for inner in self.of_rows for result in inner.results]
+        shared = [result for result in results if self._read_by(readers, result)]
+        given = {arg: value for arg, value in self.inputs.items() if not self._is_full(value)}
+
+        def each(half: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            values = {arg: extract(emit, value, half) for arg, value in given.items()}
+            values[self.row] = _row_number(self.thread, self.op, half)
+            self.thread.run(self.of_rows, values)
+            new = [values[value] for value in shared]
+            return [insert(emit, value, to, half) for value, to in zip(new, carried, strict=True)]
+
+        found = {arg: value for arg, value in given.items() if self._read_by(readers, arg)}
+        if shared:
+            initial = [_zeros(emit, value.type, (2,)) for value in shared]
+            found.update(zip(shared, emit.unrolled(2, initial, each), strict=True))
+        return found
+
+    def _element(
+        self, rows: Mapping[SSAValue, SSAValue], n: SSAValue, e: SSAValue
+    ) -> Sequence[SSAValue]:
+        emit, full = self.emit, [arg for arg, value in self.inputs.items() if self._is_full(value)]
+        values = {arg: extract(emit, self.inputs[arg], n, e) for arg in full}
+        half = emit.divu(e, 2)
+        values.update((value, extract(emit, vector, half)) for value, vector in rows.items())
+        if self._read_by([*self.of_elements, self.end], self.row):
+            values[self.row] = _row_number(self.thread, self.op, half)
+        if self.column.uses:
+            block, element = emit.to_i32(n), emit.to_i32(e)
+            in_block = emit.add(emit.mul(block, 8), emit.remu(element, 2))
+            values[self.column] = emit.add(self.thread.lanes.column, in_block)
+        self.thread.run(self.of_elements, values)
+        return [self.thread.in_region(values, value) for value in self.end.operands]
+
+
+def _zeros(emit: Emitter, element: Attribute, shape: tuple[int, ...]) -> SSAValue:
+    """Returns a vector to insert numbers of a type into."""
     if element == f32 or isa(element, IntegerType):
         return zeros(emit, vector_type(element, shape))
     if isa(element, AnyFloat):
         return broadcast(emit, emit.constant(FloatAttr(0.0, element)), shape)
-    raise TypeError(f"expected a fragment of numbers, got {fragment}")
-
-
-def _coordinates(
-    thread: Thread, op: tile.MapOp, position: Sequence[SSAValue], row_half: SSAValue
-) -> Sequence[SSAValue]:
-    """Returns the row and, of an accumulator, the column of an element of this thread."""
-    emit, lanes = thread.emit, thread.lanes
-    team = lanes.team(op.outputs[0].type.extents[0])
-    row, *column = op.body.block.args[len(op.inputs) :]
-    coordinates = [emit.integer(0)] * (1 + len(column))
-    if row.uses:
-        coordinates[0] = emit.add(team.row, emit.mul(emit.to_i32(row_half), 8))
-    if column and column[0].uses:
-        block, element = (emit.to_i32(axis) for axis in position)
-        in_block = emit.add(emit.mul(block, 8), emit.remu(element, 2))
-        coordinates[1] = emit.add(lanes.column, in_block)
-    return coordinates
+    raise TypeError(f"expected numbers, got {element}")
 
 
 def _shape_of_results(op: tile.MapOp) -> tuple[int, ...]:

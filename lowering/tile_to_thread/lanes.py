@@ -181,6 +181,6 @@ def address(emit: Emitter, base: SSAValue, offset: SSAValue | int) -> SSAValue:
 def load_element(
     emit: Emitter, pointer: SSAValue, index: SSAValue, element_type: Attribute
 ) -> SSAValue:
-    """Appends the load of `pointer[index]`."""
-    place = emit.pointer(pointer, index, element_type)
+    """Appends the load of `pointer[index]`, whose index is not negative."""
+    place = emit.pointer(pointer, index, element_type, forward=True)
     return emit.result(llvm.LoadOp, place, element_type)

@@ -53,33 +53,34 @@ class Thread:
 
     def inline(self, region: Region, arguments: Sequence[SSAValue]) -> list[SSAValue]:
         """Appends a region of scalars for these arguments and returns what it yields."""
+        *ops, end = ops_of(region.block)
+        # Ops are of an abstract class: to ask for the very class is many times faster.
+        if type(end) is not YieldOp:
+            raise error_at(end, "expects a yield")
         values: dict[SSAValue, SSAValue] = {}
         values.update(zip(region.block.args, arguments, strict=True))
-        for op in ops_of(region.block):
-            operands = [self._in_region(values, operand) for operand in op.operands]
-            # Ops are of an abstract class: to ask for the very class is many times faster.
-            if type(op) is YieldOp:
-                return operands
+        self.run(ops, values)
+        return [self.in_region(values, value) for value in end.operands]
+
+    def run(self, ops: Sequence[Operation], values: dict[SSAValue, SSAValue]) -> None:
+        """Appends ops of a region of scalars, and adds their results to what is known of it."""
+        for op in ops:
+            operands = [self.in_region(values, operand) for operand in op.operands]
             if type(op) is LoadOp:
                 pointer, index = operands
                 values[op.value] = load_element(self.emit, pointer, index, op.value.type)
             elif type(op) is arith.ConstantOp:
                 values[op.results[0]] = self.emit.constant_of(op)
             else:
-                self._copy_op(op, operands, values)
-        raise error_at(region.block.parent_op() or next(iter(region.block.ops)), "expects a yield")
+                check_on_scalars(op)
+                copy = copy_with(op, operands)
+                self.emit.append(copy)
+                values.update(zip(op.results, copy.results, strict=True))
 
-    def _in_region(self, values: Mapping[SSAValue, SSAValue], value: SSAValue) -> SSAValue:
+    def in_region(self, values: Mapping[SSAValue, SSAValue], value: SSAValue) -> SSAValue:
+        """Returns what a value is in a region of which some values are known."""
         known = values.get(value)
         return self.values[value] if known is None else known
-
-    def _copy_op(
-        self, op: Operation, operands: Sequence[SSAValue], values: dict[SSAValue, SSAValue]
-    ) -> None:
-        check_on_scalars(op)
-        copy = copy_with(op, operands)
-        self.emit.append(copy)
-        values.update(zip(op.results, copy.results, strict=True))
 
 
 def check_on_scalars(op: Operation) -> None:
