@@ -9,9 +9,10 @@ grid of CTAs would take them. What a CTA still lacks at the end is cut from a li
 are left, as in `line`: every CTA has the same load all the same, and nothing more is split.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from .cost import Costs
 from .emission import KV_BEGIN, KV_END, SLOT, Counts, Int32Array, Sections, rows_of
@@ -22,6 +23,7 @@ from .tiles import Array, Tiles
 # So many times the CTAs with the least load are found anew; rounds between follow one another in
 # snakes, the longest unit to the CTA that had the shortest one.
 _BUNDLES = 32
+_LARGEST = 2**31 - 1
 
 
 class Dealt(NamedTuple):
@@ -38,6 +40,18 @@ class Dealt(NamedTuple):
     cuts: Cuts
 
 
+class _Lanes(NamedTuple):
+    """
+    What each CTA takes of units: their places, in the order of the CTAs and then of the rounds.
+
+    CTA c takes `counts[c]` of them, which take `load[c]` together.
+    """
+
+    places: Array
+    counts: Array
+    load: Array
+
+
 def shares_kv(tiles: Tiles) -> bool:
     """Tells whether a request of the batch has several query tiles."""
     request = tiles.request
@@ -46,110 +60,154 @@ def shares_kv(tiles: Tiles) -> bool:
 
 def deal(limits: PlanLimits, costs: Costs, tiles: Tiles) -> Dealt:
     """Returns equal shares of a batch with more units than CTAs."""
-    ctas = limits.num_ctas
+    ctas, heads = limits.num_ctas, limits.num_kv_heads
     lengths = tiles.item_cost + tiles.granule_cost * tiles.granules
-    units = _by_place(limits, tiles, lengths)
-    of_unit = lengths[units // limits.num_kv_heads]
+    units = _by_place(heads, tiles.request, lengths)
+    of_unit = lengths.take(units // heads)
     # The pieces of the rest begin anew, and give partial results.
-    target = -(-int(of_unit.sum()) // ctas) + min(costs.item) + costs.partial
-    owner, load = _rounds(of_unit, ctas, target)
-    whole = owner >= 0
-    by_cta = _in_order(owner[whole], ctas)
-    counts = np.bincount(owner[whole], minlength=ctas)
-    rest = units[~whole]
-    cuts = _cut(costs, tiles, rest, of_unit[~whole], target - load, limits.num_kv_heads)
-    return Dealt(units[whole][by_cta], counts, rest, cuts)
+    target = -(-int(lengths.sum()) * heads // ctas) + min(costs.item) + costs.partial
+    lanes = _rounds(of_unit, int(lengths.max()), ctas, target)
+    left = np.ones(len(units), np.bool_)
+    left[lanes.places] = False
+    rest = units[left]
+    cuts = _cut(costs, tiles, rest, of_unit[left], target - lanes.load, heads)
+    return Dealt(units.take(lanes.places), lanes.counts, rest, cuts)
 
 
-def _in_order(numbers: Array, end: int) -> Array:
-    """Returns the order of a stable sort of numbers from 0 to before `end`."""
-    # NumPy sorts numbers of 16 bits by their digits.
-    few = numbers.astype(np.uint16) if end <= 2**16 else numbers
-    return np.argsort(few, kind="stable")
-
-
-def _by_place(limits: PlanLimits, tiles: Tiles, lengths: Array) -> Array:
+def _by_place(heads: int, request: Array, lengths: Array) -> Array:
     """Returns the units by request, in the order of the tiles, and head, the longest first."""
-    heads = limits.num_kv_heads
-    opens = np.ones(len(lengths), np.int64)
-    opens[1:] = tiles.request[1:] != tiles.request[:-1]
-    rank = np.cumsum(opens)
-    by_length = np.lexsort((-lengths, rank))
-    request = rank[by_length] - 1
-    unit = (by_length[:, None] * heads + np.arange(heads)).reshape(-1)
-    # Stable, so that the tiles of a head stay in their order.
-    place = (request[:, None] * heads + np.arange(heads)).reshape(-1)
-    return unit[_in_order(place, (len(request) + 1) * heads)]
+    count = len(lengths)
+    opens = np.ones(count, np.bool_)
+    np.not_equal(request[1:], request[:-1], opens[1:])
+    begin = opens.nonzero()[0]
+    sizes = np.empty_like(begin)
+    np.subtract(begin[1:], begin[:-1], sizes[:-1])
+    sizes[-1] = count - begin[-1]
+    rank = np.add.accumulate(opens, dtype=np.int64)
+    by_length = (rank * (int(lengths.max()) + 1) - lengths).argsort(kind="stable")
+    # Behind all units of the requests before come the tiles of one head after those of another.
+    place = begin.repeat(sizes)
+    place *= heads - 1
+    number, head = np.arange(count), np.arange(heads)
+    place += number
+    places = sizes.repeat(sizes)[:, None] * head
+    places += place[:, None]
+    units = np.empty(count * heads, np.int64)
+    by_length *= heads
+    units[places] = by_length[:, None] + head
+    return units
 
 
-def _rounds(of_unit: Array, ctas: int, target: int) -> tuple[Array, Array]:
-    """Returns the CTA of each unit, -1 for those that would be too much, and the CTAs' loads."""
+def _rounds(of_unit: Array, longest: int, ctas: int, target: int) -> _Lanes:
+    """
+    Deals units out, one of a round to each CTA, as far as none has more than `target`.
+
+    None is longer than `longest`.
+    """
     count = len(of_unit)
-    rounds = -(-count // ctas)
-    lengths = np.zeros(rounds * ctas, np.int64)
-    lengths[:count] = of_unit
-    lengths = lengths.reshape(rounds, ctas)
+    depth = -(-count // (ctas * _BUNDLES))
+    rounds = -(-count // (ctas * depth)) * depth
+    bits = ctas.bit_length()
+    # As many as the sums of all rounds need.
+    kind = np.int32 if longest * (rounds + 1) << bits <= _LARGEST else np.int64
+    lengths = np.zeros((rounds, ctas), kind)
+    lengths.reshape(-1)[:count] = of_unit
+    keys = _longest_first(lengths, longest, bits)
     # A row is a round: its units by length, every second one backwards.
-    column = np.argsort(-lengths, axis=1, kind="stable")
-    column[1::2] = column[1::2, ::-1]
-    lengths = np.take_along_axis(lengths, column, axis=1)
-    cta = _lanes(lengths)
-    dealt = np.empty_like(lengths)
-    np.put_along_axis(dealt, cta, lengths, axis=1)
-    fits = np.cumsum(dealt, axis=0) <= target
-    load = np.where(fits, dealt, 0).sum(axis=0)
-    owner = np.empty_like(lengths)
-    taken = np.where(np.take_along_axis(fits, cta, axis=1), cta, -1)
-    np.put_along_axis(owner, column, taken, axis=1)
-    return owner.reshape(-1)[:count], load
+    keys[1::2] = keys[1::2, ::-1].copy()
+    lengths = (longest - (keys >> bits)).reshape(-1, depth, ctas)
+    keys &= (1 << bits) - 1
+    if depth > 1:
+        lengths = lengths.cumsum(axis=1, dtype=kind)
+    lane, before = _lanes(lengths[:, -1], bits)
+    load = lengths + before[:, None]
+    number = np.arange(rounds).reshape(-1, depth, 1)
+    at = lane[:, None] * rounds + number
+    keys += (number * ctas).reshape(-1, 1).astype(kind)
+    dealt, units = np.empty((2, ctas * rounds), kind)
+    dealt[at], units[at] = load, keys.reshape(at.shape)
+    fits = dealt <= target
+    fits &= units < count
+    dealt *= fits
+    of_cta = (ctas, rounds)
+    counts = np.add.reduce(fits.reshape(of_cta), axis=1, dtype=np.int64)
+    return _Lanes(units[fits].astype(np.int64), counts, dealt.reshape(of_cta).max(axis=1))
 
 
-def _lanes(lengths: Array) -> Array:
+def _longest_first(numbers: npt.NDArray[Any], most: int, bits: int) -> npt.NDArray[Any]:
     """
-    Returns the CTA of each column of each round.
+    Returns rows of numbers of at most `most` by size, the greatest first, equal ones as they stand.
 
-    The heaviest column of some rounds goes to the CTA with the least load until then.
+    A result is `(most - number) << bits | column`. NumPy sorts numbers that hold their place in a
+    fifth of the time in which it finds their order.
     """
-    rounds, ctas = len(lengths), len(lengths[0])
-    depth = -(-rounds // _BUNDLES)
-    sums = np.add.reduceat(lengths, np.arange(0, rounds, depth), axis=0)
-    heaviest = np.argsort(-sums, axis=1, kind="stable")
-    lanes = np.empty_like(sums)
-    load = np.zeros(ctas, np.int64)
-    for bundle, columns in enumerate(heaviest):
-        least = load.argsort(kind="stable")
-        lanes[bundle, columns] = least
-        load[least] += sums[bundle, columns]
-    return lanes.repeat(depth, axis=0)[:rounds]
+    keys = most - numbers
+    keys <<= bits
+    keys |= np.arange(numbers.shape[1], dtype=numbers.dtype)
+    keys.sort(axis=1)
+    return keys
+
+
+def _lanes(sums: npt.NDArray[Any], bits: int) -> tuple[Array, npt.NDArray[Any]]:
+    """
+    Returns the CTA of each column of each bundle of rounds, and its load before.
+
+    The heaviest column of a bundle goes to the CTA with the least load until then. Numbers below
+    `1 << bits` are columns or CTAs.
+    """
+    bundles, ctas = len(sums), len(sums[0])
+    mask, most = (1 << bits) - 1, int(sums.max())
+    keys = _longest_first(sums, most, bits)
+    heaviest = keys & mask
+    added = (most << bits) - (keys - heaviest)
+    loads = np.empty((bundles + 1, ctas), sums.dtype)
+    loads[0] = np.arange(ctas)
+    for before, after, more in zip(loads[:-1], loads[1:], added, strict=True):
+        before.sort()
+        np.add(before, more, after)
+    at = heaviest + np.arange(0, bundles * ctas, ctas)[:, None]
+    placed = np.empty(bundles * ctas, sums.dtype)
+    placed[at] = loads[:-1]
+    placed = placed.reshape(bundles, ctas)
+    return (placed & mask).astype(np.int64), placed >> bits
 
 
 def _cut(
     costs: Costs, tiles: Tiles, rest: Array, lengths: Array, lacking: Array, heads: int
 ) -> Cuts:
     """Returns the cuts of the line of the rest, where each CTA has what it lacks."""
-    ends = np.cumsum(lengths)
+    ends = lengths.cumsum()
     total = int(ends[-1]) if len(ends) else 0
     # Less than a piece costs beside its KV is no reason for one.
     near = costs.partial + max(costs.item)
-    asked = np.cumsum(np.where(lacking < near, 0, lacking))
+    lacking[lacking < near] = 0
+    asked = lacking.cumsum()
     # Scaled to what is left, so that all CTAs end alike.
-    places = asked[:-1] * total // max(int(asked[-1]), 1)
-    unit = np.searchsorted(ends, places, "right")
+    places = asked[:-1] * total
+    places //= max(int(asked[-1]), 1)
+    unit = ends.searchsorted(places, "right")
     if not total:
         return Cuts(unit, np.zeros(len(unit), bool), unit[:0], unit[:0], False)
     at = np.minimum(unit, len(rest) - 1)
-    offset = places - (ends[at] - lengths[at])
-    tile = rest[at] // heads
+    left = ends[at]
+    left -= places
+    offset = lengths[at]
+    offset -= left
     item, granule = (
-        values if isinstance(values, int) else values[tile]
+        values if isinstance(values, int) else values[rest[at] // heads]
         for values in (tiles.item_cost, tiles.granule_cost)
     )
-    unit = np.where((unit < len(rest)) & (lengths[at] - offset <= near), unit + 1, unit)
-    inside = (unit == at) & (unit < len(rest)) & (offset >= near + max(costs.granule))
+    is_unit = unit < len(rest)
+    unit += is_unit & (left <= near)
+    inside = is_unit
+    inside &= unit == at
+    inside &= offset >= near + max(costs.granule)
     granules = (offset - item) // granule
     # A CTA that lacks nothing begins and ends at one cut, which splits once.
-    again = (unit[1:] == unit[:-1]) & (granules[1:] <= granules[:-1])
-    inside[1:] &= ~(again & inside[:-1])
+    again = unit[1:] == unit[:-1]
+    again &= granules[1:] <= granules[:-1]
+    again &= inside[:-1]
+    inside[1:] &= ~again
     return Cuts(unit, inside, unit[inside], granules[inside], False)
 
 
@@ -158,10 +216,12 @@ def write_dealt(
 ) -> Counts:
     """Writes the items of dealt units; `whole` are those that nothing splits, by unit."""
     cuts, rest = dealt.cuts, dealt.rest
-    before = np.cumsum(cuts.inside) + cuts.unit
+    line_indptr = np.zeros(len(cuts.unit) + 2, np.int64)
+    before = cuts.inside.cumsum(out=line_indptr[1:-1])
+    before += cuts.unit
     pieces = np.bincount(cuts.split, minlength=len(rest)) + 1
-    owner = np.repeat(np.arange(len(rest)), pieces)
-    line = whole[rest[owner]]
+    line = whole[rest.repeat(pieces)]
+    line_indptr[-1] = len(line)
     # The items before the cuts; the next ones begin at them.
     ahead = before[cuts.inside] - 1
     begin = tiles.begin
@@ -171,14 +231,16 @@ def write_dealt(
     line[ahead, KV_END] = at
     line[ahead + 1, KV_BEGIN] = at
     parts = pieces > 1
-    is_part = parts[owner]
-    slots, merges = int(is_part.sum()), int(parts.sum())
+    sizes = pieces[parts]
+    ends = sizes.cumsum()
+    merges, slots = len(sizes), int(ends[-1]) if len(sizes) else 0
+    is_part = parts.repeat(pieces)
     line[is_part, SLOT] = np.arange(slots)
-    merge = np.where(is_part, (np.cumsum(parts) - 1)[owner], -1)
+    merge = np.full(len(line), -1, np.int32)
+    merge[is_part] = np.arange(merges).repeat(sizes)
     written, sections.pairs = sections.merges[:merges], 0
-    written[:, 1] = pieces[parts]
-    written[:, 0] = np.cumsum(pieces[parts]) - pieces[parts]
-    _interleave(sections, dealt, np.concatenate(([0], before, [len(line)])), whole, line, merge)
+    written[:, 0], written[:, 1] = ends - sizes, sizes
+    _interleave(sections, dealt, line_indptr, whole, line, merge)
     return Counts(len(dealt.order) + len(line), merges, slots)
 
 
@@ -188,16 +250,19 @@ def _interleave(
     line_indptr: Array,
     whole: Int32Array,
     line: Int32Array,
-    merge: Array,
+    merge: Int32Array,
 ) -> None:
     """Writes what each CTA was dealt, and then its part of the line."""
-    dealt_indptr = np.concatenate(([0], np.cumsum(dealt.counts)))
-    sections.cta_indptr[:] = dealt_indptr + line_indptr
-    ctas = np.arange(len(dealt.counts))
-    place = np.arange(len(dealt.order)) + line_indptr[np.repeat(ctas, dealt.counts)]
-    sections.item_merge[: len(dealt.order) + len(line)] = -1
-    sections.rows[place] = rows_of(whole).take(dealt.order)
-    of_line = np.repeat(ctas, np.diff(line_indptr))
-    place = np.arange(len(line)) + dealt_indptr[of_line + 1]
-    sections.rows[place] = rows_of(line)
+    total = len(dealt.order) + len(line)
+    dealt_end = dealt.counts.cumsum()
+    sections.cta_indptr[0] = 0
+    np.add(dealt_end, line_indptr[1:], sections.cta_indptr[1:], casting="same_kind")
+    place = np.repeat(dealt_end, line_indptr[1:] - line_indptr[:-1])
+    place += np.arange(len(line))
+    rows, is_whole = sections.rows[:total], sections.is_whole[:total]
+    is_whole.fill(True)
+    is_whole[place] = False
+    rows[is_whole] = rows_of(whole).take(dealt.order)
+    rows[place] = rows_of(line)
+    sections.item_merge[:total].fill(-1)
     sections.item_merge[place] = merge

@@ -118,17 +118,15 @@ def rows_of(items: Int32Array) -> Rows:
 
 def whole_items(tiles: Tiles, heads: int) -> Int32Array:
     """Returns the items of tiles that nothing splits: [tiles * heads, 6], heads side by side."""
-    items = np.empty((len(tiles.granules), heads, ITEM_FIELDS), np.int32)
-    for field, values in (
-        (REQUEST, tiles.request),
-        (FIRST_ROW, tiles.first_row),
-        (KV_BEGIN, tiles.begin),
-        (KV_END, tiles.stop),
-    ):
-        items[:, :, field] = values if isinstance(values, int) else values[:, None]
-    items[:, :, KV_HEAD] = np.arange(heads)
-    items[:, :, SLOT] = -1
-    return items.reshape(-1, ITEM_FIELDS)
+    count = len(tiles.granules)
+    of_head = np.empty((count, ITEM_FIELDS), np.int32)
+    of_head[:, REQUEST], of_head[:, FIRST_ROW] = tiles.request, tiles.first_row
+    of_head[:, KV_BEGIN], of_head[:, KV_END] = tiles.begin, tiles.stop
+    of_head[:, SLOT] = -1
+    items = np.empty((count * heads, ITEM_FIELDS), np.int32)
+    rows_of(items).reshape(count, heads)[...] = rows_of(of_head)[:, None]
+    items.reshape(count, heads, ITEM_FIELDS)[:, :, KV_HEAD] = np.arange(heads)
+    return items
 
 
 def whole_rows(tiles: Tiles, heads: int) -> Rows:

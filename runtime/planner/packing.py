@@ -24,8 +24,8 @@ _PRECISION = 256
 _SPREADS = 4
 # So small a part of the CTAs is given work that the others could do as fast.
 _FEW = 16
-# More than all granules of a tile.
-_LARGEST = 2**31
+# No tile has more granules than so many bits count.
+_PLACE_BITS = 31
 
 
 def cuts_of(shares: Shares, tiles: Tiles) -> Cuts:
@@ -45,8 +45,13 @@ class Line(NamedTuple):
 
 def pack(limits: PlanLimits, costs: Costs, tiles: Tiles, line: Line) -> Cuts:
     """Returns cuts of the lowest load found, which is at most that of the longest whole unit."""
-    unit, before = _equal(limits, costs, tiles, line) or _packed(limits, costs, tiles, line)
-    return _as_cuts(limits, costs, tiles, unit, before)
+    equal = _equal(limits, costs, tiles, line)
+    if equal is not None:
+        return _as_cuts(limits, tiles, *equal)
+    unit, before = _packed(limits, costs, tiles, line)
+    if _may_halve(limits, len(unit) + 1):
+        unit, before = _with_idle(limits, costs, tiles, unit, before)
+    return _as_cuts(limits, tiles, unit, before)
 
 
 def _packed(limits: PlanLimits, costs: Costs, tiles: Tiles, line: Line) -> tuple[Array, Array]:
@@ -90,8 +95,29 @@ def _equal(
     load = item + cost * size + costs.partial * (pieces > 1)
     if load > line.total // limits.num_ctas + item + costs.partial and pieces < useful:
         return None
-    number = np.arange(1, units * pieces)
-    return number // pieces, number % pieces * size
+    unit, before = np.divmod(np.arange(1, units * pieces), pieces)
+    before *= size
+    half, last = size // 2, first - size * (pieces - 1)
+    if half * cost < max(costs.item) + costs.partial or not _may_halve(limits, units * pieces):
+        return unit, before
+    # As `_with_idle` finds it: the first pieces of the longest are halved, the last of a unit may
+    # be shorter than the others. Cuts are sorted as granules of a line of the units.
+    halved = pieces - (last // 2 < half)
+    place = np.empty(limits.num_ctas - 1, np.int64)
+    unit *= first
+    np.add(unit, before, place[: len(unit)])
+    whole, number = np.divmod(np.arange(len(place) - len(unit)), halved)
+    whole *= first
+    number *= size
+    whole += half
+    np.add(whole, number, place[len(unit) :])
+    place.sort()
+    return np.divmod(place, first)
+
+
+def _may_halve(limits: PlanLimits, busy: int) -> bool:
+    """Tells whether so few CTAs have nothing to do that they take halves of others' pieces."""
+    return 0 < limits.num_ctas - busy <= limits.num_ctas // _FEW
 
 
 def _least(costs: Costs, line: Line, ctas: int) -> int:
@@ -139,14 +165,11 @@ def _fill(units: list[_Unit], load: int) -> tuple[list[int], list[int]]:
     return owner, before
 
 
-def _as_cuts(limits: PlanLimits, costs: Costs, tiles: Tiles, unit: Array, before: Array) -> Cuts:
+def _as_cuts(limits: PlanLimits, tiles: Tiles, unit: Array, before: Array) -> Cuts:
     """Returns these cuts, and behind them those of the CTAs that have nothing to do."""
-    if 0 < limits.num_ctas - 1 - len(unit) <= limits.num_ctas // _FEW:
-        unit, before = _with_idle(limits, costs, tiles, unit, before)
-    cuts = np.full(limits.num_ctas - 1, len(tiles.granules) * limits.num_kv_heads)
-    cuts[: len(unit)] = unit
-    granules = np.zeros(limits.num_ctas - 1, np.int64)
-    granules[: len(unit)] = before
+    cuts, granules = np.empty((2, limits.num_ctas - 1), np.int64)
+    cuts[: len(unit)], granules[: len(unit)] = unit, before
+    cuts[len(unit) :], granules[len(unit) :] = len(tiles.granules) * limits.num_kv_heads, 0
     inside = granules > 0
     return Cuts(cuts, inside, cuts[inside], granules[inside], False)
 
@@ -156,22 +179,24 @@ def _with_idle(
 ) -> tuple[Array, Array]:
     """Returns the cuts with a few more: CTAs that would idle take halves of the longest pieces."""
     # Where the first piece of each CTA begins, and where it ends: at the next cut, or its unit.
-    begin = np.zeros((2, len(unit) + 1), np.int64)
-    begin[0, 1:], begin[1, 1:] = unit, before
-    tile = begin[0] // limits.num_kv_heads
-    end = tiles.granules[tile]
-    np.copyto(end[:-1], before, where=begin[0, :-1] == unit)
-    half = (end - begin[1]) // 2
+    first, done = np.zeros((2, len(unit) + 1), np.int64)
+    first[1:], done[1:] = unit, before
+    tile = first // limits.num_kv_heads
+    half = tiles.granules[tile]
+    np.copyto(half[:-1], before, where=first[:-1] == unit)
+    half -= done
+    half >>= 1
     each = tiles.granule_cost
-    cost = half * each if isinstance(each, int) else half * each[tile]
-    more: list[int] = []
-    for _ in range(limits.num_ctas - 1 - len(unit)):
-        longest = int(cost.argmax())
-        # Halves of less than this would be more constant cost than work.
-        if cost[longest] < max(costs.item) + costs.partial:
-            break
-        cost[longest] = 0
-        more.append(int(begin[0, longest] * _LARGEST + begin[1, longest] + half[longest]))
-    place = np.concatenate((unit * _LARGEST + before, np.array(more, np.int64)))
+    cost = half * (each if isinstance(each, int) else each[tile])
+    idle = limits.num_ctas - 1 - len(unit)
+    longest = np.negative(cost).argsort(kind="stable")[:idle]
+    # Halves of less than this would be more constant cost than work.
+    longest = longest[cost[longest] >= max(costs.item) + costs.partial]
+    # A place is one number, so that the cuts are sorted at once.
+    place = np.empty(len(unit) + len(longest), np.int64)
+    first <<= _PLACE_BITS
+    first |= done
+    place[: len(unit)] = first[1:]
+    np.add(first[longest], half[longest], place[len(unit) :])
     place.sort()
-    return np.divmod(place, _LARGEST)
+    return place >> _PLACE_BITS, place & (1 << _PLACE_BITS) - 1

@@ -104,29 +104,52 @@ def query_tiles(
     """
     packed = q_len * limits.group
     heights = np.asarray(limits.tile_rows)
-    kind = np.searchsorted(heights[:-1], packed)
-    counts = -(-packed // heights[kind])
-    request = np.repeat(np.arange(len(q_len)), counts)
-    firsts = np.cumsum(counts) - counts
-    first_row = (np.arange(len(request)) - firsts[request]) * heights[kind[request]]
+    kind = heights[:-1].searchsorted(packed)
+    rows = heights[kind]
+    request, first_row = _numbered(packed, rows)
+    own = kv_len[request]
     if ranges is None:
-        begin, end = visible_rows(limits, bounds, q_len, kv_len, request, first_row)
+        last_row = np.minimum(first_row + rows[request], packed[request])
+        before = own - q_len[request]
+        begin, end = _visible(limits.group, bounds, own, before, (first_row, last_row - 1))
+        stop = end.copy()
+        stop[end == own] = OPEN_END
     else:
-        begin, end = _checked_ranges(ranges, kv_len[request])
-    open_ended = end == kv_len[request] if ranges is None else np.zeros(len(request), bool)
+        begin, end = _checked_ranges(ranges, own)
+        stop = end.copy()
     begin -= begin % limits.granule
-    granules = np.maximum(-(-(end - begin) // limits.granule), 0)
-    stop = np.where(open_ended, OPEN_END, np.maximum(begin, end))
-    kind = kind[request]
-    tiles = Tiles(request, first_row, begin, stop, granules, 0, 0, int(granules.max(initial=0)))
+    granules = end
+    granules -= begin
+    granules += limits.granule - 1
+    granules //= limits.granule
+    longest = int(granules.max()) if len(granules) else 0
+    tiles = Tiles(request, first_row, begin, stop, granules, 0, 0, longest)
     if kind.size and (kind[0] != kind).any():
-        order = np.argsort(-kind, kind="stable")
-        kind = kind[order]
-        tiles = Tiles(*(column[order] for column in tiles[:5]), 0, 0, tiles.longest)  # pyright: ignore
-        item_cost, granule_cost = np.asarray(costs.item)[kind], np.asarray(costs.granule)[kind]
-        return tiles._replace(item_cost=item_cost, granule_cost=granule_cost)
+        return _highest_first(tiles, costs, kind[request])
     one = int(kind[0]) if kind.size else 0
     return tiles._replace(item_cost=costs.item[one], granule_cost=costs.granule[one])
+
+
+def _numbered(packed: Array, rows: Array) -> tuple[Array, Array]:
+    """Returns the request and the first row of the tiles of requests, of so many rows each."""
+    counts = packed + rows
+    counts -= 1
+    counts //= rows
+    request = np.arange(len(packed)).repeat(counts)
+    first_row = np.arange(len(request))
+    first_row -= (counts.cumsum() - counts)[request]
+    first_row *= rows[request]
+    return request, first_row
+
+
+def _highest_first(tiles: Tiles, costs: Costs, kind: Array) -> Tiles:
+    """Returns tiles of several heights, the highest first."""
+    order = (-kind).argsort(kind="stable")
+    kind = kind[order]
+    item_cost, granule_cost = np.asarray(costs.item)[kind], np.asarray(costs.granule)[kind]
+    request, first, begin, stop, granules = (np.asarray(column)[order] for column in tiles[:5])
+    costs_of = (item_cost, granule_cost)
+    return Tiles(request, first, begin, stop, granules, *costs_of, tiles.longest)
 
 
 def visible_rows(
@@ -137,16 +160,33 @@ def visible_rows(
     packed = q_len * limits.group
     rows = heights[np.searchsorted(heights[:-1], packed)]
     last = np.minimum(first + rows[request], packed[request]) - 1
-    before = (kv_len - q_len)[request]
-    positions = before + first // limits.group, before + last // limits.group
-    lower = np.zeros(len(request), np.int64)
-    upper = kv_len[request]
+    own = kv_len[request]
+    return _visible(limits.group, bounds, own, own - q_len[request], (first, last))
+
+
+def _visible(
+    group: int, bounds: KvBounds, kv_len: Array, before: Array, rows: tuple[Array, Array]
+) -> tuple[Array, Array]:
+    """Returns what tiles from one packed row to another see, which have so many rows before."""
+    lower, upper = np.zeros(len(kv_len), np.int64), kv_len
     for slope, offset in bounds.lower:
-        lower = np.maximum(lower, slope * positions[slope < 0] + offset)
+        lower = np.maximum(lower, _bound(slope, offset, group, before, rows[slope < 0]))
     for slope, offset in bounds.upper:
-        upper = np.minimum(upper, slope * positions[slope > 0] + offset + 1)
+        upper = np.minimum(upper, _bound(slope, offset + 1, group, before, rows[slope > 0]))
     upper = np.maximum(upper, 0)
     return np.minimum(lower, upper), upper
+
+
+def _bound(slope: int, offset: int, group: int, before: Array, row: Array) -> Array | int:
+    """Returns a bound at the positions of packed rows."""
+    if not slope:
+        return offset
+    position = row // group
+    position += before
+    if slope < 0:
+        np.negative(position, position)
+    position += offset
+    return position
 
 
 def _checked_ranges(ranges: tuple[Array, Array], kv_len: Array) -> tuple[Array, Array]:
