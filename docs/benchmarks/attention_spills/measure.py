@@ -4,15 +4,24 @@ What ptxas says of every attention kernel that is shipped: registers, and spille
 The configurations are the variants of the library, head_dim 64, 128 and 256, the tiles of prefill
 and of decode, each format of keys and values, ragged, paged and block-sparse, for sm_80 and sm_90.
 One line is printed for each head_dim, format and kind of tiles, with the variant and the storage
-that need the most; the process fails where a byte is spilled.
+that need the most; the process fails where a byte is spilled. A variant of each kind is compiled
+for lists of tiles and for cascades too. All of them take an hour and more of CPU time.
 
     python docs/benchmarks/attention_spills/measure.py [--targets sm_80] [--head-dims 128] [--quick]
+        [--jobs 2] [--known FOLDER]
+
+With `--known` what ptxas said of a text is kept in a folder, and not asked for again.
 """
 
 import argparse
+import hashlib
+import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
 
 import tilewright.attention as attention
 from tilewright.attention import (
@@ -25,7 +34,7 @@ from tilewright.attention import (
     scalar,
     tensor,
 )
-from tilewright.runtime.ptxas import Ptxas, find_ptxas
+from tilewright.runtime.ptxas import find_ptxas
 
 FORMATS: tuple[KVFormat | None, ...] = (
     None,
@@ -69,7 +78,30 @@ STORAGES: dict[str, Callable[[KVFormat | None], KVStorage]] = {
     "paged": lambda form: PagedKV(16, format=form),
     "ragged": lambda form: RaggedKV(form),
     "block-sparse": lambda form: BlockSparseKV(64, form),
+    "tile_lists": lambda form: PagedKV(16, format=form),
+    "cascade": lambda form: PagedKV(16, format=form),
 }
+# What the items of a kernel's queue are, where they are no ranges of keys.
+WORK = ("tile_lists", "cascade")
+
+
+@dataclass(frozen=True)
+class Group:
+    """The kernels of one line: each variant over each storage."""
+
+    target: str
+    head_dim: int
+    form: KVFormat | None
+    query_len: int | None
+    variants: Sequence[str]
+    known: Path | None
+
+    @property
+    def label(self) -> str:
+        """What the line begins with."""
+        what = "bf16" if self.form is None else f"{self.form.dtype} {self.form.block}"
+        tiles = "prefill" if self.query_len is None else "decode"
+        return f"{self.target:7} {self.head_dim:8} {what:16} {tiles:8}"
 
 
 @dataclass(frozen=True)
@@ -81,28 +113,43 @@ class Found:
     spilled_bytes: int
 
 
-def found_of(
-    ptxas: Ptxas,
-    target: str,
-    head_dim: int,
-    form: KVFormat | None,
-    query_len: int | None,
-    variants: list[str],
-) -> Iterator[Found]:
-    """Compiles each variant over each storage, and yields what ptxas says."""
-    for variant in variants:
-        for storage, kv_of in STORAGES.items():
-            op = attention.compile(
-                variant=VARIANTS[variant](head_dim),
-                kv=kv_of(form),
-                num_qo_heads=8 * GROUP,
-                num_kv_heads=8,
-                head_dim=head_dim,
-                target=target,
-                query_len=query_len,
-            )
-            resources = ptxas.assemble(op.ptx, target).resources[op.contract.name]
-            yield Found(f"{variant}, {storage}", resources.registers, resources.spilled_bytes)
+def measured(group: Group) -> list[Found]:
+    """Compiles the kernels of a line, and returns what ptxas says of each."""
+    return list(_found(group))
+
+
+def _found(group: Group) -> Iterator[Found]:
+    for variant, (storage, kv_of) in product(group.variants, STORAGES.items()):
+        if storage in WORK and variant not in QUICK:
+            continue
+        op = attention.compile(
+            variant=VARIANTS[variant](group.head_dim),
+            kv=kv_of(group.form),
+            num_qo_heads=8 * GROUP,
+            num_kv_heads=8,
+            head_dim=group.head_dim,
+            target=group.target,
+            query_len=group.query_len,
+            work=storage if storage in WORK else "ranges",
+        )
+        resources = _resources(op.ptx, op.contract.name, group)
+        yield Found(f"{variant}, {storage}", *resources)
+
+
+def _resources(ptx: str, name: str, group: Group) -> tuple[int, int]:
+    """Returns the registers and the spilled bytes of a kernel, from what is known if it is."""
+    ptxas = find_ptxas()
+    assert ptxas is not None, "it was found before the groups were made"
+    text = f"{ptxas.version} {group.target} {ptx}"
+    place = group.known and group.known / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
+    if place is not None and place.exists():
+        registers, spilled = json.loads(place.read_text())
+        return registers, spilled
+    resources = ptxas.assemble(ptx, group.target).resources[name]
+    if place is not None:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(json.dumps([resources.registers, resources.spilled_bytes]))
+    return resources.registers, resources.spilled_bytes
 
 
 def main() -> int:
@@ -111,28 +158,26 @@ def main() -> int:
     parser.add_argument("--targets", nargs="+", default=["sm_80", "sm_90"])
     parser.add_argument("--head-dims", nargs="+", type=int, default=[64, 128, 256])
     parser.add_argument("--quick", action="store_true", help="a variant of each kind alone")
+    parser.add_argument("--jobs", type=int, default=1, help="how many processes compile")
+    parser.add_argument("--known", type=Path, help="where answers of ptxas are kept")
     arguments = parser.parse_args()
-    ptxas = find_ptxas()
-    if ptxas is None:
+    if find_ptxas() is None:
         print("ptxas is not installed: extra cuda")
         return 2
     variants = list(QUICK if arguments.quick else VARIANTS)
+    numbers = product(arguments.targets, arguments.head_dims, FORMATS, (None, 1))
+    groups = [Group(*each, variants, arguments.known) for each in numbers]
     kernels, spilled = 0, 0
     print(
         f"{'target':7} {'head_dim':8} {'format':16} {'tiles':8} most registers, of; spilled bytes"
     )
-    for target in arguments.targets:
-        for head_dim in arguments.head_dims:
-            for form in FORMATS:
-                for query_len in (None, 1):
-                    found = list(found_of(ptxas, target, head_dim, form, query_len, variants))
-                    most = max(found, key=lambda one: (one.spilled_bytes, one.registers))
-                    what = "bf16" if form is None else f"{form.dtype} {form.block}"
-                    tiles = "prefill" if query_len is None else "decode"
-                    row = f"{target:7} {head_dim:8} {what:16} {tiles:8}"
-                    print(f"{row} {most.registers:4} {most.name}; {most.spilled_bytes}", flush=True)
-                    kernels += len(found)
-                    spilled += sum(one.spilled_bytes > 0 for one in found)
+    with ProcessPoolExecutor(arguments.jobs) as pool:
+        for group, found in zip(groups, pool.map(measured, groups), strict=True):
+            most = max(found, key=lambda one: (one.spilled_bytes, one.registers))
+            row = f"{group.label} {most.registers:4} {most.name}; {most.spilled_bytes}"
+            print(row, flush=True)
+            kernels += len(found)
+            spilled += sum(one.spilled_bytes > 0 for one in found)
     print(f"{kernels} kernels, {spilled} of them spill")
     return 1 if spilled else 0
 
