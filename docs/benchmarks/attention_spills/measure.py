@@ -81,8 +81,9 @@ STORAGES: dict[str, Callable[[KVFormat | None], KVStorage]] = {
     "tile_lists": lambda form: PagedKV(16, format=form),
     "cascade": lambda form: PagedKV(16, format=form),
 }
-# What the items of a kernel's queue are, where they are no ranges of keys.
-WORK = ("tile_lists", "cascade")
+# What the items of a kernel's queue are, where they are no ranges of keys, and for which variants:
+# cascades are for those that read nothing of the request.
+WORK = {"tile_lists": QUICK, "cascade": tuple(name for name in QUICK if name != "document_mask")}
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def measured(group: Group) -> list[Found]:
 
 def _found(group: Group) -> Iterator[Found]:
     for variant, (storage, kv_of) in product(group.variants, STORAGES.items()):
-        if storage in WORK and variant not in QUICK:
+        if variant not in WORK.get(storage, group.variants):
             continue
         op = attention.compile(
             variant=VARIANTS[variant](group.head_dim),
