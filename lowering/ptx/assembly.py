@@ -44,6 +44,8 @@ class Assembly:
         self.renamed: dict[str, str] = {}
         self.counts: dict[str, int] = {cls: 0 for cls in CLASS_TYPE}
         self.known: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {}
+        # What was loaded since memory may have changed, by template and address.
+        self.loaded: dict[tuple[str, str], tuple[str, ...]] = {}
         self._scope: list[tuple[str, tuple[str, ...]]] = []
         self._labels = 0
 
@@ -78,6 +80,9 @@ class Assembly:
             last[register] = index
         for register in dests:
             first.setdefault(register, index)
+        if not dests:
+            # A store, a barrier, a branch: others may have written, or another path leads here.
+            self.loaded.clear()
 
     def emit_new(self, text: str, cls: str, sources: tuple[str, ...]) -> str:
         """Appends an instruction of one new destination, and returns that."""
@@ -118,6 +123,7 @@ class Assembly:
         """Appends an instruction whose template takes its operands in an order of its own."""
         self.emit(text, dests, sources)
         self.names[-1] = order
+        self.loaded.clear()
 
     def emit_guarded(self, text: str, guard: str | None, sources: tuple[str, ...]) -> None:
         """Appends an instruction without destinations, executed where the guard holds."""
@@ -129,6 +135,7 @@ class Assembly:
     def place(self, label: str) -> None:
         """Appends a label."""
         self.line(f"{label}:")
+        self.loaded.clear()
 
     def line(self, text: str) -> None:
         """Appends a line that names no registers."""
@@ -160,6 +167,15 @@ class Assembly:
             self.emit(text, found, sources)
             self.known[key] = found
             self._scope.append(key)
+        return found
+
+    def load(self, text: str, cls: str, count: int, base: str) -> tuple[str, ...]:
+        """Returns the registers of a load, printed once while memory is as it was."""
+        found = self.loaded.get((text, base))
+        if found is None:
+            found = self.registers(cls, count)
+            self.emit(text, found, (base,))
+            self.loaded[text, base] = found
         return found
 
     def at_entry(self, mnemonic: str, cls: str, source: str) -> str:

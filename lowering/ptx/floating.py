@@ -156,14 +156,15 @@ class _Choice:
     def __init__(self, op: Operation) -> None:
         self.kind = operand_kind(op)
         chooser, flags = INSTRUCTIONS[op.name], flags_of(op)
-        self.mnemonic = chooser(flags, self.kind)
-        self.widens = self.mnemonic is None and self.kind in ("f16", "bf16")
+        mnemonic = chooser(flags, self.kind)
+        self.widens = mnemonic is None and self.kind in ("f16", "bf16")
         if self.widens:
-            self.mnemonic = chooser(flags, "f32")
-        if self.mnemonic is None:
+            mnemonic = chooser(flags, "f32")
+        if mnemonic is None:
             raise error_at(op, f"on {self.kind} has no PTX instruction{_hint(self.kind, flags)}")
+        self.mnemonic = mnemonic
         width = "f32" if self.widens else self.kind
-        self.template = _template(self.mnemonic, len(op.operands))
+        self.template = _template(mnemonic, len(op.operands))
         self.cls = REGISTER_CLASS[width]
         self.reverses = op.name in _REVERSED
         self.is_plain = not self.widens and not self.reverses
@@ -175,15 +176,16 @@ def _of_scalars(p: KernelPrinter, choice: _Choice, step: Step) -> Element:
     values, args, kind = p.values, step.args, choice.kind
     first = values[args[0]][0]
     a = first if type(first) is str else p.operand(first, kind)
+    mnemonic = choice.mnemonic
     if len(args) == 1:
-        return p.emit_new(choice.template, choice.cls, (a,))
+        return p.compute(mnemonic, choice.cls, a)
     second = values[args[1]][0]
     if second == choice.unit:
         return first
     b = second if type(second) is str else p.operand(second, kind)
     if len(args) == 2:
-        return p.emit_new(choice.template, choice.cls, (a, b))
-    return p.emit_new(choice.template, choice.cls, (a, b, p.operand(values[args[2]][0], kind)))
+        return p.compute(mnemonic, choice.cls, a, b)
+    return p.compute(mnemonic, choice.cls, a, b, p.operand(values[args[2]][0], kind))
 
 
 def _elementwise(p: KernelPrinter, step: Step) -> None:

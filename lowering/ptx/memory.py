@@ -216,9 +216,7 @@ def _load(p: KernelPrinter, step: Step) -> None:
     registers: list[str] = []
     for distance, length, text in pieces:
         offset = begin + distance
-        dests = p.registers(cls, length)
-        p.emit(f"{text}+{offset}];" if offset else f"{text}];", dests, (base,))
-        registers += dests
+        registers += p.load(f"{text}+{offset}];" if offset else f"{text}];", cls, length, base)
     p.values[step.outs[0]] = _loaded(p, kind, packed, registers)
 
 

@@ -20,10 +20,11 @@ from ...dialects import nvvm, tile
 from ...dialects.diagnostic import error_at
 from ...dialects.tile import SharedType
 from ..creation import ops_of
-from ..emitter import Emitter, vector_type
+from ..emitter import INDEX, Emitter, vector_type
 from .compute import FULL_WARP, of_other_lane
 from .fragments import broadcast, extract, insert, zeros
 from .lanes import address, chunk_offset, load_element
+from .own_elements import OwnPlaces, own_places
 from .rules import Rule
 from .thread import Thread, check_on_scalars, copy_with
 
@@ -79,9 +80,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Element:
-    """An element of a row that this lane has."""
+    """An element of a row that this lane has: its pair, its half of that, and its column."""
 
     row: Row
+    at: Sequence[SSAValue]
     column: SSAValue
     value: SSAValue
 
@@ -103,11 +105,17 @@ class Rewriting:
         self.row_argument, self.column_argument = op.body.block.args
         self.pairs = -(-kind.columns // (2 * tile.WARP_SIZE))
         self.depends = self._dependences()
+        # Of the ops that read elements, where the lane has them itself.
+        self.own: dict[Operation, OwnPlaces] = {}
         self.by_dependence: dict[Depends, list[Operation]] = {}
         for inner in ops_of(op.body.block):
             if type(inner) is not tile.YieldOp:
                 depends = self.depends[inner.results[0]]
                 self.by_dependence.setdefault(depends, []).append(inner)
+            if type(inner) is tile.RowElementOp and inner.index is not self.column_argument:
+                own = own_places(inner.index, self.column_argument, kind.columns)
+                if own is not None:
+                    self.own[inner] = own
 
     def emit_all(self) -> None:
         """Appends the whole rewriting."""
@@ -173,6 +181,8 @@ class Rewriting:
         ]
 
     def _reads_more(self, op: Operation) -> bool:
+        if op in self.own:
+            return False
         return not op.results or self.depends.get(op.results[0]) != Depends.COLUMN
 
     def _zeros(self, kind: Attribute) -> SSAValue:
@@ -212,10 +222,10 @@ class Rewriting:
         emit.op(nvvm.SyncWarpOp, emit.integer(FULL_WARP))
 
         def store(index: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
-            row = numbers.at(emit, index)
+            place_of = self._places(numbers.at(emit, index), columns)
 
             def store_pair(pair: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
-                self._store(row, columns, pair, extract(emit, results, index, pair))
+                self._store(place_of, columns, pair, extract(emit, results, index, pair))
                 return ()
 
             return emit.unrolled(self.pairs, (), store_pair)
@@ -225,14 +235,25 @@ class Rewriting:
     def _read_row(self, number: SSAValue, columns: Columns) -> Row:
         emit = self.emit
         narrow, wide = (vector_type(kind, (2,)) for kind in (self.kind.element_type, f32))
+        place_of = self._places(number, columns)
 
         def read(pair: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
-            place = self._address(number, extract(emit, columns.numbers, pair, 0))
+            place = place_of(pair)
             loaded = emit.result(arith.ExtFOp, emit.result(llvm.LoadOp, place, narrow, 4), wide)
             return (insert(emit, loaded, carried[0], pair),)
 
         (elements,) = emit.unrolled(self.pairs, (self._zeros(f32),), read)
         return Row(number, elements, columns)
+
+    def _places(self, row: SSAValue, columns: Columns) -> Callable[[SSAValue], SSAValue]:
+        """Returns a function that appends the address of one of this lane's pairs of a row."""
+        emit = self.emit
+        if columns.inside is not None or self.pairs == 1:
+            return lambda pair: self._address(row, extract(emit, columns.numbers, pair, 0))
+        # The pairs of a warp fill whole periods of the swizzle, which keep their distance.
+        first = self._address(row, extract(emit, columns.numbers, 0, 0))
+        apart = 2 * tile.WARP_SIZE * ELEMENT_BYTES
+        return lambda pair: address(emit, first, emit.mul(emit.to_i32(pair), apart))
 
     def _address(self, row: SSAValue, column: SSAValue) -> SSAValue:
         """Appends the address of an element of a row."""
@@ -241,12 +262,17 @@ class Rewriting:
         in_chunk = emit.mul(emit.remu(column, 8), ELEMENT_BYTES)
         return address(emit, self.thread[self.op.stage], emit.add(offset, in_chunk))
 
-    def _store(self, row: SSAValue, columns: Columns, pair: SSAValue, value: SSAValue) -> None:
+    def _store(
+        self,
+        place_of: Callable[[SSAValue], SSAValue],
+        columns: Columns,
+        pair: SSAValue,
+        value: SSAValue,
+    ) -> None:
         emit = self.emit
 
         def store() -> None:
-            place = self._address(row, extract(emit, columns.numbers, pair, 0))
-            emit.op(llvm.StoreOp, value, place, 4)
+            emit.op(llvm.StoreOp, value, place_of(pair), 4)
 
         if columns.inside is not None:
             emit.when(extract(emit, columns.inside, pair), store)
@@ -273,7 +299,7 @@ class Rewriting:
     def _own_element(self, row: Row, at: Sequence[SSAValue]) -> Element:
         emit = self.emit
         column = extract(emit, row.columns.numbers, *at)
-        return Element(row, column, extract(emit, row.elements, *at))
+        return Element(row, at, column, extract(emit, row.elements, *at))
 
     def _run(
         self, depends: Depends, known: Values, at: Row | Element | None = None
@@ -288,6 +314,9 @@ class Rewriting:
         self, op: Operation, values: dict[SSAValue, SSAValue], at: Row | Element | None
     ) -> None:
         emit = self.emit
+        if (own := self.own.get(op)) is not None and isinstance(at, Element):
+            values.update(zip(op.results, (self._own_element_at(own, at),), strict=True))
+            return
         operands = [self._known(values, operand) for operand in op.operands]
         # Ops are of an abstract class: to ask for the very class is many times faster.
         if type(op) is tile.LoadOp:
@@ -312,6 +341,12 @@ class Rewriting:
         index = emit.max(emit.min(index, self.kind.columns - 1), 0)
         loaded = emit.result(llvm.LoadOp, self._address(row.number, index), self.kind.element_type)
         return emit.result(arith.ExtFOp, loaded, f32)
+
+    def _own_element_at(self, own: OwnPlaces, at: Element) -> SSAValue:
+        """Appends the read of another element of this lane."""
+        emit, kind = self.emit, vector_type(INDEX, (self.pairs, 2))
+        tables = (emit.dense(kind, own.pairs), emit.dense(kind, own.halves))
+        return extract(emit, at.row.elements, *(extract(emit, table, *at.at) for table in tables))
 
     def _sum(self, op: tile.RowSumOp, row: Row, known: Values) -> SSAValue:
         emit, zero = self.emit, self.emit.float32(0.0)
