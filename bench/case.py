@@ -7,6 +7,10 @@ from ..runtime.contract import JsonScalar
 from .variants import VARIANTS
 
 ELEMENT_BYTES = 2
+# DeepSeek's: elements of a latent row beside it that carry positions, and the scale of the scores,
+# that of heads of 128 + 64 elements before absorption.
+ROTATED = 64
+LATENT_SCALE = 192**-0.5
 # Long enough to be shared by the plans of cascades.
 SMALL_PREFIX = 160
 
@@ -17,7 +21,9 @@ class Kernel:
     What a kernel is compiled for, but for the target.
 
     `variant` is a name of `variants.VARIANTS`; `decode` chooses the tiles for one query row a
-    request. `work` "cascade" reads shared prefixes once. `kv_format` is "same" or "e4m3".
+    request. `work` "cascade" reads shared prefixes once. `kv_format` is "same" or "e4m3". `latent`
+    is multi-head latent attention in its absorbed form: `head_dim` elements of a row, 64 more that
+    carry positions, and one KV head.
     """
 
     variant: str
@@ -29,6 +35,7 @@ class Kernel:
     decode: bool = False
     work: str = "ranges"
     kv_format: str = "same"
+    latent: bool = False
 
     def key(self, target: str) -> dict[str, JsonScalar]:
         """Returns the key of the kernel in a kernel set."""
@@ -38,7 +45,7 @@ class Kernel:
             "head_dim": self.head_dim,
             "num_qo_heads": self.num_qo_heads,
             "num_kv_heads": self.num_kv_heads,
-            "storage": "paged",
+            "storage": "latent" if self.latent else "paged",
             "page_size": self.page_size,
             "layout": "NHD",
             "kv_format": self.kv_format,
@@ -46,6 +53,21 @@ class Kernel:
             "work": self.work,
             "target": target,
         }
+
+    @property
+    def row_elements(self) -> int:
+        """The elements of a row of queries and keys."""
+        return self.head_dim + (ROTATED if self.latent else 0)
+
+    @property
+    def cached_elements(self) -> int:
+        """The elements of the cache for a token and KV head; a latent row is key and value."""
+        return self.row_elements if self.latent else 2 * self.head_dim
+
+    @property
+    def scale(self) -> float:
+        """What scores are multiplied by."""
+        return LATENT_SCALE if self.latent else self.head_dim**-0.5
 
     @property
     def kv_bytes(self) -> int:
@@ -93,10 +115,11 @@ class Case:
         """
         The operations of both products over the pairs that the mask leaves, 4 D for each head.
 
-        Dao, FlashAttention-2, section 4.1, counted exactly.
+        Dao, FlashAttention-2, section 4.1, counted exactly; latent rows are longer as keys.
         """
         pairs = sum(self._pairs(rows, keys) for rows, keys in self.requests)
-        return 4.0 * pairs * self.kernel.num_qo_heads * self.kernel.head_dim
+        elements = self.kernel.row_elements + self.kernel.head_dim
+        return 2.0 * pairs * self.kernel.num_qo_heads * elements
 
     def _pairs(self, rows: int, keys: int) -> float:
         """Returns how many pairs of a query and a key of one request are seen."""
@@ -114,8 +137,9 @@ class Case:
     def bytes(self) -> float:
         """The least bytes of global memory: each input read once, each output written once."""
         kernel = self.kernel
-        queries = 2.0 * self.query_rows * kernel.num_qo_heads * kernel.head_dim
-        cache = 2.0 * self.kv_rows * kernel.num_kv_heads * kernel.head_dim
+        elements = kernel.row_elements + kernel.head_dim
+        queries = float(self.query_rows * kernel.num_qo_heads * elements)
+        cache = float(self.kv_rows * kernel.num_kv_heads * kernel.cached_elements)
         lse = 4.0 * self.query_rows * kernel.num_qo_heads
         return ELEMENT_BYTES * queries + kernel.kv_bytes * cache + lse
 
@@ -130,10 +154,10 @@ class Case:
     def memory_bytes(self) -> int:
         """The bytes of all arrays of the case on a device."""
         kernel = self.kernel
-        cache = self.pages * kernel.page_size * kernel.num_kv_heads * kernel.head_dim
+        tokens = self.pages * kernel.page_size * kernel.num_kv_heads
         rows = self.query_rows * kernel.num_qo_heads
-        results = 2 * ELEMENT_BYTES * rows * kernel.head_dim + 4 * rows
-        return 2 * kernel.kv_bytes * cache + results
+        results = ELEMENT_BYTES * rows * (kernel.row_elements + kernel.head_dim) + 4 * rows
+        return kernel.kv_bytes * tokens * kernel.cached_elements + results
 
     @property
     def uniform(self) -> tuple[int, int] | None:

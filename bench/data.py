@@ -18,11 +18,13 @@ import numpy.typing as npt
 from ..runtime.bfloat16 import from_float32, to_float32
 from ..runtime.buffer import Buffer
 from ..runtime.cuda.device import CudaDevice
-from .case import Case
+from .case import ROTATED, Case
 from .variants import VARIANTS
 
 Int32 = npt.NDArray[np.int32]
 Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+Places = npt.NDArray[np.int64]
 # Prime, and at head_dim 128 a block of 4 MB.
 PERIOD = 16_381
 
@@ -133,7 +135,7 @@ class Data:
 
     @cached_property
     def q(self) -> Rows:
-        """The queries, [n, Hq, D]."""
+        """The queries, [n, Hq, D]; of latent attention what has no position."""
         kernel = self.case.kernel
         shape = (self.case.query_rows, kernel.num_qo_heads, kernel.head_dim)
         return self._rows("q", shape)
@@ -147,6 +149,36 @@ class Data:
     def v(self) -> Rows:
         """The pages of values."""
         return self._rows("v", self._cache_shape, self.case.kernel.kv_format)
+
+    @cached_property
+    def arrays(self) -> dict[str, Rows]:
+        """What a launch takes, by the names of the kernel: queries, then the cache."""
+        case, kernel = self.case, self.case.kernel
+        if not kernel.latent:
+            return {"q": self.q, "k_pages": self.k, "v_pages": self.v}
+        rows, cache = (case.query_rows, kernel.num_qo_heads), (case.pages, kernel.page_size)
+        return {
+            "q_nope": self.q,
+            "q_pe": self._rows("q_pe", (*rows, ROTATED)),
+            "ckv_pages": self._rows("ckv", (*cache, kernel.head_dim)),
+            "kpe_pages": self._rows("kpe", (*cache, ROTATED)),
+        }
+
+    def query(self, rows: Places) -> Float64:
+        """Returns rows of queries, each a query row times the heads and a head, in float64."""
+        return self._joined(rows, ("q", "q_nope", "q_pe"))
+
+    def key(self, places: Places) -> Float64:
+        """Returns keys, each a place in the cache times the KV heads and a head, in float64."""
+        return self._joined(places, ("k_pages", "ckv_pages", "kpe_pages"))
+
+    def value(self, places: Places) -> Float64:
+        """Returns values, as `key`; a latent row is both."""
+        return self._joined(places, ("v_pages", "ckv_pages"))
+
+    def _joined(self, rows: Places, names: tuple[str, ...]) -> Float64:
+        found = [self.arrays[name].at(rows) for name in names if name in self.arrays]
+        return np.concatenate(found, axis=1)
 
     @property
     def params(self) -> dict[str, npt.NDArray[np.float32]]:

@@ -1,7 +1,7 @@
 """tilewright's own kernels on a case: on a GPU as work to be timed, on the simulator at once."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,17 +33,18 @@ def on_gpu(op: AttentionOp, inputs: OnDevice, device: CudaDevice, stream: object
     """Returns a case as work on a stream of a GPU."""
     plan, plan_us = planned(op, inputs.data, device)
     plan.upload(device, stream)
-    rows, heads, head_dim = inputs.q.shape
-    out = device.empty((rows, heads, head_dim), inputs.q.dtype, "out")
+    kernel, rows = inputs.case.kernel, inputs.case.query_rows
+    heads, head_dim = kernel.num_qo_heads, kernel.head_dim
+    out = device.empty((rows, heads, head_dim), kernel.dtype, "out")
     lse = device.empty((rows, heads), "f32", "lse")
     for array in (out, lse):
         device.fill(array, UNWRITTEN, stream)
-    arrays = (inputs.q, inputs.k, inputs.v)
     params = {name: device.array(value, name) for name, value in inputs.data.params.items()}
-    options: dict[str, Any] = {"out": out, "lse": lse, "params": params, "device": device}
+    results = {"out": out, "lse": lse, "params": params, "softmax_scale": kernel.scale}
+    options: dict[str, Any] = {**results, "device": device}
 
     def launch() -> None:
-        plan.run(*arrays, stream=stream, **options)
+        _attend(plan, inputs.arrays, stream=stream, **options)
 
     def captured() -> Callable[[], None]:
         with device.capture(stream) as graph:
@@ -59,9 +60,16 @@ def on_gpu(op: AttentionOp, inputs: OnDevice, device: CudaDevice, stream: object
 def on_simulator(op: AttentionOp, data: Data, device: SimulatorDevice) -> tuple[Any, Any, float]:
     """Runs a case on the simulator: out, lse, and the time in us that the plan took."""
     plan, plan_us = planned(op, data, device)
-    q, k, v = (rows.host() for rows in (data.q, data.k, data.v))
-    out = np.empty(q.shape, q.dtype)
+    kernel, arrays = data.case.kernel, {name: rows.host() for name, rows in data.arrays.items()}
+    out = np.empty_like(data.q.host())
     out.view(np.uint8).fill(UNWRITTEN)
-    lse = np.full(q.shape[:2], np.nan, np.float32)
-    plan.run(q, k, v, out=out, lse=lse, params=dict(data.params), device=device)
+    lse = np.full(out.shape[:2], np.nan, np.float32)
+    options: dict[str, Any] = {"params": dict(data.params), "softmax_scale": kernel.scale}
+    _attend(plan, arrays, out=out, lse=lse, device=device, **options)
     return as_float(out), lse, plan_us
+
+
+def _attend(plan: Plan, arrays: Mapping[str, object], **options: Any) -> None:
+    """Runs attention on arrays that the kernel knows by these names."""
+    run = plan.run_mla if "q_nope" in arrays else plan.run
+    run(*arrays.values(), **options)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..attention import PagedKV
+from ..attention import LatentKV, PagedKV, compile_mla
 from ..attention import compile as compile_attention
 from ..attention.manifest import assembled
 from ..attention.named_storage import named_format
@@ -14,7 +14,7 @@ from ..runtime.attention import AttentionOp
 from ..runtime.contract import JsonScalar
 from ..runtime.kernel_set import KernelSet, load_kernels, save_kernels
 from ..runtime.ptxas import find_ptxas
-from .case import Kernel
+from .case import ROTATED, Kernel
 from .variants import VARIANTS
 
 TARGETS = ("sm_80", "sm_90")
@@ -24,6 +24,15 @@ DECODED_ROWS = 1
 def compiled(kernel: Kernel, target: str) -> AttentionOp:
     """Returns a kernel, compiled or from the cache."""
     variant = VARIANTS[kernel.variant].make(kernel.num_qo_heads, kernel.head_dim)
+    if kernel.latent:
+        return compile_mla(
+            num_heads=kernel.num_qo_heads,
+            kv=LatentKV(kernel.page_size, kernel.head_dim, ROTATED),
+            softmax_scale=kernel.scale,
+            variant=variant,
+            dtype=kernel.dtype,
+            target=target,
+        )
     return compile_attention(
         variant=variant,
         kv=PagedKV(kernel.page_size, format=named_format(kernel.kv_format)[0]),

@@ -80,12 +80,11 @@ class GpuBench:
         return [self._ours(inputs, oracle), *(self._peer(p, inputs, oracle) for p in self.peers)]
 
     def _inputs(self, data: Data) -> OnDevice:
-        arrays = [
-            rows.on(self.device, name, self._stream)
-            for name, rows in (("q", data.q), ("k_pages", data.k), ("v_pages", data.v))
-        ]
+        arrays = {
+            name: rows.on(self.device, name, self._stream) for name, rows in data.arrays.items()
+        }
         self.device.synchronize(self._stream)
-        return OnDevice(data, arrays[0], arrays[1], arrays[2], 0, self._stream)
+        return OnDevice(data, arrays, 0, self._stream)
 
     def _ours(self, inputs: OnDevice, oracle: Oracle) -> Run:
         def prepare() -> Runnable:

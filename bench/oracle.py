@@ -73,10 +73,10 @@ def expected(data: Data, sample: Sample) -> tuple[Float64, Float64]:
     positions = keys - rows + sample.rows
     reads = Reads(dict(data.params), pages, kernel.page_size, 0)
     one = _Head(variant, reads, sample.request, sample.head, sample.head // kernel.group)
-    query = one.transformed("query", data.q.at(query_rows), positions)
-    key = one.transformed("key", data.k.at(place), token)
-    value = one.transformed("value", data.v.at(place), token)
-    return one.attend(query, key, value, positions, kernel.head_dim**-0.5)
+    query = one.transformed("query", data.query(query_rows), positions)
+    key = one.transformed("key", data.key(place), token)
+    value = one.transformed("value", data.value(place), token)
+    return one.attend(query, key, value, positions, kernel.scale)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from .results import FAULTS, OURS, Results
 
 RESULTS, REPORT = "results.json", "report.md"
 # Which rate tells how good a suite's cases are.
-RATES = {"decode": ("gb_s", "GB/s"), "cascade": ("gb_s", "GB/s")}
+RATES = {suite: ("gb_s", "GB/s") for suite in ("decode", "cascade", "mla")}
 SIMULATED = ("flops_per_instruction", "flops per thread instruction")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from ..runtime.errors import ArgumentError
 from .case import Case, Kernel
 
-SUITES = ("attention", "decode", "all")
+SUITES = ("attention", "decode", "mla", "all")
 # Prefill, as FlashAttention is measured: 16k tokens in all, a model width of 2,048.
 TOKENS = 16_384
 WIDTH = 2_048
@@ -96,9 +96,20 @@ def cascade() -> Iterator[Case]:
                 yield Case(title, "cascade", kernel, requests, prefix=prefix)
 
 
+def mla() -> Iterator[Case]:
+    """Yields decoding of multi-head latent attention: 512 + 64 elements, pages of 64 tokens."""
+    for heads in (16, 64, 128):
+        kernel = Kernel("causal", 512, heads, 1, 64, decode=True, latent=True)
+        for batch in (1, 16, 64, 128):
+            for length in (1024, 4096, 8192, 32_768):
+                requests = ((1, length),) * batch
+                yield Case(f"mla-h{heads}-b{batch}-{length}", "mla", kernel, requests)
+
+
 _PARTS: dict[str, tuple[Callable[[], Iterator[Case]], ...]] = {
     "attention": (prefill, paged, variants),
     "decode": (decode, eight_bit, cascade),
+    "mla": (mla,),
 }
 
 

@@ -1,6 +1,7 @@
-"""FlashInfer's wrappers of batches over a paged cache."""
+"""FlashInfer's wrappers of batches over a paged cache, and over one of latent rows."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ..variants import VARIANTS, TimedVariant
@@ -37,16 +38,36 @@ class FlashInfer:
             raise NotApplicable(f"no {kernel.variant}")
         if kernel.kv_format != "same" and self._backend == "fa3":
             raise NotApplicable(f"no {kernel.kv_format} keys beside {kernel.dtype} queries")
-        if kernel.decode and self._backend == "fa3":
+        if kernel.decode and not kernel.latent and self._backend == "fa3":
             raise NotApplicable("no decoding")
         device = f"cuda:{inputs.ordinal}"
         workspace = torch.zeros(WORKSPACE_BYTES, dtype=torch.uint8, device=device)
-        wrapper = self._wrapper(workspace, kernel.decode, kernel.group)
+        made = self._latent if kernel.latent else self._paged
         start = time.perf_counter()
-        self._plan(wrapper, inputs, variant)
+        call = made(workspace, inputs, variant)
         plan_us = (time.perf_counter() - start) * 1e6
-        q, k, v = (tensor_of(torch, b, inputs.ordinal) for b in (inputs.q, inputs.k, inputs.v))
-        return runnable(torch, inputs, lambda: wrapper.run(q, (k, v)), lambda out: out, plan_us)
+        return runnable(torch, inputs, call, lambda out: out, plan_us)
+
+    def _paged(self, workspace: Any, inputs: OnDevice, variant: TimedVariant) -> Callable[[], Any]:
+        kernel = inputs.case.kernel
+        wrapper = self._wrapper(workspace, kernel.decode, kernel.group)
+        self._plan(wrapper, inputs, variant)
+        q, k, v = (tensor_of(self._torch, b, inputs.ordinal) for b in inputs.attended)
+        return lambda: wrapper.run(q, (k, v))
+
+    def _latent(self, workspace: Any, inputs: OnDevice, variant: TimedVariant) -> Callable[[], Any]:
+        torch, case, kernel = self._torch, inputs.case, inputs.case.kernel
+        made = imported("flashinfer.mla").BatchMLAPagedAttentionWrapper
+        wrapper = made(workspace, backend=self._backend)
+        qo, kv, indices, _ = (torch.as_tensor(table) for table in inputs.data.tables)
+        lengths = torch.tensor([keys for _, keys in case.requests], dtype=torch.int32)
+        dtype = torch.bfloat16 if kernel.dtype == "bf16" else torch.float16
+        widths = (kernel.head_dim, kernel.row_elements - kernel.head_dim)
+        numbers = (kernel.num_qo_heads, *widths, kernel.page_size, variant.causal, kernel.scale)
+        on_gpu = indices.to(f"cuda:{inputs.ordinal}")
+        wrapper.plan(qo, kv, on_gpu, lengths, *numbers, dtype, dtype)
+        arrays = [tensor_of(torch, b, inputs.ordinal) for b in inputs.arrays.values()]
+        return lambda: wrapper.run(*arrays)
 
     def _wrapper(self, workspace: Any, decode: bool, group: int) -> Any:
         if not decode:

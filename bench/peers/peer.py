@@ -1,6 +1,6 @@
 """What a peer is: found or missing, and for a case ready to be launched or not applicable."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,12 +22,10 @@ class NotApplicable(Exception):
 
 @dataclass(frozen=True)
 class OnDevice:
-    """A case with its arrays on a GPU: q [n, Hq, D], pages [pages, page_size, Hkv, D]."""
+    """A case with its arrays on a GPU, by the names of the kernel: see `Data.arrays`."""
 
     data: Data
-    q: Buffer
-    k: Buffer
-    v: Buffer
+    arrays: Mapping[str, Buffer]
     ordinal: int
     stream: int
 
@@ -35,6 +33,13 @@ class OnDevice:
     def case(self) -> Case:
         """The case."""
         return self.data.case
+
+    @property
+    def attended(self) -> tuple[Buffer, Buffer, Buffer]:
+        """q [n, Hq, D], and pages of keys and values [pages, page_size, Hkv, D]."""
+        if self.case.kernel.latent:
+            raise NotApplicable("no latent attention")
+        return self.arrays["q"], self.arrays["k_pages"], self.arrays["v_pages"]
 
 
 @dataclass(frozen=True)

@@ -51,13 +51,14 @@ def dense(torch: Any, inputs: OnDevice) -> tuple[Any, Any, Any]:
         raise NotApplicable("lengths differ")
     if case.kernel.kv_format != "same":
         raise NotApplicable(f"no {case.kernel.kv_format} keys beside {case.kernel.dtype} queries")
+    queries, *pages_of = inputs.attended
     rows, keys = case.uniform
     batch, kernel = len(case.requests), case.kernel
-    q = tensor_of(torch, inputs.q, inputs.ordinal)
+    q = tensor_of(torch, queries, inputs.ordinal)
     q = q.view(batch, rows, kernel.num_qo_heads, kernel.head_dim).transpose(1, 2)
     indices = torch.as_tensor(inputs.data.tables[2], device=q.device)
     cache: list[Any] = []
-    for buffer in (inputs.k, inputs.v):
+    for buffer in pages_of:
         pages = tensor_of(torch, buffer, inputs.ordinal)
         tokens = pages.index_select(0, indices)
         tokens = tokens.view(batch, -1, kernel.num_kv_heads, kernel.head_dim)[:, :keys]

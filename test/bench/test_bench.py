@@ -78,7 +78,8 @@ def test_a_shared_prefix_is_counted_once_and_its_pages_are_shared() -> None:
 def test_names_are_unique_and_no_shape_is_listed_twice() -> None:
     cases = cases_of("all")
     assert len({case.name for case in cases}) == len(cases)
-    assert {case.suite for case in cases} == {"prefill", "paged", "variants", "decode", "cascade"}
+    suites = {"prefill", "paged", "variants", "decode", "cascade", "mla"}
+    assert {case.suite for case in cases} == suites
 
 
 def test_every_kernel_has_a_small_case() -> None:
@@ -160,6 +161,37 @@ def test_the_oracle_reads_keys_and_values_in_eight_bits() -> None:
     out, lse = attend(traced, Batch(*data.tables), data.q.host(), k, v, scale=32**-0.5)
     assert Oracle.of(data).judge(out, lse).right
     assert case.bytes == CASE.bytes - 2 * 15 * 2 * 32
+
+
+LATENT = replace(
+    CASE, kernel=Kernel("causal", 512, 16, 1, 4, decode=True, latent=True), requests=((1, 9),)
+)
+
+
+def test_work_of_latent_attention_counts_a_row_once_as_key_and_value() -> None:
+    assert LATENT.flops == 2 * 16 * 9 * (576 + 512)
+    assert LATENT.bytes == 2 * (16 * (576 + 512) + 9 * 576) + 4 * 16
+    cache = LATENT.pages * 4 * 576 * 2
+    assert LATENT.memory_bytes == cache + 2 * 16 * (576 + 512) + 4 * 16
+
+
+def test_the_oracle_of_latent_attention_is_its_definition() -> None:
+    data = Data(LATENT)
+    q, ckv, kpe = (data.arrays[name].host() for name in ("q_nope", "ckv_pages", "kpe_pages"))
+    pages = data.tables[2]
+    value = ckv[pages].reshape(-1, 512)[:9].astype(np.float64)
+    key = np.concatenate([value, kpe[pages].reshape(-1, 64)[:9]], axis=1)
+    query = np.concatenate([q, data.arrays["q_pe"].host()], axis=2).astype(np.float64)
+    weights = np.exp(query[0] @ key.T * 192**-0.5)
+    out, lse = (weights @ value) / weights.sum(1)[:, None], np.log(weights.sum(1))
+    assert Oracle.of(data).judge(out[None], lse[None]).right
+    assert not Oracle.of(data).judge(1.01 * out[None], lse[None]).right
+
+
+def test_peers_without_latent_attention_say_so() -> None:
+    inputs = OnDevice(Data(LATENT), {}, 0, 0)
+    with pytest.raises(NotApplicable, match="no latent attention"):
+        _ = inputs.attended
 
 
 class Ticks:
@@ -342,8 +374,8 @@ def test_our_kernel_is_captured_with_the_addresses_of_its_launch() -> None:
     bindings = FakeBindings(contract=op.contract)
     device, data = CudaDevice(0, Driver(bindings)), Data(CASE)
     stream = device.stream()
-    q, k, v = (rows.on(device, "x", stream) for rows in (data.q, data.k, data.v))
-    work = on_gpu(op, OnDevice(data, q, k, v, 0, stream.handle), device, stream)
+    arrays = {name: rows.on(device, name, stream) for name, rows in data.arrays.items()}
+    work = on_gpu(op, OnDevice(data, arrays, 0, stream.handle), device, stream)
     assert work.captured is not None
     work.launch()
     work.captured()()
@@ -411,15 +443,26 @@ def test_the_command_checks_kernels_that_were_built_before_on_the_simulator(
     assert case["runs"][0]["instructions"] > 10_000
 
 
-@pytest.mark.full
-def test_the_static_table_says_what_ptxas_and_the_profile_know(
-    capsys: pytest.CaptureFixture[str],
+def test_latent_attention_is_built_and_checked_on_the_simulator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert main(["--static", "--only", "variant-sinks-decode", "--targets", "sm_80"]) == 0
+    chosen = ["--suite", "mla", "--only", "h16-b1-1024", "--targets", "sm_80"]
+    assert main(["build", str(tmp_path / "kernels"), *chosen]) == 0
+    monkeypatch.setattr("tilewright.bench.kernels.compiled", None)
+    bundles = ["--bundles", str(tmp_path / "kernels")]
+    out = ["--out", str(tmp_path)]
+    assert main(["--device", "simulator", *bundles, *chosen, *out]) == 0
+    assert "| mla-h16-b1-1024 | ok |" in (tmp_path / "report.md").read_text()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["variant-sinks-decode", "mla-h16-b1-1024"])
+def test_the_static_table_says_what_ptxas_and_the_profile_know(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--static", "--only", name, "--targets", "sm_80"]) == 0
     table = capsys.readouterr().out.splitlines()
-    row = dict(
-        zip(*(line.split(" | ") for line in table if "registers" in line or "sinks" in line))
-    )
+    row = dict(zip(*(line.split(" | ") for line in table if "registers" in line or name in line)))
     assert float(row["conflict"]) >= 1
     assert float(row["tensor flops/flop"]) > 1
 
