@@ -195,17 +195,20 @@ def _numbered_slots(
         if sections.pairs < count:
             sections.merges[:count], sections.pairs = of_cuts.merges, count
         return of_cuts.merge, of_cuts.first, of_cuts.second, count
-    opens = np.ones(count, np.bool_)
-    np.not_equal(unit[1:], unit[:-1], opens[1:])
-    merge = np.add.accumulate(opens.astype(np.int32))
-    merge -= 1
+    opens = np.empty(count, np.int32)
+    opens[0] = 0
+    np.not_equal(unit[1:], unit[:-1], opens[1:], casting="unsafe")
+    merge = np.add.accumulate(opens)
     slots = of_cuts.merge + merge
+    opens[0] = 1
     first = opens.nonzero()[0]
     merges = len(first)
     written, sections.pairs = sections.merges[:merges], 0
     written[:, 0] = slots[first]
-    written[:-1, 1] = first[1:] - first[:-1] + 1
-    written[-1, 1] = count - first[-1] + 1
+    sizes = written[:, 1]
+    sizes[-1] = count + 1 - first[-1]
+    np.subtract(first[1:], first[:-1], sizes[:-1], casting="same_kind")
+    sizes[:-1] += 1
     return merge, slots, slots + 1, merges
 
 
