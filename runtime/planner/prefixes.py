@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ..errors import ArgumentError
 
 Array = npt.NDArray[np.int64]
+_LARGEST = 2**31 - 1
 
 
 class Prefixes(NamedTuple):
@@ -98,15 +99,17 @@ def shared_prefixes(
     if min_requests < 2 or min_pages < 1:
         got = f"{min_requests} and {min_pages}"
         raise ArgumentError("min_requests", "at least 2 requests and 1 page", got)
+    if not len(pages) or int(pages.max()) <= _LARGEST:
+        pages = pages.astype(np.int32)
     # Big-endian bytes compare as the numbers do.
-    keys = pages.astype(">i8").tobytes()
-    spans = list(zip((8 * starts[:-1]).tolist(), (8 * lengths).tolist(), strict=True))
+    size, keys = pages.itemsize, pages.astype(pages.dtype.newbyteorder(">")).tobytes()
+    spans = list(zip((size * starts[:-1]).tolist(), (size * lengths).tolist(), strict=True))
     order = sorted(range(len(spans)), key=lambda b: keys[spans[b][0] : spans[b][0] + spans[b][1]])
     common = _common(starts, lengths, pages, order)
     return _forest(np.array(order, np.int64), common, (min_requests, min_pages, max_levels))
 
 
-def _common(starts: Array, lengths: Array, pages: Array, order: list[int]) -> list[int]:
+def _common(starts: Array, lengths: Array, pages: npt.NDArray[Any], order: list[int]) -> list[int]:
     """Returns how many pages each request, in order, has in common with the one before."""
     common: list[int] = []
     for one, other in zip(order, order[1:], strict=False):
