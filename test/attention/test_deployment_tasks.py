@@ -50,10 +50,13 @@ rope = "interleaved"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Returns a set of the kernels of the manifest's tasks, and of its attention."""
+def folder(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> Path:
+    """Returns a set of the kernels of the manifest's tasks, and of its attention, as PTX alone."""
     found = tmp_path_factory.mktemp("tasks") / "set"
-    parse_manifest(MANIFEST, Path("serving.toml")).build(found, lambda _: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TILEWRIGHT_CACHE_DIR", str(session_cache))
+        patch.setattr("tilewright.attention.manifest.find_ptxas", lambda: None)
+        parse_manifest(MANIFEST, Path("serving.toml")).build(found, lambda _: None)
     return found
 
 

@@ -446,6 +446,7 @@ def test_the_command_checks_kernels_that_were_built_before_on_the_simulator(
 def test_latent_attention_is_built_and_checked_on_the_simulator(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("tilewright.bench.kernels.find_ptxas", lambda: None)
     chosen = ["--suite", "mla", "--only", "h16-b1-1024", "--targets", "sm_80"]
     assert main(["build", str(tmp_path / "kernels"), *chosen]) == 0
     monkeypatch.setattr("tilewright.bench.kernels.compiled", None)
