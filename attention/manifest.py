@@ -32,14 +32,14 @@ page_size = 16
 
 A list stands for each of its values; an entry is the product of its lists. `storage` and
 `kv_format` are those of `named_storage`, `work` is that of `attention.compile`. What stands beside
-attention is a table of its own for each of `TASKS`: appending to the cache, merging states, and the
-choice of pages of sparse decoding.
+attention is a table of its own for each of `TASKS`: appending to the cache, merging states, the
+choice of pages of sparse decoding, and plans that are made on the device.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from ..runtime.artifact import KernelArtifact
 from ..runtime.contract import JsonScalar
@@ -52,14 +52,13 @@ from .cached import cached_attention
 from .choice_task import ChoiceTask
 from .deployment import KEY_FIELDS, PHASES, beside
 from .expression import VariantError
-from .latent_kv import LatentKV
+from .listed_spec import listed_spec
 from .manifest_reader import ManifestError, Place, Reader
-from .mla import LARGEST_LATENT_ROWS, choose_latent_tiles
-from .named_storage import SAME, named_storage
+from .named_storage import SAME
 from .named_variants import named_variant
+from .plan_task import DevicePlanTask
 from .spec import TARGETS, AttentionSpec
 from .state_task import MergeTask
-from .tiles import choose_tiles, registers_of
 from .variants import Variant
 
 DEFAULT_TARGETS = ("sm_80", "sm_90")
@@ -74,7 +73,13 @@ _DEFAULTS: dict[str, object] = {
     "dtype": "bf16",
     "work": "ranges",
 }
-TASKS: tuple[type[Task], ...] = (AppendTask, LatentAppendTask, MergeTask, ChoiceTask)
+TASKS: tuple[type[Task], ...] = (
+    AppendTask,
+    LatentAppendTask,
+    MergeTask,
+    ChoiceTask,
+    DevicePlanTask,
+)
 
 
 @dataclass(frozen=True)
@@ -91,31 +96,7 @@ class Entry:
 
     def spec(self, target: str) -> AttentionSpec:
         """Returns what is compiled for a target; raises ArgumentError."""
-        known = cast("dict[str, Any]", dict(self.numbers))
-        head_dim, heads, kv_heads = (known[n] for n in ("head_dim", "num_qo_heads", "num_kv_heads"))
-        named = ("storage", "page_size", "layout", "kv_format", "head_dim")
-        kv = named_storage(*(known[n] for n in named))
-        # Numbers that no kernel can have are refused before tiles are chosen for them.
-        spec = AttentionSpec(
-            num_qo_heads=heads,
-            num_kv_heads=kv_heads,
-            head_dim=head_dim,
-            kv=kv,
-            dtype=known["dtype"],
-            target=target,
-            softmax_scale=head_dim**-0.5 if head_dim > 0 else 1.0,
-            work=known["work"],
-        )
-        decode = known["phase"] == "decode"
-        if isinstance(kv, LatentKV):
-            tiles = choose_latent_tiles(kv, heads if decode else LARGEST_LATENT_ROWS, target)
-        else:
-            query_len = 1 if decode else None
-            needs = registers_of(self.variant.traced, kv, spec.work)
-            group = heads // kv_heads
-            tiles = choose_tiles(head_dim, group, query_len, target, kv.format, needs)
-        numbers = {"warps": tiles.warps, "tile_rows": tiles.rows}
-        return replace(spec, kv_tile=tiles.kv_tile, stages=tiles.stages, **numbers)
+        return listed_spec(self.numbers, self.variant.traced, target)
 
 
 @dataclass(frozen=True)

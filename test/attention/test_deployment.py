@@ -114,7 +114,7 @@ def test_a_variant_of_a_file_is_taken(tmp_path: Path) -> None:
         (
             "kernel = 1\n",
             "1: error: kernel: expected one of targets, kernels, append, append_latent, "
-            "merge, page_choice",
+            "merge, page_choice, plan_on_device",
         ),
         ("kernels = 3\n", "1: error: kernels: expected [[kernels]] tables"),
         (

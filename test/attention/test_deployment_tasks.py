@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tilewright.attention import (
+    BatchLimits,
     Call,
     Deployment,
     KVFormat,
@@ -19,12 +20,14 @@ from tilewright.attention import (
     merge_states_ragged,
     plan_append_on_device,
     plan_choice,
+    plan_on_device,
     rope_frequencies,
     summarize_pages,
 )
 from tilewright.attention.manifest import parse_manifest
 from tilewright.cli import main
 from tilewright.runtime.kernel_set import KernelNotFound
+from tilewright.runtime.simulator_device import SimulatorDevice
 from tilewright.test.attention.reference import Geometry, attend, check, random_batch
 
 MODEL = "num_qo_heads = 4\nhead_dim = 32\ndtype = 'f16'\n"
@@ -33,11 +36,13 @@ MANIFEST = f"""\
 targets = "sm_80"
 [[kernels]]
 phase = "decode"
-storage = "paged-by-head"
+storage = ["paged-by-head", "paged"]
 {PAGES}
 [[merge]]
 {MODEL}
 [[page_choice]]
+{PAGES}
+[[plan_on_device]]
 {PAGES}
 [[append_latent]]
 storage = ["latent", "latent-combined"]
@@ -166,6 +171,20 @@ def test_a_task_that_is_not_in_the_set_is_refused_in_one_line(
     assert error.count("\n") == 1
 
 
+def test_planning_on_the_device_of_the_manifest_compiles_nothing(
+    folder: Path, compiled: list[str]
+) -> None:
+    op = Deployment.load(folder).op(Call(4, 2, 32, 4, dtype="f16"))
+    geometry = Geometry(2, 2, 32, 4)
+    batch = random_batch(geometry, [(1, 9), (1, 30)], np.random.default_rng(0), 0.0)
+    limits = BatchLimits(requests=2, query_rows=2, kv_len=64, pages=40)
+    plan = op.plan(*batch.tables, num_ctas=3, limits=limits)
+    device = SimulatorDevice()
+    plan_on_device(plan, device=device).run()
+    check(geometry, plan.run(*batch.arrays, device=device), attend(geometry, batch))
+    assert not compiled
+
+
 def test_the_tasks_of_a_set_are_listed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bundle", str(folder)]) == 0
     tasks = [line for line in capsys.readouterr().out.splitlines() if line.startswith("task=")]
@@ -173,6 +192,7 @@ def test_the_tasks_of_a_set_are_listed(folder: Path, capsys: pytest.CaptureFixtu
         *["task=append_latent"] * 4,
         "task=merge",
         "task=page_choice",
+        "task=plan_on_device",
     ]
 
 
