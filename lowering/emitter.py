@@ -448,6 +448,23 @@ class Emitter:
         """Appends a loop of constant length that the printer unrolls."""
         return self.loop((self.index(0), self.index(trips)), carried, body, unroll=True)
 
+    def repeat(
+        self,
+        start: SSAValue,
+        again: Callable[[SSAValue], SSAValue],
+        body: Callable[[SSAValue], SSAValue],
+    ) -> None:
+        """Appends a loop that carries one value, for as long as `again` holds of it."""
+        regions: list[Region] = []
+        with self.into(Block(arg_types=[start.type])) as before:
+            (value,) = before.args
+            self.op(scf.ConditionOp, again(value), value)
+        regions.append(Region(before))
+        with self.into(Block(arg_types=[start.type])) as after:
+            self.op(scf.YieldOp, body(after.args[0]))
+        regions.append(Region(after))
+        self.with_regions(scf.WhileOp, (start,), (start.type,), *regions)
+
     def when(self, condition: SSAValue, body: Callable[[], None]) -> None:
         """Appends a branch that is taken where the condition holds."""
         self.choose(condition, (), _nothing_from(body))

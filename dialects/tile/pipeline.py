@@ -55,9 +55,9 @@ def _follow_op(op: Operation, queue: Queue, pending: dict[Operation, int]) -> Qu
     # Ops are of an abstract class: to ask for the very class is many times faster.
     if type(op) is scf.ForOp:
         return _follow_loop(op, queue, pending)
-    if type(op) is scf.IfOp:
-        return _follow_branches(op, queue, pending)
-    if type(op) is scf.YieldOp:
+    if type(op) is scf.IfOp or type(op) is scf.WhileOp:
+        return _follow_regions(op, queue, pending)
+    if type(op) is scf.YieldOp or type(op) is scf.ConditionOp:
         return queue
     for operand in _in_flight(tuple(op.operands)):
         if operand not in queue:
@@ -85,10 +85,13 @@ def _follow_loop(loop: scf.ForOp, queue: Queue, pending: dict[Operation, int]) -
     return tuple(results.get(value, value) for value in queue)
 
 
-def _follow_branches(branch: scf.IfOp, queue: Queue, pending: dict[Operation, int]) -> Queue:
-    for region in branch.regions:
+def _follow_regions(
+    op: scf.IfOp | scf.WhileOp, queue: Queue, pending: dict[Operation, int]
+) -> Queue:
+    """Branches, and loops that pass on no stages, leave those in flight as they were."""
+    for region in op.regions:
         if region.blocks:
-            _expect_same_order(branch, queue, _follow_block(region.block, queue, pending))
+            _expect_same_order(op, queue, _follow_block(region.block, queue, pending))
     return queue
 
 

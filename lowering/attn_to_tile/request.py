@@ -15,7 +15,7 @@ Rows of an array are counted in 32 bits, one for each head; the contract bounds 
 the count fits. Only the offset of a row's elements takes 64 bits.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from xdsl.dialects.builtin import i32
@@ -78,17 +78,24 @@ class Request(QueryRows):
 
 
 def emit_queue(emit: Emitter, params: Params, body: Callable[[SSAValue], None]) -> None:
-    """Appends the loop over the work items of this CTA."""
+    """
+    Appends the loop over the work items of this CTA.
+
+    The end of its queue is loaded for each of them: kept, it took a register from the keys.
+    """
     cta = emit.result(BlockIndexOp, 0)
     first = emit.result(LoadOp, params.cta_indptr, cta, i32)
-    end = emit.result(LoadOp, params.cta_indptr, emit.add(cta, 1), i32)
 
-    def each(item: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+    def is_left(item: SSAValue) -> SSAValue:
+        end = emit.result(LoadOp, params.cta_indptr, emit.add(cta, 1), i32)
+        return emit.compare("slt", item, end)
+
+    def each(item: SSAValue) -> SSAValue:
         item.name_hint = "item"
         body(item)
-        return ()
+        return emit.add(item, 1)
 
-    emit.loop((first, end), (), each)
+    emit.repeat(first, is_left, each)
 
 
 def load_field(

@@ -36,7 +36,7 @@ def lower_block(thread: Thread, block: Block) -> Sequence[SSAValue]:
     for op in ops_of(block):
         thread.emit.location = op.location
         # Ops are of an abstract class: to ask for the very class is many times faster.
-        if type(op) in (scf.YieldOp, tile.ReturnOp):
+        if type(op) in (scf.YieldOp, scf.ConditionOp, tile.ReturnOp):
             return [thread[operand] for operand in op.operands]
         lower_op(thread, op)
     return ()
@@ -50,6 +50,8 @@ def lower_op(thread: Thread, op: Operation) -> None:
         _lower_for(thread, op)
     elif type(op) is scf.IfOp:
         _lower_if(thread, op)
+    elif type(op) is scf.WhileOp:
+        _lower_while(thread, op)
     elif type(op) is arith.ConstantOp:
         thread.values[op.result] = thread.emit.constant_of(op)
     elif op.dialect_name() in _SCALAR_DIALECTS and not op.regions:
@@ -72,6 +74,23 @@ def _lower_for(thread: Thread, loop: scf.ForOp) -> None:
     emit.location = loop.location
     copy = emit.with_regions(scf.ForOp, (lower, upper, step, *carried), types, new_region(block))
     copy.attributes = dict(loop.attributes)
+    thread.values.update(zip(loop.results, copy.results, strict=True))
+
+
+def _lower_while(thread: Thread, loop: scf.WhileOp) -> None:
+    emit = thread.emit
+    regions: list[Region] = []
+    for region, terminator in zip(loop.regions, (scf.ConditionOp, scf.YieldOp), strict=True):
+        source = region.block
+        block = Block(arg_types=[value.type for value in source.args])
+        thread.values.update(zip(source.args, block.args, strict=True))
+        with emit.into(block):
+            emit.op(terminator, *lower_block(thread, source))
+        regions.append(Region(block))
+    emit.location = loop.location
+    carried = [thread[value] for value in loop.arguments]
+    types = [result.type for result in loop.results]
+    copy = emit.with_regions(scf.WhileOp, carried, types, *regions)
     thread.values.update(zip(loop.results, copy.results, strict=True))
 
 

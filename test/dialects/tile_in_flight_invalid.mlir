@@ -235,3 +235,25 @@ tile.kernel @waited_for_as_another_type(
     : !tile.inflight<[64, 64], f16, swizzle128> -> !tile.shared<[64, 64], f16, padded16>
   tile.return
 }
+
+// -----
+
+// What a loop of unknown length copies, it waits for itself.
+tile.kernel @left_in_flight_by_a_loop(
+  %x: !llvm.ptr<1>, %s: i32, %o: i64, %true: i1
+) warps 4 grid [1, 1, 1] {
+  %ring = tile.alloc : !tile.ring<2 x [64, 64], f16, swizzle128>
+  // expected-error @+1 {{'scf.while' op expects the stages in flight at its end to be those that it passes on, oldest first: 0 expected, 1 got}}
+  %end = scf.while (%i = %s) : (i32) -> i32 {
+    scf.condition(%true) %i : i32
+  } do {
+  ^bb0(%i: i32):
+    %a = tile.copy_async %x into %ring[%i] if %true rows {
+    ^bb0(%row: i32):
+      tile.yield %o, %true : i64, i1
+    } : !llvm.ptr<1> into !tile.ring<2 x [64, 64], f16, swizzle128>
+      -> !tile.inflight<[64, 64], f16, swizzle128>
+    scf.yield %i : i32
+  }
+  tile.return
+}

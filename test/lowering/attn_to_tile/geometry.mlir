@@ -11,7 +11,7 @@ func.func @head_dim_128(
   %q: !attn.ragged<[n, 2, 128], bf16>, %k: !attn.paged<[pages, 16, 2, 128], bf16, NHD>,
   %v: !attn.paged<[pages, 16, 2, 128], bf16, NHD>, %batch: !attn.batch<[b, nnz]>, %scale: f32
 ) -> (!attn.ragged<[n, 2, 128], bf16>, !attn.ragged<[n, 2], f32>) {
-  // CHECK: scf.for %item
+  // CHECK: scf.while
   // The queries are loaded into registers once, before the loops.
   // CHECK: %[[QUERY:.*]] = tile.ldmatrix {{.*}} -> !tile.frag<[64, 128], bf16, mma_a>
   // CHECK: scf.for {{.*}} : i32 {

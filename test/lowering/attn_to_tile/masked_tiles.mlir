@@ -6,7 +6,7 @@
 
 // Without a mask only the tile that the sequence ends in is masked.
 // CHECK-LABEL: tile.kernel @full
-// CHECK: scf.for %item
+// CHECK: scf.while
 // CHECK: scf.for %[[PART:.*]] = %c0 to %c2 step %c1 iter_args
 // CHECK: %[[IS_FIRST:.*]] = arith.cmpi eq, %[[PART]], %c0 : index
 // CHECK-NEXT: %[[BEGIN:.*]] = arith.select %[[IS_FIRST]], %begin, %full_end : i32
@@ -41,7 +41,7 @@ func.func @full(
 // A causal mask has one masked loop, behind the tiles that every query sees. It is a range of keys,
 // whose end is found once for each row of a masked tile.
 // CHECK-LABEL: tile.kernel @causal
-// CHECK: scf.for %item
+// CHECK: scf.while
 // CHECK: %masked = arith.select %{{.*}}, %false, %true : i1
 // CHECK-NEXT: scf.for {{.*}} : i32 {
 // CHECK: tile.mma
@@ -76,7 +76,7 @@ func.func @causal(
 
 // A window cuts keys off at both ends: the loop in the middle is the only one without a mask.
 // CHECK-LABEL: tile.kernel @window
-// CHECK: scf.for %item
+// CHECK: scf.while
 // CHECK: scf.for %[[PART:.*]] = %c0 to %c3 step %c1 iter_args
 // CHECK: %[[IS_FIRST:.*]] = arith.cmpi eq, %[[PART]], %c0 : index
 // CHECK: %[[NOT_MIDDLE:.*]] = arith.select %[[IS_FIRST]], %true, %true : i1
@@ -115,7 +115,7 @@ func.func @window(
 
 // Of a mask that is not understood every tile is masked.
 // CHECK-LABEL: tile.kernel @opaque
-// CHECK: scf.for %item
+// CHECK: scf.while
 // CHECK: scf.for {{.*}} : i32 {
 // CHECK: arith.xori
 // CHECK: arith.select
@@ -145,7 +145,7 @@ func.func @opaque(
 // A conjunction keeps the bounds of the part that is understood: keys of the future are not
 // visited, which takes the position of the last query to know.
 // CHECK-LABEL: tile.kernel @causal_and_opaque
-// CHECK: scf.for %item
+// CHECK: scf.while
 // CHECK: %[[FIRST:.*]] = arith.addi %position, %{{.*}} : i32
 // CHECK: %[[LAST:.*]] = arith.addi %position, %{{.*}} : i32
 // CHECK-NEXT: %[[BEHIND:.*]] = arith.addi %[[LAST]], %{{.*}} : i32
@@ -179,7 +179,7 @@ func.func @causal_and_opaque(
 
 // A score alone changes all tiles; the tile that the sequence ends in is masked after it.
 // CHECK-LABEL: tile.kernel @score
-// CHECK: scf.for %item
+// CHECK: scf.while
 // CHECK: scf.for {{.*}} : i32 {
 // CHECK: %scores = scf.if %masked
 // CHECK: math.absf
@@ -213,9 +213,9 @@ func.func @score(
 
 // All functions that attend become kernels, and no variant is left.
 // CHECK-LABEL: tile.kernel @one
-// CHECK: scf.for %item
+// CHECK: scf.while
 // CHECK-LABEL: tile.kernel @two
-// CHECK: scf.for %item
+// CHECK: scf.while
 // CHECK-NOT: attn.
 attn.variant @all
 

@@ -77,3 +77,27 @@ builtin.module @inner {
     tile.return
   }
 }
+
+// A loop that asks at its head whether it goes on does so for each thread.
+// CHECK: "gpu.module"() <{sym_name = "loop"}>
+// CHECK: scf.while (%[[BEFORE:.*]] = %{{.*}}) : (i32) -> i32 {
+// CHECK: %[[END:.*]] = llvm.load %{{.*}} : !llvm.ptr<1> -> i32
+// CHECK-NEXT: %[[GOES_ON:.*]] = arith.cmpi slt, %[[BEFORE]], %[[END]] : i32
+// CHECK-NEXT: scf.condition(%[[GOES_ON]]) %[[BEFORE]] : i32
+// CHECK: ^bb0(%[[ITEM:.*]]: i32):
+// CHECK-NEXT: %[[NEXT:.*]] = arith.addi %[[ITEM]], %{{.*}} : i32
+// CHECK-NEXT: scf.yield %[[NEXT]] : i32
+tile.kernel @loop(%x: !llvm.ptr<1>, %first: i32) warps 1 grid [1, 1, 1] {
+  %zero = arith.constant 0 : i32
+  %one = arith.constant 1 : i32
+  %last = scf.while (%item = %first) : (i32) -> i32 {
+    %end = tile.load %x[%zero] : i32 from !llvm.ptr<1>
+    %goes_on = arith.cmpi slt, %item, %end : i32
+    scf.condition(%goes_on) %item : i32
+  } do {
+  ^bb0(%item: i32):
+    %next = arith.addi %item, %one : i32
+    scf.yield %next : i32
+  }
+  tile.return
+}
