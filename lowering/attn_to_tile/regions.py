@@ -16,12 +16,13 @@ from ...dialects import attn, tile
 from ...dialects.attn import ParamAttr, VariantOp
 from ...dialects.diagnostic import error_at
 from ..creation import ops_of
-from ..emitter import Emitter
+from ..emitter import Emitter, Scalar
 from .geometry import Geometry
 from .params import Params
 from .request import Request, page_of_key
 
 Bound = int | str
+LARGEST_INDEX = (1 << 31) - 1
 
 
 def extent_name(symbol: str) -> str:
@@ -157,13 +158,27 @@ class Scope:
         extents = _extents(self.variant, param)
         for source, index, extent in zip(op.indices, indices, extents, strict=True):
             size = self.values[extent_name(extent)] if isinstance(extent, str) else extent
-            if not _within(bounds.get(source), extent):
+            is_within = _within(bounds.get(source), extent)
+            if not is_within:
                 last = emit.sub(size, 1) if isinstance(size, SSAValue) else size - 1
                 index = emit.max(emit.min(index, last), 0)
-            flat = index if flat is None else emit.add(emit.mul(flat, size), index)
+            flat = index if flat is None else emit.add(self._row(flat, size, is_within), index)
         if flat is None:
             raise error_at(op, "expects an index")
         return emit.result(tile.LoadOp, self.values[name], flat, op.value.type)
+
+    def _row(self, index: SSAValue, size: Scalar, is_within: bool) -> SSAValue:
+        """
+        Appends the flat index of a row of so many elements.
+
+        Where indices in the row are known to lie in it, the sum of both is made known to fit in 32
+        bits, so that elements a constant apart have one address.
+        """
+        emit = self.emit
+        row = emit.mul(index, size)
+        if not is_within or isinstance(size, SSAValue):
+            return row
+        return emit.min(emit.max(row, 0), LARGEST_INDEX - size)
 
     def _page(self, op: attn.PageOp, position: SSAValue) -> SSAValue:
         emit, request, storage = self.emit, self.request, self.geometry.storage
