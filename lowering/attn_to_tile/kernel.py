@@ -28,7 +28,7 @@ from .query_tile import QueryTile
 from .regions import Scope, variant_params
 from .request import Request, blocks_of, emit_queue, emit_request
 from .result import Results, ring_of
-from .scores import emit_scores
+from .scores import emit_scale, emit_scores
 
 # The symbol of the launch: how many entries `cta_indptr` has, one more than there are CTAs.
 CTA_BOUNDS = "cta_bounds"
@@ -99,12 +99,10 @@ class _Items:
             tiles = emit_list_range(emit, params, geometry, results.item)
         else:
             tiles = emit_kv_range(emit, request, geometry, self.bounds)
+        scope = replace(results.scope, geometry=geometry, request=request)
+        scale, partly_masked = emit_scale(scope), tiles.full_end is not None
         blocks = [
-            emit_scores(
-                emit,
-                replace(results.scope, geometry=geometry, request=rows),
-                partly_masked=tiles.full_end is not None,
-            )
+            emit_scores(replace(scope, request=rows), scale, partly_masked)
             for rows in blocks_of(emit, request, geometry)
         ]
         ring = ring_of(emit, self.query_ring, geometry.query_ring)

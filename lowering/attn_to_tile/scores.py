@@ -53,17 +53,25 @@ class Scores:
         return self.scope.variant.no_softmax is None
 
 
-def emit_scores(emit: Emitter, scope: Scope, partly_masked: bool = False) -> Scores:
+def emit_scale(scope: Scope) -> tuple[SSAValue, SSAValue | None]:
+    """Appends the factor of all products, and what turns it into log2 units where scores do not."""
+    emit, variant, softmax_scale = scope.emit, scope.variant, scope.params.softmax_scale
+    if (factor := scale_after(scope, "key", scope.request.kv_head)) is not None:
+        softmax_scale = emit.binary("mulf", softmax_scale, factor)
+    if variant.score is not None or variant.no_softmax is not None:
+        return softmax_scale, None
+    return softmax_scale, emit.binary("mulf", softmax_scale, emit.float32(LOG2_E))
+
+
+def emit_scores(
+    scope: Scope, scale: tuple[SSAValue, SSAValue | None], partly_masked: bool = False
+) -> Scores:
     """
     Appends what the scores of all tiles share: the rows' positions, heads, and reads.
 
-    `partly_masked` tells that some tiles need no mask.
+    `scale` is that of `emit_scale`; `partly_masked` tells that some tiles need no mask.
     """
-    unit, variant, softmax_scale = None, scope.variant, scope.params.softmax_scale
-    if (factor := scale_after(scope, "key", scope.request.kv_head)) is not None:
-        softmax_scale = emit.binary("mulf", softmax_scale, factor)
-    if variant.score is None and variant.no_softmax is None:
-        unit = emit.binary("mulf", softmax_scale, emit.float32(LOG2_E))
+    (softmax_scale, unit), variant = scale, scope.variant
     is_range = kv_bounds(variant.mask).exact and not scope.geometry.storage.columns
     if unit is not None and variant.mask is not None and is_range:
         seen = () if partly_masked else _seen_keys(scope)
@@ -124,12 +132,14 @@ def _scores_in_range(
     kind = products.type
     if not isinstance(kind, FragmentType):
         raise TypeError(f"the products of queries and keys are no fragment: {kind}")
-    # Columns are compared, so that the position of a key is not computed.
+    # Columns are compared, so that the position of a key is not computed; all in front of the
+    # tile are alike, so that differences of columns are known to fit.
     keys = scores.seen or _seen_keys(scores.scope)
     row = fragment_type((scores.scope.geometry.rows,), i32, FragmentLayout.ROW)
     region = map_region(keys, row)
     with emit.into(region.block):
-        emit.op(YieldOp, *(emit.sub(key, first_key) for key in region.block.args[: len(keys)]))
+        places = (emit.sub(key, first_key) for key in region.block.args[: len(keys)])
+        emit.op(YieldOp, *(emit.max(place, -1) for place in places))
     columns = emit.with_regions(MapOp, keys, [row] * len(keys), region).results
     inputs = (products, *columns)
     region = map_region(inputs, kind)

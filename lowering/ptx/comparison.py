@@ -5,8 +5,8 @@ from __future__ import annotations
 from xdsl.dialects import arith
 
 from ...dialects.diagnostic import error_at
-from .elements import BITS, CLASS_TYPE, REGISTER_CLASS, Element, unsigned
-from .integer import signed, zero_extended
+from .elements import BITS, CLASS_TYPE, REGISTER_CLASS, Element, Sum, unsigned
+from .integer import signed, subtract, zero_extended
 from .kernel import KernelPrinter, Rule, Step, kind_of, operand_kind
 
 # arith.cmpi predicates by number: PTX comparison and whether it compares signed integers.
@@ -27,6 +27,9 @@ _FLOAT: tuple[str | None, ...] = (
     *(None, "eq", "gt", "ge", "lt", "le", "ne", "num"),
     *("equ", "gtu", "geu", "ltu", "leu", "neu", "nan", ""),
 )
+
+
+_TURNED = {"lt": "gt", "le": "ge", "gt": "lt", "ge": "le"}
 
 
 def _holds(comparison: str, lhs: int, rhs: int) -> bool:
@@ -54,11 +57,21 @@ def compare(
         decided = _decided(comparison, a, b)
         if decided is not None:
             return decided
+        if type(lhs) is Sum and type(rhs) is str and _differ_exactly(p, kind, b, lhs.base):
+            # Sums of one base share a difference, and are told apart by their constants.
+            rhs, lhs, is_signed = lhs.offset, subtract(p, kind, rhs, lhs.base), True
+            comparison = _TURNED.get(comparison, comparison)
     extend = signed if is_signed else zero_extended
     lhs, rhs = extend(p, lhs, kind), extend(p, rhs, kind)
     letter = "s" if is_signed else "u"
     mnemonic = f"setp.{comparison}.{letter}{64 if kind == 'i64' else 32}"
     return p.compute(mnemonic, "p", p.operand(lhs, kind), p.operand(rhs, kind))
+
+
+def _differ_exactly(p: KernelPrinter, kind: str, bounds: tuple[int, int], base: str) -> bool:
+    """Whether a number within bounds minus a register is never outside of a signed type."""
+    others, limit = p.bounds_of(base), 1 << BITS[kind] - 1
+    return others is not None and -limit <= bounds[0] - others[1] <= bounds[1] - others[0] < limit
 
 
 def _decided(comparison: str, a: tuple[int, int], b: tuple[int, int]) -> int | None:

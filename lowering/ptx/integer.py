@@ -297,6 +297,10 @@ def _extremum(
     lhs, rhs = extend(p, lhs, kind), extend(p, rhs, kind)
     letter = "s" if is_signed else "u"
     result = _plain(p, f"{'max' if is_max else 'min'}.{letter}{_word(kind)}", kind, lhs, rhs)
+    if is_signed and (a is None) != (b is None):
+        # What is not known is any number.
+        limit = 1 << bits - 1
+        a, b = a or (-limit, limit - 1), b or (-limit, limit - 1)
     if a is not None and b is not None and (is_signed or min(a[0], b[0]) >= 0):
         pick = max if is_max else min
         p.bounds[result] = (pick(a[0], b[0]), pick(a[1], b[1]))

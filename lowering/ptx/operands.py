@@ -75,12 +75,15 @@ class Operands(CoalescingAssembly):
 
     def materialise_wide(self, element: WideProduct) -> str:
         """Returns the 64-bit register of an extended register times a constant."""
+        bounds = self.bounds_of(element)
         if element.factor == 1:
-            register = self.compute("cvt.s64.s32", "rd", element.register)
+            # The upper half of a number that is not negative is no register of its own.
+            sign = "u" if bounds is not None and bounds[0] >= 0 else "s"
+            register = self.compute(f"cvt.{sign}64.{sign}32", "rd", element.register)
         else:
             factor = str(element.factor)
             register = self.compute("mul.wide.s32", "rd", element.register, factor)
-        if (bounds := self.bounds_of(element)) is not None:
+        if bounds is not None:
             self.bounds[register] = bounds
         return register
 

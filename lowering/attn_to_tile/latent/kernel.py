@@ -12,7 +12,7 @@ from ..kernel import new_kernel
 from ..kv_range import emit_kv_range
 from ..regions import Scope, variant_params
 from ..request import emit_queue, emit_request
-from ..scores import emit_scores
+from ..scores import emit_scale, emit_scores
 from .geometry import LatentGeometry
 from .params import bound_latent_params, latent_params
 from .result import LatentResults
@@ -48,7 +48,7 @@ def build_latent_kernel(
         scope = Scope(emit, variant, geometry, params, request, read)
         results = LatentResults(scope, item, geometry.rows, rings.q_nope, rings.exchange, columns)
         tiles = emit_kv_range(emit, request, geometry, bounds)
-        scores = emit_scores(emit, scope)
+        scores = emit_scores(scope, emit_scale(scope))
         tile = LatentTile(emit, geometry, arrays, scores, tiles, rings, team)
         for record in (tiles, scores):
             name_fields(record)

@@ -281,3 +281,32 @@ def test_index_has_32_bits() -> None:
     a = _values("i64")
     expected = [_wrap(2 * x, 32) for x in a.tolist()]
     assert apply(elementwise(code, ["i64"], "i64"), [a], np.int64).tolist() == expected
+
+
+@pytest.mark.parametrize("predicate", ["slt", "sle", "sgt", "sge", "eq", "ne"])
+def test_sums_of_one_base_compare_with_a_bounded_number_as_integers_do(predicate: str) -> None:
+    holds = {
+        "slt": int.__lt__,
+        "sle": int.__le__,
+        "sgt": int.__gt__,
+        "sge": int.__ge__,
+        "eq": int.__eq__,
+        "ne": int.__ne__,
+    }[predicate]
+    code = f"""
+    %seven = arith.constant 7 : i32
+    %five = arith.constant 5 : i32
+    %minus = arith.constant -1 : i32
+    %low = arith.andi %a, %seven : i32
+    %sum = arith.addi %low, %five : i32
+    %bound = arith.maxsi %b, %minus : i32
+    %is = arith.cmpi {predicate}, %sum, %bound : i32
+    %r = arith.extui %is : i1 to i32
+    """
+    rng = np.random.default_rng()
+    a, near = (rng.integers(-20, 20, 64, np.int32) for _ in range(2))
+    far = rng.choice(np.array([-(2**31), -(2**31) + 3, 2**31 - 1, 2**31 - 4], np.int32), 64)
+    b = np.where(rng.integers(0, 2, 64) == 1, near, far).astype(np.int32)
+    result = apply(elementwise(code, ["i32", "i32"], "i32"), [a, b], np.int32)
+    wanted = [int(holds((x & 7) + 5, max(y, -1))) for x, y in zip(a.tolist(), b.tolist())]
+    assert result.tolist() == wanted
