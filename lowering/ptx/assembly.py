@@ -198,8 +198,17 @@ class Assembly:
         self._scope = []
         yield
         for key in self._scope:
-            del self.known[key]
+            self.known.pop(key, None)
         self._scope = outer
+
+    def forget(self) -> None:
+        """
+        Forgets what was computed so far, but for what is there from the entry on.
+
+        It is computed again where it is asked for, and held by no register until then.
+        """
+        entry = {*self.at_the_entry}
+        self.known = {key: dests for key, dests in self.known.items() if dests[0] in entry}
 
     def find(self, register: str) -> str:
         """Returns the register that stands for a register after coalescing."""

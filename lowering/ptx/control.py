@@ -24,6 +24,8 @@ UNROLL = "tilewright.unroll"
 # The largest `if` that is printed without a branch: in ops, and in elements of one op.
 _SMALL_OPS = 8
 _SMALL_ELEMENTS = 8
+# Beside so many registers that a loop carries, others that are kept for what follows are spilled.
+_MANY_CARRIED = 96
 _GUARDED = frozenset({"llvm.store", "nvvm.cp.async.shared.global", "nvvm.prefetch"})
 
 
@@ -195,6 +197,8 @@ def _loop(p: KernelPrinter, step: Step, op: scf.ForOp, bounds: tuple[Element, ..
     p.emit(f"\t@%s bra {begin};", (), (again,))
     p.place(end)
     p.lost_place()
+    if len(carried) >= _MANY_CARRIED:
+        p.forget()
     _bind_all(p, op.results, lift(p, slots, carried))
 
 

@@ -465,3 +465,29 @@ def test_unknown_target_is_refused() -> None:
     module = elementwise("%r = arith.addi %a, %a : i32", ["i32"], "i32")
     with pytest.raises(DiagnosticError, match="expected a target among sm_80"):
         print_ptx(module, "sm_20")
+
+
+def _wide_loop(elements: int) -> str:
+    """Returns the PTX of an xor in front of a loop of so many carried elements, and behind it."""
+    vector = f"vector<{elements}xf32>"
+    code = f"""
+    %x = arith.sitofp %a : i32 to f32
+    %start = vector.broadcast %x : f32 to {vector}
+    %before = arith.xori %a, %b : i32
+    %end = scf.for %i = %c0 to %before step %c1 iter_args(%v = %start) -> ({vector}) : i32 {{
+      %w = arith.addf %v, %v : {vector}
+      scf.yield %w : {vector}
+    }}
+    %chosen = vector.extract %end[0] : f32 from {vector}
+    %number = arith.fptosi %chosen : f32 to i32
+    %after = arith.xori %a, %b : i32
+    %r = arith.addi %after, %number : i32
+    """
+    return print_ptx(elementwise(CONSTANTS + code, ["i32", "i32"], "i32"), "sm_80")
+
+
+@pytest.mark.parametrize(("elements", "times"), [(8, 1), (96, 2)])
+def test_what_was_known_is_computed_again_behind_a_loop_that_carries_much(
+    elements: int, times: int
+) -> None:
+    assert len(re.findall(r"\txor\.b32", _wide_loop(elements))) == times
