@@ -15,7 +15,7 @@ from xdsl.dialects.builtin import (
     i1,
     i32,
 )
-from xdsl.ir import Attribute, Block, Region, SSAValue
+from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.irdl import (
     AttrSizedRegionSegments,
     IRDLOperation,
@@ -53,9 +53,12 @@ REGIONS: Mapping[str, tuple[tuple[Attribute, ...], tuple[Attribute, ...]]] = {
 # Which argument of a region is the request, where it is not the second.
 _REQUEST = {**dict.fromkeys(REGIONS, 1), "mask": 0, "state": 2}
 # Where a region may read: other elements of its row, and pages of keys.
-_ROW_REGIONS = ("query", "key", "value")
-_PAGE_REGIONS = ("key", "value", "score", "mask")
-_QUERY_REGIONS = ("query", "score", "mask", "state", "output")
+_REGIONS_OF: Mapping[type[Operation], Sequence[str]] = {
+    ElementOp: ("query", "key", "value"),
+    RowSumOp: ("query", "key", "value"),
+    PageOp: ("key", "value", "score", "mask"),
+    QueryRowOp: ("query", "score", "mask", "state", "output"),
+}
 
 
 @irdl_op_definition
@@ -198,11 +201,7 @@ class VariantOp(IRDLOperation):
         for op in region.walk():
             if isinstance(op, ParamOp):
                 op.verify_against(params.get(op.param.data))
-            elif isinstance(op, ElementOp | RowSumOp) and kind not in _ROW_REGIONS:
-                raise VerifyException(f"expects no {op.name} in its {kind} region")
-            elif isinstance(op, PageOp) and kind not in _PAGE_REGIONS:
-                raise VerifyException(f"expects no {op.name} in its {kind} region")
-            elif isinstance(op, QueryRowOp) and kind not in _QUERY_REGIONS:
+            elif kind not in _REGIONS_OF.get(type(op), (kind,)):
                 raise VerifyException(f"expects no {op.name} in its {kind} region")
 
 

@@ -7,6 +7,11 @@ this number is known without being written down, and a stage that is used twice,
 reordered by a loop is an error.
 """
 
+# Operands and types are read where they are kept: xDSL's properties take several times longer.
+# pyright: reportPrivateUsage=false
+
+from collections.abc import Sequence
+
 from xdsl.dialects import scf
 from xdsl.ir import Block, Operation, SSAValue
 
@@ -41,13 +46,15 @@ def pending_groups(kernel: Operation) -> dict[Operation, int]:
     return pending
 
 
-def _in_flight(values: tuple[SSAValue, ...]) -> Queue:
-    return tuple([value for value in values if type(value.type) is InflightType])
+def _in_flight(values: Sequence[SSAValue]) -> Queue:
+    return tuple([value for value in values if type(value._type) is InflightType])
 
 
 def _follow_block(block: Block, queue: Queue, pending: dict[Operation, int]) -> Queue:
-    for op in block.ops:
+    op = block.first_op
+    while op is not None:
         queue = _follow_op(op, queue, pending)
+        op = op.next_op
     return queue
 
 
@@ -59,7 +66,7 @@ def _follow_op(op: Operation, queue: Queue, pending: dict[Operation, int]) -> Qu
         return _follow_regions(op, queue, pending)
     if type(op) is scf.YieldOp or type(op) is scf.ConditionOp:
         return queue
-    for operand in _in_flight(tuple(op.operands)):
+    for operand in _in_flight(op._operands):
         if operand not in queue:
             raise error_at(
                 op,
@@ -69,7 +76,7 @@ def _follow_op(op: Operation, queue: Queue, pending: dict[Operation, int]) -> Qu
         younger = len(queue) - 1 - queue.index(operand)
         pending[op] = min(pending.get(op, younger), younger)
         queue = tuple(value for value in queue if value is not operand)
-    return queue + _in_flight(tuple(op.results))
+    return queue + _in_flight(op.results)
 
 
 def _follow_loop(loop: scf.ForOp, queue: Queue, pending: dict[Operation, int]) -> Queue:

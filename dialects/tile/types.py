@@ -102,9 +102,11 @@ class ReduceKindAttr(EnumAttribute[ReduceKind], SpacedOpaqueSyntaxAttribute):
 
 def element_bits(element_type: Attribute) -> int:
     """Returns the size in bits of an element of a shared-memory tile."""
-    if isinstance(element_type, Float16Type | BFloat16Type):
+    # Attributes are of an abstract class: to ask for the very class is many times faster.
+    of = type(element_type)
+    if of in (Float16Type, BFloat16Type):
         return 16
-    if isinstance(element_type, Float8E4M3FNType | Float8E5M2Type):
+    if of in (Float8E4M3FNType, Float8E5M2Type):
         return 8
     for width in (4, 8):
         if element_type == IntegerType(width):

@@ -114,19 +114,27 @@ class _Body(NamedTuple):
     unrolls: bool
     induction: int
     carried: tuple[int, ...]
+    # The steps that compute numbers from the index of an unrolled loop, what they give, and the
+    # elements of that by the index: a loop is often printed many times.
+    numbers: Sequence[Step]
+    outs: tuple[int, ...]
+    table: dict[int, list[list[Element]]]
 
 
-def _body_of(op: Operation) -> _Body:
+def _body_of(p: KernelPrinter, op: Operation) -> _Body:
     if not isinstance(op, scf.ForOp):
         raise error_at(op, "expects scf.for")
     block = op.body.block
     induction, *carried = map(id, block.args)
-    return _Body(op, block, UNROLL in op.attributes, induction, tuple(carried))
+    unrolls = UNROLL in op.attributes
+    numbers = p.number_steps(block) if unrolls else []
+    outs = tuple([out for step in numbers for out in step.outs])
+    return _Body(op, block, unrolls, induction, tuple(carried), numbers, outs, {})
 
 
 def _for(p: KernelPrinter, step: Step) -> None:
     if step.memo is None:
-        step.memo = _body_of(step.op)
+        step.memo = _body_of(p, step.op)
     body: _Body = step.memo
     values, op = p.values, body.op
     low, high, stride = bounds = tuple([values[arg][0] for arg in step.args[:3]])
@@ -150,12 +158,26 @@ def _unroll(p: KernelPrinter, step: Step, body: _Body, trips: range) -> None:
     current = list(map(get, step.args[3:]))
     for trip in trips:
         values[induction] = [trip]
+        if body.outs:
+            _compute_numbers(p, body, trip)
         if current:
             values.update(zip(carried, current))
         end = p.run(block, again)
         current = list(map(get, end.args))
         again = True
     values.update(zip(step.outs, current))
+
+
+def _compute_numbers(p: KernelPrinter, body: _Body, trip: int) -> None:
+    values = p.values
+    if (known := body.table.get(trip)) is not None:
+        values.update(zip(body.outs, known))
+        return
+    for step in body.numbers:
+        step.rule(p, step)
+    elements = list(map(values.__getitem__, body.outs))
+    if all(type(element) is int for (element,) in elements):
+        body.table[trip] = elements
 
 
 def _start_carried(p: KernelPrinter, carried: list[str], initial: list[str]) -> None:

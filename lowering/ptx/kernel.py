@@ -48,9 +48,10 @@ class Step:
 
 def innermost_place(location: Attribute) -> Place | None:
     """Returns (file, line, column) of a location; of several places the innermost."""
-    if isinstance(location, UnknownLoc):
+    # Attributes are of an abstract class: to ask for the very class is many times faster.
+    if type(location) is UnknownLoc:
         return None
-    if isinstance(location, FileLineColLoc):
+    if type(location) is FileLineColLoc:
         return location.filename.data, location.line.data, location.column.data
     if isinstance(location, NameLoc):
         return innermost_place(location.location)
@@ -92,6 +93,9 @@ class KernelPrinter(Operands):
         # The steps of a block in a loop's first iteration, and in later ones; the terminator apart.
         self._first: dict[int, tuple[Sequence[Step], Step]] = {}
         self._later: dict[int, tuple[Sequence[Step], Step]] = {}
+        # Integer constants, and the steps of a block that compute numbers from its first argument.
+        self.constants: set[int] = set()
+        self._numbers: dict[int, list[Step]] = {}
         # Values that have the elements of another one.
         self._same: dict[int, int] = {}
         self._place: Place | None = None
@@ -132,11 +136,33 @@ class KernelPrinter(Operands):
         varying: list[Step] = []
         *body, end = self.steps(block)
         known_to_vary = {id(argument) for argument in block.args}
+        known_to_vary.update(out for step in self._numbers.get(id(block), ()) for out in step.outs)
         for step in body:
             if not known_to_vary.isdisjoint(step.args) or not is_pure(step.op):
                 known_to_vary.update(step.outs)
                 varying.append(step)
         return [*varying, end]
+
+    def number_steps(self, block: Block) -> list[Step]:
+        """
+        Returns the steps that compute numbers from the block's first argument and constants alone.
+
+        They are no longer among those that `run` passes.
+        """
+        if (known := self._numbers.get(id(block))) is None:
+            known = self._numbers[id(block)] = []
+            *body, end = self.steps(block)
+            numbers, constants, rest = {id(block.args[0])}, self.constants, list[Step]()
+            for step in body:
+                if step.op.name in _ON_NUMBERS and constants.issuperset(
+                    arg for arg in step.args if arg not in numbers
+                ):
+                    numbers.update(step.outs)
+                    known.append(step)
+                else:
+                    rest.append(step)
+            self._first[id(block)] = (rest, end)
+        return known
 
     def run(self, block: Block, again: bool = False) -> Step:
         """
@@ -185,6 +211,10 @@ class KernelPrinter(Operands):
         self.values[id(value)] = elements
 
 
+_ON_NUMBERS = frozenset(
+    f"arith.{name}"
+    for name in ("addi", "subi", "muli", "andi", "ori", "xori", "shli", "divui", "remui")
+)
 _PURE_DIALECTS = ("arith.", "math.", "vector.")
 _PURE = frozenset(
     {

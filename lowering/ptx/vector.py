@@ -46,6 +46,8 @@ from .kernel import KernelPrinter, Rule, Step, kind_of, operand_kind, result_kin
 def _constant(p: KernelPrinter, step: Step) -> None:
     if step.memo is None:
         step.memo = _constant_elements(step.op)
+        if len(step.memo) == 1 and type(step.memo[0]) is int:
+            p.constants.add(step.outs[0])
     p.values[step.outs[0]] = step.memo
 
 
