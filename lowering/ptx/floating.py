@@ -6,6 +6,9 @@ f16 where PTX has no instruction) is computed in f32 and rounded once more, whic
 and square roots gives the correctly rounded result, since f32 has more than twice the digits.
 """
 
+# Operands are counted where they are kept: xDSL would wrap them in a list of their own.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
@@ -164,7 +167,7 @@ class _Choice:
             raise error_at(op, f"on {self.kind} has no PTX instruction{_hint(self.kind, flags)}")
         self.mnemonic = mnemonic
         width = "f32" if self.widens else self.kind
-        self.template = _template(mnemonic, len(op.operands))
+        self.template = _template(mnemonic, len(op._operands))
         self.cls = REGISTER_CLASS[width]
         self.reverses = op.name in _REVERSED
         self.is_plain = not self.widens and not self.reverses

@@ -80,11 +80,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Element:
-    """An element of a row that this lane has: its pair, its half of that, and its column."""
+    """
+    An element of a row that this lane has, at its pair and its place in that.
+
+    The column is None where nothing reads it.
+    """
 
     row: Row
     at: Sequence[SSAValue]
-    column: SSAValue
+    column: SSAValue | None
     value: SSAValue
 
 
@@ -105,17 +109,17 @@ class Rewriting:
         self.row_argument, self.column_argument = op.body.block.args
         self.pairs = -(-kind.columns // (2 * tile.WARP_SIZE))
         self.depends = self._dependences()
-        # Of the ops that read elements, where the lane has them itself.
-        self.own: dict[Operation, OwnPlaces] = {}
+        # Of the ops that read elements, where the lane has them itself; None where it is the same.
+        self.own: dict[Operation, OwnPlaces | None] = {}
         self.by_dependence: dict[Depends, list[Operation]] = {}
         for inner in ops_of(op.body.block):
             if type(inner) is not tile.YieldOp:
                 depends = self.depends[inner.results[0]]
                 self.by_dependence.setdefault(depends, []).append(inner)
-            if type(inner) is tile.RowElementOp and inner.index is not self.column_argument:
+            if type(inner) is tile.RowElementOp:
                 own = own_places(inner.index, self.column_argument, kind.columns)
-                if own is not None:
-                    self.own[inner] = own
+                if own is not None or inner.index is self.column_argument:
+                    self.own[inner] = None if inner.index is self.column_argument else own
 
     def emit_all(self) -> None:
         """Appends the whole rewriting."""
@@ -282,10 +286,14 @@ class Rewriting:
     def _new_pairs(self, row: Row, known: Values) -> SSAValue:
         """Appends the new elements of a row, rounded: `[pairs, 2]`."""
         emit = self.emit
+        reads_column = any(self._reads_more(use.operation) for use in self.column_argument.uses)
 
         def each(at: Sequence[SSAValue], carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
-            own = self._own_element(row, at)
-            values: dict[SSAValue, SSAValue] = {**known, self.column_argument: own.column}
+            column = extract(emit, row.columns.numbers, *at) if reads_column else None
+            own = Element(row, at, column, extract(emit, row.elements, *at))
+            values: dict[SSAValue, SSAValue] = dict(known)
+            if column is not None:
+                values[self.column_argument] = column
             for value, vector in row.columns.known.items():
                 values[value] = extract(emit, vector, *at)
             values.update(self._run(Depends.ROW | Depends.COLUMN, values, own))
@@ -295,11 +303,6 @@ class Rewriting:
         (pairs,) = self._each_column((self._zeros(f32),), each)
         kind = vector_type(self.kind.element_type, (self.pairs, 2))
         return emit.result(arith.TruncFOp, pairs, kind)
-
-    def _own_element(self, row: Row, at: Sequence[SSAValue]) -> Element:
-        emit = self.emit
-        column = extract(emit, row.columns.numbers, *at)
-        return Element(row, at, column, extract(emit, row.elements, *at))
 
     def _run(
         self, depends: Depends, known: Values, at: Row | Element | None = None
@@ -314,8 +317,8 @@ class Rewriting:
         self, op: Operation, values: dict[SSAValue, SSAValue], at: Row | Element | None
     ) -> None:
         emit = self.emit
-        if (own := self.own.get(op)) is not None and isinstance(at, Element):
-            values.update(zip(op.results, (self._own_element_at(own, at),), strict=True))
+        if op in self.own and isinstance(at, Element):
+            values.update(zip(op.results, (self._own_element(self.own[op], at),), strict=True))
             return
         operands = [self._known(values, operand) for operand in op.operands]
         # Ops are of an abstract class: to ask for the very class is many times faster.
@@ -342,8 +345,10 @@ class Rewriting:
         loaded = emit.result(llvm.LoadOp, self._address(row.number, index), self.kind.element_type)
         return emit.result(arith.ExtFOp, loaded, f32)
 
-    def _own_element_at(self, own: OwnPlaces, at: Element) -> SSAValue:
-        """Appends the read of another element of this lane."""
+    def _own_element(self, own: OwnPlaces | None, at: Element) -> SSAValue:
+        """Appends the read of another element of this lane, or returns the element itself."""
+        if own is None:
+            return at.value
         emit, kind = self.emit, vector_type(INDEX, (self.pairs, 2))
         tables = (emit.dense(kind, own.pairs), emit.dense(kind, own.halves))
         return extract(emit, at.row.elements, *(extract(emit, table, *at.at) for table in tables))
@@ -352,8 +357,9 @@ class Rewriting:
         emit, zero = self.emit, self.emit.float32(0.0)
 
         def each(at: Sequence[SSAValue], carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
-            own = self._own_element(row, at)
-            values: dict[SSAValue, SSAValue] = {**known, op.term.block.args[0]: own.column}
+            column = extract(emit, row.columns.numbers, *at)
+            own = Element(row, at, column, extract(emit, row.elements, *at))
+            values: dict[SSAValue, SSAValue] = {**known, op.term.block.args[0]: column}
             for inner in ops_of(op.term.block):
                 if type(inner) is not tile.YieldOp:
                     self._run_op(inner, values, own)
