@@ -3,7 +3,7 @@
 // Two blocks of rows use each fragment of keys. Tiles that only the second block sees have a loop of
 // their own, behind the others, whose step leaves out the first.
 // CHECK-LABEL: tile.kernel @causal
-// CHECK: scf.for %item
+// CHECK: scf.while
 // CHECK: %last_block_begin = arith.maxsi
 // CHECK: scf.for %{{.*}} = %c0 to %c2 step %c1 iter_args
 // CHECK: arith.select %{{.*}}, %full_end, %last_block_begin : i32
