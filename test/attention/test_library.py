@@ -37,6 +37,27 @@ def test_kernel_with_all_checks(name: str) -> None:
     np.testing.assert_allclose(lse, wanted_lse, rtol=0, atol=LSE_TOLERANCE)
 
 
+WIDE = (
+    ("rope", 128),
+    ("rope", 256),
+    ("rope, interleaved", 64),
+    ("rope, interleaved", 128),
+    ("QK-norm, then rope", 128),
+)
+
+
+@pytest.mark.parametrize(("name", "head_dim"), WIDE)
+def test_lanes_that_have_several_pairs_of_a_row(name: str, head_dim: int) -> None:
+    case, rng = CASES[name], generator("library wide", name)
+    geometry = Geometry(1, 2, head_dim, 4)
+    batch = random_batch(geometry, [(5, 21), (1, 9)], rng)
+    params = case.params(rng, geometry, batch)
+    op = geometry.compile(case.variant(geometry))
+    out, _ = op.plan(*batch.tables).run(*batch.arrays, params=params, device=SimulatorDevice("all"))
+    wanted, _ = expected(case, geometry, batch, params)
+    assert np.linalg.norm(exact(out) - wanted) <= OUT_TOLERANCE * np.linalg.norm(wanted)
+
+
 SPLIT = ("alibi, causal, soft cap", "QK-norm, then rope", "sigmoid", "sinks", "documents")
 
 

@@ -280,3 +280,73 @@ def test_i1_is_stored_as_a_byte() -> None:
 def test_access_without_an_instruction_is_refused(code: str, message: str) -> None:
     with pytest.raises(DiagnosticError, match=re.escape(message)):
         print_ptx(module("%p: !llvm.ptr<1>", code))
+
+
+def _two_loads(between: str) -> str:
+    kernel = module(
+        "%p: !llvm.ptr<1>, %q: !llvm.ptr<1>",
+        f"""
+        %v = "llvm.load"(%p) <{{ordering = 0 : i64}}> : (!llvm.ptr<1>) -> i32
+        {between}
+        %w = "llvm.load"(%p) <{{ordering = 0 : i64}}> : (!llvm.ptr<1>) -> i32
+        %s = arith.muli %v, %w : i32
+        "llvm.store"(%s, %q) <{{ordering = 0 : i64}}> : (i32, !llvm.ptr<1>) -> ()
+        """,
+    )
+    return print_ptx(kernel)
+
+
+@pytest.mark.parametrize(
+    ("between", "loads"),
+    [
+        ("", 1),
+        ('"llvm.store"(%v, %q) <{ordering = 0 : i64}> : (i32, !llvm.ptr<1>) -> ()', 2),
+        ('"gpu.barrier"() : () -> ()', 2),
+        ('"nvvm.cp.async.wait.group"() <{n = 0 : i32}> : () -> ()', 2),
+    ],
+)
+def test_an_address_is_loaded_once_until_memory_may_have_changed(between: str, loads: int) -> None:
+    assert _two_loads(between).count("ld.global") == loads
+
+
+def test_a_load_in_a_branch_is_not_that_behind_it() -> None:
+    text = print_ptx(
+        module(
+            "%p: !llvm.ptr<1>, %q: !llvm.ptr<1>, %c: i32",
+            """
+            %zero = arith.constant 0 : i32
+            %if = arith.cmpi eq, %c, %zero : i32
+            scf.if %if {
+              %v = "llvm.load"(%p) <{ordering = 0 : i64}> : (!llvm.ptr<1>) -> i32
+              "llvm.store"(%v, %q) <{ordering = 0 : i64}> : (i32, !llvm.ptr<1>) -> ()
+            }
+            %w = "llvm.load"(%p) <{ordering = 0 : i64}> : (!llvm.ptr<1>) -> i32
+            "llvm.store"(%w, %q) <{ordering = 0 : i64}> : (i32, !llvm.ptr<1>) -> ()
+            """,
+        )
+    )
+    assert text.count("ld.global") == 2
+
+
+@pytest.mark.parametrize(("flags", "offset"), [(0, ""), (4, r"\+48")])
+def test_a_constant_of_an_index_that_is_not_negative_becomes_an_offset(
+    flags: int, offset: str
+) -> None:
+    kernel = module(
+        "%p: !llvm.ptr<1>, %q: !llvm.ptr<1>, %n: i32",
+        """
+        %twelve = arith.constant 12 : i32
+        %i = arith.addi %n, %twelve : i32
+        """
+        + _gep("at", "p", "i", "i32", 1, "f32").replace("Flags = 0", f"Flags = {flags}")
+        + """
+        %v = "llvm.load"(%at) <{ordering = 0 : i64}> : (!llvm.ptr<1>) -> f32
+        "llvm.store"(%v, %q) <{ordering = 0 : i64}> : (f32, !llvm.ptr<1>) -> ()
+        """,
+        threads=1,
+    )
+    assert re.search(rf"ld\.global\.b32 %f\d+, \[%rd\d+{offset}\]", print_ptx(kernel))
+    data = np.random.default_rng().random(16, np.float32)
+    # The index is 7 = -5 + 12: what is added to may be negative.
+    out = launch(kernel, [data, np.zeros(1, np.float32), -5], threads=1)[1]
+    assert out[0] == data[7]

@@ -195,6 +195,27 @@ tile.kernel @map_of_coordinates() warps 1 grid [1, 1, 1] {
   tile.return
 }
 
+// What depends on the row alone is computed once for each of the thread's two rows.
+// CHECK: "gpu.module"() <{sym_name = "map_of_weighted_rows"}>
+// CHECK: %[[WEIGHTS:.*]] = scf.for %[[HALF:.*]] = %c0 to %c2 step %c1
+// CHECK: %[[WEIGHT:.*]] = llvm.load
+// CHECK-NEXT: vector.insert %[[WEIGHT]], %{{.*}}[%[[HALF]]] : f32 into vector<2xf32>
+// CHECK: scf.for %{{.*}} = %c0 to %c4 step %c1
+// CHECK-NEXT: scf.for %[[E:.*]] = %c0 to %c4 step %c1
+// CHECK: %[[HALF:.*]] = arith.divui %[[E]], %c2 : index
+// CHECK-NEXT: %[[OWN:.*]] = vector.extract %[[WEIGHTS]][%[[HALF]]] : f32 from vector<2xf32>
+// CHECK-NEXT: arith.mulf %{{.*}}, %[[OWN]] : f32
+tile.kernel @map_of_weighted_rows(%x: !llvm.ptr<1>, %f: f32) warps 1 grid [1, 1, 1] {
+  %c = tile.fill %f : f32 -> !tile.frag<[16, 32], f32, mma_c>
+  %d = tile.map(%c : !tile.frag<[16, 32], f32, mma_c>) {
+  ^bb0(%element: f32, %r: i32, %column: i32):
+    %weight = tile.load %x[%r] : f32 from !llvm.ptr<1>
+    %weighted = arith.mulf %element, %weight : f32
+    tile.yield %weighted : f32
+  } -> !tile.frag<[16, 32], f32, mma_c>
+  tile.return
+}
+
 // A map may load, one element at a time.
 // CHECK: "gpu.module"() <{sym_name = "map_that_loads"}>
 // CHECK: %[[PLACE:.*]] = llvm.getelementptr %x[%i]
