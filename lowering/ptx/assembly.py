@@ -12,6 +12,16 @@ MOVES = frozenset(
     f"\tmov.{'pred' if kind == 'pred' else kind} %s, %s;" for kind in CLASS_TYPE.values()
 )
 _TEMPLATES: dict[tuple[str, int], str] = {}
+# The registers of each class by their numbers, the same texts for all kernels.
+_REGISTERS: dict[str, list[str]] = {cls: [] for cls in CLASS_TYPE}
+
+
+def _named(cls: str, end: int) -> list[str]:
+    """Returns the registers of a class, at least those before a number."""
+    registers = _REGISTERS[cls]
+    if len(registers) < end:
+        registers += [f"%{cls}{number}" for number in range(len(registers), 2 * end)]
+    return registers
 
 
 def template(mnemonic: str, operands: int) -> str:
@@ -53,15 +63,13 @@ class Assembly:
         """Returns a new register of a class of `CLASS_TYPE`."""
         number = self.counts[cls]
         self.counts[cls] = number + 1
-        return f"%{cls}{number}"
+        return _named(cls, number + 1)[number]
 
     def registers(self, cls: str, count: int) -> tuple[str, ...]:
         """Returns new registers of one class."""
         first = self.counts[cls]
-        self.counts[cls] = first + count
-        if count == 1:
-            return (f"%{cls}{first}",)
-        return tuple([f"%{cls}{number}" for number in range(first, first + count)])
+        self.counts[cls] = end = first + count
+        return tuple(_named(cls, end)[first:end])
 
     def label(self) -> str:
         """Returns a new label."""
@@ -89,7 +97,8 @@ class Assembly:
         counts, names, last = self.counts, self.names, self.last
         number, index = counts[cls], len(names)
         counts[cls] = number + 1
-        dest = f"%{cls}{number}"
+        registers = _REGISTERS[cls]
+        dest = (registers if number < len(registers) else _named(cls, number + 1))[number]
         self.texts.append(text)
         names.append((dest, *sources))
         for register in sources:
@@ -99,18 +108,15 @@ class Assembly:
 
     def emit_each(self, text: str, cls: str, rows: Iterable[tuple[str, ...]]) -> list[str]:
         """Appends an instruction of one new destination for each row of its sources."""
-        names, first, last, number = self.names, self.first, self.last, self.counts[cls]
-        dests: list[str] = []
-        for index, sources in enumerate(rows, len(names)):
-            dest = f"%{cls}{number}"
-            number += 1
+        names, first, last = self.names, self.first, self.last
+        several = list(rows)
+        dests = [*self.registers(cls, len(several))]
+        for index, (dest, sources) in enumerate(zip(dests, several), len(names)):
             names.append((dest, *sources))
             for register in sources:
                 last[register] = index
             first[dest] = index
-            dests.append(dest)
         self.texts += [text] * len(dests)
-        self.counts[cls] = number
         return dests
 
     def emit_text(

@@ -152,11 +152,9 @@ class KernelPrinter(Operands):
         if (known := self._numbers.get(id(block))) is None:
             known = self._numbers[id(block)] = []
             *body, end = self.steps(block)
-            numbers, constants, rest = {id(block.args[0])}, self.constants, list[Step]()
+            numbers, rest = {id(block.args[0]), *self.constants}, list[Step]()
             for step in body:
-                if step.op.name in _ON_NUMBERS and constants.issuperset(
-                    arg for arg in step.args if arg not in numbers
-                ):
+                if step.op.name in _ON_NUMBERS and numbers.issuperset(step.args):
                     numbers.update(step.outs)
                     known.append(step)
                 else:
