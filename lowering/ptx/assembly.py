@@ -20,7 +20,8 @@ def _named(cls: str, end: int) -> list[str]:
     """Returns the registers of a class, at least those before a number."""
     registers = _REGISTERS[cls]
     if len(registers) < end:
-        registers += [f"%{cls}{number}" for number in range(len(registers), 2 * end)]
+        # A list of its own: several threads may print at once.
+        registers = _REGISTERS[cls] = [f"%{cls}{number}" for number in range(2 * end)]
     return registers
 
 
