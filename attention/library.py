@@ -44,15 +44,19 @@ def sliding_window(window: int | Value) -> Variant:
 def soft_cap(cap: float | Value, mask_mod: MaskMod | None = None) -> Variant:
     """Scores are bent into (-cap, cap): `cap * tanh(score / cap)` (Gemma 2, section 2)."""
     _check_positive("cap", cap)
-    return Variant(
-        score_mod=lambda score, b, h, q_idx, kv_idx: cap * tanh(score / cap), mask_mod=mask_mod
-    )
+
+    # One division for all scores.
+    def bend(score: Value, b: Value, h: Value, q_idx: Value, kv_idx: Value) -> Value:
+        return cap * tanh(score * (1 / cap))
+
+    return Variant(score_mod=bend, mask_mod=mask_mod)
 
 
 def temperature(value: float | Value) -> Variant:
     """Scores are divided by a positive temperature: above 1 the weights are more even."""
     _check_positive("value", value)
-    return Variant(score_mod=lambda score, b, h, q_idx, kv_idx: score / value)
+    # One division for all scores.
+    return Variant(score_mod=lambda score, b, h, q_idx, kv_idx: score * (1 / value))
 
 
 def _check_positive(name: str, value: Number | Value) -> None:
