@@ -37,29 +37,24 @@ def _places(index: Index, columns: int) -> tuple[list[int], list[int]] | None:
     return None if own is None else (list(own.pairs), list(own.halves))
 
 
-def _read(index: Index, columns: int, column: int) -> int:
-    return {
-        _other_half: (column + columns // 2) % columns,
-        _neighbour: column ^ 1,
-    }[index]
+# The half of 64 columns lies with other lanes.
+OWN = [(_other_half, 128), (_other_half, 256), (_neighbour, 64), (_neighbour, 128)]
 
 
-@pytest.mark.parametrize("columns", [64, 128, 256])
-@pytest.mark.parametrize("index", [_other_half, _neighbour])
+@pytest.mark.parametrize(("index", "columns"), OWN)
 def test_every_lane_has_what_the_places_name(index: Index, columns: int) -> None:
     places = _places(index, columns)
-    if (index, columns) == (_other_half, 64):
-        # The other half of 64 columns lies with other lanes.
-        assert places is None
-        return
     assert places is not None
     for place, (pair, half) in enumerate(zip(*places, strict=True)):
         for lane in range(32):
             column = 2 * (lane + 32 * (place // 2)) + place % 2
-            assert _read(index, columns, column) == 2 * (lane + 32 * pair) + half
+            read = column ^ 1 if index is _neighbour else (column + columns // 2) % columns
+            assert read == 2 * (lane + 32 * pair) + half
 
 
-@pytest.mark.parametrize(("index", "columns"), [(_next, 128), (_first, 128), (_neighbour, 48)])
+@pytest.mark.parametrize(
+    ("index", "columns"), [(_next, 128), (_first, 128), (_neighbour, 48), (_other_half, 64)]
+)
 def test_what_other_lanes_have_is_loaded(index: Index, columns: int) -> None:
     assert _places(index, columns) is None
 
