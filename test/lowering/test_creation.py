@@ -9,7 +9,16 @@ from xdsl.dialects.builtin import FileLineColLoc, IntAttr, StringAttr, VectorTyp
 from xdsl.ir import Block, Operation, Region, SSAValue
 
 from tilewright.dialects import nvvm
-from tilewright.lowering.creation import append_op, build_op, default_properties, new_op
+from tilewright.lowering.creation import (
+    append_op,
+    build_op,
+    default_properties,
+    insert_op,
+    new_block,
+    new_op,
+    new_region,
+    ops_of,
+)
 
 PLACE = FileLineColLoc(StringAttr("nest.py"), IntAttr(3), IntAttr(5))
 PAIR = VectorType(f32, (2,))
@@ -127,3 +136,30 @@ def test_a_region_belongs_to_the_op_that_is_made_with_it() -> None:
     op = new_op(scf.IfOp, (condition,), (), {}, PLACE, (Region(block), Region()))
     op.verify()
     assert block.parent_op() is op
+
+
+def test_a_block_and_its_region_are_those_of_their_constructors() -> None:
+    made, expected = new_block(KINDS), Block(arg_types=KINDS)
+    regions = new_region(made), Region(expected)
+    for block, region in zip((made, expected), regions, strict=True):
+        assert [(arg.type, arg.block, arg.index) for arg in block.args] == [
+            (kind, block, index) for index, kind in enumerate(KINDS)
+        ]
+        assert (block.parent, list(region.blocks), region.parent) == (region, [block], None)
+        assert (block.first_op, block.last_op, block.next_block) == (None, None, None)
+        assert (region.first_block, region.last_block) == (block, block)
+    assert vars(made.args[0]).keys() == vars(expected.args[0]).keys()
+    assert list(new_region().blocks) == []
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_an_op_is_inserted_behind_another_one_or_in_front_of_all(place: int) -> None:
+    block = new_block(())
+    ops = [new_op(scf.YieldOp, (), (), {}, PLACE) for _ in range(4)]
+    before = [op for index, op in enumerate(ops) if index != place]
+    for op in before:
+        append_op(block, op)
+    insert_op(block, ops[place], before[place - 1] if place else None)
+    assert list(block.ops) == ops
+    assert list(reversed(block.ops)) == ops[::-1]
+    assert ops_of(block) == ops
