@@ -56,6 +56,8 @@ def refuse(message: str, place: SourceLine | None = None) -> NoReturn:
 Number = bool | int | float
 _LARGEST_I32 = 2**31 - 1
 LARGEST_F32 = (2 - 2**-23) * 2.0**127
+# Of the numbers that f32 holds with full precision.
+SMALLEST_F32 = 2.0**-126
 
 
 def is_integer(value: object) -> bool:

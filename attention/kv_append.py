@@ -73,7 +73,11 @@ class KVCache:
 
 def _checked_scale(name: str, scale: float) -> float:
     """Returns a scale of codes; raises ArgumentError."""
-    if not 2.0**-126 <= scale <= 2.0**126:
+    try:
+        is_known = 2.0**-126 <= float(scale) <= 2.0**126
+    except (TypeError, ValueError):
+        is_known = False
+    if not is_known:
         raise ArgumentError(name, "a positive number of type f32", repr(scale))
     return scale
 
@@ -206,6 +210,9 @@ def append_mla(
 def _latent_scales(form: object, ckv_scale: float, kpe_scale: float) -> dict[str, float]:
     check_latent_format(form)
     given = {"ckv": ckv_scale, "kpe": kpe_scale}
+    for name, scale in given.items():
+        if scale != 1 and not (isinstance(form, KVFormat) and form.is_quantized):
+            raise ArgumentError(f"{name}_scale", "1 for rows that are no codes", repr(scale))
     return {name: _checked_scale(f"{name}_scale", scale) for name, scale in given.items()}
 
 

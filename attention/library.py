@@ -9,6 +9,7 @@ from typing import Any
 
 from .expression import (
     LARGEST_F32,
+    SMALLEST_F32,
     Number,
     ScalarType,
     Value,
@@ -42,7 +43,7 @@ def sliding_window(window: int | Value) -> Variant:
 
 
 def soft_cap(cap: float | Value, mask_mod: MaskMod | None = None) -> Variant:
-    """Scores are bent into (-cap, cap): `cap * tanh(score / cap)` (Gemma 2, section 2)."""
+    """Scores are bent into (-cap, cap): `cap * tanh(score / cap)`, cap 2^-126 or more (Gemma 2)."""
     _check_positive("cap", cap)
 
     # One division for all scores.
@@ -53,7 +54,7 @@ def soft_cap(cap: float | Value, mask_mod: MaskMod | None = None) -> Variant:
 
 
 def temperature(value: float | Value) -> Variant:
-    """Scores are divided by a positive temperature: above 1 the weights are more even."""
+    """Scores are divided by a temperature, 2^-126 or more: above 1 the weights are more even."""
     _check_positive("value", value)
     # One division for all scores.
     return Variant(score_mod=lambda score, b, h, q_idx, kv_idx: score * (1 / value))
@@ -63,9 +64,10 @@ def _check_positive(name: str, value: Number | Value) -> None:
     if isinstance(value, Value):
         if value.dtype is not ScalarType.F32:
             raise VariantError(f"argument '{name}': expected a scalar of f32, got {value.dtype}")
-    elif not is_real(value) or not 0 < value <= LARGEST_F32:
+    elif not is_real(value) or not SMALLEST_F32 <= value <= LARGEST_F32:
         raise VariantError(
-            f"argument '{name}': expected a positive number of type f32, got {value!r}"
+            f"argument '{name}': expected a number from 2^-126 to the largest of type f32, "
+            f"got {value!r}"
         )
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ..runtime.errors import ArgumentError
-from .expression import LARGEST_F32, is_integer, is_real
+from .expression import LARGEST_F32, SMALLEST_F32, is_integer, is_real
 from .kv_format import KVFormat
 from .latent_kv import LatentKV
 
@@ -14,8 +14,6 @@ WORK = ("ranges", "tile_lists", "cascade")
 DTYPES = ("bf16", "f16")
 LAYOUTS = ("NHD", "HND")
 LARGEST_HEAD_DIM = 256
-# Of the numbers that f32 holds with full precision.
-SMALLEST_F32 = 2.0**-126
 
 
 @dataclass(frozen=True)

@@ -158,8 +158,12 @@ def _add_scale(
 
 def _checked(name: str, scale: object) -> object:
     """Returns a scale; refuses one with which the greatest product has not the greatest score."""
-    convert = getattr(scale, "__float__", None)
+    try:
+        number = float(cast("Any", scale)) if hasattr(scale, "__float__") else 0.0
+    except (TypeError, ValueError):
+        # An array of several numbers, for one.
+        number = 0.0
     # With it 2^8 is multiplied, the distance of the exponents of e4m3 and f16.
-    if convert is None or not 2.0**-126 <= convert() < 2.0**119:
+    if not 2.0**-126 <= number < 2.0**119:
         raise ArgumentError(name, "a positive number of type f32, below 2^119", repr(scale))
     return scale

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tilewright.attention import Plan
+from tilewright.attention import Plan, VariantError, soft_cap, temperature
 from tilewright.attention.interpreter import Batch as InterpreterBatch
 from tilewright.attention.interpreter import attend
 from tilewright.runtime.ptxas import find_ptxas
@@ -104,3 +104,9 @@ def test_ptxas_spills_nothing(name: str, head_dim: int) -> None:
     op = geometry.compile(CASES[name].variant(geometry))
     assert PTXAS is not None
     assert PTXAS.assemble(op.ptx, "sm_80").resources[op.contract.name].spilled_bytes == 0
+
+
+def test_a_divisor_of_scores_whose_reciprocal_overflows_is_refused() -> None:
+    for divide in (temperature, soft_cap):
+        with pytest.raises(VariantError, match="expected a number from 2\^-126 .* got 1e-42"):
+            divide(1e-42)

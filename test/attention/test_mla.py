@@ -109,6 +109,26 @@ def test_scales_of_parts_that_are_too_far_apart_are_refused() -> None:
         plan.run_mla(*case.arrays, ckv_scale=1e-15, kpe_scale=1e10)
     with pytest.raises(ArgumentError, match="'kpe_scale': expected a positive number"):
         plan.run_mla(*case.arrays, kpe_scale=-1.0)
+    with pytest.raises(ArgumentError, match="'ckv_scale': expected a positive number"):
+        plan.run_mla(*case.arrays, ckv_scale=np.ones(4, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"ckv_scale": "x", "format": KVFormat("i8")}, "'ckv_scale': expected a positive number"),
+        ({"kpe_scale": 2.0}, "'kpe_scale': expected 1 for rows that are no codes, got 2.0"),
+    ],
+)
+def test_scales_of_what_is_appended_are_refused(given: dict[str, Any], message: str) -> None:
+    begin, page = np.array([0, 1], np.int32), np.zeros(1, np.int32)
+    table = attention.PageTable(begin, page, np.ones(1, np.int32), page_size=4)
+    dtype = np.int8 if "format" in given else np.float16
+    ckv_pages, kpe_pages = (np.zeros((1, 4, width), dtype) for width in (256, 16))
+    ckv, kpe = (np.zeros((1, width), np.float16) for width in (256, 16))
+    plan = attention.plan_append(table, begin)
+    with pytest.raises(ArgumentError, match=message):
+        attention.append_mla(ckv_pages, kpe_pages, plan, ckv, kpe, **given)
 
 
 def test_a_combined_cache_is_one_array() -> None:

@@ -34,6 +34,7 @@ from tilewright.attention import (
     scalar,
     tensor,
 )
+from tilewright.attention.spec import TARGETS
 from tilewright.runtime.ptxas import find_ptxas
 
 FORMATS: tuple[KVFormat | None, ...] = (
@@ -156,12 +157,15 @@ def _resources(ptx: str, name: str, group: Group) -> tuple[int, int]:
 def main() -> int:
     """Prints the tables; returns 1 where anything is spilled."""
     parser = argparse.ArgumentParser(description="Registers and spilled bytes of kernels.")
-    parser.add_argument("--targets", nargs="+", default=["sm_80", "sm_90"])
-    parser.add_argument("--head-dims", nargs="+", type=int, default=[64, 128, 256])
+    parser.add_argument("--targets", nargs="+", default=["sm_80", "sm_90"], choices=TARGETS)
+    dims = range(32, 257, 32)
+    parser.add_argument("--head-dims", nargs="+", type=int, default=[64, 128, 256], choices=dims)
     parser.add_argument("--quick", action="store_true", help="a variant of each kind alone")
     parser.add_argument("--jobs", type=int, default=1, help="how many processes compile")
     parser.add_argument("--known", type=Path, help="where answers of ptxas are kept")
     arguments = parser.parse_args()
+    if arguments.jobs < 1:
+        parser.error(f"--jobs: expected an integer from 1, got {arguments.jobs}")
     if find_ptxas() is None:
         print("ptxas is not installed: extra cuda")
         return 2
