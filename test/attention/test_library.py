@@ -108,5 +108,5 @@ def test_ptxas_spills_nothing(name: str, head_dim: int) -> None:
 
 def test_a_divisor_of_scores_whose_reciprocal_overflows_is_refused() -> None:
     for divide in (temperature, soft_cap):
-        with pytest.raises(VariantError, match="expected a number from 2\^-126 .* got 1e-42"):
+        with pytest.raises(VariantError, match=r"expected a number from 2\^-126 .* got 1e-42"):
             divide(1e-42)

@@ -34,8 +34,8 @@ WRONG: list[tuple[str, str]] = [
     ),
     (
         "--variant softcap:nan",
-        "--variant softcap:nan: argument 'cap': expected a number from 2^-126 to the largest of type "
-        "f32, got nan",
+        "--variant softcap:nan: argument 'cap': expected a number from 2^-126 to the largest of "
+        "type f32, got nan",
     ),
     ("--head-dim 72", "argument '--head-dim': expected a multiple of 16 from 16 to 256, got 72"),
     ("--head-dim 512", "argument '--head-dim': expected a multiple of 16 from 16 to 256, got 512"),
