@@ -1,5 +1,7 @@
 """Tiles of other sizes than those that are chosen compute the same."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -32,22 +34,25 @@ TILES = [
 ]
 
 
-@pytest.mark.parametrize(("head_dim", "warps", "kv_tile", "stages"), spread(TILES, 3))
-def test_other_tiles_compute_the_same(head_dim: int, warps: int, kv_tile: int, stages: int) -> None:
-    geometry = Geometry(group=3, head_dim=head_dim)
+def compiled(geometry: Geometry, mask: Variant, **tiles: Any) -> AttentionOp:
+    """Returns the operation of a mask with these tiles; two blocks have 32 rows a warp."""
     spec = AttentionSpec(
         num_qo_heads=geometry.num_qo_heads,
         num_kv_heads=geometry.num_kv_heads,
-        head_dim=head_dim,
+        head_dim=geometry.head_dim,
         kv=PagedKV(geometry.page_size, geometry.layout),
         dtype=geometry.dtype,
         target="sm_90",
-        softmax_scale=head_dim**-0.5,
-        warps=warps,
-        kv_tile=kv_tile,
-        stages=stages,
+        softmax_scale=geometry.head_dim**-0.5,
+        **tiles,
     )
-    op = AttentionOp(compile_attention(spec, sliding_window(WINDOW).traced))
+    return AttentionOp(compile_attention(spec, mask.traced))
+
+
+@pytest.mark.parametrize(("head_dim", "warps", "kv_tile", "stages"), spread(TILES, 3))
+def test_other_tiles_compute_the_same(head_dim: int, warps: int, kv_tile: int, stages: int) -> None:
+    geometry = Geometry(group=3, head_dim=head_dim)
+    op = compiled(geometry, sliding_window(WINDOW), warps=warps, kv_tile=kv_tile, stages=stages)
     batch = random_batch(
         geometry, [(50, 90), (1, 200), (3, 0)], generator(head_dim, warps, kv_tile, stages)
     )
@@ -57,30 +62,14 @@ def test_other_tiles_compute_the_same(head_dim: int, warps: int, kv_tile: int, s
     check(geometry, op.plan(*batch.tables).run(*batch.arrays), expected)
 
 
-def in_two_blocks(geometry: Geometry, mask: Variant, warps: int, kv_tile: int) -> AttentionOp:
-    """Returns the operation with query tiles of two blocks of rows."""
-    spec = AttentionSpec(
-        num_qo_heads=geometry.num_qo_heads,
-        num_kv_heads=geometry.num_kv_heads,
-        head_dim=geometry.head_dim,
-        kv=PagedKV(geometry.page_size, geometry.layout),
-        dtype=geometry.dtype,
-        target="sm_80",
-        softmax_scale=geometry.head_dim**-0.5,
-        warps=warps,
-        tile_rows=32 * warps,
-        kv_tile=kv_tile,
-    )
-    return AttentionOp(compile_attention(spec, mask.traced))
-
-
 @pytest.mark.parametrize(
     ("group", "window", "warps", "kv_tile"),
     spread([(3, 30, 2, 16), (1, 500, 4, 64), (5, 9, 1, 16), (2, 64, 4, 32)], 2),
 )
 def test_blocks_of_rows_compute_the_same(group: int, window: int, warps: int, kv_tile: int) -> None:
     geometry = Geometry(group=group, head_dim=32)
-    op = in_two_blocks(geometry, sliding_window(window), warps, kv_tile)
+    tiles = {"warps": warps, "tile_rows": 32 * warps, "kv_tile": kv_tile}
+    op = compiled(geometry, sliding_window(window), **tiles)
     lengths = [(50, 90), (130, 130), (1, 200), (33, 34), (3, 0)]
     batch = random_batch(geometry, lengths, generator("blocks", group, warps))
     expected = attend(
@@ -92,7 +81,7 @@ def test_blocks_of_rows_compute_the_same(group: int, window: int, warps: int, kv
 
 def test_a_block_of_rows_skips_the_tiles_that_it_does_not_see() -> None:
     geometry = Geometry(group=1, num_kv_heads=1, head_dim=32, page_size=4)
-    op = in_two_blocks(geometry, causal(), 4, 64)
+    op = compiled(geometry, causal(), warps=4, tile_rows=128, kv_tile=64)
     batch = random_batch(geometry, [(128, 128)], generator("skip"))
     launcher = Launcher(op, op.plan(*batch.tables, num_ctas=1), batch)
     lines = launcher.run(profile=True).profile.lines
