@@ -7,9 +7,10 @@ H100, 64 requests of 8,192 keys reach 97 % of a copy's bandwidth with 2 to 4 sta
 
 Prefill is bound by the products and by what feeds them: a larger query tile uses each key more
 often. Two blocks of rows a warp use each fragment of keys twice, which is 7 to 9 % faster on an
-H100 (causal, head_dim 64, 4,096 and 16,384 tokens); where the output or the variant's own values
-take the registers, one block is all that does not spill. 8 warps on one tile, 32 keys a tile and
-three stages were slower, by 3 to 25 %.
+H100 (causal, head_dim 64, 4,096 and 16,384 tokens), 5 % at head_dim 128; where the output or the
+variant's own values take the registers, one block is all that does not spill, and where shared
+memory holds one such CTA alone, two of one block hide more of what they wait for. 8 warps on one
+tile, 32 keys a tile and three stages were slower, by 3 to 25 %.
 """
 
 from dataclasses import dataclass
@@ -21,9 +22,10 @@ from .spec import BlockSparseKV
 from .variants import TracedVariant
 
 ELEMENT_BYTES = 2
-# Up to here the outputs of two blocks of 16 rows leave a warp registers for 64 keys each.
-LARGEST_HEAD_DIM_OF_TWO_BLOCKS = 64
-# Up to here the output of 16 rows leaves a warp registers for the scores of 64 keys.
+# Up to here the outputs of two blocks of 16 rows, or of one and what a variant needs beside it,
+# leave a warp registers for the scores of 64 keys.
+LARGEST_HEAD_DIM_OF_TWO_BLOCKS = 128
+LARGEST_HEAD_DIM_OF_MANY = 64
 LARGEST_HEAD_DIM_OF_64_KEYS = 128
 SHORT_ROWS = 16
 # 16 for each of 4 warps.
@@ -65,6 +67,13 @@ class Tiles:
         narrow = row_bytes(form.width(head_dim))
         return (self.rows + 2 * self.kv_tile) * wide + 2 * self.stages * self.kv_tile * narrow
 
+    def share_an_sm(
+        self, ctas: int, head_dim: int, target: str, form: KVFormat | None = None
+    ) -> bool:
+        """Whether an SM of a target has shared memory for this many CTAs at a time."""
+        needed = self.shared_bytes(head_dim, form) + RESERVED_BYTES
+        return ctas * needed <= SM_SHARED_BYTES[target]
+
 
 def row_bytes(payload: int) -> int:
     """Returns the bytes from one row in shared memory to the next, with padding where needed."""
@@ -91,16 +100,16 @@ def choose_tiles(
         many = query_len is None or query_len * group > PREFILL_ROWS
         narrow = form is not None and form.is_quantized
         fit = head_dim <= LARGEST_HEAD_DIM_OF_TWO_BLOCKS and needs is Registers.FEW
-        if fit and many and not narrow:
-            return Tiles(2 * PREFILL_ROWS, 4, keys, 2)
+        tall = Tiles(2 * PREFILL_ROWS, 4, keys, 2)
+        if fit and many and not narrow and tall.share_an_sm(2, head_dim, target):
+            return tall
         return Tiles(PREFILL_ROWS, 4, keys, 2)
     if form is not None and form.is_quantized and head_dim > LARGEST_HEAD_DIM_OF_64_KEYS:
         # The places of codes and of what they are widened to take the registers of 64 keys.
         return Tiles(2 * SHORT_ROWS, 4, 32, 2)
     for ctas, stages in ((2, MOST_STAGES), (2, 3), (2, 2), (1, 3), (1, 2)):
         tiles = Tiles(SHORT_ROWS, 4, 64, stages)
-        needed = tiles.shared_bytes(head_dim, form) + RESERVED_BYTES
-        if ctas * needed <= SM_SHARED_BYTES[target]:
+        if tiles.share_an_sm(ctas, head_dim, target, form):
             return tiles
     return Tiles(2 * SHORT_ROWS, 4, 32, 2)
 
@@ -116,7 +125,7 @@ def registers_of(traced: TracedVariant, kv: object, work: str) -> Registers:
 def _prefill_keys(head_dim: int, form: KVFormat | None, needs: Registers) -> int:
     """Returns the keys of a tile beside which the output of 16 rows spills no register."""
     if head_dim <= LARGEST_HEAD_DIM_OF_64_KEYS:
-        many = needs is Registers.MANY and head_dim > LARGEST_HEAD_DIM_OF_TWO_BLOCKS
+        many = needs is Registers.MANY and head_dim > LARGEST_HEAD_DIM_OF_MANY
         return 32 if many else 64
     # A chunk of 4-bit codes is 32 elements that are widened at a time.
     return 16 if form is not None and form.dtype == "i4" else 32

@@ -423,17 +423,17 @@ class Emitter:
         carried: Sequence[SSAValue],
         body: Callable[[SSAValue, Sequence[SSAValue]], Sequence[SSAValue]],
         *,
+        step: int = 1,
         unroll: bool = False,
     ) -> Sequence[SSAValue]:
-        """Appends a loop with step 1 and returns what it carries out."""
+        """Appends a loop and returns what it carries out."""
         lower, upper = bounds
         types = [value.type for value in carried]
         block = new_block([lower.type, *types])
         with self.into(block):
             index, *inner = block.args
             self.op(scf.YieldOp, *body(index, inner))
-        step = self.integer(1, lower.type)
-        operands = (lower, upper, step, *carried)
+        operands = (lower, upper, self.integer(step, lower.type), *carried)
         loop = self.with_regions(scf.ForOp, operands, types, new_region(block))
         if unroll:
             loop.attributes[UNROLL] = _UNIT

@@ -373,8 +373,10 @@ class Plan:
         f32 [Hkv]), or those of blocks (`k_scales` and `v_scales`, or `kv_scales`, as the pages are,
         with D / block on the last axis). `kv_indices`, int32 of the plan's size, stands in for the
         plan's own: pages that the device chose, which are then not checked.
-        `out` [n, Hq, D] and `lse` f32 [n, Hq], the natural logarithm, are written where given. A
-        row without KV gets out 0 and lse -inf. `params` holds the variant's parameters by name.
+        `out` [n, Hq, D] and `lse` f32 [n, Hq], the natural logarithm, are written where given; of a
+        kernel with query tiles of 128 rows it is that of weights as they are rounded (within 2^-8
+        for bf16, 2^-11 for f16). A row without KV gets out 0 and lse -inf. `params`
+        holds the variant's parameters by name.
         `device`, also by name, is by default where the arrays lie, else `default_device()`.
         `stream` is a CUDA stream; a `programmatic` launch on it may begin before the kernel in
         front has ended, for which kernels for sm_90 and later wait themselves. Raises ArgumentError

@@ -43,7 +43,7 @@ class FillOp(IRDLOperation):
     A fragment whose elements are all the same scalar.
 
     ```mlir
-    %zero = tile.fill %c : !tile.frag<[64, 64], f32, mma_c>
+    %zero = tile.fill %c : f32 -> !tile.frag<[64, 64], f32, mma_c>
     ```
     """
 
@@ -63,7 +63,11 @@ class FillOp(IRDLOperation):
             raise VerifyException(
                 f"expects a scalar of type {self.fragment.type.element_type}, got {self.value.type}"
             )
-        _verify_element_layout(self.fragment.type)
+        is_operand = self.fragment.type.layout.data in (FragmentLayout.MMA_A, FragmentLayout.MMA_B)
+        if is_operand and not isinstance(self.value.type, Float16Type | BFloat16Type):
+            raise VerifyException(
+                f"expects elements of f16 or bf16 in an operand, got {self.value.type}"
+            )
 
 
 @irdl_op_definition

@@ -346,6 +346,8 @@ class LdmatrixOp(IRDLOperation):
         if layout is FragmentLayout.MMA_A and self.transpose is not None:
             raise VerifyException("expects no transposition for a fragment of layout mma_a")
         rows, columns = fragment.extents
+        if columns % 16:
+            raise VerifyException(f"expects a multiple of 16 columns, got {columns}")
         if layout is FragmentLayout.MMA_B and self.transpose is None:
             rows, columns = columns, rows
         if rows > stage.rows or columns > stage.columns:

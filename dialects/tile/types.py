@@ -294,7 +294,7 @@ _ROW_LAYOUTS = (FragmentLayout.ROW, FragmentLayout.ROW_PARTIAL)
 # The multiples that the extents of a fragment must have.
 _GRANULES = {
     FragmentLayout.MMA_A: (ROWS_PER_WARP, 16),
-    FragmentLayout.MMA_B: (16, 16),
+    FragmentLayout.MMA_B: (16, 8),
     FragmentLayout.MMA_C: (ROWS_PER_WARP, 8),
     FragmentLayout.ROW: (ROWS_PER_WARP,),
     FragmentLayout.ROW_PARTIAL: (ROWS_PER_WARP,),

@@ -171,6 +171,16 @@ class Geometry:
         return self.head_dim * self.blocks <= LARGEST_HEAD_DIM_IN_REGISTERS
 
     @property
+    def sums_by_product(self) -> bool:
+        """
+        Whether weights are summed up as they are rounded, by products with ones.
+
+        Weights that are added up as they are stay in registers until then, for which the outputs
+        of two blocks leave no room; and 8 products take the place of 60 additions.
+        """
+        return self.blocks > 1
+
+    @property
     def dtype(self) -> str:
         """The element type's short name: "f16" or "bf16"."""
         return "bf16" if isinstance(self.element_type, BFloat16Type) else "f16"

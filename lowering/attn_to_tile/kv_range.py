@@ -19,19 +19,31 @@ Masked = bool | SSAValue
 @dataclass(frozen=True)
 class KvRange:
     """
-    Tile indices, i32: [begin, full_begin) masked, [full_begin, full_end) whole, rest masked.
+    Tiles, i32: [begin, full_begin) masked, [full_begin, full_end) whole, the rest masked.
 
-    Tiles are counted from the first key of the work item, so that a result depends on nothing else.
-    `full_begin` and `full_end` are None where all tiles are masked alike; `full_begin` is
-    `begin` itself where no mask cuts keys off at the front. Of the rest, rows of the last block
-    alone see those from `last_block_begin` on, if it is there: the others have nothing to do.
+    A tile is named by its first key, and the next one is `step` keys on. The first begins at the
+    first key of the work item, so that a result depends on nothing else. Tiles of a list are named
+    by their entries, and `step` is 1.
+
+    `full_begin` and `full_end` are None where all tiles are masked alike; `full_begin` is `begin`
+    itself where no mask cuts keys off at the front. Of the rest, rows of the last block alone see
+    those from `last_block_begin` on, if it is there: the others have nothing to do.
     """
 
+    step: int
     begin: SSAValue
     end: SSAValue
     full_begin: SSAValue | None
     full_end: SSAValue | None
     last_block_begin: SSAValue | None = None
+
+    def ahead(self, emit: Emitter, tile: SSAValue, tiles: int) -> SSAValue:
+        """Appends the name of the tile that many tiles ahead of another."""
+        return emit.add(tile, tiles * self.step)
+
+    def stage(self, emit: Emitter, tile: SSAValue, stages: int) -> SSAValue:
+        """Appends the stage of a ring that a tile takes: neighbours take them one by one."""
+        return emit.remu(emit.divu(tile, self.step), stages)
 
     @property
     def end_of_all(self) -> SSAValue:
@@ -54,7 +66,7 @@ class KvRange:
         loops = self._loops(cut_at_front)
         if len(loops) == 1:
             first, last, masked = loops[0]
-            return emit.loop((first, last), carried, lambda tile, c: body(tile, c, masked))
+            return self.loop(emit, (first, last), carried, lambda tile, c: body(tile, c, masked))
 
         def step(number: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
             *_, (first, last, masked) = loops
@@ -65,9 +77,20 @@ class KvRange:
                 last = emit.select(chosen, loop[1], last)
                 is_masked = emit.select(chosen, emit.integer(loop[2], i1), is_masked)
             is_masked.name_hint = "masked"
-            return emit.loop((first, last), carried, lambda tile, c: body(tile, c, is_masked))
+            bounds = first, last
+            return self.loop(emit, bounds, carried, lambda tile, c: body(tile, c, is_masked))
 
         return emit.unrolled(len(loops), carried, step)
+
+    def loop(
+        self,
+        emit: Emitter,
+        bounds: tuple[SSAValue, SSAValue],
+        carried: Sequence[SSAValue],
+        body: Callable[[SSAValue, Sequence[SSAValue]], Sequence[SSAValue]],
+    ) -> Sequence[SSAValue]:
+        """Appends a loop over tiles."""
+        return emit.loop(bounds, carried, body, step=self.step)
 
     def _loops(self, cut_at_front: bool) -> list[tuple[SSAValue, SSAValue, bool]]:
         """Returns the loops over the tiles: first tile, end, whether the tiles are masked."""
@@ -99,24 +122,25 @@ def emit_kv_range(emit: Emitter, request: Request, geometry: Geometry, bounds: K
     if geometry.blocks > 1 and bounds.upper and request.positions is None:
         early_end = _end_of_early_blocks(emit, request, geometry, bounds)
 
-    def tiles_before(key: SSAValue, round_up: bool = False) -> SSAValue:
+    def tile_at(key: SSAValue, round_up: bool = False) -> SSAValue:
         keys = emit.max(emit.sub(key, request.kv_begin), 0)
-        return emit.divu(emit.add(keys, tile - 1) if round_up else keys, tile)
+        tiles = emit.divu(emit.add(keys, tile - 1) if round_up else keys, tile)
+        return emit.add(emit.mul(tiles, tile), request.kv_begin)
 
-    begin = tiles_before(some_begin)
-    end = emit.max(tiles_before(some_end, round_up=True), begin)
+    # No tile begins at the end or behind it; one that begins in front of it need not end there.
+    begin, end = tile_at(some_begin), some_end
     # Teams have few scores a thread and wait for memory: masks cost them less than more loops.
     if not bounds.exact or geometry.teams > 1:
-        return KvRange(begin, end, None, None)
+        return KvRange(tile, begin, end, None, None)
     full_begin = begin
     if bounds.lower:
-        full_begin = emit.min(tiles_before(every_begin, round_up=True), end)
-    full_end = emit.min(tiles_before(every_end), end)
+        full_begin = emit.min(tile_at(every_begin, round_up=True), end)
+    full_end = emit.min(tile_at(every_end), end)
     full_end = emit.max(full_end, full_begin)
     if early_end is some_end:
-        return KvRange(begin, end, full_begin, full_end)
-    last_block_begin = emit.min(tiles_before(early_end, round_up=True), end)
-    return KvRange(begin, end, full_begin, full_end, emit.max(last_block_begin, full_end))
+        return KvRange(tile, begin, end, full_begin, full_end)
+    last_block_begin = emit.min(tile_at(early_end, round_up=True), end)
+    return KvRange(tile, begin, end, full_begin, full_end, emit.max(last_block_begin, full_end))
 
 
 def _end_of_early_blocks(
@@ -138,7 +162,7 @@ def emit_list_range(emit: Emitter, params: Params, geometry: Geometry, item: SSA
         load_field(emit, params, geometry, item, number)
         for number in (KV_BEGIN, KV_END, FIRST_FULL)
     )
-    return KvRange(begin, end, full, end)
+    return KvRange(1, begin, end, full, end)
 
 
 def _positions(

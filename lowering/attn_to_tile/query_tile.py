@@ -9,7 +9,7 @@ tile before, whose stage the newest copy may then overwrite.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from xdsl.dialects.builtin import f32, i32
+from xdsl.dialects.builtin import BFloat16Type, Float16Type, FloatAttr, f32, i32
 from xdsl.ir import SSAValue
 
 from ...dialects.tile import (
@@ -43,6 +43,7 @@ from .softmax import (
     emit_initial_state,
     emit_probabilities,
     emit_totals,
+    total_type,
 )
 from .transforms import transform_keys, transform_query, transform_values
 
@@ -79,7 +80,7 @@ class QueryTile:
         query_copies = [self.copy_query(block) for block in range(geometry.blocks)]
         in_flight: list[SSAValue] = []
         for ahead in range(geometry.stages - 1):
-            in_flight += self.copy_tile(emit.add(self.tiles.begin, ahead))
+            in_flight += self.copy_tile(self.tiles.ahead(emit, self.tiles.begin, ahead))
         queries: Sequence[SSAValue] = emit.op(WaitOp, *query_copies).results
         for scores, query in zip(self.scores, queries, strict=True):
             transform_query(scores.scope, query)
@@ -87,7 +88,8 @@ class QueryTile:
             queries = [self.query_fragment(query) for query in queries]
 
         starts = [
-            emit_initial_state(emit, geometry, scores.softmax).values() for scores in self.scores
+            emit_initial_state(emit, geometry, scores.softmax, total_type(geometry)).values()
+            for scores in self.scores
         ]
         states = STATE_FIELDS * geometry.blocks
 
@@ -100,7 +102,7 @@ class QueryTile:
         carried = self.tiles.visit(emit, cut_at_front, first, body)
         carried = self.visit_last_block(queries, carried)
         emit.op(DrainOp, carried[states:])
-        return [emit_totals(emit, state) for state in _states(carried[:states])]
+        return [emit_totals(emit, geometry, state) for state in _states(carried[:states])]
 
     def visit_last_block(
         self, queries: Sequence[SSAValue], carried: Sequence[SSAValue]
@@ -117,7 +119,7 @@ class QueryTile:
             return *after[0].values(), *in_flight
 
         bounds = tiles.last_block_begin, tiles.end
-        return [*early, *self.emit.loop(bounds, carried[len(early) :], body)]
+        return [*early, *self.tiles.loop(self.emit, bounds, carried[len(early) :], body)]
 
     def step(
         self,
@@ -131,7 +133,7 @@ class QueryTile:
         emit, geometry = self.emit, self.geometry
         tiles = self.key_tiles(self.first_key(tile))
         keys = tiles.landed_keys(in_flight[0])
-        ahead = self.copy_tile(emit.add(tile, geometry.stages - 1))
+        ahead = self.copy_tile(self.tiles.ahead(emit, tile, geometry.stages - 1))
         transform_keys(self.scope, keys, self.first_key(tile))
         products = self.queries_times_keys(queries, self.team_rows(keys))
         first_key = emit.add(self.first_key(tile), self.team_offset())
@@ -143,13 +145,7 @@ class QueryTile:
         ]
         values = tiles.landed_values(in_flight[1])
         transform_values(self.scope, values, self.first_key(tile))
-        states = [state for _, state in weighed]
-        outs = self.add_weighted_values(
-            [weights for weights, _ in weighed],
-            self.team_rows(values),
-            [state.out for state in states],
-        )
-        states = [replace(state, out=out) for state, out in zip(states, outs, strict=True)]
+        states = self.add_weighted_values(weighed, self.team_rows(values))
         return states, (*in_flight[2:], *ahead)
 
     def weights(
@@ -186,11 +182,11 @@ class QueryTile:
     def first_key(self, tile: SSAValue) -> SSAValue:
         """Appends the position of the first key of a tile."""
         emit, lists = self.emit, self.params.kv_tiles
-        if lists is not None:
-            # An entry behind the list is not used, nor read: there may be none at all.
-            entry = emit.max(emit.min(tile, emit.sub(self.tiles.end, 1)), 0)
-            return emit.mul(emit.result(LoadOp, lists, entry, i32), self.geometry.kv_tile)
-        return emit.add(emit.mul(tile, self.geometry.kv_tile), self.request.kv_begin)
+        if lists is None:
+            return tile
+        # An entry behind the list is not used, nor read: there may be none at all.
+        entry = emit.max(emit.min(tile, emit.sub(self.tiles.end, 1)), 0)
+        return emit.mul(emit.result(LoadOp, lists, entry, i32), self.geometry.kv_tile)
 
     def team_offset(self) -> SSAValue | int:
         """Appends the first of this team's keys in a tile."""
@@ -216,7 +212,7 @@ class QueryTile:
     def copy_tile(self, tile: SSAValue) -> InFlight:
         """Appends the start of the copies of a tile of keys and values, if there is one."""
         emit, geometry = self.emit, self.geometry
-        stage = emit.remu(tile, geometry.stages)
+        stage = self.tiles.stage(emit, tile, geometry.stages)
         exists = emit.compare("slt", tile, self.tiles.end)
         return self.key_tiles(self.first_key(tile)).copy(stage, exists)
 
@@ -253,22 +249,43 @@ class QueryTile:
         return emit.unrolled(geometry.head_dim // 16, [zero] * len(queries), step)
 
     def add_weighted_values(
-        self, weights: Sequence[SSAValue], values: SSAValue, outs: Sequence[SSAValue]
-    ) -> Sequence[SSAValue]:
-        """Appends the products of weights and the team's values, added to the outputs."""
+        self, weighed: Sequence[tuple[SSAValue, RowState]], values: SSAValue
+    ) -> list[RowState]:
+        """Appends the products of weights and the team's values, added to the states' outputs."""
         emit, geometry = self.emit, self.geometry
         step_b = self._operand(16, geometry.head_dim, FragmentLayout.MMA_B)
-        weights = [self.rounded(one) for one in weights]
+        weights = [self.rounded(one) for one, _ in weighed]
+        states = [state for _, state in weighed]
 
         def step(index: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
             row = emit.mul(index, 16)
             b = emit.value(LdmatrixOp(values, row, emit.index(0), step_b, transpose=True))
+            factors = [b, self.ones()] if geometry.sums_by_product else [b]
+            parts = [emit.result(ExtractOp, one, index) for one in weights]
+            products = ((part, factor) for part in parts for factor in factors)
             return [
-                emit.result(MmaOp, emit.result(ExtractOp, one, index), b, out)
-                for one, out in zip(weights, carried, strict=True)
+                emit.result(MmaOp, part, factor, before)
+                for (part, factor), before in zip(products, carried, strict=True)
             ]
 
-        return emit.unrolled(geometry.team_keys // 16, outs, step)
+        steps = geometry.team_keys // 16
+        if not geometry.sums_by_product:
+            outs = emit.unrolled(steps, [state.out for state in states], step)
+            return [replace(state, out=out) for state, out in zip(states, outs, strict=True)]
+        before = [value for state in states for value in (state.out, state.total)]
+        after = emit.unrolled(steps, before, step)
+        return [
+            replace(state, out=out, total=total)
+            for state, out, total in zip(states, after[::2], after[1::2], strict=True)
+        ]
+
+    def ones(self) -> SSAValue:
+        """Appends what sums up the weights of 16 keys in a product, in each of 8 columns."""
+        element = self.geometry.element_type
+        if not isinstance(element, Float16Type | BFloat16Type):
+            raise TypeError(f"expected elements of f16 or bf16, got {element}")
+        one = self.emit.constant(FloatAttr(1.0, element))
+        return self.emit.result(FillOp, one, self._operand(16, 8, FragmentLayout.MMA_B))
 
     def _operand(self, rows: int, columns: int, layout: FragmentLayout) -> FragmentType:
         return fragment_type((rows, columns), self.geometry.element_type, layout)

@@ -18,7 +18,6 @@ from ...dialects.tile import (
     AccumulateRowsOp,
     ArriveOp,
     BarrierOp,
-    FragmentLayout,
     LoadOp,
     LoadRowsOp,
     RingType,
@@ -274,7 +273,7 @@ class Results:
             merge = emit_added_partial if self.softmax else emit_added_sum
             return merge(emit, geometry, state, emit.value(lse), add_out).values()
 
-        initial = emit_initial_state(emit, geometry, self.softmax, FragmentLayout.ROW)
+        initial = emit_initial_state(emit, geometry, self.softmax, row_type(geometry))
         return RowState(*emit.loop((emit.integer(0), turns), initial.values(), add))
 
     def _first_row(self, part: SSAValue) -> SSAValue:

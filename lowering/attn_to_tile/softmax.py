@@ -39,8 +39,8 @@ class RowState:
     """
     The state of the rows of a tile: `out` [rows, head_dim], `maximum` and `total` [rows].
 
-    `maximum` is in the units of the scores, `total` is the part of the lane until all keys are
-    seen.
+    `maximum` is in the units of the scores. Until all keys are seen, `total` is the part of the
+    lane, or, where weights are summed up by products, [rows, 8] with the sum in every column.
     """
 
     out: SSAValue
@@ -70,6 +70,13 @@ def row_type(geometry: Geometry, layout: FragmentLayout = FragmentLayout.ROW) ->
     return fragment_type((geometry.rows,), f32, layout)
 
 
+def total_type(geometry: Geometry) -> FragmentType:
+    """Returns the type of the totals until all keys are seen."""
+    if geometry.sums_by_product:
+        return fragment_type((geometry.rows, 8), f32, FragmentLayout.MMA_C)
+    return row_type(geometry, FragmentLayout.ROW_PARTIAL)
+
+
 def out_type(geometry: Geometry) -> FragmentType:
     """Returns the type of a team's output of a query tile, before it is rounded."""
     return fragment_type((geometry.rows, geometry.out_columns), f32, FragmentLayout.MMA_C)
@@ -79,7 +86,7 @@ def emit_initial_state(
     emit: Emitter,
     geometry: Geometry,
     softmax: bool,
-    total: FragmentLayout = FragmentLayout.ROW_PARTIAL,
+    total: FragmentType,
 ) -> RowState:
     """Appends the state of rows that have seen no key; the maximum of weights stays 0."""
     maximum = emit.float32(MINUS_INFINITY if softmax else 0.0)
@@ -87,7 +94,7 @@ def emit_initial_state(
     return RowState(
         out=emit.result(FillOp, zero, out_type(geometry)),
         maximum=emit.result(FillOp, maximum, row_type(geometry)),
-        total=emit.result(FillOp, zero, row_type(geometry, total)),
+        total=emit.result(FillOp, zero, total),
     )
 
 
@@ -121,14 +128,19 @@ def emit_probabilities(
         return (emit.fma(old, factor, new),)
 
     (probabilities,) = emit_map(emit, (scores, shift), (scores_type,), probability)
-    tile_total = emit.result(RowReduceOp, ReduceKind.SUM, probabilities)
-    partial = row_type(geometry, FragmentLayout.ROW_PARTIAL)
-    (total,) = emit_map(emit, (state.total, rescale, tile_total), (partial,), add_tile)
+    if geometry.sums_by_product:
+        total = _scale_rows(emit, state.total, rescale)
+    else:
+        tile_total = emit.result(RowReduceOp, ReduceKind.SUM, probabilities)
+        of_lane = total_type(geometry)
+        (total,) = emit_map(emit, (state.total, rescale, tile_total), (of_lane,), add_tile)
     return probabilities, RowState(_scale_rows(emit, state.out, rescale), maximum, total)
 
 
 def add_weights(emit: Emitter, geometry: Geometry, weights: SSAValue, state: RowState) -> RowState:
     """Appends the step of one tile without a softmax: the sum of the weights alone is kept."""
+    if geometry.sums_by_product:
+        return state
     tile_total = emit.result(RowReduceOp, ReduceKind.SUM, weights)
     return _with_total(emit, geometry, state, tile_total, FragmentLayout.ROW_PARTIAL)
 
@@ -194,9 +206,14 @@ def _in_log2(emit: Emitter, score: SSAValue, unit: SSAValue | None, shift: SSAVa
     return emit.binary("addf", score, shift) if unit is None else emit.fma(score, unit, shift)
 
 
-def emit_totals(emit: Emitter, state: RowState) -> RowState:
+def emit_totals(emit: Emitter, geometry: Geometry, state: RowState) -> RowState:
     """Appends the sum over the lanes of a row: `total` is whole from here on."""
-    return replace(state, total=emit.result(QuadReduceOp, ReduceKind.SUM, state.total))
+    total, kind = state.total, ReduceKind.SUM
+    if geometry.sums_by_product:
+        # Every column has the sum of the row.
+        kind = ReduceKind.MAX
+        total = emit.result(RowReduceOp, kind, total)
+    return replace(state, total=emit.result(QuadReduceOp, kind, total))
 
 
 def combine_teams(

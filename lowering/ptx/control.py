@@ -214,7 +214,8 @@ def _loop(p: KernelPrinter, step: Step, op: scf.ForOp, bounds: tuple[Element, ..
         yielded = lower(p, slots, _flat(p, terminator.args))
     again = p.register("p")
     p.emit(f"\tadd.s{word} %s, %s, %s;", (induction,), (induction, stride))
-    p.emit(f"\tsetp.lt.s{word} %s, %s, %s;", (again,), (induction, high))
+    # Not as the body may ask whether there is a next step: ptxas would keep the answer until here.
+    p.emit(f"\tsetp.gt.s{word} %s, %s, %s;", (again,), (high, induction))
     p.end_of_loop(loop, carried, yielded)
     p.emit(f"\t@%s bra {begin};", (), (again,))
     p.place(end)

@@ -39,9 +39,14 @@ REDUCTIONS = {ReduceKind.MAX: "maxf", ReduceKind.SUM: "addf"}
 
 
 def lower_fill(thread: Thread, op: tile.FillOp) -> None:
-    """A fragment of one scalar is that scalar, broadcast."""
-    kind = vector_of(op.fragment.type)
-    thread.set(op.fragment, broadcast(thread.emit, thread[op.value], kind.get_shape()))
+    """A fragment of one scalar is that scalar, broadcast; operands of products hold pairs."""
+    kind, emit = vector_of(op.fragment.type), thread.emit
+    shape = kind.get_shape()
+    if kind.element_type == op.value.type:
+        thread.set(op.fragment, broadcast(emit, thread[op.value], shape))
+        return
+    elements = broadcast(emit, thread[op.value], (shape[0], 2 * shape[1]))
+    thread.set(op.fragment, emit.result(vector.BitcastOp, elements, kind))
 
 
 def lower_extract(thread: Thread, op: tile.ExtractOp) -> None:

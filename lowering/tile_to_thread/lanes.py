@@ -53,7 +53,8 @@ class Lanes:
         emit = self.emit
         dimension = gpu.DimensionAttr(gpu.DimensionEnum.X)
         self.thread = emit.to_i32(emit.result(gpu.ThreadIdOp, dimension))
-        self.lane = emit.remu(self.thread, WARP_SIZE)
+        # The register of its own, which is read again where there is no room to keep it.
+        self.lane = emit.to_i32(emit.result(gpu.LaneIdOp))
         self.warp = emit.divu(self.thread, WARP_SIZE)
         self.group = emit.divu(self.lane, 4)
         self.place = emit.remu(self.lane, 4)
@@ -73,6 +74,14 @@ class Lanes:
         finally:
             emit.shared = shared
             self._known, self._teams = before
+
+    def forget(self) -> None:
+        """
+        Forgets what loops share: what is asked for from here on is computed again.
+
+        No register then holds it through the loops that were, which may need them all.
+        """
+        self._known, self._teams = {}, {}
 
     def team(self, rows: int) -> Team:
         """Returns the place of a thread in fragments of `rows` rows."""

@@ -47,7 +47,8 @@ def test_two_ctas_that_decode_share_an_sm(target: str, stages: int) -> None:
     [
         (64, 1, None, None, 2),
         (32, 4, 100, None, 2),
-        (128, 1, None, None, 1),
+        (128, 1, None, None, 2),
+        (144, 1, None, None, 1),
         (64, 1, 64, None, 1),
         (64, 1, None, KVFormat("e4m3"), 1),
     ],
@@ -58,6 +59,17 @@ def test_light_kernels_of_many_rows_have_two_blocks_where_registers_suffice(
     tiles = choose_tiles(head_dim, group, query_len, "sm_90", form, Registers.FEW)
     assert tiles.rows == 64 * blocks
     assert choose_tiles(head_dim, group, query_len, "sm_90", form).rows == 64
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("head_dim", range(16, 129, 16))
+def test_two_ctas_of_two_blocks_share_an_sm(head_dim: int, target: str) -> None:
+    tiles = choose_tiles(head_dim, 1, None, target, None, Registers.FEW)
+    assert tiles.rows == 64 or tiles.share_an_sm(2, head_dim, target)
+
+
+def test_a_target_whose_sm_holds_one_cta_of_two_blocks_takes_two_of_one() -> None:
+    assert choose_tiles(128, 1, None, "sm_80", None, Registers.FEW).rows == 64
 
 
 @pytest.mark.parametrize(

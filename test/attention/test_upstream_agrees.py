@@ -17,7 +17,12 @@ from tilewright.lowering.pipelines.attention import attention_to_thread
 from tilewright.lowering.upstream import print_ptx_upstream, verify_upstream
 from tilewright.runtime.attention import AttentionOp, Plan
 from tilewright.test.attention.queues import chunks_of, plan_work
-from tilewright.test.attention.reference import Geometry, exact, random_batch
+from tilewright.test.attention.reference import (
+    ROUNDED_LSE_TOLERANCE,
+    Geometry,
+    exact,
+    random_batch,
+)
 from tilewright.test.attention.test_on_simulator import alternating, generator, tilted
 from tilewright.test.spread import spread
 
@@ -96,5 +101,6 @@ def test_both_ways_agree(configuration: tuple[int, int, int, str, str, object]) 
     out, lse = Plan(op, plan).run(*batch.arrays)
     upstream_out, upstream_lse = Plan(upstream, plan).run(*batch.arrays)
     assert ulps_apart(out, upstream_out) <= 1
-    np.testing.assert_allclose(lse, upstream_lse, rtol=1e-5, atol=1e-5)
+    # A weight may be rounded the other way, as an element of the result may.
+    np.testing.assert_allclose(lse, upstream_lse, rtol=0, atol=ROUNDED_LSE_TOLERANCE[dtype] / 4)
     assert np.isfinite(exact(out)).all()

@@ -8,10 +8,10 @@ tile.kernel @fill_of_another_type(%f: f16) warps 4 grid [1, 1, 1] {
 
 // -----
 
-// The elements of operands lie in pairs.
-tile.kernel @fill_of_an_operand(%f: f16) warps 4 grid [1, 1, 1] {
-  // expected-error @+1 {{'tile.fill' op expects fragments of layout mma_c, row or row_partial, got !tile.frag<[64, 16], f16, mma_a>}}
-  %a = tile.fill %f : f16 -> !tile.frag<[64, 16], f16, mma_a>
+// The elements of operands lie in pairs of 16 bits.
+tile.kernel @fill_of_a_wide_operand(%f: f32) warps 4 grid [1, 1, 1] {
+  // expected-error @+1 {{'tile.fill' op expects elements of f16 or bf16 in an operand, got f32}}
+  %a = tile.fill %f : f32 -> !tile.frag<[64, 16], f32, mma_a>
   tile.return
 }
 

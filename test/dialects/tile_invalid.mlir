@@ -296,6 +296,18 @@ tile.kernel @ldmatrix_of_an_accumulator(
 
 // -----
 
+// An instruction reads 16 columns.
+tile.kernel @ldmatrix_of_8_columns(
+  %x: !tile.shared<[64, 64], f16, swizzle128>, %i: index
+) warps 4 grid [1, 1, 1] {
+  // expected-error @+1 {{'tile.ldmatrix' op expects a multiple of 16 columns, got 8}}
+  %b = tile.ldmatrix %x[%i, %i]
+    : !tile.shared<[64, 64], f16, swizzle128> -> !tile.frag<[16, 8], f16, mma_b>
+  tile.return
+}
+
+// -----
+
 tile.kernel @ldmatrix_of_a_transposed_a(
   %x: !tile.shared<[64, 64], f16, swizzle128>, %i: index
 ) warps 4 grid [1, 1, 1] {

@@ -45,6 +45,7 @@ from ..softmax import (
     emit_probabilities,
     emit_totals,
     scaled_by,
+    total_type,
 )
 from .geometry import LatentGeometry
 from .params import LatentArrays
@@ -105,10 +106,11 @@ class LatentTile:
         queries = self.copy_queries()
         in_flight: list[SSAValue] = []
         for ahead in range(geometry.stages - 1):
-            in_flight += self.copy_tile(emit.add(self.tiles.begin, ahead))
+            in_flight += self.copy_tile(self.tiles.ahead(emit, self.tiles.begin, ahead))
         queries = emit.op(WaitOp, *queries).results
 
-        carried = (*emit_initial_state(emit, geometry, self.scores.softmax).values(), *in_flight)
+        start = emit_initial_state(emit, geometry, self.scores.softmax, total_type(geometry))
+        carried = (*start.values(), *in_flight)
 
         def body(tile: SSAValue, carried: Sequence[SSAValue], masked: Masked) -> Sequence[SSAValue]:
             state = RowState(*carried[:3])
@@ -117,7 +119,7 @@ class LatentTile:
 
         carried = self.tiles.visit(emit, cut_at_front, carried, body)
         emit.op(DrainOp, carried[3:])
-        return emit_totals(emit, RowState(*carried[:3]))
+        return emit_totals(emit, geometry, RowState(*carried[:3]))
 
     def step(
         self,
@@ -130,9 +132,9 @@ class LatentTile:
         """Appends the work on one tile of keys."""
         emit, geometry = self.emit, self.geometry
         ckv, kpe = self.landed(*in_flight[:2])
-        ahead = self.copy_tile(emit.add(tile, geometry.stages - 1))
+        ahead = self.copy_tile(self.tiles.ahead(emit, tile, geometry.stages - 1))
         products = self.query_times_keys(queries, (ckv, kpe))
-        first_key = emit.add(self.first_key(tile), self.team.keys)
+        first_key = emit.add(tile, self.team.keys)
         scores = change_scores(emit, self.scores, products, first_key, masked)
         if self.scores.softmax:
             unit = self.scores.unit
@@ -157,11 +159,6 @@ class LatentTile:
     def greatest(self, highest: SSAValue) -> SSAValue:
         """Appends the greatest of the scores of a row that all teams have."""
         return self.emit.result(TeamReduceOp, ReduceKind.MAX, highest, self.rings.exchange, True)
-
-    def first_key(self, tile: SSAValue) -> SSAValue:
-        """Appends the position of the first key of a tile."""
-        emit = self.emit
-        return emit.add(emit.mul(tile, self.geometry.kv_tile), self.scores.scope.request.kv_begin)
 
     def copy_queries(self) -> InFlight:
         """Appends the start of the copies of both parts of the query tile."""
@@ -188,8 +185,8 @@ class LatentTile:
     def copy_tile(self, tile: SSAValue) -> InFlight:
         """Appends the start of the copies of both parts of a tile of the cache, if there is one."""
         emit, scope, arrays = self.emit, self.scores.scope, self.arrays
-        rows = KeyRows(emit, scope.params, scope.request, self.geometry, self.first_key(tile))
-        stage = emit.remu(tile, self.geometry.stages)
+        rows = KeyRows(emit, scope.params, scope.request, self.geometry, tile)
+        stage = self.tiles.stage(emit, tile, self.geometry.stages)
         exists = emit.compare("slt", tile, self.tiles.end)
         parts = (
             (arrays.ckv, self.rings.ckv, arrays.ckv_elements),

@@ -4,15 +4,16 @@
 // loop around the tiles that need a mask and those that need none, which is unrolled to PTX. A mask
 // stands between a tile's product and the reduction of its rows.
 
-// Without a mask only the tile that the sequence ends in is masked.
+// Without a mask only the tile that the sequence ends in is masked. Tiles are named by their first
+// keys, so that the end of the sequence is that of the loop.
 // CHECK-LABEL: tile.kernel @full
 // CHECK: scf.while
 // CHECK: scf.for %[[PART:.*]] = %c0 to %c2 step %c1 iter_args
 // CHECK: %[[IS_FIRST:.*]] = arith.cmpi eq, %[[PART]], %c0 : index
 // CHECK-NEXT: %[[BEGIN:.*]] = arith.select %[[IS_FIRST]], %begin, %full_end : i32
-// CHECK-NEXT: %[[END:.*]] = arith.select %[[IS_FIRST]], %full_end, %end : i32
+// CHECK-NEXT: %[[END:.*]] = arith.select %[[IS_FIRST]], %full_end, %kv_end : i32
 // CHECK-NEXT: %[[MASKED:.*]] = arith.select %[[IS_FIRST]], %false, %true : i1
-// CHECK-NEXT: scf.for %{{.*}} = %[[BEGIN]] to %[[END]] {{.*}} : i32 {
+// CHECK-NEXT: scf.for %{{.*}} = %[[BEGIN]] to %[[END]] step %c64_i32 {{.*}} : i32 {
 // CHECK: tile.mma
 // CHECK: %scores = scf.if %[[MASKED]]
 // CHECK: ^{{.*}}(%[[SCORE:.*]]: f32, %{{.*}}: i32, %{{.*}}: i32, %{{.*}}: i32, %[[COLUMN:.*]]: i32):

@@ -1,13 +1,16 @@
 // RUN: tilewright-opt %s -p convert-tile-to-thread | filecheck %s
 
 // A thread holds of an accumulator [16, 24] the two columns of two rows for each 8 columns; of
-// rows two.
+// rows two; of an operand [16, 8] two pairs.
 // CHECK: "gpu.module"() <{sym_name = "fill"}>
 // CHECK: vector.broadcast %f : f32 to vector<3x4xf32>
 // CHECK: vector.broadcast %f : f32 to vector<2xf32>
-tile.kernel @fill(%f: f32) warps 1 grid [1, 1, 1] {
+// CHECK: %[[ELEMENTS:.*]] = vector.broadcast %h : bf16 to vector<1x4xbf16>
+// CHECK: vector.bitcast %[[ELEMENTS]] : vector<1x4xbf16> to vector<1x2xi32>
+tile.kernel @fill(%f: f32, %h: bf16) warps 1 grid [1, 1, 1] {
   %c = tile.fill %f : f32 -> !tile.frag<[16, 24], f32, mma_c>
   %r = tile.fill %f : f32 -> !tile.frag<[16], f32, row>
+  %b = tile.fill %h : bf16 -> !tile.frag<[16, 8], bf16, mma_b>
   tile.return
 }
 
