@@ -13,6 +13,7 @@ memory holds one such CTA alone, two of one block hide more of what they wait fo
 tile, 32 keys a tile and three stages were slower, by 3 to 25 %.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 
@@ -24,8 +25,10 @@ from .variants import TracedVariant
 ELEMENT_BYTES = 2
 # Up to here the outputs of two blocks of 16 rows, or of one and what a variant needs beside it,
 # leave a warp registers for the scores of 64 keys.
-LARGEST_HEAD_DIM_OF_TWO_BLOCKS = 128
-LARGEST_HEAD_DIM_OF_MANY = 64
+LARGEST_HEAD_DIM_OF_TWO_BLOCKS = 64
+# Here they are just enough, for the lightest variants. Between the two, ptxas is known to spill.
+HEAD_DIM_OF_TWO_TIGHT_BLOCKS = 128
+# Up to here the output of 16 rows leaves a warp registers for the scores of 64 keys.
 LARGEST_HEAD_DIM_OF_64_KEYS = 128
 SHORT_ROWS = 16
 # 16 for each of 4 warps.
@@ -37,6 +40,7 @@ MOST_STAGES = 4
 class Registers(Enum):
     """What registers a kernel needs for its variant and its keys, beside those of its products."""
 
+    FEWEST = "fewest"
     FEW = "few"
     USUAL = "usual"
     MANY = "many"
@@ -99,7 +103,7 @@ def choose_tiles(
         keys = _prefill_keys(head_dim, form, needs)
         many = query_len is None or query_len * group > PREFILL_ROWS
         narrow = form is not None and form.is_quantized
-        fit = head_dim <= LARGEST_HEAD_DIM_OF_TWO_BLOCKS and needs is Registers.FEW
+        fit = head_dim in _head_dims_of_two_blocks(needs)
         tall = Tiles(2 * PREFILL_ROWS, 4, keys, 2)
         if fit and many and not narrow and tall.share_an_sm(2, head_dim, target):
             return tall
@@ -118,14 +122,23 @@ def registers_of(traced: TracedVariant, kv: object, work: str) -> Registers:
     """Returns what registers a kernel needs beside those of its products."""
     if isinstance(kv, BlockSparseKV):
         return Registers.MANY if traced.mask_reads_tensors else Registers.USUAL
-    is_light = traced.compares_positions and work == "ranges"
-    return Registers.FEW if is_light else Registers.USUAL
+    if work != "ranges" or not traced.compares_positions:
+        return Registers.USUAL
+    return Registers.FEW if traced.regions.keys() - {"mask"} else Registers.FEWEST
+
+
+def _head_dims_of_two_blocks(needs: Registers) -> Collection[int]:
+    """Returns the head_dims at which two blocks of rows spill no register."""
+    small = range(1, LARGEST_HEAD_DIM_OF_TWO_BLOCKS + 1)
+    if needs is Registers.FEWEST:
+        return *small, HEAD_DIM_OF_TWO_TIGHT_BLOCKS
+    return small if needs is Registers.FEW else ()
 
 
 def _prefill_keys(head_dim: int, form: KVFormat | None, needs: Registers) -> int:
     """Returns the keys of a tile beside which the output of 16 rows spills no register."""
     if head_dim <= LARGEST_HEAD_DIM_OF_64_KEYS:
-        many = needs is Registers.MANY and head_dim > LARGEST_HEAD_DIM_OF_MANY
+        many = needs is Registers.MANY and head_dim > LARGEST_HEAD_DIM_OF_TWO_BLOCKS
         return 32 if many else 64
     # A chunk of 4-bit codes is 32 elements that are widened at a time.
     return 16 if form is not None and form.dtype == "i4" else 32

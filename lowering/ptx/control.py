@@ -8,6 +8,7 @@ Other loops keep their carried values in registers that each iteration writes ov
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from ...dialects.diagnostic import error_at
 from .comparison import compare, select
 from .elements import REGISTER_CLASS, Element, element_count, element_kind, new_half
 from .kernel import KernelPrinter, Rule, Step, is_pure, kind_of
+from .matrix_loops import Loads, Products, loads_of, products_of
 
 UNROLL = "tilewright.unroll"
 # The largest `if` that is printed without a branch: in ops, and in elements of one op.
@@ -119,6 +121,7 @@ class _Body(NamedTuple):
     numbers: Sequence[Step]
     outs: tuple[int, ...]
     table: dict[int, list[list[Element]]]
+    matrices: Products | Loads | None
 
 
 def _body_of(p: KernelPrinter, op: Operation) -> _Body:
@@ -129,7 +132,10 @@ def _body_of(p: KernelPrinter, op: Operation) -> _Body:
     unrolls = UNROLL in op.attributes
     numbers = p.number_steps(block) if unrolls else []
     outs = tuple([out for step in numbers for out in step.outs])
-    return _Body(op, block, unrolls, induction, tuple(carried), numbers, outs, {})
+    matrices = None
+    if unrolls:
+        matrices = loads_of(p, block) or (None if numbers else products_of(p, block))
+    return _Body(op, block, unrolls, induction, tuple(carried), numbers, outs, {}, matrices)
 
 
 def _for(p: KernelPrinter, step: Step) -> None:
@@ -153,13 +159,15 @@ def _for(p: KernelPrinter, step: Step) -> None:
 
 
 def _unroll(p: KernelPrinter, step: Step, body: _Body, trips: range) -> None:
-    values, block, induction, carried = p.values, body.block, body.induction, body.carried
+    values, block, carried = p.values, body.block, body.carried
     again, get = False, values.__getitem__
     current = list(map(get, step.args[3:]))
+    if body.matrices is not None and trips:
+        if (result := _print_matrices(p, body, trips, current[0])) is not None:
+            values[step.outs[0]] = result
+            return
     for trip in trips:
-        values[induction] = [trip]
-        if body.outs:
-            _compute_numbers(p, body, trip)
+        _begin_trip(p, body, trip)
         if current:
             values.update(zip(carried, current))
         end = p.run(block, again)
@@ -168,8 +176,28 @@ def _unroll(p: KernelPrinter, step: Step, body: _Body, trips: range) -> None:
     values.update(zip(step.outs, current))
 
 
-def _compute_numbers(p: KernelPrinter, body: _Body, trip: int) -> None:
+def _print_matrices(
+    p: KernelPrinter, body: _Body, trips: range, carried: list[Element]
+) -> list[Element] | None:
+    """Prints a loop of matrix instructions and returns what it carries, None if it is none."""
+    match body.matrices:
+        case Products() as products if products.fit(p, trips, carried):
+            return products.print(p, trips, carried)
+        case Loads() as loads:
+            begin = partial(_begin_trip, p, body)
+            if loads.fit(p, trips, begin):
+                return loads.print(p, trips, carried, begin)
+        case _:
+            pass
+    return None
+
+
+def _begin_trip(p: KernelPrinter, body: _Body, trip: int) -> None:
+    """Gives the index of an unrolled loop its number, and computes what depends on it alone."""
     values = p.values
+    values[body.induction] = [trip]
+    if not body.outs:
+        return
     if (known := body.table.get(trip)) is not None:
         values.update(zip(body.outs, known))
         return

@@ -175,7 +175,7 @@ class KernelPrinter(Operands):
         for step in body:
             place = step.place
             if place is not self._place and place is not None:
-                self._move_to(place)
+                self.move_to(place)
             step.rule(self, step)
         return end
 
@@ -184,7 +184,10 @@ class KernelPrinter(Operands):
         parts = (self._later if again else self._first)[id(block)] = (body, end)
         return parts
 
-    def _move_to(self, place: Place) -> None:
+    def move_to(self, place: Place | None) -> None:
+        """Says where what follows comes from, if that is known and another place."""
+        if place is None or place is self._place:
+            return
         self._place = place
         if self.files is None:
             return

@@ -17,7 +17,7 @@ from .kernel import KernelPrinter, Step
 from .vector import Position, member_range
 
 _EXTRACT, _INSERT, _FIELD = "vector.extract", "vector.insert", "llvm.extractvalue"
-_JOINED = frozenset({_EXTRACT, _INSERT, _FIELD})
+RENAMES = frozenset({_EXTRACT, _INSERT, _FIELD})
 
 
 def join_runs(steps: Sequence[Step]) -> list[Step]:
@@ -27,7 +27,7 @@ def join_runs(steps: Sequence[Step]) -> list[Step]:
     while begin < count:
         step = steps[begin]
         end = begin + 1
-        if (name := step.op.name) not in _JOINED:
+        if (name := step.op.name) not in RENAMES:
             joined.append(step)
         elif name == _INSERT:
             while end < count and _builds_on(steps[end], steps[end - 1]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import partial
 
 from xdsl.dialects import gpu, llvm
@@ -195,14 +196,29 @@ def _braces(count: int) -> str:
     return "{" + ", ".join(["%s"] * count) + "}"
 
 
-def _ldmatrix(p: KernelPrinter, step: Step) -> None:
-    op = step.op
+def is_ldmatrix(step: Step) -> bool:
+    """Whether a step is one ldmatrix."""
+    return step.rule is _ldmatrix
+
+
+def matrices_of(step: Step) -> int:
+    """Returns how many matrices, and so registers, a step that is one ldmatrix loads."""
+    return _load_of(step)[1]
+
+
+def _load_of(step: Step) -> tuple[str, int]:
+    """Returns the text in front of a load's address, and how many registers it loads."""
     if step.memo is None:
+        op = step.op
         if not isinstance(op, nvvm.LdMatrixOp):
             raise error_at(op, "expects nvvm.ldmatrix")
         count = op.num.value.data
         step.memo = (f"{_matrix_mnemonic(op, count)} {_braces(count)}", count)
-    text, count = step.memo
+    return step.memo
+
+
+def _ldmatrix(p: KernelPrinter, step: Step) -> None:
+    text, count = _load_of(step)
     where, sources = bracketed(address_of(p, step, 0))
     dests = p.registers("r", count)
     p.emit(f"{text}, {where};", dests, sources)
@@ -221,8 +237,12 @@ def _stmatrix(p: KernelPrinter, step: Step) -> None:
     p.emit(f"{_matrix_mnemonic(op, count)} {where}, {_braces(count)};", (), (*sources, *values))
 
 
-class _Mma:
-    """The instruction of one mma.sync and where its operands stand."""
+class MmaForm:
+    """
+    The instruction of one mma.sync.
+
+    `kinds` are those of its operands: `a` of A, `b` of B and `c` of the accumulator.
+    """
 
     def __init__(self, p: KernelPrinter, op: Operation) -> None:
         if not isinstance(op, nvvm.MmaSyncOp):
@@ -234,38 +254,54 @@ class _Mma:
             p.versions.add(EIGHT_BIT_VERSION)
         accumulator = op.operandC[0].type
         accumulates = "f16" if accumulator == _F16X2 else "s32" if accumulator == i32 else "f32"
-        a, b, c = len(op.operandA), len(op.operandB), len(op.operandC)
+        self.a, self.b, self.c = len(op.operandA), len(op.operandB), len(op.operandC)
         saturates = op.intOverflowBehavior is not None and op.intOverflowBehavior.data
         suffix = ".satfinite" if saturates == "satfinite" else ""
         shape = "m{}n{}k{}".format(*op.shape.extents)
+        accumulator_text = _braces(self.c)
         self.text = (
             f"\tmma.sync.aligned.{shape}.row.col{suffix}"
             f".{accumulates}.{element}.{element}.{accumulates}"
-            f" {_braces(c)}, {_braces(a)}, {_braces(b)}, {_braces(c)};"
+            f" {accumulator_text}, {_braces(self.a)}, {_braces(self.b)}, {accumulator_text};"
         )
-        self.kinds = tuple(element_kind(value.type) for value in op.operands)
-        self.first_c = a + b
+        self.kinds = tuple(element_kind(value.type) or "i32" for value in op.operands)
         self.packs_result = accumulator == _F16X2
         self.cls = "f" if accumulates == "f32" else "r"
 
 
-def _mma(p: KernelPrinter, step: Step) -> None:
-    form: _Mma | None = step.memo
-    if form is None:
-        step.memo = form = _Mma(p, step.op)
-    values = p.values
+def is_mma(step: Step) -> bool:
+    """Whether a step is one mma.sync."""
+    return step.rule is _mma
+
+
+def form_of(p: KernelPrinter, step: Step) -> MmaForm:
+    """Returns the form of a step that is one mma.sync."""
+    if step.memo is None:
+        step.memo = MmaForm(p, step.op)
+    return step.memo
+
+
+def sources_of(
+    p: KernelPrinter, operands: Sequence[Sequence[Element]], kinds: Sequence[str]
+) -> list[str]:
+    """Returns the registers of operands of a product: one each, or pairs of 16 bits."""
     sources: list[str] = []
-    for arg, kind in zip(step.args, form.kinds):
-        elements = values[arg]
+    for elements, kind in zip(operands, kinds):
         element = elements[0]
         if len(elements) == 2:
             sources.append(p.pack(element, elements[1], "f16"))
         elif type(element) is str:
             sources.append(element)
         else:
-            sources.append(p.register_of(element, kind or "i32"))
-    accumulators = sources[form.first_c :]
-    dests = p.registers(form.cls, len(accumulators))
+            sources.append(p.register_of(element, kind))
+    return sources
+
+
+def _mma(p: KernelPrinter, step: Step) -> None:
+    form, values = form_of(p, step), p.values
+    sources = sources_of(p, [values[arg] for arg in step.args], form.kinds)
+    accumulators = sources[form.a + form.b :]
+    dests = p.registers(form.cls, form.c)
     p.wish(dests, accumulators)
     p.emit(form.text, dests, tuple(sources))
     if form.packs_result:

@@ -75,24 +75,6 @@ def _lower_for(thread: Thread, loop: scf.ForOp) -> None:
     copy = emit.with_regions(scf.ForOp, (lower, upper, step, *carried), types, new_region(block))
     copy.attributes = dict(loop.attributes)
     thread.values.update(zip(loop.results, copy.results, strict=True))
-    if _is_pipeline(loop) and not _is_before_a_pipeline(loop):
-        thread.lanes.forget()
-
-
-def _is_pipeline(op: Operation) -> bool:
-    """Whether an op is a loop during which copies are under way."""
-    return type(op) is scf.ForOp and any(
-        type(kind) is tile.InflightType for kind in op.iter_args.types
-    )
-
-
-def _is_before_a_pipeline(op: Operation) -> bool:
-    later = op.next_op
-    while later is not None:
-        if _is_pipeline(later):
-            return True
-        later = later.next_op
-    return False
 
 
 def _lower_while(thread: Thread, loop: scf.WhileOp) -> None:

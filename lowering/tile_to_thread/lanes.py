@@ -75,14 +75,6 @@ class Lanes:
             emit.shared = shared
             self._known, self._teams = before
 
-    def forget(self) -> None:
-        """
-        Forgets what loops share: what is asked for from here on is computed again.
-
-        No register then holds it through the loops that were, which may need them all.
-        """
-        self._known, self._teams = {}, {}
-
     def team(self, rows: int) -> Team:
         """Returns the place of a thread in fragments of `rows` rows."""
         if rows not in self._teams:

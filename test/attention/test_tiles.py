@@ -10,6 +10,7 @@ from tilewright.attention import (
     alibi,
     attention_sinks,
     causal,
+    differential,
     document_mask,
     full,
     prefix_lm,
@@ -47,6 +48,7 @@ def test_two_ctas_that_decode_share_an_sm(target: str, stages: int) -> None:
     [
         (64, 1, None, None, 2),
         (32, 4, 100, None, 2),
+        (80, 1, None, None, 1),
         (128, 1, None, None, 2),
         (144, 1, None, None, 1),
         (64, 1, 64, None, 1),
@@ -56,7 +58,7 @@ def test_two_ctas_that_decode_share_an_sm(target: str, stages: int) -> None:
 def test_light_kernels_of_many_rows_have_two_blocks_where_registers_suffice(
     head_dim: int, group: int, query_len: int | None, form: KVFormat | None, blocks: int
 ) -> None:
-    tiles = choose_tiles(head_dim, group, query_len, "sm_90", form, Registers.FEW)
+    tiles = choose_tiles(head_dim, group, query_len, "sm_90", form, Registers.FEWEST)
     assert tiles.rows == 64 * blocks
     assert choose_tiles(head_dim, group, query_len, "sm_90", form).rows == 64
 
@@ -64,30 +66,36 @@ def test_light_kernels_of_many_rows_have_two_blocks_where_registers_suffice(
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("head_dim", range(16, 129, 16))
 def test_two_ctas_of_two_blocks_share_an_sm(head_dim: int, target: str) -> None:
-    tiles = choose_tiles(head_dim, 1, None, target, None, Registers.FEW)
+    tiles = choose_tiles(head_dim, 1, None, target, None, Registers.FEWEST)
     assert tiles.rows == 64 or tiles.share_an_sm(2, head_dim, target)
 
 
 def test_a_target_whose_sm_holds_one_cta_of_two_blocks_takes_two_of_one() -> None:
-    assert choose_tiles(128, 1, None, "sm_80", None, Registers.FEW).rows == 64
+    assert choose_tiles(128, 1, None, "sm_80", None, Registers.FEWEST).rows == 64
+
+
+def test_more_than_a_mask_leaves_registers_for_two_blocks_of_small_rows_alone() -> None:
+    rows = [choose_tiles(d, 1, None, "sm_90", None, Registers.FEW).rows for d in (64, 128)]
+    assert rows == [128, 64]
 
 
 @pytest.mark.parametrize(
-    ("variant", "light"),
+    ("variant", "needs"),
     [
-        (full(), True),
-        (causal(), True),
-        (causal() & attention_sinks(tensor("sinks", (4,))), True),
-        (sliding_window(17), False),
-        (alibi(4), False),
-        (prefix_lm(tensor("prefix", ("b",), "i32")), False),
-        (rope(tensor("frequencies", (32,)), 64), False),
+        (full(), Registers.FEWEST),
+        (causal(), Registers.FEWEST),
+        (causal() & attention_sinks(tensor("sinks", (4,))), Registers.FEW),
+        (differential(tensor("first", ("r", 4, 64)), tensor("weight", (4,))), Registers.FEW),
+        (sliding_window(17), Registers.USUAL),
+        (alibi(4), Registers.USUAL),
+        (prefix_lm(tensor("prefix", ("b",), "i32")), Registers.USUAL),
+        (rope(tensor("frequencies", (32,)), 64), Registers.USUAL),
     ],
 )
-def test_light_is_what_compares_positions_at_most_once(variant: Variant, light: bool) -> None:
-    expected = Registers.FEW if light else Registers.USUAL
-    assert registers_of(variant.traced, PagedKV(16), "ranges") is expected
-    assert registers_of(variant.traced, BlockSparseKV(16), "ranges") is not Registers.FEW
+def test_light_is_what_compares_positions_at_most_once(variant: Variant, needs: Registers) -> None:
+    assert registers_of(variant.traced, PagedKV(16), "ranges") is needs
+    over_blocks = registers_of(variant.traced, BlockSparseKV(16), "ranges")
+    assert over_blocks not in (Registers.FEWEST, Registers.FEW)
     assert registers_of(variant.traced, PagedKV(16), "cascade") is Registers.USUAL
 
 
