@@ -99,6 +99,8 @@ class _Items:
             tiles = emit_list_range(emit, params, geometry, results.item)
         else:
             tiles = emit_kv_range(emit, request, geometry, self.bounds)
+            # No row sees a key from there on: one end is enough.
+            request = replace(request, kv_end=tiles.end)
         scope = replace(results.scope, geometry=geometry, request=request)
         scale, partly_masked = emit_scale(scope), tiles.full_end is not None
         blocks = [

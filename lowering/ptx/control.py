@@ -28,6 +28,8 @@ _SMALL_OPS = 8
 _SMALL_ELEMENTS = 8
 # Beside so many registers that a loop carries, others that are kept for what follows are spilled.
 _MANY_CARRIED = 96
+# A loop that carries more leaves no register for a condition.
+_CROWDED = 136
 _GUARDED = frozenset({"llvm.store", "nvvm.cp.async.shared.global", "nvvm.prefetch"})
 
 
@@ -242,8 +244,11 @@ def _loop(p: KernelPrinter, step: Step, op: scf.ForOp, bounds: tuple[Element, ..
         yielded = lower(p, slots, _flat(p, terminator.args))
     again = p.register("p")
     p.emit(f"\tadd.s{word} %s, %s, %s;", (induction,), (induction, stride))
-    # Not as the body may ask whether there is a next step: ptxas would keep the answer until here.
-    p.emit(f"\tsetp.gt.s{word} %s, %s, %s;", (again,), (high, induction))
+    if len(carried) > _CROWDED:
+        # Not as the body may ask whether there is a next step: ptxas keeps the answer until here.
+        p.emit(f"\tsetp.gt.s{word} %s, %s, %s;", (again,), (high, induction))
+    else:
+        p.emit(f"\tsetp.lt.s{word} %s, %s, %s;", (again,), (induction, high))
     p.end_of_loop(loop, carried, yielded)
     p.emit(f"\t@%s bra {begin};", (), (again,))
     p.place(end)

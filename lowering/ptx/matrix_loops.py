@@ -13,12 +13,18 @@ from typing import NamedTuple
 from xdsl.ir import Block
 
 from ...dialects.diagnostic import DiagnosticError
-from .elements import Element, element_count
-from .kernel import KernelPrinter, Step
+from .elements import Element, Half, element_count
+from .kernel import KernelPrinter, Step, operand_kind, result_kind
 from .runs import RENAMES
 from .warp import MmaForm, form_of, is_ldmatrix, is_mma, matrices_of, sources_of
 
-_RENAMES = frozenset({*RENAMES, "llvm.bitcast", "vector.bitcast"})
+
+def _renames(step: Step) -> bool:
+    """Whether a step gives elements another name, or reads a word as a pair of f16."""
+    if step.op.name in RENAMES:
+        return True
+    is_cast = step.op.name == "llvm.bitcast"
+    return is_cast and (operand_kind(step.op), result_kind(step.op)) == ("i32", "f16")
 
 
 class Products(NamedTuple):
@@ -150,7 +156,7 @@ def products_of(p: KernelPrinter, block: Block) -> Products | None:
         return None
     (product,) = products
     form, others = form_of(p, product), [step for step in body if step is not product]
-    if form.packs_result or form.cls != "f" or any(s.op.name not in _RENAMES for s in others):
+    if form.packs_result or form.cls != "f" or not all(map(_renames, others)):
         return None
     made = {out for step in body for out in step.outs} | {id(argument) for argument in block.args}
     read = {arg for step in others for arg in step.args} - made
@@ -192,8 +198,7 @@ def _places(
         # A position that is out of range is refused where the loop is printed.
         for step in body:
             if step is product:
-                operands = [values[arg] for arg in step.args[form.a :]]
-                taken = sources_of(p, operands, form.kinds[form.a :])
+                taken = [_name(values[arg]) for arg in step.args[form.a :]]
                 values[step.outs[0]] = [*results]
             else:
                 step.rule(p, step)
@@ -210,6 +215,14 @@ def _places(
         return None
     whole[place : place + form.c] = results
     return (at, place) if given == whole else None
+
+
+def _name(elements: Sequence[Element]) -> str:
+    """Returns the name of one element, or of a word that is read as a pair; else no name."""
+    first = elements[0]
+    if len(elements) == 2 and isinstance(first, Half) and first.upper == 0:
+        return first.packed if elements[1] == Half(first.packed, 1) else ""
+    return first if len(elements) == 1 and type(first) is str else ""
 
 
 def _registers(p: KernelPrinter, elements: Sequence[Element], kind: str) -> list[str]:

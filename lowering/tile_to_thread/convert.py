@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import prod
 
 from xdsl.context import Context
-from xdsl.dialects import gpu, llvm
+from xdsl.dialects import gpu, llvm, scf
 from xdsl.dialects.builtin import (
     ArrayAttr,
     DenseArrayBase,
@@ -21,10 +22,12 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
 from ...dialects import nvvm
-from ...dialects.tile import RING_ALIGNMENT, KernelOp, pending_groups
+from ...dialects.tile import RING_ALIGNMENT, FragmentType, KernelOp, pending_groups
+from ..creation import ops_of
 from ..emitter import Emitter
 from ..garbage import take_apart
 from .control import lower_block
+from .fragments import vector_of
 from .lanes import SHARED_SPACE, Lanes, pointer_type
 from .thread import Thread
 
@@ -33,6 +36,8 @@ SHARED_SYMBOL = "smem"
 SHARED_BYTES = "tilewright.shared_bytes"
 GRID = "tilewright.grid"
 PARAM_NAMES = "tilewright.param_names"
+# What loops may carry of fragments, in elements of a thread, before there is no room for its lane.
+ROOM_FOR_LANES = 136
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,19 @@ def _gpu_module(kernel: KernelOp, programmatic: bool) -> gpu.ModuleOp:
     )
 
 
+def _most_carried(block: Block) -> int:
+    """Returns how many elements of fragments a thread holds in a loop that carries the most."""
+    most = 0
+    for op in ops_of(block):
+        if type(op) is scf.ForOp:
+            kinds = [kind for kind in op.iter_args.types if isinstance(kind, FragmentType)]
+            most = max(most, sum(prod(vector_of(kind).get_shape()) for kind in kinds))
+        if type(op) in (scf.ForOp, scf.IfOp, scf.WhileOp):
+            inner = [part for region in op.regions for part in region.blocks]
+            most = max(most, *map(_most_carried, inner))
+    return most
+
+
 def _gpu_function(kernel: KernelOp, programmatic: bool) -> gpu.FuncOp:
     types = kernel.function_type.inputs.data
     block = Block(arg_types=types)
@@ -92,7 +110,7 @@ def _gpu_function(kernel: KernelOp, programmatic: bool) -> gpu.FuncOp:
         emit.op(nvvm.GridDepControlOp, nvvm.GridDepAction.LAUNCH_DEPENDENTS)
     shared = emit.result(llvm.AddressOfOp, SHARED_SYMBOL, pointer_type(SHARED_SPACE))
     shared.name_hint = SHARED_SYMBOL
-    lanes = Lanes(emit, kernel.threads)
+    lanes = Lanes(emit, kernel.threads, _most_carried(kernel.body.block) > ROOM_FOR_LANES)
     thread = Thread(emit, lanes, shared, pending_groups(kernel))
     thread.values.update(zip(kernel.body.block.args, block.args, strict=True))
     lower_block(thread, kernel.body.block)

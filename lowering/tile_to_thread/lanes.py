@@ -41,11 +41,13 @@ class Lanes:
     The coordinates of a thread, i32, and offsets that many ops share.
 
     They are appended in front of the loops of the branch that needs them, so that they are computed
-    once for all loops, and take no registers in other branches.
+    once for all loops, and take no registers in other branches. Where loops carry much (`crowded`),
+    the lane is a register of its own, which is read again rather than kept.
     """
 
     emit: Emitter
     threads: int
+    crowded: bool = False
     _known: dict[Hashable, SSAValue] = field(default_factory=dict[Hashable, SSAValue])
     _teams: dict[int, Team] = field(default_factory=dict[int, Team])
 
@@ -53,8 +55,10 @@ class Lanes:
         emit = self.emit
         dimension = gpu.DimensionAttr(gpu.DimensionEnum.X)
         self.thread = emit.to_i32(emit.result(gpu.ThreadIdOp, dimension))
-        # The register of its own, which is read again where there is no room to keep it.
-        self.lane = emit.to_i32(emit.result(gpu.LaneIdOp))
+        if self.crowded:
+            self.lane = emit.to_i32(emit.result(gpu.LaneIdOp))
+        else:
+            self.lane = emit.remu(self.thread, WARP_SIZE)
         self.warp = emit.divu(self.thread, WARP_SIZE)
         self.group = emit.divu(self.lane, 4)
         self.place = emit.remu(self.lane, 4)

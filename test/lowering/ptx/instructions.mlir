@@ -71,7 +71,7 @@ builtin.module attributes {gpu.container_module} {
     // CHECK-NEXT:  cvt.rn.f32.s32 [[X:%f\d+]], [[I]];
     // CHECK-NEXT:  add.rn.f32 [[SUM]], [[SUM]], [[X]];
     // CHECK-NEXT:  add.s32 [[I]], [[I]], 1;
-    // CHECK-NEXT:  setp.gt.s32 [[AGAIN:%p\d+]], %r0, [[I]];
+    // CHECK-NEXT:  setp.lt.s32 [[AGAIN:%p\d+]], [[I]], %r0;
     // CHECK-NEXT:  @[[AGAIN]] bra $L1;
     // CHECK:       st.global.b32 [%rd0], [[SUM]];
     "gpu.func"() <{function_type = (!llvm.ptr<1>, i32) -> (), kernel}> ({
