@@ -1,13 +1,16 @@
 """
 Measures how long a kernel takes to compile, level by level, in CPU time.
 
-    python docs/benchmarks/compile_latency/measure.py [--runs 20] [--library]
+    python docs/benchmarks/compile_latency/measure.py [--runs 20] [--library] [--target sm_90]
 
-The kernel is the demo's: causal attention, 32 query heads, 8 key heads, head_dim 128, bf16. The
-budget is 150 ms from the op to PTX in a warm process, and 2 ms for a hit in the cache. Then
-variants of a structure that is new to the process, from Python functions to PTX: 200 ms. `module`
-is the tracing of the functions and the ops of attention, the others are the levels that follow.
-The columns are ms of the run that took the least in all.
+The kernel is the demo's: causal attention, 32 query heads, 8 key heads, head_dim 128, bf16; with
+the tiles that are chosen for the target. Those for sm_90 have two blocks of rows at head_dim 128
+too, and half as many lines again. The budget is 150 ms from the op to PTX in a warm process, and
+2 ms for a hit in the cache.
+
+Then variants of a structure that is new to the process, from Python functions to PTX: 200 ms.
+`module` is the tracing of the functions and the ops of attention, the others are the levels that
+follow. The columns are ms of the run that took the least in all.
 
 With `--library` follow all variants of the library, for each head_dim in the tiles of prefill and
 of decoding, and all compositions of two: the slowest of these are measured again.
@@ -19,16 +22,20 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import combinations
 
 import tilewright.attention as attention
 from tilewright.attention.compiler import Clock, Levels, compile_attention, lower_attention
 from tilewright.attention.module import attention_module
-from tilewright.attention.spec import AttentionSpec, PagedKV
-from tilewright.attention.tiles import choose_tiles
+from tilewright.attention.spec import TARGETS, AttentionSpec, PagedKV
+from tilewright.attention.tiles import choose_tiles, registers_of
 from tilewright.attention.variants import TracedVariant
 from tilewright.lowering.pipelines.attention import LEVELS
 from tilewright.runtime.ptxas import find_ptxas
+
+# What numbers a kernel has for a variant.
+SpecOf = Callable[[TracedVariant], AttentionSpec]
 
 BUDGET_MS, HIT_BUDGET_MS, VARIANT_BUDGET_MS = 150.0, 2.0, 200.0
 HEAD_DIMS = (64, 128, 256)
@@ -38,15 +45,19 @@ PHASES: dict[str, int | None] = {"prefill": None, "decode": 1}
 SLOWEST = 8
 
 
-def _spec(head_dim: int, query_len: int | None = None) -> AttentionSpec:
-    tiles = choose_tiles(head_dim, 4, query_len, "sm_80")
+def _spec(
+    variant: TracedVariant, head_dim: int, target: str, query_len: int | None = None
+) -> AttentionSpec:
+    kv = PagedKV(16)
+    needs = registers_of(variant, kv, "ranges")
+    tiles = choose_tiles(head_dim, 4, query_len, target, None, needs)
     return AttentionSpec(
         num_qo_heads=32,
         num_kv_heads=8,
         head_dim=head_dim,
-        kv=PagedKV(16),
+        kv=kv,
         dtype="bf16",
-        target="sm_80",
+        target=target,
         softmax_scale=head_dim**-0.5,
         warps=tiles.warps,
         tile_rows=tiles.rows,
@@ -55,19 +66,22 @@ def _spec(head_dim: int, query_len: int | None = None) -> AttentionSpec:
     )
 
 
-def _levels(head_dim: int, runs: int) -> dict[str, float]:
+def _levels(head_dim: int, target: str, runs: int) -> dict[str, float]:
+    spec = partial(_spec, head_dim=head_dim, target=target)
     variant = attention.causal().traced
-    compile_attention(_spec(head_dim), variant)
-    return _least([_steps(_spec(head_dim), lambda: variant) for _ in range(runs)])
+    compile_attention(spec(variant), variant)
+    return _least([_steps(spec, lambda: variant) for _ in range(runs)])
 
 
-def _steps(spec: AttentionSpec, trace: Callable[[], TracedVariant]) -> dict[str, float]:
+def _steps(spec: SpecOf, trace: Callable[[], TracedVariant]) -> dict[str, float]:
     """Returns the CPU seconds of each step from Python functions to PTX."""
     start = time.process_time()
-    module = attention_module(spec, trace())
+    variant = trace()
+    numbers = spec(variant)
+    module = attention_module(numbers, variant)
     seconds = {"module": time.process_time() - start}
     levels = Levels()
-    lower_attention(module, spec, Clock(levels))
+    lower_attention(module, numbers, Clock(levels))
     return seconds | levels.seconds
 
 
@@ -115,11 +129,12 @@ def _variants(turn: int) -> dict[str, attention.Variant]:
     }
 
 
-def _variant_steps(runs: int) -> dict[str, dict[str, float]]:
+def _variant_steps(target: str, runs: int) -> dict[str, dict[str, float]]:
+    spec = partial(_spec, head_dim=128, target=target)
     samples: dict[str, list[dict[str, float]]] = {name: [] for name in _variants(0)}
     for turn in range(runs):
         for name, found in samples.items():
-            found.append(_steps(_spec(128), lambda: _variants(turn + 1)[name].traced))
+            found.append(_steps(spec, lambda: _variants(turn + 1)[name].traced))
     return {name: _least(found) for name, found in samples.items()}
 
 
@@ -161,13 +176,13 @@ def _new(variant: attention.Variant, turn: int) -> attention.Variant:
     return variant & attention.Variant(score_mod=lambda score, b, h, q_idx, kv_idx: score + turn)
 
 
-def _least_total(spec: AttentionSpec, variant: attention.Variant, runs: int) -> float:
+def _least_total(spec: SpecOf, variant: attention.Variant, runs: int) -> float:
     """Returns the milliseconds from Python functions to PTX, of the fastest run."""
     steps = [_steps(spec, lambda: _new(variant, turn).traced) for turn in range(1, runs + 2)]
     return sum(_least(steps[1:]).values())
 
 
-def _print_library(runs: int) -> None:
+def _print_library(target: str, runs: int) -> None:
     cases = [(head_dim, phase) for head_dim in HEAD_DIMS for phase in PHASES]
     names = "".join(f"{f'{phase} {head_dim}':>13}" for head_dim, phase in cases)
     print(f"{'new structures, CPU ms':26}{names}")
@@ -175,7 +190,8 @@ def _print_library(runs: int) -> None:
     for name in _library(HEAD_DIMS[0]):
         row: list[float] = []
         for head_dim, phase in cases:
-            spec = _spec(head_dim, PHASES[phase])
+            numbers = {"head_dim": head_dim, "target": target, "query_len": PHASES[phase]}
+            spec = partial(_spec, **numbers)
             row.append(_least_total(spec, _library(head_dim)[name], runs))
             largest[head_dim, phase] = max(largest[head_dim, phase], row[-1])
         print(f"{name:26}" + "".join(f"{value:13.1f}" for value in row), flush=True)
@@ -195,8 +211,9 @@ def _compositions(head_dim: int) -> dict[str, attention.Variant]:
     return found
 
 
-def _print_compositions(head_dim: int, runs: int) -> None:
-    spec, compositions = _spec(head_dim), _compositions(head_dim)
+def _print_compositions(head_dim: int, target: str, runs: int) -> None:
+    spec = partial(_spec, head_dim=head_dim, target=target)
+    compositions = _compositions(head_dim)
     once = {name: _least_total(spec, variant, 2) for name, variant in compositions.items()}
     slowest: list[str] = []
     # Until the largest is one that was measured well.
@@ -229,24 +246,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--library", action="store_true")
+    parser.add_argument("--target", default="sm_90", choices=TARGETS)
     arguments = parser.parse_args()
-    runs = arguments.runs
+    target, runs = arguments.target, arguments.runs
     ptxas = find_ptxas()
     steps = ("module", *LEVELS, "ptx")
     print(f"{'CPU ms':26} {'all':>7} {'budget':>7} " + " ".join(f"{step:>7}" for step in steps))
     for head_dim in HEAD_DIMS:
-        row = _row(f"causal, head_dim {head_dim}", _levels(head_dim, runs), BUDGET_MS)
+        row = _row(f"causal, head_dim {head_dim}", _levels(head_dim, target, runs), BUDGET_MS)
         if ptxas is not None:
-            ptx = compile_attention(_spec(head_dim), attention.causal().traced).ptx
-            found = ptxas.assemble(ptx, "sm_80").resources["attend"]
+            variant = attention.causal().traced
+            ptx = compile_attention(_spec(variant, head_dim, target), variant).ptx
+            found = ptxas.assemble(ptx, target).resources["attend"]
             row += f"  {found.registers} registers, {found.spilled_bytes} bytes spilled"
         print(row, flush=True)
-    for name, milliseconds in _variant_steps(runs).items():
+    for name, milliseconds in _variant_steps(target, runs).items():
         print(_row(f"new: {name}", milliseconds, VARIANT_BUDGET_MS), flush=True)
     if arguments.library:
-        _print_library(runs)
+        _print_library(target, runs)
         for head_dim in HEAD_DIMS[1:]:
-            _print_compositions(head_dim, runs)
+            _print_compositions(head_dim, target, runs)
     hit = _hit_ms(runs)
     print(f"from the cache: {hit:.3f} ms, {hit / HIT_BUDGET_MS:.2f} of the budget")
 

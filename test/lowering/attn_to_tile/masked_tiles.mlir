@@ -47,7 +47,7 @@ func.func @full(
 // CHECK-NEXT: scf.for {{.*}} : i32 {
 // CHECK: tile.mma
 // CHECK: %scores = scf.if %masked
-// CHECK: %[[LAST:.*]] = arith.subi %kv_end, %{{.*}} : i32
+// CHECK: %[[LAST:.*]] = arith.subi %end, %{{.*}} : i32
 // CHECK: arith.minsi %[[LAST]], %{{.*}} : i32
 // CHECK: ^{{.*}}(%[[SCORE:.*]]: f32, %[[END:.*]]: i32, %{{.*}}: i32, %[[COLUMN:.*]]: i32):
 // CHECK-NEXT: %[[SEEN:.*]] = arith.cmpi sle, %[[COLUMN]], %[[END]] : i32
