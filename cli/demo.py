@@ -31,7 +31,8 @@ NAME = "demo"
 SUMMARY = "Compile attention for a batch of requests, run it, and compare it with float64 NumPy."
 
 LARGEST_ERROR = {"bf16": 1e-2, "f16": 2e-3}
-LARGEST_LSE_ERROR = 1e-3
+# Kernels with two blocks of rows sum up weights as they are rounded.
+LARGEST_LSE_ERROR = {"bf16": 2**-8, "f16": 2**-11}
 
 Results = tuple[npt.NDArray[Any], npt.NDArray[np.float32]]
 
@@ -186,11 +187,11 @@ def _compare(
     finite = np.isfinite(expected_lse)
     lse_error = float(np.abs(lse[finite] - expected_lse[finite]).max(initial=0.0))
     same_empty = bool(np.array_equal(lse[~finite], expected_lse[~finite]))
-    bound = LARGEST_ERROR[spec.dtype]
-    passed = error <= bound and lse_error <= LARGEST_LSE_ERROR and same_empty
+    bound, lse_bound = LARGEST_ERROR[spec.dtype], LARGEST_LSE_ERROR[spec.dtype]
+    passed = error <= bound and lse_error <= lse_bound and same_empty
     rows = [
         ("output, relative Frobenius norm", f"{error:.1e}", f"{bound:.0e}"),
-        ("log-sum-exp, largest difference", f"{lse_error:.1e}", f"{LARGEST_LSE_ERROR:.0e}"),
+        ("log-sum-exp, largest difference", f"{lse_error:.1e}", f"{lse_bound:.0e}"),
     ]
     report.table(("error against float64", "measured", "at most"), rows)
     report.line("  passed" if passed else "  FAILED")
@@ -200,7 +201,7 @@ def _compare(
             "error": error if np.isfinite(error) else None,
             "error_bound": bound,
             "lse_error": lse_error if np.isfinite(lse_error) else None,
-            "lse_error_bound": LARGEST_LSE_ERROR,
+            "lse_error_bound": lse_bound,
             "passed": passed,
         }
     )

@@ -37,6 +37,35 @@ class CoalescingAssembly(Assembly):
         index = len(self.names)
         self.wishes.extend(zip(repeat(index), dests, sources))
 
+    def emit_over(
+        self,
+        text: str,
+        cls: str,
+        shared: tuple[str, ...],
+        rows: Sequence[tuple[Sequence[str], Sequence[str]]],
+    ) -> list[tuple[str, ...]]:
+        """
+        Appends an instruction for each row of sources, and returns the destinations of each.
+
+        All have the `shared` sources in front; the last ones of a row would like to be written
+        over. No row reads what another one wrote.
+        """
+        names, first, last = self.names, self.first, self.last
+        written: list[tuple[str, ...]] = []
+        for index, (sources, over) in enumerate(rows, len(names)):
+            dests = self.registers(cls, len(over))
+            written.append(dests)
+            self.wishes.extend(zip(repeat(index), dests, over))
+            names.append((*dests, *shared, *sources, *over))
+            for register in chain(sources, over):
+                last[register] = index
+            for register in dests:
+                first[register] = index
+        for register in shared:
+            last[register] = len(names) - 1
+        self.texts += [text] * len(written)
+        return written
+
     def _merge(self, kept: str, dropped: str) -> None:
         first, last = self.first, self.last
         self.renamed[dropped] = kept

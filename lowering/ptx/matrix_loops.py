@@ -45,11 +45,12 @@ class Products(NamedTuple):
 
     def fit(self, p: KernelPrinter, trips: range, accumulator: Sequence[Element]) -> bool:
         """Whether the elements that all steps take are there."""
-        first, last = trips[0], trips[-1]
-        ends = self.c_begin + last * self.c_stride + self.form.c, len(accumulator)
-        b_ends = self.b_begin + last * self.b_stride + self.form.b, len(p.values[self.b])
+        form, first, last = self.form, trips[0], trips[-1]
         begins = self.b_begin + first * self.b_stride, self.c_begin + first * self.c_stride
-        return ends[0] <= ends[1] and b_ends[0] <= b_ends[1] and min(begins) >= 0
+        b_end = self.b_begin + last * self.b_stride + form.b
+        c_end = self.c_begin + last * self.c_stride + form.c
+        is_inside = b_end <= len(p.values[self.b]) and c_end <= len(accumulator)
+        return is_inside and min(begins) >= 0 and self.c_stride >= form.c
 
     def print(self, p: KernelPrinter, trips: range, accumulator: list[Element]) -> list[Element]:
         """Prints the products and returns the accumulator behind them."""
@@ -57,14 +58,14 @@ class Products(NamedTuple):
         form, whole, words = self.form, list(accumulator), p.values[self.b]
         operands = [p.values[arg] for arg in self.product.args[: form.a]]
         a = sources_of(p, operands, form.kinds[: form.a])
+        rows: list[tuple[list[str], list[str]]] = []
         for t in trips:
             begin, c = self.b_begin + t * self.b_stride, self.c_begin + t * self.c_stride
             b = _registers(p, words[begin : begin + form.b], "i32")
-            before = _registers(p, whole[c : c + form.c], "f32")
-            dests = p.registers(form.cls, form.c)
-            p.wish(dests, before)
-            p.emit(form.text, dests, (*a, *b, *before))
-            whole[c : c + form.c] = dests
+            rows.append((b, _registers(p, whole[c : c + form.c], "f32")))
+        for t, sums in zip(trips, p.emit_over(form.text, form.cls, tuple(a), rows)):
+            c = self.c_begin + t * self.c_stride
+            whole[c : c + form.c] = sums
         return whole
 
 

@@ -14,6 +14,7 @@ from tilewright.runtime.cuda.device import CudaDevice
 from tilewright.runtime.default_device import get_device
 from tilewright.runtime.errors import DeviceError, DeviceUnavailable
 from tilewright.test.attention.reference import (
+    ROUNDED_LSE_TOLERANCE,
     TOLERANCE,
     Batch,
     Geometry,
@@ -46,7 +47,8 @@ def assert_right(batch: Batch, out: Any, lse: Any, mask: MaskMod = causal_mask) 
     wanted, wanted_lse = attend(GEOMETRY, batch, mask_mod=mask)
     error = np.linalg.norm(exact(np.asarray(out)) - wanted)
     assert error <= TOLERANCE[GEOMETRY.dtype] * np.linalg.norm(wanted)
-    np.testing.assert_allclose(lse, wanted_lse, rtol=0, atol=1e-3)
+    atol = ROUNDED_LSE_TOLERANCE[GEOMETRY.dtype]
+    np.testing.assert_allclose(lse, wanted_lse, rtol=0, atol=atol)
 
 
 def decode_op(target: str = "sm_90") -> AttentionOp:
