@@ -112,8 +112,7 @@ class Loads(NamedTuple):
 
     def _place(self, p: KernelPrinter) -> int | None:
         count, operand = matrices_of(self.load), self.block.args[1]
-        whole = [f"%c{index}" for index in range(element_count(operand.type))]
-        loaded = [f"%d{index}" for index in range(count)]
+        whole, loaded = _names("c", element_count(operand.type)), _names("d", count)
         values = p.values
         values.update({id(operand): [*whole], self.load.outs[0]: [*loaded]})
         try:
@@ -166,7 +165,7 @@ def products_of(p: KernelPrinter, block: Block) -> Products | None:
     if any(step.place is not product.place for step in body):
         return None
     (b,) = read
-    places = [_places(p, block, (*body, end), product, form, b, trip) for trip in (0, 1)]
+    places = [_places(p, block, (*body, end), form, b, trip) for trip in (0, 1)]
     if places[0] is None or places[1] is None:
         return None
     (b0, c0), (b1, c1) = places[0], places[1]
@@ -177,7 +176,6 @@ def _places(
     p: KernelPrinter,
     block: Block,
     steps: Sequence[Step],
-    product: Step,
     form: MmaForm,
     b: int,
     trip: int,
@@ -190,15 +188,14 @@ def _places(
     """
     *body, end = steps
     values, (induction, carried) = p.values, map(id, block.args)
-    words = [f"%b{index}" for index in range(len(values[b]))]
-    whole = [f"%c{index}" for index in range(element_count(block.args[1].type))]
-    results = [f"%d{index}" for index in range(form.c)]
+    words, whole = _names("b", len(values[b])), _names("c", element_count(block.args[1].type))
+    results = _names("d", form.c)
     kept, taken = values[b], list[str]()
     values.update({induction: [trip], carried: [*whole], b: [*words]})
     try:
         # A position that is out of range is refused where the loop is printed.
         for step in body:
-            if step is product:
+            if is_mma(step):
                 taken = [_name(values[arg]) for arg in step.args[form.a :]]
                 values[step.outs[0]] = [*results]
             else:
@@ -208,14 +205,17 @@ def _places(
         return None
     finally:
         values[b] = kept
-    begins = taken[0], taken[form.b]
-    if begins[0] not in words or begins[1] not in whole:
+    if taken[0] not in words or taken[form.b] not in whole:
         return None
-    at, place = words.index(begins[0]), whole.index(begins[1])
+    at, place = words.index(taken[0]), whole.index(taken[form.b])
     if taken != [*words[at : at + form.b], *whole[place : place + form.c]]:
         return None
     whole[place : place + form.c] = results
     return (at, place) if given == whole else None
+
+
+def _names(letter: str, count: int) -> list[str]:
+    return [f"%{letter}{index}" for index in range(count)]
 
 
 def _name(elements: Sequence[Element]) -> str:
