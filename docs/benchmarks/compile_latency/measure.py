@@ -249,6 +249,8 @@ def main() -> None:
     parser.add_argument("--target", default="sm_90", choices=TARGETS)
     arguments = parser.parse_args()
     target, runs = arguments.target, arguments.runs
+    if runs < 1:
+        parser.error(f"--runs: expected an integer from 1, got {runs}")
     ptxas = find_ptxas()
     steps = ("module", *LEVELS, "ptx")
     print(f"{'CPU ms':26} {'all':>7} {'budget':>7} " + " ".join(f"{step:>7}" for step in steps))
