@@ -286,14 +286,14 @@ class _Request:
             weights = np.where(seen, scores, 0.0)
             with np.errstate(all="ignore"):
                 lse = np.log(weights.sum(axis=-1))
-                return np.einsum("hqk,khd->qhd", weights, values), lse.T
+                return _weighted(weights, seen, values), lse.T
         scores = np.where(seen, scores, -np.inf)
         highest: Float64 = scores.max(axis=-1, initial=-np.inf)
         reference = np.where(np.isneginf(highest), 0.0, highest)
         with np.errstate(all="ignore"):
             weights = np.exp(scores - reference[..., None])
             total = weights.sum(axis=-1)
-            weighted = np.einsum("hqk,khd->qhd", weights, values)
+            weighted = _weighted(weights, seen, values)
             new_highest, new_total = self._update_state(highest, total)
             new_reference = np.where(np.isneginf(new_highest), 0.0, new_highest)
             factor = np.exp(reference - new_reference) / new_total
@@ -316,3 +316,19 @@ class _Request:
         }
         first, second = (evaluate(root, arguments, self.reads) for root in roots)
         return np.broadcast_to(first, total.shape), np.broadcast_to(second, total.shape)
+
+
+def _weighted(weights: Float64, seen: npt.NDArray[np.bool_], values: Float64) -> Float64:
+    """
+    Returns the sums [q, h, d] of values [k, h, d], by weights [h, q, k].
+
+    NaN and infinities reach the rows that see them, of whatever weight, and no others.
+    """
+    finite = np.isfinite(values)
+    sums = np.einsum("hqk,khd->qhd", weights, np.where(finite, values, 0.0))
+    for key in np.flatnonzero(~finite.all(axis=(1, 2))):
+        # A weight of 0 is one that was too small; NaN of a number reaches nothing else.
+        signs = np.where(weights[..., key] < 0, -1.0, 1.0).T[..., None]
+        reaching = seen[..., key].T[..., None] & ~finite[key]
+        sums += np.where(reaching, signs * np.where(finite[key], 0.0, values[key]), 0.0)
+    return sums

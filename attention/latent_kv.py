@@ -23,7 +23,7 @@ class LatentKV:
     [pages, page_size, head_dim_ckv] and kpe_pages [pages, page_size, head_dim_kpe], as `append_mla`
     writes them; with `combined` one, [pages, page_size, head_dim_ckv + head_dim_kpe]. Elements are
     of the queries' dtype, or codes of `format`, with one scale for the latent elements and one for
-    the others. Raises ArgumentError.
+    the others. For `confined` see `PagedKV`. Raises ArgumentError.
     """
 
     page_size: int
@@ -31,6 +31,7 @@ class LatentKV:
     head_dim_kpe: int = 64
     combined: bool = False
     format: KVFormat | None = None
+    confined: bool = False
 
     scale_per_head: ClassVar[bool] = False
 
@@ -49,7 +50,7 @@ class LatentKV:
     @property
     def flags(self) -> tuple[str, ...]:
         """The properties of the storage that a kernel is specialised on, by name."""
-        return ("latent", *(("combined",) if self.combined else ()))
+        return ("latent", *(name for name in ("combined", "confined") if getattr(self, name)))
 
     @property
     def row_elements(self) -> int:

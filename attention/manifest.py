@@ -54,7 +54,7 @@ from .deployment import KEY_FIELDS, PHASES, beside
 from .expression import VariantError
 from .listed_spec import listed_spec
 from .manifest_reader import ManifestError, Place, Reader
-from .named_storage import SAME
+from .named_storage import CONFINED, SAME
 from .named_variants import named_variant
 from .plan_task import DevicePlanTask
 from .spec import TARGETS, AttentionSpec
@@ -170,7 +170,7 @@ def _entries(
     reader: Reader, place: Place, table: Mapping[str, object], targets: tuple[str, ...]
 ) -> Iterator[Entry]:
     defaults = dict(_DEFAULTS)
-    if table.get("storage") == "ragged":
+    if table.get("storage") in ("ragged", f"ragged{CONFINED}"):
         defaults["page_size"] = 1
     for numbers in reader.products(place, table, _FIELDS, _NUMBERS, defaults):
         yield _entry(reader, place, numbers, targets)

@@ -44,6 +44,8 @@ _TILES_OF_FEW_ROWS = (
 # The output of 16 rows takes half of a warp's registers with so many columns.
 _LARGEST_COLUMNS = 256
 _SMALLEST_COLUMNS = 64
+# With more, keeping values apart that are no numbers spills registers.
+_LARGEST_CONFINED_COLUMNS = 128
 _ALIGNMENT = 1024
 
 
@@ -121,6 +123,7 @@ def choose_latent_tiles(kv: LatentKV, packed_rows: int, target: str) -> Tiles:
     The choice is modelled, not measured. A tile of more rows reads the cache less often, a CTA can
     have as many as its shared memory holds beside two tiles of keys.
     """
+    largest = _LARGEST_CONFINED_COLUMNS if kv.confined else _LARGEST_COLUMNS
     for rows in _TILE_ROWS:
         if rows > 16 and packed_rows <= rows // 2:
             continue
@@ -131,9 +134,10 @@ def choose_latent_tiles(kv: LatentKV, packed_rows: int, target: str) -> Tiles:
             columns = kv.head_dim_ckv * rows // (16 * warps)
             needed = ctas * (latent_shared_bytes(kv, tiles) + RESERVED_BYTES)
             fits = needed <= SM_SHARED_BYTES[target] and ctas * warps <= _MOST_WARPS
-            if fits and _SMALLEST_COLUMNS <= columns <= _LARGEST_COLUMNS:
+            if fits and _SMALLEST_COLUMNS <= columns <= largest:
                 return tiles
-    # Refused by the compiler, which says what is missing.
+    # The smallest: what is left for confined rows where SMs are small. Where it does not fit
+    # either, it is refused by the compiler, which says what is missing.
     return Tiles(16, 2, 32, 2)
 
 

@@ -130,7 +130,7 @@ def _latent_function(spec: AttentionSpec, kv: LatentKV, place: LocationAttr) -> 
     block = _named_block(types, ("q_nope", "q_pe", *names, "batch", "scale"))
     q_nope, q_pe, *pages, batch, scale = block.args
     given = ((q_nope, q_pe), pages, batch, scale, VARIANT_NAME)
-    attend = AttendLatentOp(*given, _scales(spec))
+    attend = AttendLatentOp(*given, _scales(spec), ["confined"] if kv.confined else [])
     return _attending(block, attend, (queries[0], lse), place)
 
 

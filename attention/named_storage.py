@@ -1,5 +1,7 @@
 """KV storages by name, as manifests write them: where keys and values lie, and in which format."""
 
+from dataclasses import replace
+
 from ..runtime.errors import ArgumentError
 from .kv_format import BLOCKS, LARGEST_CODE, KVFormat
 from .latent_kv import LatentKV
@@ -7,6 +9,8 @@ from .spec import BlockSparseKV, KVStorage, PagedKV, RaggedKV
 
 # Each KV head with pages, or blocks, of its own.
 _BY_HEAD = "-by-head"
+# What is no number in values stays in the rows that see it.
+CONFINED = "-confined"
 STORAGES = (
     *("paged", "combined", "ragged", "block-sparse", "latent", "latent-combined"),
     *(f"{storage}{_BY_HEAD}" for storage in ("paged", "combined", "block-sparse")),
@@ -27,12 +31,22 @@ def named_storage(
     "block-sparse", of which `page_size` is the columns of a block, "latent" (pages of latent rows
     of `head_dim` elements, 64 that carry positions apart) or "latent-combined". Where each KV head
     has pages or blocks of its own, as sparse decoding chooses them, it is "paged-by-head",
-    "combined-by-head" or "block-sparse-by-head". `kv_format` is "same", or codes such as "e4m3",
-    with one scale for all, one a KV head ("e4m3:head"), or one for each block of a row ("i4:16", 0
-    being the whole row).
+    "combined-by-head" or "block-sparse-by-head". Each of these with "-confined" behind it keeps NaN
+    and infinities of values in the rows that see them. `kv_format` is "same", or codes such as
+    "e4m3", with one scale for all, one a KV head ("e4m3:head"), or one for each block of a row
+    ("i4:16", 0 being the whole row).
     """
-    if storage not in STORAGES:
-        raise ArgumentError("storage", f"one of {', '.join(STORAGES)}", repr(storage))
+    named = storage.removesuffix(CONFINED)
+    if named not in STORAGES:
+        known = f"one of {', '.join(STORAGES)}, each of these also with {CONFINED}"
+        raise ArgumentError("storage", known, repr(storage))
+    kv = _storage(named, page_size, layout, kv_format, head_dim)
+    return replace(kv, confined=named != storage)
+
+
+def _storage(
+    storage: str, page_size: int, layout: str, kv_format: str, head_dim: int
+) -> KVStorage | LatentKV:
     form, per_head = named_format(kv_format)
     by_head, storage = storage.endswith(_BY_HEAD), storage.removesuffix(_BY_HEAD)
     if storage in ("paged", "combined"):

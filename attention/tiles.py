@@ -19,7 +19,7 @@ from enum import Enum
 
 from ..runtime.occupancy import RESERVED_BYTES, SM_SHARED_BYTES
 from .kv_format import KVFormat
-from .spec import BlockSparseKV
+from .spec import BlockSparseKV, KVStorage
 from .variants import TracedVariant
 
 ELEMENT_BYTES = 2
@@ -44,6 +44,7 @@ class Registers(Enum):
     FEW = "few"
     USUAL = "usual"
     MANY = "many"
+    MOST = "most"
 
 
 @dataclass(frozen=True)
@@ -118,11 +119,15 @@ def choose_tiles(
     return Tiles(2 * SHORT_ROWS, 4, 32, 2)
 
 
-def registers_of(traced: TracedVariant, kv: object, work: str) -> Registers:
+def registers_of(traced: TracedVariant, kv: KVStorage, work: str) -> Registers:
     """Returns what registers a kernel needs beside those of its products."""
-    if isinstance(kv, BlockSparseKV):
-        return Registers.MANY if traced.mask_reads_tensors else Registers.USUAL
-    if work != "ranges" or not traced.compares_positions:
+    over_blocks, reads = isinstance(kv, BlockSparseKV), traced.mask_reads_tensors
+    confined = kv.confined and traced.mask is not None
+    if confined and (over_blocks or reads or (kv.format is not None and kv.format.has_blocks)):
+        return Registers.MOST
+    if over_blocks:
+        return Registers.MANY if reads else Registers.USUAL
+    if confined or work != "ranges" or not traced.compares_positions:
         return Registers.USUAL
     return Registers.FEW if traced.regions.keys() - {"mask"} else Registers.FEWEST
 
@@ -138,7 +143,7 @@ def _head_dims_of_two_blocks(needs: Registers) -> Collection[int]:
 def _prefill_keys(head_dim: int, form: KVFormat | None, needs: Registers) -> int:
     """Returns the keys of a tile beside which the output of 16 rows spills no register."""
     if head_dim <= LARGEST_HEAD_DIM_OF_64_KEYS:
-        many = needs is Registers.MANY and head_dim > LARGEST_HEAD_DIM_OF_TWO_BLOCKS
-        return 32 if many else 64
+        many = needs in (Registers.MANY, Registers.MOST)
+        return 32 if many and head_dim > LARGEST_HEAD_DIM_OF_TWO_BLOCKS else 64
     # A chunk of 4-bit codes is 32 elements that are widened at a time.
-    return 16 if form is not None and form.dtype == "i4" else 32
+    return 16 if needs is Registers.MOST or (form is not None and form.dtype == "i4") else 32

@@ -125,7 +125,8 @@ class Variant:
     Without `softmax` the score that `score_mod` gives is the weight of the value.
 
     A key that is not seen weighs 0. In a tile of keys that a row visits 0 is multiplied with its
-    value all the same, so that NaN or an infinity in `v` makes NaN there; in `k` it does not.
+    value all the same, so that NaN or an infinity in `v` makes NaN there, unless the storage is
+    `confined`; in `k` it does not.
 
     `a & b` sees what both see and does a's changes first; `a | b` sees what either mask sees.
     """

@@ -72,6 +72,7 @@ _BINARY: dict[str, type[Operation]] = {
     "mulf": arith.MulfOp,
     "divf": arith.DivfOp,
     "maxf": arith.MaxnumfOp,
+    "minf": arith.MinnumfOp,
 }
 # What the constructors of these ops set, once one has run.
 _binary_properties: dict[str, dict[str, Attribute]] = {}

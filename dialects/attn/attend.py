@@ -49,7 +49,9 @@ class AttendOp(IRDLOperation):
     before values in each page; `strided`, that arrays have strides that are known at run time;
     `table_of_heads`, that each key head has a row of its own in the page table, row
     `request * heads + head`; `columns`, that a page's number tells the positions of its keys,
-    from `page * page_size` on, and a query's position is its row among all.
+    from `page * page_size` on, and a query's position is its row among all. With `confined` NaN and
+    infinities of values reach the rows that see them and no others; without it also rows that
+    visit their tile of keys and hide them, since the weight 0 times NaN is NaN.
 
     ```mlir
     %out, %lse = attn.attend %q, %k, %v over %batch scale %scale variant @causal
@@ -71,6 +73,7 @@ class AttendOp(IRDLOperation):
     strided = opt_prop_def(UnitAttr)
     table_of_heads = opt_prop_def(UnitAttr)
     columns = opt_prop_def(UnitAttr)
+    confined = opt_prop_def(UnitAttr)
     out = result_def(RaggedType)
     lse = result_def(RaggedType)
 

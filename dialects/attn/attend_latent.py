@@ -8,6 +8,7 @@ from xdsl.dialects.builtin import (
     FlatSymbolRefAttr,
     Float16Type,
     SymbolRefAttr,
+    UnitAttr,
     f32,
 )
 from xdsl.ir import Attribute, SSAValue
@@ -61,6 +62,7 @@ class AttendLatentOp(IRDLOperation):
     scale = operand_def(f32)
     variant = prop_def(FlatSymbolRefAttr)
     scales = opt_prop_def(ScalesAttr)
+    confined = opt_prop_def(UnitAttr)
     out = result_def(RaggedType)
     lse = result_def(RaggedType)
 
@@ -80,6 +82,7 @@ class AttendLatentOp(IRDLOperation):
         scale: SSAValue,
         variant: str | SymbolRefAttr,
         scales: ScalesAttr | None = None,
+        flags: Sequence[str] = (),
     ):
         q_nope, q_pe = queries
         if not isinstance(q_nope.type, RaggedType):
@@ -90,6 +93,7 @@ class AttendLatentOp(IRDLOperation):
             properties={
                 "variant": SymbolRefAttr(variant) if isinstance(variant, str) else variant,
                 "scales": scales,
+                **{name: UnitAttr() for name in flags},
             },
             result_types=[q_nope.type, RaggedType(rows, f32)],
         )

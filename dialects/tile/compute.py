@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
-from xdsl.dialects.builtin import BFloat16Type, Float16Type, Float32Type, IndexType, i32
+from xdsl.dialects.builtin import BFloat16Type, Float16Type, Float32Type, IndexType, UnitAttr, i32
 from xdsl.ir import Block, Region, SSAValue
 from xdsl.irdl import (
     IRDLOperation,
     irdl_op_definition,
     operand_def,
+    opt_prop_def,
     prop_def,
     region_def,
     result_def,
@@ -109,6 +110,82 @@ class ExtractOp(IRDLOperation):
 
 
 @irdl_op_definition
+class ColumnsOp(IRDLOperation):
+    """
+    Neighbouring columns of an accumulator, the first of which is `index` times their number.
+
+    ```mlir
+    %part = tile.columns %c[%index] : !tile.frag<[64, 128], f32, mma_c>
+      -> !tile.frag<[64, 64], f32, mma_c>
+    ```
+    """
+
+    name = "tile.columns"
+
+    fragment = operand_def(FragmentType)
+    index = operand_def(IndexType)
+    columns = result_def(FragmentType)
+
+    traits = traits_def(Pure())
+    assembly_format = "$fragment `[` $index `]` attr-dict `:` type($fragment) `->` type($columns)"
+
+    def __init__(self, fragment: SSAValue, index: SSAValue, columns: FragmentType):
+        super().__init__(operands=[fragment, index], result_types=[columns])
+
+    def verify_(self) -> None:
+        _verify_columns(self.fragment, self.columns)
+
+
+@irdl_op_definition
+class InsertColumnsOp(IRDLOperation):
+    """
+    An accumulator with some columns in the place of its own, as `tile.columns` counts them.
+
+    ```mlir
+    %after = tile.insert_columns %part into %c[%index] : !tile.frag<[64, 64], f32, mma_c>
+      into !tile.frag<[64, 128], f32, mma_c> -> !tile.frag<[64, 128], f32, mma_c>
+    ```
+    """
+
+    name = "tile.insert_columns"
+
+    columns = operand_def(FragmentType)
+    fragment = operand_def(FragmentType)
+    index = operand_def(IndexType)
+    after = result_def(FragmentType)
+
+    traits = traits_def(Pure())
+    assembly_format = (
+        "$columns `into` $fragment `[` $index `]` attr-dict `:` type($columns) `into` "
+        "type($fragment) `->` type($after)"
+    )
+
+    def __init__(self, columns: SSAValue, fragment: SSAValue, index: SSAValue):
+        super().__init__(operands=[columns, fragment, index], result_types=[fragment.type])
+
+    def verify_(self) -> None:
+        _verify_columns(self.fragment, self.columns)
+        if self.after.type != self.fragment.type:
+            raise VerifyException(
+                f"expects result type {self.fragment.type}, got {self.after.type}"
+            )
+
+
+def _verify_columns(fragment: SSAValue, columns: SSAValue) -> None:
+    whole, part = fragment.type, columns.type
+    if not isinstance(whole, FragmentType) or not isinstance(part, FragmentType):
+        return
+    for kind in (whole, part):
+        if kind.layout.data is not FragmentLayout.MMA_C:
+            raise VerifyException(f"expects layout mma_c, got {kind.layout.data}")
+    same = whole.element_type == part.element_type and whole.extents[0] == part.extents[0]
+    if not same or whole.extents[1] % part.extents[1]:
+        raise VerifyException(
+            f"expects columns of {whole}, whose number divides {whole.extents[1]}, got {part}"
+        )
+
+
+@irdl_op_definition
 class MmaOp(IRDLOperation):
     """
     The matrix product `a @ b + c` of one step of 16, on the tensor cores.
@@ -137,38 +214,86 @@ class MmaOp(IRDLOperation):
         super().__init__(operands=[a, b, c], result_types=[c.type])
 
     def verify_(self) -> None:
-        a, b, c = self.a.type, self.b.type, self.c.type
-        if not (
-            isinstance(a, FragmentType)
-            and isinstance(b, FragmentType)
-            and isinstance(c, FragmentType)
-        ):
-            return
-        layouts = (a.layout.data, b.layout.data, c.layout.data)
-        if layouts != (FragmentLayout.MMA_A, FragmentLayout.MMA_B, FragmentLayout.MMA_C):
-            raise VerifyException(
-                f"expects layouts mma_a, mma_b and mma_c, got {', '.join(layouts)}"
-            )
-        if c != self.d.type:
-            raise VerifyException(f"expects result type {c}, got {self.d.type}")
-        if a.element_type != b.element_type or not isinstance(
-            a.element_type, Float16Type | BFloat16Type
-        ):
-            raise VerifyException(
-                "expects operands both of element type f16 or bf16, "
-                f"got {a.element_type} and {b.element_type}"
-            )
-        if not isinstance(c.element_type, Float32Type):
-            raise VerifyException(f"expects an accumulator of f32, got {c.element_type}")
-        if a.extents[1] != 16 or b.extents[0] != 16:
-            raise VerifyException(
-                f"expects a step of 16, got {a.extents[1]} columns and {b.extents[0]} rows"
-            )
-        if c.extents != (a.extents[0], b.extents[1]):
-            raise VerifyException(
-                f"expects an accumulator of shape [{a.extents[0]}, {b.extents[1]}], "
-                f"got {list(c.extents)}"
-            )
+        _verify_product(self.a, self.b, self.c)
+        if self.c.type != self.d.type:
+            raise VerifyException(f"expects result type {self.c.type}, got {self.d.type}")
+
+
+def _verify_product(*operands: SSAValue) -> None:
+    a, b, c = (operand.type for operand in operands)
+    if not (
+        isinstance(a, FragmentType) and isinstance(b, FragmentType) and isinstance(c, FragmentType)
+    ):
+        return
+    layouts = (a.layout.data, b.layout.data, c.layout.data)
+    if layouts != (FragmentLayout.MMA_A, FragmentLayout.MMA_B, FragmentLayout.MMA_C):
+        raise VerifyException(f"expects layouts mma_a, mma_b and mma_c, got {', '.join(layouts)}")
+    if a.element_type != b.element_type or not isinstance(
+        a.element_type, Float16Type | BFloat16Type
+    ):
+        raise VerifyException(
+            "expects operands both of element type f16 or bf16, "
+            f"got {a.element_type} and {b.element_type}"
+        )
+    if not isinstance(c.element_type, Float32Type):
+        raise VerifyException(f"expects an accumulator of f32, got {c.element_type}")
+    if a.extents[1] != 16 or b.extents[0] != 16:
+        raise VerifyException(
+            f"expects a step of 16, got {a.extents[1]} columns and {b.extents[0]} rows"
+        )
+    if c.extents != (a.extents[0], b.extents[1]):
+        raise VerifyException(
+            f"expects an accumulator of shape [{a.extents[0]}, {b.extents[1]}], "
+            f"got {list(c.extents)}"
+        )
+
+
+@irdl_op_definition
+class ConfineOp(IRDLOperation):
+    """
+    Takes NaN and infinities out of the B operand of a product, and adds those that are seen.
+
+    An element -0.0 of `a` hides the elements of `b` that it meets; what is finite is not changed.
+    `finite` is `b` with 0 for NaN and infinities. `reached` is `c` plus the products of those that
+    no -0.0 of `a` hides, where +0.0 counts as a positive number too small for 16 bits. So
+    `tile.mma %a, %finite, %reached` is `a @ b + c` in which -0.0 times anything is 0, while in
+    `tile.mma %a, %b, %c` 0 times NaN or an infinity is NaN. Elements of `a` below 0 need `signed`.
+
+    ```mlir
+    %finite, %reached = tile.confine %a, %b, %c : !tile.frag<[64, 16], bf16, mma_a>,
+      !tile.frag<[16, 64], bf16, mma_b>, !tile.frag<[64, 64], f32, mma_c>
+      -> !tile.frag<[16, 64], bf16, mma_b>, !tile.frag<[64, 64], f32, mma_c>
+    ```
+    """
+
+    name = "tile.confine"
+
+    a = operand_def(FragmentType)
+    b = operand_def(FragmentType)
+    c = operand_def(FragmentType)
+    signed = opt_prop_def(UnitAttr)
+    finite = result_def(FragmentType)
+    reached = result_def(FragmentType)
+
+    traits = traits_def(Pure())
+    assembly_format = (
+        "$a `,` $b `,` $c (`signed` $signed^)? attr-dict `:` type($a) `,` type($b) `,` type($c) "
+        "`->` type($finite) `,` type($reached)"
+    )
+
+    def __init__(self, a: SSAValue, b: SSAValue, c: SSAValue, signed: bool = False):
+        super().__init__(
+            operands=[a, b, c],
+            properties={"signed": UnitAttr() if signed else None},
+            result_types=[b.type, c.type],
+        )
+
+    def verify_(self) -> None:
+        _verify_product(self.a, self.b, self.c)
+        expected, got = (self.b.type, self.c.type), (self.finite.type, self.reached.type)
+        if got != expected:
+            wanted, found = (" and ".join(map(str, types)) for types in (expected, got))
+            raise VerifyException(f"expects results of types {wanted}, got {found}")
 
 
 @irdl_op_definition

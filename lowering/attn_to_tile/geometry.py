@@ -54,6 +54,7 @@ class Storage:
     strided: bool = False
     table_of_heads: bool = False
     columns: bool = False
+    confined: bool = False
     converts: bool = False
 
     @property
@@ -305,6 +306,7 @@ def _storage(op: AttendOp, keys: PagedType | RaggedType, target: str) -> Storage
         strided=op.strided is not None,
         table_of_heads=op.table_of_heads is not None,
         columns=op.columns is not None,
+        confined=op.confined is not None,
         converts=converts(keys.element_type, target),
     )
     head_dim = constant_extent(op, keys, len(keys.extents) - 1, "head_dim")

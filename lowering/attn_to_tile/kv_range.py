@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from xdsl.dialects.builtin import i1
-from xdsl.ir import SSAValue
+from xdsl.ir import Attribute, SSAValue
 
 from ...transforms.kv_bounds import KvBounds, LinearBound
 from ..emitter import Emitter
@@ -14,6 +14,19 @@ from .request import FIRST_FULL, KV_BEGIN, KV_END, Request, load_field
 
 # Whether a tile needs the mask: known here, or a condition of the kernel.
 Masked = bool | SSAValue
+
+
+def where_masked(
+    emit: Emitter,
+    masked: Masked,
+    types: Sequence[Attribute],
+    yes: Callable[[], Sequence[SSAValue]],
+    no: Callable[[], Sequence[SSAValue]],
+) -> Sequence[SSAValue]:
+    """Appends what is done with a tile that needs the mask, or with one that needs none."""
+    if isinstance(masked, bool):
+        return yes() if masked else no()
+    return emit.choose(masked, types, yes, no)
 
 
 @dataclass(frozen=True)

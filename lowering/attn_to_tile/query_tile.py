@@ -29,9 +29,10 @@ from ...dialects.tile import (
     fragment_type,
 )
 from ..emitter import Emitter, name_fields
+from .confined import ConfinedValues, hidden_weights
 from .geometry import Geometry
 from .key_tiles import KeyRings, KeyTiles
-from .kv_range import KvRange, Masked
+from .kv_range import KvRange, Masked, where_masked
 from .params import Params
 from .regions import Scope
 from .request import Request, query_rows
@@ -145,7 +146,8 @@ class QueryTile:
         ]
         values = tiles.landed_values(in_flight[1])
         transform_values(self.scope, values, self.first_key(tile))
-        states = self.add_weighted_values(weighed, self.team_rows(values))
+        hides = self.scores[0].hides(masked)
+        states = self.add_weighted_values(weighed, self.team_rows(values), hides)
         return states, (*in_flight[2:], *ahead)
 
     def weights(
@@ -162,6 +164,7 @@ class QueryTile:
         scores.name_hint = "scores"
         if of_rows.softmax:
             weights, state = emit_probabilities(emit, geometry, scores, state, of_rows.unit)
+            weights = hidden_weights(emit, weights, scores, of_rows.hides(masked))
         else:
             weights, state = scores, add_weights(emit, geometry, scores, state)
         weights.name_hint = "probabilities"
@@ -249,24 +252,22 @@ class QueryTile:
         return emit.unrolled(geometry.head_dim // 16, [zero] * len(queries), step)
 
     def add_weighted_values(
-        self, weighed: Sequence[tuple[SSAValue, RowState]], values: SSAValue
+        self, weighed: Sequence[tuple[SSAValue, RowState]], values: SSAValue, hides: Masked
     ) -> list[RowState]:
         """Appends the products of weights and the team's values, added to the states' outputs."""
         emit, geometry = self.emit, self.geometry
-        step_b = self._operand(16, geometry.head_dim, FragmentLayout.MMA_B)
         weights = [self.rounded(one) for one, _ in weighed]
         states = [state for _, state in weighed]
 
         def step(index: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
-            row = emit.mul(index, 16)
-            b = emit.value(LdmatrixOp(values, row, emit.index(0), step_b, transpose=True))
-            factors = [b, self.ones()] if geometry.sums_by_product else [b]
-            parts = [emit.result(ExtractOp, one, index) for one in weights]
-            products = ((part, factor) for part in parts for factor in factors)
-            return [
-                emit.result(MmaOp, part, factor, before)
-                for (part, factor), before in zip(products, carried, strict=True)
-            ]
+            def whole() -> Sequence[SSAValue]:
+                return self.add_products(weights, values, index, carried)
+
+            def confined() -> Sequence[SSAValue]:
+                return self.add_confined_products(weights, values, index, carried)
+
+            types = [value.type for value in carried]
+            return where_masked(emit, hides, types, confined, whole)
 
         steps = geometry.team_keys // 16
         if not geometry.sums_by_product:
@@ -278,6 +279,43 @@ class QueryTile:
             replace(state, out=out, total=total)
             for state, out, total in zip(states, after[::2], after[1::2], strict=True)
         ]
+
+    def add_products(
+        self,
+        weights: Sequence[SSAValue],
+        values: SSAValue,
+        index: SSAValue,
+        sums: Sequence[SSAValue],
+    ) -> Sequence[SSAValue]:
+        """Appends one step of the products with values, and with ones where weights are added."""
+        emit, geometry, row = self.emit, self.geometry, self.emit.mul(index, 16)
+        step_b = self._operand(16, geometry.head_dim, FragmentLayout.MMA_B)
+        b = emit.value(LdmatrixOp(values, row, emit.index(0), step_b, transpose=True))
+        factors = [b, self.ones()] if geometry.sums_by_product else [b]
+        parts = [emit.result(ExtractOp, one, index) for one in weights]
+        products = ((part, factor) for part in parts for factor in factors)
+        return [
+            emit.result(MmaOp, part, factor, before)
+            for (part, factor), before in zip(products, sums, strict=True)
+        ]
+
+    def add_confined_products(
+        self,
+        weights: Sequence[SSAValue],
+        values: SSAValue,
+        index: SSAValue,
+        sums: Sequence[SSAValue],
+    ) -> Sequence[SSAValue]:
+        """Appends that step for values that may be no numbers, of keys that some rows hide."""
+        emit, signed = self.emit, not self.scores[0].softmax
+        confined = ConfinedValues(emit, values, emit.index(0), signed)
+        key, after = emit.mul(index, 16), list[SSAValue]()
+        for one in weights:
+            part = emit.result(ExtractOp, one, index)
+            after.append(confined.add_products(part, key, sums[len(after)]))
+            if self.geometry.sums_by_product:
+                after.append(emit.result(MmaOp, part, self.ones(), sums[len(after)]))
+        return after
 
     def ones(self) -> SSAValue:
         """Appends what sums up the weights of 16 keys in a product, in each of 8 columns."""

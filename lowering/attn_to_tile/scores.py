@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from xdsl.dialects import arith
 from xdsl.dialects.builtin import f32, i32
 from xdsl.ir import SSAValue
 
@@ -16,13 +17,15 @@ from ...dialects.tile import (
 )
 from ...transforms.kv_bounds import kv_bounds
 from ..emitter import Emitter
-from .kv_range import Masked
+from .kv_range import Masked, where_masked
 from .regions import NOTHING_HOISTED, Hoisted, Scope, hoist_reads
 from .request import key_position, query_of
 from .scales import scale_after
 
 LOG2_E = 1.4426950408889634
 LN_2 = 0.6931471805599453
+# The smallest number of a type above 0.
+SMALLEST = {"f16": 2.0**-24, "bf16": 2.0**-133}
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,16 @@ class Scores:
     def softmax(self) -> bool:
         """Whether the weights are those of a softmax."""
         return self.scope.variant.no_softmax is None
+
+    @property
+    def confined(self) -> bool:
+        """Whether NaN and infinities of values are kept to the rows that see them."""
+        # Values behind the last key are never copied: without a mask no others are hidden.
+        return self.scope.geometry.storage.confined and self.scope.variant.mask is not None
+
+    def hides(self, masked: Masked) -> Masked:
+        """Whether the values of a tile are confined to some rows, by weights of -0.0."""
+        return masked if self.confined else False
 
 
 def emit_scale(scope: Scope) -> tuple[SSAValue, SSAValue | None]:
@@ -116,13 +129,11 @@ def change_scores(
     emit: Emitter, scores: Scores, products: SSAValue, first_key: SSAValue, masked: Masked
 ) -> SSAValue:
     """Appends the variant's score and, if `masked`, its mask and the end of the sequence."""
-    if isinstance(masked, bool):
-        return _changed_scores(emit, scores, products, first_key, masked)
 
     def change(masked: bool) -> Callable[[], Sequence[SSAValue]]:
         return lambda: (_changed_scores(emit, scores, products, first_key, masked),)
 
-    return emit.choose(masked, (products.type,), change(True), change(False))[0]
+    return where_masked(emit, masked, (products.type,), change(True), change(False))[0]
 
 
 def _scores_in_range(
@@ -180,11 +191,26 @@ def _changed_scores(
             if variant.mask is not None:
                 (wanted,) = scope.inline(variant.mask, place, known)
                 seen = emit.binary("and", seen, wanted)
-            hidden = emit.float32(float("-inf") if scores.softmax else 0.0)
-            score = emit.select(seen, score, hidden)
+            if scores.softmax:
+                hidden = float("-inf")
+            elif scores.confined:
+                hidden, score = -0.0, _without_negative_zeros(scores, score)
+            else:
+                hidden = 0.0
+            score = emit.select(seen, score, emit.float32(hidden))
         emit.op(YieldOp, score)
     result = FragmentType(kind.shape, f32, kind.layout)
     return emit.with_regions(MapOp, inputs, (result,), region).results[0]
+
+
+def _without_negative_zeros(scores: Scores, weight: SSAValue) -> SSAValue:
+    """Appends a weight that is not rounded to -0.0, but to the smallest negative number instead."""
+    emit = scores.scope.emit
+    smallest = emit.float32(-SMALLEST[scores.scope.geometry.dtype])
+    negative = emit.result(arith.CmpfOp, weight, emit.float32(0.0), "olt")
+    below = emit.binary("minf", weight, smallest)
+    # The sum of -0.0 and 0.0 is 0.0.
+    return emit.select(negative, below, emit.binary("addf", weight, emit.float32(0.0)))
 
 
 def _changed_score(

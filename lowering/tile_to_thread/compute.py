@@ -60,34 +60,70 @@ def lower_extract(thread: Thread, op: tile.ExtractOp) -> None:
     thread.set(op.columns, columns)
 
 
+def lower_columns(thread: Thread, op: tile.ColumnsOp) -> None:
+    """Columns of an accumulator are a part of the vector's first axis."""
+    emit, source = thread.emit, thread[op.fragment]
+    kind = vector_of(op.columns.type)
+    count = kind.get_shape()[0]
+    first = emit.mul(thread[op.index], count)
+
+    def step(n: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        return (insert(emit, extract(emit, source, emit.add(first, n)), carried[0], n),)
+
+    start = _zeros(emit, kind.element_type, kind.get_shape())
+    thread.set(op.columns, emit.unrolled(count, (start,), step)[0])
+
+
+def lower_insert_columns(thread: Thread, op: tile.InsertColumnsOp) -> None:
+    """The part takes the place of as many neighbours of the vector's first axis."""
+    emit, columns = thread.emit, thread[op.columns]
+    count = shape_of(columns)[0]
+    first = emit.mul(thread[op.index], count)
+
+    def step(n: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        return (insert(emit, extract(emit, columns, n), carried[0], emit.add(first, n)),)
+
+    thread.set(op.after, emit.unrolled(count, (thread[op.fragment],), step)[0])
+
+
 def lower_mma(thread: Thread, op: tile.MmaOp) -> None:
     """One mma.sync for each 8 columns of the accumulator."""
     emit = thread.emit
-    a, b, c = thread[op.a], thread[op.b], thread[op.c]
-    element = _element(op.a)
-    # A's registers in the order of the instruction: rows g, g+8 of the columns 0-7, then 8-15.
-    a_registers = [
-        _operand(thread, extract(emit, a, k, row), element) for k in range(2) for row in range(2)
-    ]
+    b, c = thread[op.b], thread[op.c]
+    element = element_of_fragment(op.a)
+    a_registers = a_operands(emit, thread[op.a], element)
 
     def step(n: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
         (accumulator,) = carried
-        b_pair = extract(emit, b, n)
-        b_registers = [_operand(thread, extract(emit, b_pair, k), element) for k in range(2)]
         quarter = extract(emit, accumulator, n)
-        c_registers = [extract(emit, quarter, e) for e in range(4)]
-        operands = a_registers, b_registers, c_registers
-        product = emit.result(nvvm.MmaSyncOp, *operands, (16, 8, 16), _mma_type(element))
-        sums = [emit.field(product, e, f32) for e in range(4)]
-        for e, value in enumerate(sums):
-            quarter = insert(emit, value, quarter, e)
+        quarter = mma_of_8_columns(emit, a_registers, extract(emit, b, n), quarter, element)
         return (insert(emit, quarter, accumulator, n),)
 
     (result,) = emit.unrolled(shape_of(c)[0], (c,), step)
     thread.set(op.d, result)
 
 
-def _element(value: SSAValue) -> Attribute:
+def a_operands(emit: Emitter, a: SSAValue, element: Attribute) -> Sequence[SSAValue]:
+    """Appends A's registers as mma.sync takes them: rows g, g+8 of columns 0-7, then of 8-15."""
+    return [_operand(emit, extract(emit, a, k, row), element) for k in range(2) for row in range(2)]
+
+
+def mma_of_8_columns(
+    emit: Emitter, a: Sequence[SSAValue], b: SSAValue, c: SSAValue, element: Attribute
+) -> SSAValue:
+    """Appends one mma.sync of A's registers, a pair of B's, and `c`, `vector<4 x f32>`."""
+    b_registers = [_operand(emit, extract(emit, b, k), element) for k in range(2)]
+    c_registers = [extract(emit, c, e) for e in range(4)]
+    operands = a, b_registers, c_registers
+    product = emit.result(nvvm.MmaSyncOp, *operands, (16, 8, 16), _mma_type(element))
+    sums = [emit.field(product, e, f32) for e in range(4)]
+    for e, value in enumerate(sums):
+        c = insert(emit, value, c, e)
+    return c
+
+
+def element_of_fragment(value: SSAValue) -> Attribute:
+    """Returns the type of the elements of a fragment."""
     kind = value.type
     if not isinstance(kind, FragmentType):
         raise TypeError(f"expected a fragment, got {kind}")
@@ -98,11 +134,11 @@ def _mma_type(element: Attribute) -> nvvm.MMAType:
     return nvvm.MMAType.BF16 if isinstance(element, BFloat16Type) else nvvm.MMAType.F16
 
 
-def _operand(thread: Thread, register: SSAValue, element: Attribute) -> SSAValue:
+def _operand(emit: Emitter, register: SSAValue, element: Attribute) -> SSAValue:
     """nvvm.mma.sync takes bf16 pairs as i32, f16 pairs as vectors."""
     if isinstance(element, BFloat16Type):
         return register
-    return thread.emit.result(llvm.BitcastOp, register, _F16_PAIR)
+    return emit.result(llvm.BitcastOp, register, _F16_PAIR)
 
 
 def lower_map(thread: Thread, op: tile.MapOp) -> None:
@@ -320,9 +356,11 @@ def pack(thread: Thread, accumulator: SSAValue, element: Attribute) -> SSAValue:
 
 
 COMPUTE_RULES: Mapping[type[Operation], Rule] = {
+    tile.ColumnsOp: lower_columns,
     tile.ConvertLayoutOp: lower_convert_layout,
     tile.ExtractOp: lower_extract,
     tile.FillOp: lower_fill,
+    tile.InsertColumnsOp: lower_insert_columns,
     tile.MapOp: lower_map,
     tile.MmaOp: lower_mma,
     tile.QuadReduceOp: lower_quad_reduce,

@@ -10,6 +10,7 @@ from ...dialects import tile
 from ...dialects.diagnostic import error_at
 from ..creation import new_block, new_region, ops_of
 from .compute import COMPUTE_RULES
+from .confine import CONFINE_RULES
 from .device import DEVICE_RULES
 from .memory import MEMORY_RULES
 from .rewrite import REWRITE_RULES
@@ -21,6 +22,7 @@ from .widen import WIDEN_RULES
 RULES: Mapping[type[Operation], Rule] = {
     **MEMORY_RULES,
     **COMPUTE_RULES,
+    **CONFINE_RULES,
     **TEAM_RULES,
     **DEVICE_RULES,
     **REWRITE_RULES,

@@ -35,12 +35,15 @@ class Geometry:
     combined: bool = False
     dtype: str = "bf16"
     codes: str | None = None
+    confined: bool = False
 
     @property
     def kv(self) -> LatentKV:
         """The cache."""
         form = KVFormat(self.codes) if self.codes is not None else None
-        return LatentKV(self.page_size, self.ckv, self.kpe, self.combined, form)
+        return LatentKV(
+            self.page_size, self.ckv, self.kpe, self.combined, form, confined=self.confined
+        )
 
     @property
     def scale(self) -> float:

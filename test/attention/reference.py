@@ -103,7 +103,9 @@ def rounded(values: Array, dtype: str) -> Array:
 
 def exact(values: Array) -> Float64:
     """Returns 16-bit values, or the bits of bf16, in float64."""
-    return (to_float32(values) if values.dtype == np.uint16 else values).astype(np.float64)
+    # A NaN that signals does so where it is converted.
+    with np.errstate(invalid="ignore"):
+        return (to_float32(values) if values.dtype == np.uint16 else values).astype(np.float64)
 
 
 def random_batch(

@@ -1,7 +1,7 @@
 """Random keys and values of requests, put into any storage that attention reads."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ml_dtypes
@@ -81,12 +81,17 @@ def _packed(codes: Array, dtype: str) -> Array:
 
 @dataclass
 class Storing:
-    """Puts the rows of requests of `lengths` (query rows, keys) into a storage."""
+    """
+    Puts the rows of requests of `lengths` (query rows, keys) into a storage.
+
+    A share `unclean` of the elements of values is NaN or, where the format has them, infinite.
+    """
 
     geometry: Geometry
     kv: KVStorage
     lengths: Sequence[tuple[int, int]]
     rng: np.random.Generator
+    unclean: float = 0.0
     rows: list[Rows] = field(default_factory=list[Rows])
 
     def store(self) -> Stored:
@@ -96,6 +101,8 @@ class Storing:
         shape = (total, g.num_kv_heads, g.head_dim)
         per_head = self.kv.scale_per_head
         self.rows = [random_rows(shape, form, per_head, self.rng) for _ in range(2)]
+        if self.unclean:
+            self.rows[1] = self._spoiled(self.rows[1], form)
         starts = np.cumsum([0, *(kv for _, kv in self.lengths)])
         keys, values = (
             [rows.exact[a:b] for a, b in zip(starts, starts[1:], strict=False)]
@@ -112,6 +119,18 @@ class Storing:
             return Stored(tables, arrays, scales, qo_indptr, keys, values)
         pattern, seen = self._pattern(self.kv, int(qo_indptr[-1]), total)
         return Stored(pattern.tables, arrays, scales, qo_indptr, keys, values, seen=seen)
+
+    def _spoiled(self, rows: Rows, form: KVFormat) -> Rows:
+        """Returns rows of which some elements are no numbers: codes of NaN, or any of the three."""
+        exact_rows, stored = rows.exact.copy(), rows.stored.copy()
+        chosen = self.rng.random(stored.shape) < self.unclean
+        if form.is_quantized:
+            stored[chosen] = {"e4m3": 0x7F, "e5m2": 0x7E}[form.dtype]
+            exact_rows[chosen] = np.nan
+        else:
+            others = self.rng.choice([np.nan, np.inf, -np.inf], int(chosen.sum()))
+            stored[chosen], exact_rows[chosen] = rounded(others, form.dtype), others
+        return replace(rows, stored=stored, exact=exact_rows)
 
     def _scales(self, *blocks: Array) -> Mapping[str, Any]:
         form = self.kv.format

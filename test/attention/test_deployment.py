@@ -73,6 +73,11 @@ def test_by_default_both_phases_and_both_targets_are_compiled() -> None:
         ("storage = 'block-sparse'", BlockSparseKV(4)),
         ("storage = 'paged-by-head'", PagedKV(4, table_of_heads=True)),
         ("storage = 'block-sparse-by-head'", BlockSparseKV(4, per_head=True)),
+        ("storage = 'ragged-confined'", RaggedKV(confined=True)),
+        (
+            "storage = 'paged-by-head-confined'",
+            PagedKV(4, table_of_heads=True, confined=True),
+        ),
         ("kv_format = 'e4m3'", PagedKV(4, format=KVFormat("e4m3"))),
         ("kv_format = 'i8:head'", PagedKV(4, format=KVFormat("i8"), scale_per_head=True)),
         ("kv_format = 'i4:16'", PagedKV(4, format=KVFormat("i4", 16))),
@@ -196,7 +201,7 @@ def test_a_variant_of_a_file_is_taken(tmp_path: Path) -> None:
             f"[[kernels]]\nstorage = 'tree'\n{MODEL}",
             "2: error: kernels[0].storage: expected one of paged, combined, ragged, block-sparse, "
             "latent, latent-combined, paged-by-head, combined-by-head, block-sparse-by-head, "
-            "got 'tree'",
+            "each of these also with -confined, got 'tree'",
         ),
         (
             f"[[kernels]]\nstorage = 'ragged'\nlayout = 'HND'\n{MODEL}",

@@ -106,6 +106,21 @@ def test_masks_of_tensors_over_blocks_have_fewer_keys_a_tile() -> None:
     assert choose_tiles(128, 1, None, "sm_90", None, Registers.MANY).kv_tile == 32
 
 
+def test_confined_values_leave_registers_for_one_block_of_rows() -> None:
+    confined = PagedKV(16, confined=True)
+    assert registers_of(causal().traced, confined, "ranges") is Registers.USUAL
+    assert registers_of(full().traced, confined, "ranges") is Registers.FEWEST
+
+
+def test_confined_values_of_masks_that_need_registers_have_the_fewest_keys_a_tile() -> None:
+    documents = document_mask(tensor("documents", ("b", "l"), "i32")).traced
+    assert registers_of(documents, PagedKV(16, confined=True), "ranges") is Registers.MOST
+    over_blocks = BlockSparseKV(16, confined=True)
+    assert registers_of(causal().traced, over_blocks, "ranges") is Registers.MOST
+    tiles = [choose_tiles(d, 1, None, "sm_90", None, Registers.MOST) for d in (64, 128, 256)]
+    assert [one.kv_tile for one in tiles] == [64, 32, 16]
+
+
 @pytest.mark.parametrize("group", [1, 4, 16, 17])
 def test_a_query_tile_is_short_where_all_heads_of_a_row_fit(group: int) -> None:
     assert (choose_tiles(128, group, 1, "sm_90").rows == 16) == (group <= 16)

@@ -51,6 +51,81 @@ tile.kernel @mma_of_a_and_a(
 
 // -----
 
+// Columns of an accumulator.
+
+tile.kernel @columns_of_an_operand(
+  %a: !tile.frag<[64, 64], f16, mma_a>, %i: index
+) warps 4 grid [1, 1, 1] {
+  // expected-error @+1 {{'tile.columns' op expects layout mma_c, got mma_a}}
+  %part = tile.columns %a[%i]
+    : !tile.frag<[64, 64], f16, mma_a> -> !tile.frag<[64, 32], f16, mma_a>
+  tile.return
+}
+
+// -----
+
+tile.kernel @columns_that_do_not_divide(
+  %c: !tile.frag<[64, 64], f32, mma_c>, %i: index
+) warps 4 grid [1, 1, 1] {
+  // expected-error @+1 {{'tile.columns' op expects columns of !tile.frag<[64, 64], f32, mma_c>, whose number divides 64, got !tile.frag<[64, 24], f32, mma_c>}}
+  %part = tile.columns %c[%i]
+    : !tile.frag<[64, 64], f32, mma_c> -> !tile.frag<[64, 24], f32, mma_c>
+  tile.return
+}
+
+// -----
+
+tile.kernel @columns_of_other_rows(
+  %c: !tile.frag<[64, 64], f32, mma_c>, %part: !tile.frag<[32, 32], f32, mma_c>, %i: index
+) warps 4 grid [1, 1, 1] {
+  // expected-error @+1 {{'tile.insert_columns' op expects columns of !tile.frag<[64, 64], f32, mma_c>, whose number divides 64, got !tile.frag<[32, 32], f32, mma_c>}}
+  %after = tile.insert_columns %part into %c[%i]
+    : !tile.frag<[32, 32], f32, mma_c> into !tile.frag<[64, 64], f32, mma_c>
+    -> !tile.frag<[64, 64], f32, mma_c>
+  tile.return
+}
+
+// -----
+
+tile.kernel @insertion_with_another_result(
+  %c: !tile.frag<[64, 64], f32, mma_c>, %part: !tile.frag<[64, 32], f32, mma_c>, %i: index
+) warps 4 grid [1, 1, 1] {
+  // expected-error @+1 {{'tile.insert_columns' op expects result type !tile.frag<[64, 64], f32, mma_c>, got !tile.frag<[64, 32], f32, mma_c>}}
+  %after = tile.insert_columns %part into %c[%i]
+    : !tile.frag<[64, 32], f32, mma_c> into !tile.frag<[64, 64], f32, mma_c>
+    -> !tile.frag<[64, 32], f32, mma_c>
+  tile.return
+}
+
+// -----
+
+tile.kernel @confine_of_a_and_a(
+  %a: !tile.frag<[64, 16], f16, mma_a>, %c: !tile.frag<[64, 16], f32, mma_c>
+) warps 4 grid [1, 1, 1] {
+  // expected-error @+1 {{'tile.confine' op expects layouts mma_a, mma_b and mma_c, got mma_a, mma_a, mma_c}}
+  %finite, %reached = tile.confine %a, %a, %c
+    : !tile.frag<[64, 16], f16, mma_a>, !tile.frag<[64, 16], f16, mma_a>,
+      !tile.frag<[64, 16], f32, mma_c>
+    -> !tile.frag<[64, 16], f16, mma_a>, !tile.frag<[64, 16], f32, mma_c>
+  tile.return
+}
+
+// -----
+
+tile.kernel @confine_to_other_results(
+  %a: !tile.frag<[64, 16], f16, mma_a>, %b: !tile.frag<[16, 32], f16, mma_b>,
+  %c: !tile.frag<[64, 32], f32, mma_c>
+) warps 4 grid [1, 1, 1] {
+  // expected-error @+1 {{'tile.confine' op expects results of types !tile.frag<[16, 32], f16, mma_b> and !tile.frag<[64, 32], f32, mma_c>, got !tile.frag<[16, 32], f16, mma_b> and !tile.frag<[16, 32], f16, mma_b>}}
+  %finite, %reached = tile.confine %a, %b, %c
+    : !tile.frag<[64, 16], f16, mma_a>, !tile.frag<[16, 32], f16, mma_b>,
+      !tile.frag<[64, 32], f32, mma_c>
+    -> !tile.frag<[16, 32], f16, mma_b>, !tile.frag<[16, 32], f16, mma_b>
+  tile.return
+}
+
+// -----
+
 tile.kernel @mma_of_another_result(
   %a: !tile.frag<[64, 16], f16, mma_a>, %b: !tile.frag<[16, 32], f16, mma_b>,
   %c: !tile.frag<[64, 32], f32, mma_c>

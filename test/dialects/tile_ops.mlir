@@ -88,6 +88,18 @@ tile.kernel @operands(%x: !llvm.ptr<1>) warps 4 grid [1, 1, 1] {
   %d = tile.mma %step, %b, %c
     : !tile.frag<[64, 16], f16, mma_a>, !tile.frag<[16, 64], f16, mma_b>,
       !tile.frag<[64, 64], f32, mma_c> -> !tile.frag<[64, 64], f32, mma_c>
+  // CHECK-NEXT: %[[PART:.*]] = tile.columns %[[C]][%{{.*}}] : !tile.frag<[64, 64], f32, mma_c> -> !tile.frag<[64, 32], f32, mma_c>
+  %part = tile.columns %c[%zero]
+    : !tile.frag<[64, 64], f32, mma_c> -> !tile.frag<[64, 32], f32, mma_c>
+  // CHECK-NEXT: tile.insert_columns %[[PART]] into %[[C]][%{{.*}}] : !tile.frag<[64, 32], f32, mma_c> into !tile.frag<[64, 64], f32, mma_c> -> !tile.frag<[64, 64], f32, mma_c>
+  %after = tile.insert_columns %part into %c[%zero]
+    : !tile.frag<[64, 32], f32, mma_c> into !tile.frag<[64, 64], f32, mma_c>
+    -> !tile.frag<[64, 64], f32, mma_c>
+  // CHECK-NEXT: %{{.*}}, %{{.*}} = tile.confine %[[STEP]], %[[B]], %[[C]] : !tile.frag<[64, 16], f16, mma_a>, !tile.frag<[16, 64], f16, mma_b>, !tile.frag<[64, 64], f32, mma_c> -> !tile.frag<[16, 64], f16, mma_b>, !tile.frag<[64, 64], f32, mma_c>
+  %finite, %reached = tile.confine %step, %b, %c
+    : !tile.frag<[64, 16], f16, mma_a>, !tile.frag<[16, 64], f16, mma_b>,
+      !tile.frag<[64, 64], f32, mma_c>
+    -> !tile.frag<[16, 64], f16, mma_b>, !tile.frag<[64, 64], f32, mma_c>
   tile.return
 }
 

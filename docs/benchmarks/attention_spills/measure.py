@@ -8,8 +8,9 @@ that need the most; the process fails where a byte is spilled. A variant of each
 for lists of tiles and for cascades too. All of them take an hour and more of CPU time.
 
     python docs/benchmarks/attention_spills/measure.py [--targets sm_80] [--head-dims 128] [--quick]
-        [--jobs 2] [--known FOLDER]
+        [--confined] [--jobs 2] [--known FOLDER]
 
+With `--confined` the storages are those whose NaN and infinities stay in the rows that see them.
 With `--known` what ptxas said of a text is kept in a folder, and not asked for again.
 """
 
@@ -19,7 +20,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -97,6 +98,7 @@ class Group:
     query_len: int | None
     variants: Sequence[str]
     known: Path | None
+    confined: bool
 
     @property
     def label(self) -> str:
@@ -126,7 +128,7 @@ def _found(group: Group) -> Iterator[Found]:
             continue
         op = attention.compile(
             variant=VARIANTS[variant](group.head_dim),
-            kv=kv_of(group.form),
+            kv=replace(kv_of(group.form), confined=group.confined),
             num_qo_heads=8 * GROUP,
             num_kv_heads=8,
             head_dim=group.head_dim,
@@ -161,6 +163,7 @@ def main() -> int:
     dims = range(32, 257, 32)
     parser.add_argument("--head-dims", nargs="+", type=int, default=[64, 128, 256], choices=dims)
     parser.add_argument("--quick", action="store_true", help="a variant of each kind alone")
+    parser.add_argument("--confined", action="store_true", help="storages that are confined")
     parser.add_argument("--jobs", type=int, default=1, help="how many processes compile")
     parser.add_argument("--known", type=Path, help="where answers of ptxas are kept")
     arguments = parser.parse_args()
@@ -171,7 +174,7 @@ def main() -> int:
         return 2
     variants = list(QUICK if arguments.quick else VARIANTS)
     numbers = product(arguments.targets, arguments.head_dims, FORMATS, (None, 1))
-    groups = [Group(*each, variants, arguments.known) for each in numbers]
+    groups = [Group(*each, variants, arguments.known, arguments.confined) for each in numbers]
     kernels, spilled = 0, 0
     print(
         f"{'target':7} {'head_dim':8} {'format':16} {'tiles':8} most registers, of; spilled bytes"

@@ -162,6 +162,7 @@ def _storage(op: AttendLatentOp, pages: PagedType, target: str) -> Storage:
         page_size=constant_extent(op, pages, 1, "page size"),
         layout=PageLayout.NHD,
         scales=op.scales,
+        confined=op.confined is not None,
         converts=converts(pages.element_type, target),
     )
 

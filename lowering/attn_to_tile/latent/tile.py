@@ -35,7 +35,8 @@ from ....dialects.tile import (
     fragment_type,
 )
 from ...emitter import Emitter, name_fields
-from ..kv_range import KvRange, Masked
+from ..confined import ConfinedValues, hidden_weights
+from ..kv_range import KvRange, Masked, where_masked
 from ..request import KeyRows, query_rows
 from ..scores import Scores, change_scores
 from ..softmax import (
@@ -136,15 +137,17 @@ class LatentTile:
         products = self.query_times_keys(queries, (ckv, kpe))
         first_key = emit.add(tile, self.team.keys)
         scores = change_scores(emit, self.scores, products, first_key, masked)
+        hides = self.scores.hides(masked)
         if self.scores.softmax:
             unit = self.scores.unit
             found = emit_probabilities(emit, geometry, scores, state, unit, self.greatest)
             probabilities, state = found
+            probabilities = hidden_weights(emit, probabilities, scores, hides)
         else:
             probabilities, state = scores, add_weights(emit, geometry, scores, state)
         emit.op(StoreFragmentOp, probabilities, self.rings.probabilities, self.team.keys)
         emit.op(BarrierOp)
-        out = self.add_weighted_values(ckv, state.out)
+        out = self.add_weighted_values(ckv, state.out, hides)
         return RowState(out, state.maximum, state.total), (*in_flight[2:], *ahead)
 
     def landed(self, ckv: SSAValue, kpe: SSAValue) -> Sequence[SSAValue]:
@@ -227,7 +230,7 @@ class LatentTile:
 
         return emit.unrolled(part.columns // STEP, (products,), step)[0]
 
-    def add_weighted_values(self, values: SSAValue, out: SSAValue) -> SSAValue:
+    def add_weighted_values(self, values: SSAValue, out: SSAValue, hides: Masked) -> SSAValue:
         """Appends the product of all probabilities and the team's columns, added to the output."""
         emit, geometry = self.emit, self.geometry
         probabilities = emit.result(StageOp, self.rings.probabilities)
@@ -235,11 +238,21 @@ class LatentTile:
         step_a = self._operand(geometry.rows, STEP, FragmentLayout.MMA_A)
         step_b = self._operand(STEP, geometry.out_columns, FragmentLayout.MMA_B)
 
+        signed = not self.scores.softmax
+        confined_values = ConfinedValues(emit, values, first_column, signed)
+
         def step(index: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
             key = emit.mul(index, STEP)
             a = emit.result(LdmatrixOp, probabilities, emit.index(0), key, step_a)
-            b = emit.result(LdmatrixOp, values, key, first_column, step_b, True)
-            return (emit.result(MmaOp, a, b, carried[0]),)
+
+            def whole() -> Sequence[SSAValue]:
+                b = emit.result(LdmatrixOp, values, key, first_column, step_b, True)
+                return (emit.result(MmaOp, a, b, carried[0]),)
+
+            def confined() -> Sequence[SSAValue]:
+                return (confined_values.add_products(a, key, carried[0]),)
+
+            return where_masked(emit, hides, (out.type,), confined, whole)
 
         return emit.unrolled(geometry.kv_tile // STEP, (out,), step)[0]
 
