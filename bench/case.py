@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from math import ceil
 
+from ..attention.named_storage import CONFINED
 from ..runtime.contract import JsonScalar
 from .variants import VARIANTS
 
@@ -23,7 +24,7 @@ class Kernel:
     `variant` is a name of `variants.VARIANTS`; `decode` chooses the tiles for one query row a
     request. `work` "cascade" reads shared prefixes once. `kv_format` is "same" or "e4m3". `latent`
     is multi-head latent attention in its absorbed form: `head_dim` elements of a row, 64 more that
-    carry positions, and one KV head.
+    carry positions, and one KV head. `confined` pages keep what is no number to rows that see it.
     """
 
     variant: str
@@ -36,6 +37,12 @@ class Kernel:
     work: str = "ranges"
     kv_format: str = "same"
     latent: bool = False
+    confined: bool = False
+
+    @property
+    def storage(self) -> str:
+        """The name of the storage, as manifests have it."""
+        return ("latent" if self.latent else "paged") + (CONFINED if self.confined else "")
 
     def key(self, target: str) -> dict[str, JsonScalar]:
         """Returns the key of the kernel in a kernel set."""
@@ -45,7 +52,7 @@ class Kernel:
             "head_dim": self.head_dim,
             "num_qo_heads": self.num_qo_heads,
             "num_kv_heads": self.num_kv_heads,
-            "storage": "latent" if self.latent else "paged",
+            "storage": self.storage,
             "page_size": self.page_size,
             "layout": "NHD",
             "kv_format": self.kv_format,

@@ -35,7 +35,11 @@ def compiled(kernel: Kernel, target: str) -> AttentionOp:
         )
     return compile_attention(
         variant=variant,
-        kv=PagedKV(kernel.page_size, format=named_format(kernel.kv_format)[0]),
+        kv=PagedKV(
+            kernel.page_size,
+            format=named_format(kernel.kv_format)[0],
+            confined=kernel.confined,
+        ),
         num_qo_heads=kernel.num_qo_heads,
         num_kv_heads=kernel.num_kv_heads,
         head_dim=kernel.head_dim,

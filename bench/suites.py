@@ -84,6 +84,15 @@ def variants() -> Iterator[Case]:
         yield Case(f"variant-{variant}-decode", "variants", kernel, ((1, 8192),) * 64)
 
 
+def confined() -> Iterator[Case]:
+    """Yields what it costs to keep values that are no numbers to the rows that see them."""
+    numbers = ("causal", HEAD_DIM, HEADS, KV_HEADS, 16)
+    prompts = ((4096, 4096),) * 4
+    yield Case("confined-prefill", "variants", Kernel(*numbers, confined=True), prompts)
+    kernel = Kernel(*numbers, decode=True, confined=True)
+    yield Case("confined-decode", "variants", kernel, ((1, 8192),) * 64)
+
+
 def cascade() -> Iterator[Case]:
     """Yields decoding behind a prefix that all requests share, read once or by each for itself."""
     for work in ("cascade", "ranges"):
@@ -107,7 +116,7 @@ def mla() -> Iterator[Case]:
 
 
 _PARTS: dict[str, tuple[Callable[[], Iterator[Case]], ...]] = {
-    "attention": (prefill, paged, variants),
+    "attention": (prefill, paged, variants, confined),
     "decode": (decode, eight_bit, cascade),
     "mla": (mla,),
 }
