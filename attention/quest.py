@@ -15,11 +15,14 @@ out, lse = plan.run(q, k_pages, v_pages, kv_indices=choice.run(q, summaries))
 """
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from ..runtime.array import ArrayView, view_of
 from ..runtime.attention import AttentionOp, Plan
+from ..runtime.attention_in_place import check_batch
+from ..runtime.attention_planner import BatchLimits
 from ..runtime.device import Device
 from ..runtime.errors import ArgumentError
 from ..runtime.kernel_call import (
@@ -140,42 +143,124 @@ class PageChoice:
     The pages that are chosen are a page table of B * heads rows: row `heads * b + h` is request b
     for key head h. `kv_indptr` int32 [B * heads + 1] and `kv_last_page_len` int32 [B * heads] are
     known beforehand, in host memory; `run` returns its `kv_indices`, int32 [kv_indptr[-1]].
+
+    With `limits` grids and addresses stay while `update` takes other page tables up to these
+    maxima, as a CUDA graph needs: queries have `limits.requests` rows then, and `run` returns as
+    many entries as such tables can need, `kv_indptr[-1]` of which are pages.
     """
 
-    def __init__(self, table: PageTable, heads: int, budget: int, recent: int) -> None:
-        self.table = table
+    def __init__(
+        self,
+        table: PageTable,
+        heads: int,
+        budget: int,
+        recent: int,
+        limits: BatchLimits | None = None,
+    ) -> None:
         self.heads = heads
         self.budget = budget
         self.recent = recent
-        counts = np.repeat(np.minimum(table.pages, budget), heads)
+        self.limits = limits
+        self._tables = Tables(self._take(table))
+        # The fewest pages of the summaries that were seen: a graph keeps their addresses.
+        self._pages = _LARGEST
+        self._between: WeakKeyDictionary[Device, dict[str, ArrayView]] = WeakKeyDictionary()
+
+    def _take(self, table: PageTable) -> dict[str, Int32Array]:
+        """Takes a page table; returns the tables of the kernels. Raises ArgumentError."""
+        self._check_limits(table)
+        counts = np.repeat(np.minimum(table.pages, self.budget), self.heads)
         starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-        if int(starts[-1]) > _LARGEST or heads * table.kv_indices.size > _LARGEST:
+        if int(starts[-1]) > _LARGEST or self.heads * table.kv_indices.size > _LARGEST:
             raise ArgumentError("budget", f"at most {_LARGEST} pages of all heads", "more")
-        self.kv_indptr = starts.astype(np.int32)
-        self.kv_last_page_len = np.repeat(table.kv_last_page_len, heads)
+        self.table = table
+        self.kv_indptr: Int32Array = starts.astype(np.int32)
+        self.kv_last_page_len = np.repeat(table.kv_last_page_len, self.heads)
         owner, _ = _owners(table)
-        tables = {"owner": owner, "page": table.kv_indices, "indptr": table.kv_indptr}
-        self._tables = Tables({**tables, "chosen_indptr": self.kv_indptr})
+        return {
+            "owner": _filled(owner, self.entries, -1),
+            "page": _filled(table.kv_indices, self.entries, 0),
+            "indptr": _filled(table.kv_indptr, self.batch + 1, int(table.kv_indptr[-1])),
+            "chosen_indptr": _filled(
+                self.kv_indptr, self.batch * self.heads + 1, int(self.kv_indptr[-1])
+            ),
+        }
+
+    def _check_limits(self, table: PageTable) -> None:
+        if self.limits is not None:
+            check_batch(self.limits, np.arange(table.batch + 1, dtype=np.int32), table)
+
+    @property
+    def batch(self) -> int:
+        """The number of requests, or the most that there may be."""
+        return self.table.batch if self.limits is None else self.limits.requests
+
+    @property
+    def entries(self) -> int:
+        """The number of entries of the page table, or the most that there may be."""
+        return self.table.kv_indices.size if self.limits is None else self.limits.pages
+
+    @property
+    def longest(self) -> int:
+        """The most pages of a request."""
+        if self.limits is None:
+            return int(self.table.pages.max(initial=0))
+        return -(-self.limits.kv_len // self.table.page_size)
+
+    @property
+    def chosen(self) -> int:
+        """The number of pages that are chosen for all heads, or the most that may be."""
+        if self.limits is None:
+            return int(self.kv_indptr[-1])
+        each = min(self.budget, self.longest)
+        return self.heads * min(self.limits.requests * each, self.limits.pages)
+
+    @property
+    def tables(self) -> tuple[Int32Array, Int32Array, Int32Array, Int32Array]:
+        """What `AttentionOp.plan` and `Plan.update` take; the page numbers are not yet known."""
+        rows = np.arange(self.table.batch + 1, dtype=np.int32)
+        unknown = np.zeros(int(self.kv_indptr[-1]), np.int32)
+        return rows, self.kv_indptr, unknown, self.kv_last_page_len
+
+    def update(self, table: PageTable, *, stream: object = None) -> None:
+        """
+        Takes the page table of another step in place: what changed is sent on `stream`.
+
+        Plans of this choice then take `plan.update(*choice.tables)`. Raises ArgumentError for a
+        table beyond the limits, and for a page that the summaries of earlier runs lack; the choice
+        is then what it was.
+        """
+        if self.limits is None:
+            raise ArgumentError("update", "a choice that was made with limits", "one without")
+        if table.page_size != self.table.page_size:
+            expected = f"pages of {self.table.page_size} tokens"
+            raise ArgumentError("table", expected, f"pages of {table.page_size}")
+        self._check_limits(table)
+        table.check_pages(self._pages)
+        self._tables.write(self._take(table), stream)
 
     def plan(self, op: AttentionOp, *, device: Device | str | None = None) -> Plan:
         """
         Returns the plan of attention to the chosen pages, one query a request.
 
         `op` is over `PagedKV(page_size, table_of_heads=True)`; its variant sees positions among the
-        keys that were chosen. The pages themselves are passed to `Plan.run` as `kv_indices`. Raises
-        ArgumentError.
+        keys that were chosen. The pages themselves are passed to `Plan.run` as `kv_indices`. The
+        plan has limits where the choice has. Raises ArgumentError.
         """
         section = op.section
         if "table_of_heads" not in section.kv or section.page_size != self.table.page_size:
             expected = f"an op over PagedKV({self.table.page_size}, table_of_heads=True)"
             raise ArgumentError("op", expected, f"pages of {section.page_size}, {section.kv}")
-        rows = np.arange(self.table.batch + 1, dtype=np.int32)
-        unknown = np.zeros(int(self.kv_indptr[-1]), np.int32)
-        tables = (rows, self.kv_indptr, unknown, self.kv_last_page_len)
-        return op.plan(*tables, device=device)
+        limits = self.limits
+        if limits is not None:
+            kv_len = min(self.budget * self.table.page_size, limits.kv_len)
+            limits = BatchLimits(limits.requests, limits.requests, kv_len, self.chosen)
+        return op.plan(*self.tables, limits=limits, device=device)
 
     def upload(self, device: Device, stream: object = None) -> dict[str, ArrayView]:
         """Puts the tables on `device`, once; do it before a CUDA graph is captured."""
+        if self.limits is not None:
+            self.between(device)
         return self._tables.on(device, stream)
 
     def scores(
@@ -203,7 +288,7 @@ class PageChoice:
         }
         group = self._check(views["q"], views["summaries"])
         where = device_of(views.values(), device)
-        shape = (self.table.kv_indices.size, self.heads)
+        shape = (self.entries, self.heads)
         array, scores = result_array("scores", out, views["q"], where, shape, "f32", stream)
         if shape[0]:
             numbers = {"group": group, "head_dim": views["q"].shape[-1], "dtype": views["q"].dtype}
@@ -231,25 +316,35 @@ class PageChoice:
         handle = stream_handle(stream)
         query, given = view_of(q, "q", handle), view_of(summaries, "summaries", handle)
         where = device_of([query, given], device)
-        held = where.empty((self.table.kv_indices.size, self.heads), "f32", "scores")
+        between = self.between(where)
+        held = between["scores"].buffer
         self.scores(q, summaries, out=held, device=where, stream=stream, target=target)
-        shape = (int(self.kv_indptr[-1]),)
+        shape = (self.chosen,)
         array, chosen = result_array("kv_indices", out, query, where, shape, "i32", stream)
         if not shape[0]:
             return array
-        ranks = view_of(where.empty(held.shape, "i32", "ranks"), "ranks")
-        arrays = {"scores": view_of(held, "scores"), "ranks": ranks, "chosen": chosen}
-        arrays |= self.upload(where, stream)
-        symbols = {"batch": self.table.batch, "longest": int(self.table.pages.max())}
+        arrays = {**between, "chosen": chosen, **self.upload(where, stream)}
+        symbols = {"batch": self.batch, "longest": self.longest}
         numbers = {"recent": self.recent, "budget": self.budget}
         for kind in ("rank_pages", "choose_pages"):
             artifact = kernel(kind, target, heads=self.heads)
             call_kernel(artifact, arrays, where, numbers=numbers, symbols=symbols, stream=stream)
         return array
 
+    def between(self, device: Device) -> dict[str, ArrayView]:
+        """Returns memory for what the kernels leave to one another; with limits it stays."""
+        known = self._between.get(device)
+        if known is None:
+            shape = (self.entries, self.heads)
+            kinds = {"scores": "f32", "ranks": "i32"}
+            known = {n: view_of(device.empty(shape, kind, n), n) for n, kind in kinds.items()}
+            if self.limits is not None:
+                self._between[device] = known
+        return known
+
     def _check(self, q: ArrayView, summaries: ArrayView) -> int:
         """Returns how many query heads a key head has; refuses arrays that do not fit."""
-        check_array(q, FLOATS, (self.table.batch, "heads", "head_dim"))
+        check_array(q, FLOATS, (self.batch, "heads", "head_dim"))
         dim = q.shape[-1]
         check_array(summaries, (q.dtype,), ("pages", 2, self.heads, dim))
         _check_dim("summaries", self.heads, dim)
@@ -258,17 +353,26 @@ class PageChoice:
             expected = f"a multiple of the {self.heads} key heads, up to {LARGEST_GROUP} times"
             raise ArgumentError("q", expected, f"{q.shape[1]} heads")
         self.table.check_pages(summaries.shape[0])
+        self._pages = min(self._pages, summaries.shape[0])
         return group
 
 
-def plan_choice(table: PageTable, num_kv_heads: int, *, budget: int, recent: int = 1) -> PageChoice:
+def plan_choice(
+    table: PageTable,
+    num_kv_heads: int,
+    *,
+    budget: int,
+    recent: int = 1,
+    limits: BatchLimits | None = None,
+) -> PageChoice:
     """
     Returns the plan of choosing `budget` pages for each request and key head.
 
     The last `recent` pages of a request, 1 to `budget`, are always among them, so the one that is
     not full is. A request with fewer pages has all. Equal bounds go to the earlier page; a bound
     that is NaN counts as the highest. How many pages are chosen is known here: nothing waits for
-    the device. Raises ArgumentError.
+    the device. With `limits` of the cache's tables the choice stays in a CUDA graph while
+    `PageChoice.update` gives it others. Raises ArgumentError.
     """
     if num_kv_heads < 1:
         raise ArgumentError("num_kv_heads", "at least 1", str(num_kv_heads))
@@ -276,7 +380,12 @@ def plan_choice(table: PageTable, num_kv_heads: int, *, budget: int, recent: int
         raise ArgumentError("budget", "at least 1 page", str(budget))
     if not 1 <= recent <= budget:
         raise ArgumentError("recent", f"1 to {budget} pages, the budget", str(recent))
-    return PageChoice(table, num_kv_heads, budget, recent)
+    return PageChoice(table, num_kv_heads, budget, recent, limits)
+
+
+def _filled(table: Int32Array, size: int, value: int) -> Int32Array:
+    """Returns a table with a value in the entries behind it."""
+    return np.concatenate([table, np.full(size - table.size, value, np.int32)])
 
 
 def _owners(table: PageTable) -> tuple[Int32Array, Int32Array]:

@@ -116,7 +116,7 @@ class PlacedPlanner:
 
         Raises ArgumentError for one beyond the maxima, and then changes nothing.
         """
-        _check_batch(self.limits, self.section, qo_indptr, table)
+        check_batch(self.limits, qo_indptr, table)
         planned = self._planned(qo_indptr, table, hints)
         for name, own in self.tables.items():
             if len(planned.tables[name]) > len(own):
@@ -155,9 +155,7 @@ class PlacedPlanner:
         return changed
 
 
-def _check_batch(
-    limits: BatchLimits, section: AttentionContract, qo_indptr: Int32Array, table: PageTable
-) -> None:
+def check_batch(limits: BatchLimits, qo_indptr: Int32Array, table: PageTable) -> None:
     """Refuses a batch beyond declared maxima, which are counted as the caller does."""
     requests, rows = len(qo_indptr) - 1, int(qo_indptr[-1])
     total = int(table.row_counts.sum())

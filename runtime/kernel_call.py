@@ -113,6 +113,13 @@ class Tables:
         workspace.ready(stream)
         return {name: view_of(buffer, name) for name, buffer in workspace.buffers.items()}
 
+    def write(self, arrays: Mapping[str, npt.NDArray[np.int32]], stream: object = None) -> None:
+        """Puts other tables of the same shapes in their place, in the order of `stream`."""
+        with self._lock:
+            self.arrays = dict(arrays)
+            for workspace in self._workspaces.values():
+                workspace.write(self.arrays, stream)
+
 
 def flat(view: ArrayView, shape: tuple[int, ...]) -> ArrayView:
     """Returns a contiguous array under another shape of as many elements."""

@@ -95,8 +95,9 @@ def score(*, heads: int, group: int, head_dim: int, dtype: str) -> Program:
     """
     Returns a bound of the scores of each page of each request, f32 [nnz, heads].
 
-    `owner` and `page` i32 [nnz] are the request and the page of an entry of the table; the queries
-    are q [batch, heads * group, head_dim]. The bound of a key head is the greatest of its group.
+    `owner` and `page` i32 [nnz] are the request and the page of an entry of the table, -1 and any
+    page where the table ends before; the queries are q [batch, heads * group, head_dim]. The bound
+    of a key head is the greatest of its group.
     """
     most = LARGEST // heads
     b = Builder("score_pages", f"nnz in [0, {most}], pages in [0, {LARGEST}], batch in [0, {most}]")
@@ -119,7 +120,7 @@ def score(*, heads: int, group: int, head_dim: int, dtype: str) -> Program:
                     kept[i, h, begin + e] = cast(summaries[end], "f32")
             with b.loop("g", group, UNROLLED if group <= _UNROLLED else SERIAL) as g:
                 with tile.neighbours(b, "asked_e") as e:
-                    query = (cast(owner[i], "index"), group * h + g, begin + e)
+                    query = (_request_of(owner[i]), group * h + g, begin + e)
                     asked[i, h, begin + e] = cast(q[query], "f32")
                 total[i, h, t] = 0.0
                 with tile.neighbours(b, "e", UNROLLED) as e:
@@ -129,6 +130,11 @@ def score(*, heads: int, group: int, head_dim: int, dtype: str) -> Program:
         with tile.one_lane.threads(b, "best_of_group", first, n, heads) as (i, h, _):
             _store_best(b, tile, partial, scores, (i, h))
     return b.build()
+
+
+def _request_of(owner: Value) -> Value:
+    """Returns the request of an entry; the first, for what is behind the table and of no use."""
+    return cast(maximum(owner, _zero()), "index")
 
 
 def _store_best(
@@ -171,7 +177,7 @@ def rank(*, heads: int) -> Program:
         return select(is_recent, _INFINITY, plain)
 
     with _entries(b, n, heads) as (i, h):
-        request = cast(owner[i], "index")
+        request = _request_of(owner[i])
         begin[i, h], end[i, h] = indptr[request], indptr[request + 1]
         own[i, h] = key(value_of(i), i, h)
         before[i, h] = 0
@@ -207,8 +213,9 @@ def choose(*, heads: int) -> Program:
         b.temporary(name, [n, heads], "i32", Scope.LOCAL) for name in ("place", "begin")
     )
     with _entries(b, n, heads) as (i, h):
-        request = cast(owner[i], "index")
-        with b.when(compare("<", ranks[i, h], budget)):
+        request = _request_of(owner[i])
+        is_entry = compare(">=", owner[i], 0)
+        with b.when(is_entry & compare("<", ranks[i, h], budget)):
             place[i, h] = starts[request * heads + h]
             begin[i, h] = indptr[request]
             with b.loop("other", longest) as j:

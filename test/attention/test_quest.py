@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tilewright import attention
+from tilewright.attention import BatchLimits
 from tilewright.attention.compiled_kernels import kernel
 from tilewright.runtime.errors import ArgumentError
 from tilewright.runtime.simulator_device import SimulatorDevice
@@ -263,12 +264,9 @@ def test_bf16_is_taken_as_bits_too(device: SimulatorDevice) -> None:
     np.testing.assert_array_equal(found, pages[1].max(axis=0))
 
 
-def test_decode_attends_to_the_chosen_pages(device: SimulatorDevice) -> None:
-    """The result is that of attention over the pages that a ranking in float64 chooses."""
-    table, total = table_of(LENGTHS, 8, 11)
-    k, v, q = keys(total, 8, seed=12), keys(total, 8, seed=13), query(len(LENGTHS), seed=14)
-    choice = attention.plan_choice(table, HEADS, budget=3)
-    op = attention.compile(
+def decoding() -> attention.AttentionOp:
+    """Returns the kernel that attends to chosen pages of 8 tokens."""
+    return attention.compile(
         variant=attention.causal(),
         kv=attention.PagedKV(8, table_of_heads=True),
         num_qo_heads=HEADS * GROUP,
@@ -277,6 +275,14 @@ def test_decode_attends_to_the_chosen_pages(device: SimulatorDevice) -> None:
         dtype="f16",
         query_len=1,
     )
+
+
+def test_decode_attends_to_the_chosen_pages(device: SimulatorDevice) -> None:
+    """The result is that of attention over the pages that a ranking in float64 chooses."""
+    table, total = table_of(LENGTHS, 8, 11)
+    k, v, q = keys(total, 8, seed=12), keys(total, 8, seed=13), query(len(LENGTHS), seed=14)
+    choice = attention.plan_choice(table, HEADS, budget=3)
+    op = decoding()
     chosen = choice.run(q, summarized(k, table, device), device=device)
     out, lse = choice.plan(op).run(q, k, v, kv_indices=chosen, device=device)
     for b, length in enumerate(LENGTHS):
@@ -306,3 +312,72 @@ def _best_pages(q: Array, k: Array, pages: Array, length: int, budget: int) -> l
         bounds.append(products.sum(1).max())
     order = sorted(range(len(bounds) - 1), key=lambda place: (-bounds[place], place))
     return sorted([*order[: budget - 1], *([len(bounds) - 1] if bounds else [])])
+
+
+def limits_of(requests: int, kv_len: int, pages: int) -> BatchLimits:
+    return BatchLimits(requests=requests, query_rows=requests, kv_len=kv_len, pages=pages)
+
+
+def test_a_choice_with_limits_takes_one_table_after_the_other_in_place(
+    device: SimulatorDevice,
+) -> None:
+    budget, limits = 3, limits_of(7, 128, 60)
+    op = decoding()
+    first, _ = table_of([20, 9], 8, 5)
+    choice = attention.plan_choice(first, HEADS, budget=budget, limits=limits)
+    plan = choice.plan(op, device=device)
+    chosen = np.zeros(choice.chosen, np.int32)
+    for seed, lengths in enumerate(([20, 9], LENGTHS, [128] * 3, [0, 0])):
+        table, _ = table_of(lengths, 8, seed)
+        k, v = (keys(60, 8, seed=seed + n) for n in (20, 40))
+        q = np.concatenate([query(len(lengths), seed=seed), query(7 - len(lengths), seed=99)])
+        choice.update(table)
+        plan.update(*choice.tables)
+        got = choice.run(q, summarized(k, table, device), out=chosen, device=device)
+        assert got is chosen
+        out, lse = plan.run(q, k, v, kv_indices=chosen, device=device)
+        alone = attention.plan_choice(table, HEADS, budget=budget)
+        pages = alone.run(q[: len(lengths)], summarized(k, table, device), device=device)
+        np.testing.assert_array_equal(chosen[: pages.size], pages)
+        once = alone.plan(op, device=device)
+        wanted = once.run(q[: len(lengths)], k, v, kv_indices=pages, device=device)
+        np.testing.assert_array_equal(lse[: len(lengths)] == -np.inf, wanted[1] == -np.inf)
+        np.testing.assert_allclose(
+            out[: len(lengths)].astype(float), wanted[0].astype(float), rtol=0, atol=2e-3
+        )
+
+
+def test_addresses_of_a_choice_with_limits_stay(device: SimulatorDevice) -> None:
+    limits = limits_of(4, 64, 40)
+    table, _ = table_of([40, 13], 8)
+    choice = attention.plan_choice(table, HEADS, budget=2, limits=limits)
+    summaries = summarized(keys(40, 8), table, device)
+
+    def addresses() -> list[object]:
+        choice.run(query(4), summaries, device=device)
+        views = {**choice.upload(device), **choice.between(device)}
+        return [view.buffer and view.buffer.handle for view in views.values()]
+
+    before = addresses()
+    choice.update(table_of([64, 64, 8], 8)[0])
+    assert all(now is then for now, then in zip(addresses(), before, strict=True))
+
+
+def test_a_table_beyond_the_limits_of_a_choice_changes_nothing(device: SimulatorDevice) -> None:
+    table, count = table_of([40, 13], 8)
+    choice = attention.plan_choice(table, HEADS, budget=2, limits=limits_of(2, 64, 10))
+    summaries = summarized(keys(count, 8), table, device)
+    before = choice.run(query(2), summaries, device=device)
+    for lengths, message in (
+        ([1, 1, 1], "'kv_len': expected at most 2 requests, as declared, got 3"),
+        ([65], "'kv_len': expected 0 to 64 KV rows, as declared, got 65"),
+        ([60, 60], "'kv_indices': expected at most 10 entries, as declared, got 16"),
+    ):
+        refused(message, choice.update, table_of(lengths, 8)[0])
+    refused("'table': expected pages of 8 tokens", choice.update, table_of([4], 4)[0])
+    far = attention.PageTable(i32(0, 1), i32(count), i32(3), 8)
+    refused(f"'kv_indices': expected page numbers below {count}", choice.update, far)
+    assert choice.table is table
+    np.testing.assert_array_equal(choice.run(query(2), summaries, device=device), before)
+    without = attention.plan_choice(table, HEADS, budget=2)
+    refused("'update': expected a choice that was made with limits", without.update, table)

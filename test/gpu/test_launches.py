@@ -6,7 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tilewright.attention import BatchLimits, causal, plan_on_device
+from tilewright.attention import (
+    BatchLimits,
+    PagedKV,
+    PageTable,
+    causal,
+    plan_choice,
+    plan_on_device,
+    summarize_pages,
+)
+from tilewright.attention import compile as compile_attention
 from tilewright.runtime.artifact import KernelArtifact
 from tilewright.runtime.attention import AttentionOp, Plan
 from tilewright.runtime.buffer import Buffer
@@ -96,6 +105,55 @@ def test_a_graph_is_replayed_after_steps_of_its_plan(gpu: CudaDevice) -> None:
         assert_right(with_tables(there.batch, shortened(there.batch, left)), out, lse)
         if left:
             plan.step(new_pages(tables, left), stream=stream)
+
+
+def test_a_graph_is_replayed_after_updates_of_a_choice_of_pages(gpu: CudaDevice) -> None:
+    rng, heads, budget = np.random.default_rng(), GEOMETRY.num_kv_heads, 5
+    size, pages = GEOMETRY.page_size, 120
+    shape = (pages, size, heads, GEOMETRY.head_dim)
+    k, v = (gpu.array(rng.standard_normal(shape).astype(np.float16)) for _ in range(2))
+    q = gpu.array(rng.standard_normal((4, GEOMETRY.num_qo_heads, 128)).astype(np.float16))
+    summaries = gpu.array(np.zeros((pages, 2, heads, GEOMETRY.head_dim), np.float16))
+    whole = np.arange(pages, dtype=np.int32), np.full(pages, size, np.int32)
+    summarize_pages(k, summaries, *whole, device=gpu)
+    op = compile_attention(
+        kv=PagedKV(size, table_of_heads=True),
+        num_qo_heads=GEOMETRY.num_qo_heads,
+        num_kv_heads=heads,
+        head_dim=GEOMETRY.head_dim,
+        dtype="f16",
+        query_len=1,
+    )
+
+    def table_of(*lengths: int) -> PageTable:
+        counts = np.array([-(-length // size) for length in lengths])
+        indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+        chosen = rng.permutation(pages)[: indptr[-1]].astype(np.int32)
+        last = np.array(lengths) - (counts - 1) * size
+        return PageTable(indptr, chosen, last.astype(np.int32), size)
+
+    choice = plan_choice(table_of(1), heads, budget=budget, limits=LIMITS)
+    plan, stream = choice.plan(op, device=gpu), gpu.stream()
+    chosen = gpu.array(np.zeros(choice.chosen, np.int32))
+    out, lse = gpu.empty(q.shape, "f16", "out"), gpu.empty(q.shape[:2], "f32", "lse")
+    choice.upload(gpu, stream)
+    plan.upload(gpu, stream)
+    with gpu.capture(stream) as graph:
+        choice.run(q, summaries, out=chosen, device=gpu, stream=stream)
+        plan.run(q, k, v, kv_indices=chosen, out=out, lse=lse, device=gpu, stream=stream)
+    for table in (table_of(700, 33, 1, 260), table_of(300, 300), table_of(16, 15, 800)):
+        choice.update(table, stream=stream)
+        plan.update(*choice.tables, stream=stream)
+        graph.replay(stream)
+        got = [gpu.to_numpy(one, None, stream)[: table.batch] for one in (out, lse)]
+        once = plan_choice(table, heads, budget=budget)
+        queries = gpu.to_numpy(q)[: table.batch]
+        found = once.run(queries, gpu.to_numpy(summaries), device=gpu)
+        wanted = once.plan(op, device=gpu).run(
+            queries, gpu.to_numpy(k), gpu.to_numpy(v), kv_indices=found, device=gpu
+        )
+        for one, other in zip(got, wanted, strict=True):
+            np.testing.assert_allclose(one.astype(float), other.astype(float), atol=2e-3)
 
 
 def shortened(batch: Batch, tokens: int) -> tuple[Any, Any, Any, Any]:
