@@ -121,13 +121,12 @@ def choose_tiles(
 
 def registers_of(traced: TracedVariant, kv: KVStorage, work: str) -> Registers:
     """Returns what registers a kernel needs beside those of its products."""
-    over_blocks, reads = isinstance(kv, BlockSparseKV), traced.mask_reads_tensors
-    confined = kv.confined and traced.mask is not None
-    if confined and (over_blocks or reads or (kv.format is not None and kv.format.has_blocks)):
-        return Registers.MOST
-    if over_blocks:
-        return Registers.MANY if reads else Registers.USUAL
-    if confined or work != "ranges" or not traced.compares_positions:
+    if kv.confined and traced.mask is not None:
+        blocks = isinstance(kv, BlockSparseKV) or (kv.format is not None and kv.format.has_blocks)
+        return Registers.USUAL if traced.compares_positions and not blocks else Registers.MOST
+    if isinstance(kv, BlockSparseKV):
+        return Registers.MANY if traced.mask_reads_tensors else Registers.USUAL
+    if work != "ranges" or not traced.compares_positions:
         return Registers.USUAL
     return Registers.FEW if traced.regions.keys() - {"mask"} else Registers.FEWEST
 
