@@ -70,10 +70,7 @@ def summarize(
                 with tile.neighbours(b, "key_e") as e:
                     at = (cast(page[i], "index"), *which, *token, begin + e)
                     key[i, h, begin + e] = cast(keys[at], "f32")
-                for kept, choose in zip(ends, (minimum, maximum), strict=True):
-                    with tile.neighbours(b, f"{kept.buffer.name}_e") as e:
-                        found = choose(kept[i, h, begin + e], key[i, h, begin + e])
-                        kept[i, h, begin + e] = found
+                _renew_ends(b, tile, ends, key, (i, h, begin))
             for number, kept in enumerate(ends):
                 with tile.neighbours(b, f"{kept.buffer.name}_s") as e:
                     index = (cast(page[i], "index"), value_of(number, "index"), h, begin + e)
@@ -85,6 +82,20 @@ def _ends(b: Builder, rows: Expression, heads: int, head_dim: int) -> list[Array
     """Returns the least and the greatest element, in registers."""
     shape = [rows, heads, head_dim]
     return [b.temporary(name, shape, "f32", Scope.LOCAL) for name in ("least", "greatest")]
+
+
+def _renew_ends(
+    b: Builder,
+    tile: RowTile,
+    ends: list[Array],
+    key: Array,
+    at: tuple[Expression, Expression, Expression],
+) -> None:
+    """Makes the ends those with one more key."""
+    i, h, begin = at
+    for kept, choose in zip(ends, (minimum, maximum), strict=True):
+        with tile.neighbours(b, f"{kept.buffer.name}_e") as e:
+            kept[i, h, begin + e] = choose(kept[i, h, begin + e], key[i, h, begin + e])
 
 
 def _below(index: Expression, count: Value) -> Value:

@@ -107,32 +107,40 @@ def test_a_graph_is_replayed_after_steps_of_its_plan(gpu: CudaDevice) -> None:
             plan.step(new_pages(tables, left), stream=stream)
 
 
+CACHE_PAGES = 120
+
+
+def sparse_op() -> AttentionOp:
+    """Returns the kernel of decoding whose heads have pages of their own."""
+    return compile_attention(
+        kv=PagedKV(GEOMETRY.page_size, table_of_heads=True),
+        num_qo_heads=GEOMETRY.num_qo_heads,
+        num_kv_heads=GEOMETRY.num_kv_heads,
+        head_dim=GEOMETRY.head_dim,
+        dtype="f16",
+        query_len=1,
+    )
+
+
+def table_of(rng: np.random.Generator, *lengths: int) -> PageTable:
+    """Returns a table of requests whose pages lie anywhere in the cache."""
+    counts = np.array([-(-length // GEOMETRY.page_size) for length in lengths])
+    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    chosen = rng.permutation(CACHE_PAGES)[: indptr[-1]].astype(np.int32)
+    last = np.array(lengths) - (counts - 1) * GEOMETRY.page_size
+    return PageTable(indptr, chosen, last.astype(np.int32), GEOMETRY.page_size)
+
+
 def test_a_graph_is_replayed_after_updates_of_a_choice_of_pages(gpu: CudaDevice) -> None:
     rng, heads, budget = np.random.default_rng(), GEOMETRY.num_kv_heads, 5
-    size, pages = GEOMETRY.page_size, 120
+    size, pages = GEOMETRY.page_size, CACHE_PAGES
     shape = (pages, size, heads, GEOMETRY.head_dim)
     k, v = (gpu.array(rng.standard_normal(shape).astype(np.float16)) for _ in range(2))
     q = gpu.array(rng.standard_normal((4, GEOMETRY.num_qo_heads, 128)).astype(np.float16))
     summaries = gpu.array(np.zeros((pages, 2, heads, GEOMETRY.head_dim), np.float16))
     whole = np.arange(pages, dtype=np.int32), np.full(pages, size, np.int32)
     summarize_pages(k, summaries, *whole, device=gpu)
-    op = compile_attention(
-        kv=PagedKV(size, table_of_heads=True),
-        num_qo_heads=GEOMETRY.num_qo_heads,
-        num_kv_heads=heads,
-        head_dim=GEOMETRY.head_dim,
-        dtype="f16",
-        query_len=1,
-    )
-
-    def table_of(*lengths: int) -> PageTable:
-        counts = np.array([-(-length // size) for length in lengths])
-        indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-        chosen = rng.permutation(pages)[: indptr[-1]].astype(np.int32)
-        last = np.array(lengths) - (counts - 1) * size
-        return PageTable(indptr, chosen, last.astype(np.int32), size)
-
-    choice = plan_choice(table_of(1), heads, budget=budget, limits=LIMITS)
+    op, choice = sparse_op(), plan_choice(table_of(rng, 1), heads, budget=budget, limits=LIMITS)
     plan, stream = choice.plan(op, device=gpu), gpu.stream()
     chosen = gpu.array(np.zeros(choice.chosen, np.int32))
     out, lse = gpu.empty(q.shape, "f16", "out"), gpu.empty(q.shape[:2], "f32", "lse")
@@ -141,7 +149,8 @@ def test_a_graph_is_replayed_after_updates_of_a_choice_of_pages(gpu: CudaDevice)
     with gpu.capture(stream) as graph:
         choice.run(q, summaries, out=chosen, device=gpu, stream=stream)
         plan.run(q, k, v, kv_indices=chosen, out=out, lse=lse, device=gpu, stream=stream)
-    for table in (table_of(700, 33, 1, 260), table_of(300, 300), table_of(16, 15, 800)):
+    for lengths in ((700, 33, 1, 260), (300, 300), (16, 15, 800)):
+        table = table_of(rng, *lengths)
         choice.update(table, stream=stream)
         plan.update(*choice.tables, stream=stream)
         graph.replay(stream)
