@@ -326,18 +326,16 @@ class PageChoice:
         arrays = {**between, "chosen": chosen, **self.upload(where, stream)}
         symbols = {"batch": self.batch, "longest": self.longest}
         numbers = {"recent": self.recent, "budget": self.budget}
-        for kind in ("rank_pages", "choose_pages"):
-            artifact = kernel(kind, target, heads=self.heads)
-            call_kernel(artifact, arrays, where, numbers=numbers, symbols=symbols, stream=stream)
+        artifact = kernel("choose_pages", target, heads=self.heads)
+        call_kernel(artifact, arrays, where, numbers=numbers, symbols=symbols, stream=stream)
         return array
 
     def between(self, device: Device) -> dict[str, ArrayView]:
         """Returns memory for what the kernels leave to one another; with limits it stays."""
         known = self._between.get(device)
         if known is None:
-            shape = (self.entries, self.heads)
-            kinds = {"scores": "f32", "ranks": "i32"}
-            known = {n: view_of(device.empty(shape, kind, n), n) for n, kind in kinds.items()}
+            held = device.empty((self.entries, self.heads), "f32", "scores")
+            known = {"scores": view_of(held, "scores")}
             if self.limits is not None:
                 self._between[device] = known
         return known

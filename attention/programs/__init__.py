@@ -6,7 +6,7 @@ from ...dialects.nest.program import Program
 from .append import append
 from .merge import merge_many, merge_pair, scale_lse
 from .page_table import places
-from .quest import choose, rank, score, summarize
+from .quest import choose, score, summarize
 from .work_plan import cuts, items, queues
 
 PROGRAMS: Mapping[str, Callable[..., Program]] = {
@@ -18,7 +18,6 @@ PROGRAMS: Mapping[str, Callable[..., Program]] = {
     "plan_cuts": cuts,
     "plan_items": items,
     "plan_queues": queues,
-    "rank_pages": rank,
     "scale_lse": scale_lse,
     "score_pages": score,
     "summarize_pages": summarize,

@@ -171,6 +171,22 @@ def test_the_pages_with_the_highest_bounds_are_chosen(
     assert rows == chosen_by_hand(scores, table, budget, recent)
 
 
+def test_more_pages_than_threads_are_chosen_from(device: SimulatorDevice) -> None:
+    lengths, rng = [2001, 700, 3], np.random.default_rng(17)
+    table, count = table_of(lengths, 4, 3)
+    # Few different bounds, of both signs: many pages are equal at the least that is chosen.
+    pages = rng.integers(-1, 2, (count, 4, HEADS, DIM)).astype(np.float16)
+    pages[table.kv_indices[200], 1] = np.nan
+    q = rng.integers(-1, 1, (3, HEADS * GROUP, DIM)).astype(np.float16)
+    summaries = summarized(pages, table, device)
+    for budget, recent in ((1, 1), (130, 2), (501, 7)):
+        choice = attention.plan_choice(table, HEADS, budget=budget, recent=recent)
+        found = choice.run(q, summaries, device=device)
+        scores = np.nan_to_num(choice.scores(q, summaries, device=device), nan=np.inf)
+        rows = [found[a:b].tolist() for a, b in zip(choice.kv_indptr, choice.kv_indptr[1:])]
+        assert rows == chosen_by_hand(scores, table, budget, recent)
+
+
 def test_the_choice_is_a_page_table_of_single_heads(device: SimulatorDevice) -> None:
     table, count = table_of(LENGTHS, 16)
     pages, q = keys(count, 16), query(len(LENGTHS))

@@ -143,6 +143,17 @@ def sparse(device: SimulatorDevice) -> Iterator[Case]:
         least,
         4 * summaries.size // 2,
     )
+    count, small = 2048, 16
+    indptr, last = np.array([0, count], np.int32), np.array([PAGE], np.int32)
+    long = attention.PageTable(indptr, np.arange(count, dtype=np.int32), last, PAGE)
+    choice_of_long = attention.plan_choice(long, HEADS, budget=64)
+    ends = np.random.default_rng(2).normal(size=(count, 2, HEADS, small)).astype(np.float16)
+    yield (
+        "choice of 64 of 2,048 pages",
+        lambda: choice_of_long.run(q[:1, :, :small].copy(), ends, device=device),
+        4 * HEADS * (count + 64),
+        HEADS * count,
+    )
 
 
 class Recorder:
@@ -154,7 +165,7 @@ class Recorder:
         launch, compile_kernels = simulator.Kernel.launch, gpu.gpu_kernels
 
         def profiled(kernel: simulator.Kernel, **options: Any) -> simulator.Report:
-            self.reports.append(launch(kernel, **options, profile=True))
+            self.reports.append(launch(kernel, **{**options, "profile": True}))
             return self.reports[-1]
 
         def timed(program: Any, target: str) -> Any:
