@@ -1,7 +1,7 @@
 """
 Measures the kernels beside attention: what they move against the least there is to move.
 
-    python docs/benchmarks/kv_cache/measure.py
+    python docs/benchmarks/kv_cache/measure.py [--only NAME]
 
 `bytes` are those that threads ask of global memory, counted by the simulator, over the least:
 every value read and written once. `sectors` is the same of pieces of 32 bytes, which accesses that
@@ -13,6 +13,7 @@ An H100 moves some 15 bytes a cycle and SM, and has 128 lanes there: for values 
 read and 2 written, the memory is the limit up to 34 instructions a value.
 """
 
+import argparse
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -200,6 +201,9 @@ def resources(artifact: KernelArtifact) -> str:
 
 def main() -> None:
     """Prints one line for each kernel."""
+    parser = argparse.ArgumentParser(description="What the kernels beside attention move.")
+    parser.add_argument("--only", default="", help="kernels whose names begin so")
+    only = parser.parse_args().only
     recorder = Recorder()
     compiled_kernels.default_cache = NoCache  # pyright: ignore[reportAttributeAccessIssue]
     attention.lse_to_base2(np.zeros(1, np.float32), device="simulator")  # imports the compiler
@@ -207,6 +211,8 @@ def main() -> None:
     titles = ("kernel", "bytes", "sectors", "instr", "compile ms", "registers / spilled")
     print(f"{titles[0]:28}{titles[1]:>7}{titles[2]:>9}{titles[3]:>7}{titles[4]:>12}  {titles[5]}")
     for name, run, least, values in (*merges(device), *appends(device), *sparse(device)):
+        if not name.startswith(only):
+            continue
         run()
         lines = recorder.reports[-1].profile.lines
         asked = sum(line.global_bytes for line in lines) / least
