@@ -166,7 +166,8 @@ class Recorder:
         launch, compile_kernels = simulator.Kernel.launch, gpu.gpu_kernels
 
         def profiled(kernel: simulator.Kernel, **options: Any) -> simulator.Report:
-            self.reports.append(launch(kernel, **{**options, "profile": True}))
+            options["profile"] = True
+            self.reports.append(launch(kernel, **options))
             return self.reports[-1]
 
         def timed(program: Any, target: str) -> Any:
