@@ -4,7 +4,8 @@ How the elements of a KV cache are stored: as floats, or as small numbers with s
 docs/kv_cache.md defines the formats to the bit.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 from ..runtime.errors import ArgumentError
 
@@ -13,6 +14,19 @@ FLOATS = ("f16", "bf16", "f32")
 LARGEST_CODE = {"e4m3": 448.0, "e5m2": 57344.0, "i8": 127.0, "i4": 7.0}
 SCALE_DTYPES = ("f16", "f32")
 BLOCKS = (16, 32)
+
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+def check_flags(storage: "DataclassInstance") -> None:
+    """Refuses flags of a storage that are neither True nor False: raises ArgumentError."""
+    for field in fields(storage):
+        if isinstance(field.default, bool):
+            value = getattr(storage, field.name)
+            if not isinstance(value, bool):
+                raise ArgumentError(field.name, "True or False", repr(value))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from ..runtime.errors import ArgumentError
 from .expression import is_integer
-from .kv_format import KVFormat
+from .kv_format import KVFormat, check_flags
 
 LATENT_DIMS = (256, 512)
 LARGEST_KPE_DIM = 64
@@ -45,6 +45,7 @@ class LatentKV:
         if not is_integer(kpe) or kpe % 16 or not 16 <= kpe <= LARGEST_KPE_DIM:
             expected = f"a multiple of 16 from 16 to {LARGEST_KPE_DIM}"
             raise ArgumentError("head_dim_kpe", expected, repr(kpe))
+        check_flags(self)
         check_latent_format(self.format)
 
     @property

@@ -22,7 +22,7 @@ import numpy as np
 from ..runtime.array import ArrayView, view_of
 from ..runtime.attention import AttentionOp, Plan
 from ..runtime.attention_in_place import check_batch
-from ..runtime.attention_planner import BatchLimits
+from ..runtime.attention_planner import BatchLimits, checked_limits
 from ..runtime.device import Device
 from ..runtime.errors import ArgumentError
 from ..runtime.kernel_call import (
@@ -160,7 +160,7 @@ class PageChoice:
         self.heads = heads
         self.budget = budget
         self.recent = recent
-        self.limits = limits
+        self.limits = None if limits is None else checked_limits(limits)
         self._tables = Tables(self._take(table))
         # The fewest pages of the summaries that were seen: a graph keeps their addresses.
         self._pages = _LARGEST
@@ -232,6 +232,8 @@ class PageChoice:
         """
         if self.limits is None:
             raise ArgumentError("update", "a choice that was made with limits", "one without")
+        if not isinstance(table, PageTable):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ArgumentError("table", "a PageTable", type(table).__name__)
         if table.page_size != self.table.page_size:
             expected = f"pages of {self.table.page_size} tokens"
             raise ArgumentError("table", expected, f"pages of {table.page_size}")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ..runtime.errors import ArgumentError
 from .expression import LARGEST_F32, SMALLEST_F32, is_integer, is_real
-from .kv_format import KVFormat
+from .kv_format import KVFormat, check_flags
 from .latent_kv import LatentKV
 
 TARGETS = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_90a")
@@ -47,6 +47,7 @@ class PagedKV:
             raise ArgumentError("page_size", "an integer from 1 to 2^20", repr(self.page_size))
         if self.layout not in LAYOUTS:
             raise ArgumentError("layout", "'NHD' or 'HND'", repr(self.layout))
+        check_flags(self)
         _check_format(self.format, self.scale_per_head)
 
     @property
@@ -70,6 +71,7 @@ class RaggedKV:
     confined: bool = False
 
     def __post_init__(self) -> None:
+        check_flags(self)
         _check_format(self.format, self.scale_per_head)
 
     @property
@@ -99,6 +101,7 @@ class BlockSparseKV:
         if not is_integer(self.block_columns) or not 1 <= self.block_columns <= 2**20:
             got = repr(self.block_columns)
             raise ArgumentError("block_columns", "an integer from 1 to 2^20", got)
+        check_flags(self)
         _check_format(self.format, self.scale_per_head)
 
     @property

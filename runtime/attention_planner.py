@@ -61,6 +61,13 @@ class BatchLimits:
                 raise ArgumentError(name, f"an integer from {least} to {_LARGEST}", repr(value))
 
 
+def checked_limits(limits: object) -> BatchLimits:
+    """Returns declared maxima; raises ArgumentError for what are none."""
+    if not isinstance(limits, BatchLimits):
+        raise ArgumentError("limits", "a BatchLimits, or None", type(limits).__name__)
+    return limits
+
+
 class Sharing(NamedTuple):
     """How a plan shares the work: the number of CTAs, and whether at fixed chunks of KV rows."""
 

@@ -5,7 +5,7 @@ from functools import partial
 from .attention_cascade import plan_shared
 from .attention_in_place import Hints, PlacedPlanner
 from .attention_plan import Int32Array, PlanArrays
-from .attention_planner import BatchLimits, BatchPlanner, FixedPlanner, Sharing
+from .attention_planner import BatchLimits, BatchPlanner, FixedPlanner, Sharing, checked_limits
 from .attention_tile_lists import derived_mask, plan_tile_lists
 from .block_mask import MaskProgram
 from .contract import AttentionContract
@@ -54,6 +54,7 @@ class WorkPlanner:
 
     def in_place(self, limits: BatchLimits, sharing: Sharing) -> FixedPlanner | PlacedPlanner:
         """Returns a planner of batches within declared maxima; raises ArgumentError."""
+        limits = checked_limits(limits)
         if self.section.work == "ranges" and "table_of_heads" not in self.section.kv:
             return FixedPlanner(self.section, limits, sharing)
         planned = partial(self.plan, sharing=sharing, levels=limits.prefix_levels)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import tilewright.attention as attention
-from tilewright.attention import PagedKV, Variant
+from tilewright.attention import BlockSparseKV, LatentKV, PagedKV, RaggedKV, Variant
 from tilewright.attention.interpreter import Batch as InterpreterBatch
 from tilewright.attention.interpreter import attend
+from tilewright.runtime.errors import ArgumentError
 from tilewright.runtime.simulator_device import SimulatorDevice
 from tilewright.test.attention.latent_case import Geometry as LatentGeometry
 from tilewright.test.attention.latent_case import attend_latent, latent_batch
@@ -209,3 +210,17 @@ def test_values_of_a_latent_cache_are_confined() -> None:
     assert np.isnan(exact(out)[last_rows]).all()
     error = np.linalg.norm(exact(clean) - wanted)
     assert error <= TOLERANCES["f16"][0] * np.linalg.norm(wanted)
+
+
+FLAGGED: list[Callable[[Any], object]] = [
+    lambda wrong: PagedKV(16, confined=wrong),
+    lambda wrong: RaggedKV(confined=wrong),
+    lambda wrong: BlockSparseKV(16, confined=wrong),
+    lambda wrong: LatentKV(16, confined=wrong),
+]
+
+
+@pytest.mark.parametrize("storage", FLAGGED)
+def test_a_flag_of_a_storage_is_true_or_false(storage: Callable[[Any], object]) -> None:
+    with pytest.raises(ArgumentError, match="'confined': expected True or False, got 'yes'"):
+        storage("yes")

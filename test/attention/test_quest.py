@@ -395,5 +395,16 @@ def test_a_table_beyond_the_limits_of_a_choice_changes_nothing(device: Simulator
     refused(f"'kv_indices': expected page numbers below {count}", choice.update, far)
     assert choice.table is table
     np.testing.assert_array_equal(choice.run(query(2), summaries, device=device), before)
+    wrong: Any = "a table"
+    refused("'table': expected a PageTable, got str", choice.update, wrong)
+    wrong = 5
+    refused(
+        "'limits': expected a BatchLimits",
+        attention.plan_choice,
+        table,
+        HEADS,
+        budget=2,
+        limits=wrong,
+    )
     without = attention.plan_choice(table, HEADS, budget=2)
     refused("'update': expected a choice that was made with limits", without.update, table)
