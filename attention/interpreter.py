@@ -327,7 +327,7 @@ def _weighted(weights: Float64, seen: npt.NDArray[np.bool_], values: Float64) ->
     finite = np.isfinite(values)
     sums = np.einsum("hqk,khd->qhd", weights, np.where(finite, values, 0.0))
     for key in np.flatnonzero(~finite.all(axis=(1, 2))):
-        # A weight of 0 is one that was too small; NaN of a number reaches nothing else.
+        # A weight of 0 was too small for a number: it makes no NaN of an infinity.
         signs = np.where(weights[..., key] < 0, -1.0, 1.0).T[..., None]
         reaching = seen[..., key].T[..., None] & ~finite[key]
         sums += np.where(reaching, signs * np.where(finite[key], 0.0, values[key]), 0.0)

@@ -164,11 +164,11 @@ class PageChoice:
         self._tables = Tables(self._take(table))
         # The fewest pages of the summaries that were seen: a graph keeps their addresses.
         self._pages = _LARGEST
-        self._between: WeakKeyDictionary[Device, dict[str, ArrayView]] = WeakKeyDictionary()
+        self._scores: WeakKeyDictionary[Device, ArrayView] = WeakKeyDictionary()
 
     def _take(self, table: PageTable) -> dict[str, Int32Array]:
         """Takes a page table; returns the tables of the kernels. Raises ArgumentError."""
-        self._check_limits(table)
+        self._check_table(table)
         counts = np.repeat(np.minimum(table.pages, self.budget), self.heads)
         starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
         if int(starts[-1]) > _LARGEST or self.heads * table.kv_indices.size > _LARGEST:
@@ -186,7 +186,9 @@ class PageChoice:
             ),
         }
 
-    def _check_limits(self, table: PageTable) -> None:
+    def _check_table(self, table: object) -> None:
+        if not isinstance(table, PageTable):
+            raise ArgumentError("table", "a PageTable", type(table).__name__)
         if self.limits is not None:
             check_batch(self.limits, np.arange(table.batch + 1, dtype=np.int32), table)
 
@@ -232,14 +234,16 @@ class PageChoice:
         """
         if self.limits is None:
             raise ArgumentError("update", "a choice that was made with limits", "one without")
-        if not isinstance(table, PageTable):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ArgumentError("table", "a PageTable", type(table).__name__)
+        self._check_table(table)
         if table.page_size != self.table.page_size:
             expected = f"pages of {self.table.page_size} tokens"
             raise ArgumentError("table", expected, f"pages of {table.page_size}")
-        self._check_limits(table)
         table.check_pages(self._pages)
-        self._tables.write(self._take(table), stream)
+        used = max(self.table.kv_indices.size, table.kv_indices.size)
+        tables = self._take(table)
+        # Behind what either table has, all entries are those of none.
+        changed = {name: tables[name][:used] for name in ("owner", "page")}
+        self._tables.write({**tables, **changed}, stream)
 
     def plan(self, op: AttentionOp, *, device: Device | str | None = None) -> Plan:
         """
@@ -262,7 +266,7 @@ class PageChoice:
     def upload(self, device: Device, stream: object = None) -> dict[str, ArrayView]:
         """Puts the tables on `device`, once; do it before a CUDA graph is captured."""
         if self.limits is not None:
-            self.between(device)
+            self.held_scores(device)
         return self._tables.on(device, stream)
 
     def scores(
@@ -318,28 +322,26 @@ class PageChoice:
         handle = stream_handle(stream)
         query, given = view_of(q, "q", handle), view_of(summaries, "summaries", handle)
         where = device_of([query, given], device)
-        between = self.between(where)
-        held = between["scores"].buffer
-        self.scores(q, summaries, out=held, device=where, stream=stream, target=target)
+        held = self.held_scores(where)
+        self.scores(q, summaries, out=held.buffer, device=where, stream=stream, target=target)
         shape = (self.chosen,)
         array, chosen = result_array("kv_indices", out, query, where, shape, "i32", stream)
         if not shape[0]:
             return array
-        arrays = {**between, "chosen": chosen, **self.upload(where, stream)}
+        arrays = {"scores": held, "chosen": chosen, **self.upload(where, stream)}
         symbols = {"batch": self.batch, "longest": self.longest}
         numbers = {"recent": self.recent, "budget": self.budget}
         artifact = kernel("choose_pages", target, heads=self.heads)
         call_kernel(artifact, arrays, where, numbers=numbers, symbols=symbols, stream=stream)
         return array
 
-    def between(self, device: Device) -> dict[str, ArrayView]:
-        """Returns memory for what the kernels leave to one another; with limits it stays."""
-        known = self._between.get(device)
+    def held_scores(self, device: Device) -> ArrayView:
+        """Returns the memory that `run` has scores in; with limits it stays."""
+        known = self._scores.get(device)
         if known is None:
-            held = device.empty((self.entries, self.heads), "f32", "scores")
-            known = {"scores": view_of(held, "scores")}
+            known = view_of(device.empty((self.entries, self.heads), "f32", "scores"), "scores")
             if self.limits is not None:
-                self._between[device] = known
+                self._scores[device] = known
         return known
 
     def _check(self, q: ArrayView, summaries: ArrayView) -> int:

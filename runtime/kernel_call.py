@@ -114,11 +114,12 @@ class Tables:
         return {name: view_of(buffer, name) for name, buffer in workspace.buffers.items()}
 
     def write(self, arrays: Mapping[str, npt.NDArray[np.int32]], stream: object = None) -> None:
-        """Puts other tables of the same shapes in their place, in the order of `stream`."""
+        """Overwrites the first entries of tables, in the order of `stream`."""
         with self._lock:
-            self.arrays = dict(arrays)
+            for name, entries in arrays.items():
+                self.arrays[name][: entries.size] = entries
             for workspace in self._workspaces.values():
-                workspace.write(self.arrays, stream)
+                workspace.write(arrays, stream)
 
 
 def flat(view: ArrayView, shape: tuple[int, ...]) -> ArrayView:

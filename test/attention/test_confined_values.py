@@ -146,18 +146,31 @@ def test_wide_values_are_confined(head_dim: int, dtype: str) -> None:
     check(run_confined(geometry, batch, attention.causal()), wanted, TOLERANCES[dtype][0])
 
 
+def sharing(geometry: Geometry, rng: np.random.Generator) -> Batch:
+    """Returns a batch of which all requests begin with 208 keys of the first."""
+    batch = random_batch(geometry, [(90, 290), (4, 230), (1, 270), (20, 300)], rng)
+    for request in range(4):
+        batch.pages(request)[:13] = batch.pages(0)[:13]
+    return batch
+
+
 @pytest.mark.parametrize("work", ["tile_lists", "cascade"])
 def test_values_are_confined_whatever_the_work_items_are(work: str) -> None:
     geometry, rng = Geometry(2, 1, 64, 16), generator("work", work)
-    batch = random_batch(geometry, LENGTHS, rng)
-    # All requests begin with the pages of the first.
-    shared = np.minimum(np.diff(batch.kv_indptr), 2)
-    for request, count in enumerate(shared):
-        batch.pages(request)[:count] = batch.pages(0)[:count]
-    spoil(batch, 0.002, rng)
+    batch = sharing(geometry, rng)
+    spoil(batch, 0.0005, rng)
     wanted = interpreted(geometry, batch, attention.causal())
     got = run_confined(geometry, batch, attention.causal(), work)
     check(got, wanted, TOLERANCES["f16"][0])
+
+
+def test_a_cascade_of_these_requests_shares_keys() -> None:
+    geometry = Geometry(2, 1, 64, 16)
+    batch = sharing(geometry, generator("shared"))
+    op = geometry.compile(attention.causal(), work="cascade")
+    items = op.plan(*batch.tables, num_ctas=4).arrays.tables["items"]
+    # 25 rows of 2 heads, of the requests all of whose rows see the 208 keys.
+    assert (items[:, 2:5] == [0, 0, 208]).all(axis=1).any()
 
 
 @pytest.mark.parametrize("dtype", ["f16", "bf16"])

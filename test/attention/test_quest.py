@@ -371,10 +371,11 @@ def test_addresses_of_a_choice_with_limits_stay(device: SimulatorDevice) -> None
 
     def addresses() -> list[object]:
         choice.run(query(4), summaries, device=device)
-        views = {**choice.upload(device), **choice.between(device)}
-        return [view.buffer and view.buffer.handle for view in views.values()]
+        views = (*choice.upload(device).values(), choice.held_scores(device))
+        return [view.buffer.handle for view in views if view.buffer is not None]
 
     before = addresses()
+    assert len(before) == 5
     choice.update(table_of([64, 64, 8], 8)[0])
     assert all(now is then for now, then in zip(addresses(), before, strict=True))
 
@@ -397,6 +398,7 @@ def test_a_table_beyond_the_limits_of_a_choice_changes_nothing(device: Simulator
     np.testing.assert_array_equal(choice.run(query(2), summaries, device=device), before)
     wrong: Any = "a table"
     refused("'table': expected a PageTable, got str", choice.update, wrong)
+    refused("'table': expected a PageTable, got str", attention.plan_choice, wrong, HEADS, budget=2)
     wrong = 5
     refused(
         "'limits': expected a BatchLimits",
