@@ -172,12 +172,14 @@ def test_exact_instructions_have_no_errors() -> None:
 
 def test_attention_keeps_its_tolerance(corpus: Callable[[str], str]) -> None:
     """The errors show in the output, and are small beside the rounding to bf16."""
-    words = (RANDOM.standard_normal((3, 1, 128, 128)).astype("f4").view("u4") >> 16).astype("u2")
+    # Numbers of its own: few errors outlive the rounding, of some numbers none.
+    random = np.random.default_rng(1)
+    words = (random.standard_normal((3, 1, 128, 128)).astype("f4").view("u4") >> 16).astype("u2")
     q, k, v = ((w.astype("u4") << 16).view("f4").astype("f8")[0] for w in words)
     weights = np.exp2(0.125 * (q @ k.T))
     want = weights / weights.sum(1, keepdims=True) @ v
     outputs: list[Array] = []
-    for seed in (None, 1):
+    for seed in (None, 1, 2, 3):
         device = simulator.Device()
         out = device.empty((1, 128, 128), "bf16")
         kernel = device.load(corpus("attention.ptx"))["attention"]
@@ -185,4 +187,4 @@ def test_attention_keeps_its_tolerance(corpus: Callable[[str], str]) -> None:
         kernel.launch((2, 1), 128, arguments, shared_bytes=5 * 64 * 256, perturb=seed)
         outputs.append((out.numpy().astype("u4") << 16).view("f4")[0])
         assert np.abs(outputs[-1] - want).max() <= 0.02
-    assert (outputs[0] != outputs[1]).any()
+    assert any((output != outputs[0]).any() for output in outputs[1:])
